@@ -1,0 +1,103 @@
+// Package durable writes files that survive a power cut: temporary file, fsync, rename, fsync of the directory.
+// A reader sees the old bytes or the new ones, never a part.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile puts data at path with these permissions, in place of what was there.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return write(path, data, perm, os.Rename)
+}
+
+// Create puts data at path with these permissions; where a file exists it changes nothing and returns an error that
+// wraps fs.ErrExist.
+func Create(path string, data []byte, perm fs.FileMode) error {
+	// link(2), unlike rename(2), never replaces.
+	return write(path, data, perm, func(from, to string) error {
+		if err := os.Link(from, to); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%s: %w", to, fs.ErrExist)
+			}
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
+func write(path string, data []byte, perm fs.FileMode, place func(from, to string) error) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".hanaper-*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Chmod(perm); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = place(f.Name(), path); err != nil {
+		return err
+	}
+	return SyncDir(dir)
+}
+
+// Mkdir makes path and the parents it lacks, with these permissions, and syncs each directory it made an entry in.
+func Mkdir(path string, perm fs.FileMode) error {
+	info, err := os.Stat(path)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: path, Err: fs.ErrExist}
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := Mkdir(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncDir(parent)
+}
+
+// Remove removes the file at path and syncs its directory.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the entries of the directory at path durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
