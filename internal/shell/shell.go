@@ -1,0 +1,172 @@
+// Package shell is what the programs share around their work: one line and a hint for an error, exit codes, tables,
+// shell completion and man pages.
+package shell
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Version is the release, set by the linker: -X github.com/hanaper/hanaper/internal/shell.Version=v1.2.3.
+var Version = "devel"
+
+// Run runs app with args (the program's name first), tells an error as one line and a hint on app.ErrWriter (standard
+// error by default), and returns the exit code: 0 done, 1 failed, 2 usage, 3 refused by quorum or policy, 4
+// verification failed.
+func Run(app *cli.App, args []string) int {
+	ctx, stop := Context()
+	defer stop()
+	prepare(app)
+	return report(app, app.RunContext(ctx, args))
+}
+
+func prepare(app *cli.App) {
+	app.Version = version()
+	app.EnableBashCompletion = true
+	app.HideHelpCommand = true
+	app.Suggest = true
+	if app.ErrWriter == nil {
+		app.ErrWriter = os.Stderr
+	}
+	// The library must neither exit nor print by itself: report does both, once.
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	app.OnUsageError = usageError
+	app.CommandNotFound = nil
+	if app.Action == nil {
+		app.Action = unknownCommand
+	}
+	app.Commands = append(app.Commands, manCommand(), completionCommand())
+	for _, c := range app.Commands {
+		strictUsage(c)
+	}
+}
+
+// strictUsage makes a wrong flag, or a verb that a group does not have, an error of kind Usage at any depth.
+func strictUsage(c *cli.Command) {
+	c.OnUsageError = usageError
+	if len(c.Subcommands) > 0 {
+		c.HideHelpCommand = true
+		if c.Action == nil {
+			c.Action = unknownCommand
+		}
+	}
+	for _, s := range c.Subcommands {
+		strictUsage(s)
+	}
+}
+
+func usageError(c *cli.Context, err error, _ bool) error {
+	return advice.Wrap(advice.Usage, err, fmt.Sprintf("see '%s --help'", path(c)))
+}
+
+func unknownCommand(c *cli.Context) error {
+	if c.Args().Present() {
+		return advice.New(advice.Usage, fmt.Sprintf("see '%s --help'", path(c)), "no such command: %s", strings.TrimSpace(path(c)+" "+c.Args().First()))
+	}
+	if c.Command == nil || len(c.Lineage()) <= 2 {
+		_ = cli.ShowAppHelp(c)
+	} else {
+		_ = cli.ShowSubcommandHelp(c)
+	}
+	return advice.New(advice.Usage, "", "a command is missing")
+}
+
+func path(c *cli.Context) string {
+	if c.Command != nil && c.Command.HelpName != "" {
+		return c.Command.HelpName
+	}
+	return c.App.HelpName
+}
+
+func report(app *cli.App, err error) int {
+	if err == nil {
+		return 0
+	}
+	kind, hint := advice.KindOf(err), advice.Hint(err)
+	// The library's error for a required flag has no type that can be named here.
+	if strings.HasPrefix(err.Error(), "Required flag") {
+		kind = advice.Usage
+	}
+	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; "))
+	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
+		msg = string(r[0]+'a'-'A') + string(r[1:])
+	}
+	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, msg)
+	if hint != "" {
+		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, hint)
+	}
+	return int(kind)
+}
+
+// NoArgs refuses positional arguments; a verb without any sets it as Before.
+func NoArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return advice.New(advice.Usage, fmt.Sprintf("see '%s --help'", path(c)), "%s takes no argument, got %q", path(c), c.Args().First())
+	}
+	return nil
+}
+
+// Args returns the positional arguments, which must be as many as names has, and names the one that is missing.
+func Args(c *cli.Context, names ...string) ([]string, error) {
+	got := c.Args().Slice()
+	hint := fmt.Sprintf("see '%s --help'", path(c))
+	if len(got) < len(names) {
+		return nil, advice.New(advice.Usage, hint, "%s is missing", names[len(got)])
+	}
+	if len(got) > len(names) {
+		if strings.HasPrefix(got[len(names)], "-") {
+			return nil, advice.New(advice.Usage, hint, "flags stand before %s: %q", strings.Join(names, " "), got[len(names)])
+		}
+		return nil, advice.New(advice.Usage, hint, "one argument too many: %q", got[len(names)])
+	}
+	return got, nil
+}
+
+// Context ends at SIGINT or SIGTERM.
+func Context() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+// Table writes rows under header, in columns.
+func Table(w io.Writer, header []string, rows [][]string) {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.ToUpper(strings.Join(header, "\t")))
+	for _, r := range rows {
+		fmt.Fprintln(tw, strings.Join(r, "\t"))
+	}
+	_ = tw.Flush()
+}
+
+// JSON writes v, indented, for programs that read ours.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func version() string {
+	if Version != "devel" {
+		return Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return "devel-" + s.Value[:min(12, len(s.Value))]
+			}
+		}
+	}
+	return Version
+}

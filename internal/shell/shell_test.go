@@ -1,0 +1,62 @@
+package shell
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"prog group ok", 0, ""},
+		{"prog group fail", 1, "prog: it broke\n"},
+		{"prog group refuse", 3, "prog: no: \"x\"\nprog: hint: ask\n"},
+		{"prog group verify", 4, "prog: bad signature\n"},
+		{"prog group ok --nope", 2, "prog: flag provided but not defined: -nope\nprog: hint: see 'prog group ok --help'\n"},
+		{"prog group nope", 2, "prog: no such command: prog group nope\nprog: hint: see 'prog group --help'\n"},
+		{"prog nope", 2, "prog: no such command: prog nope\nprog: hint: see 'prog --help'\n"},
+		{"prog --nope", 2, "prog: flag provided but not defined: -nope\nprog: hint: see 'prog --help'\n"},
+		{"prog group need", 2, "prog: required flag \"f\" not set\n"},
+		{"prog", 2, "prog: a command is missing\n"},
+		{"prog group", 2, "prog: a command is missing\n"},
+		{"prog completion tcsh", 2, "prog: no completion for the shell \"tcsh\"\nprog: hint: one of bash, zsh, fish\n"},
+		{"prog completion bash", 0, ""},
+		{"prog completion zsh", 0, ""},
+		{"prog completion fish", 0, ""},
+		{"prog man", 0, ""},
+		{"prog --help", 0, ""},
+		{"prog --version", 0, ""},
+	} {
+		var out, errs strings.Builder
+		app := &cli.App{Name: "prog", Writer: &out, ErrWriter: &errs, Commands: []*cli.Command{{Name: "group", Subcommands: []*cli.Command{
+			{Name: "ok", Action: func(*cli.Context) error { return nil }},
+			{Name: "fail", Action: func(*cli.Context) error { return errors.New("it broke") }},
+			{Name: "refuse", Action: func(*cli.Context) error { return advice.New(advice.Refused, "ask", "no: %q", "x") }},
+			{Name: "verify", Action: func(*cli.Context) error { return advice.New(advice.Unverified, "", "bad signature") }},
+			{Name: "need", Flags: []cli.Flag{&cli.StringFlag{Name: "f", Required: true}}, Action: func(*cli.Context) error { return nil }},
+		}}}}
+		code := Run(app, strings.Fields(c.args))
+		if code != c.code || errs.String() != c.stderr {
+			t.Errorf("%s: exit %d, %q; want %d, %q", c.args, code, errs.String(), c.code, c.stderr)
+		}
+		if code == 0 && c.args != "prog group ok" && out.Len() == 0 {
+			t.Errorf("%s: printed nothing", c.args)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b strings.Builder
+	Table(&b, []string{"label", "serial"}, [][]string{{"root", "1"}})
+	if b.String() != "LABEL  SERIAL\nroot   1\n" {
+		t.Errorf("%q", b.String())
+	}
+}
