@@ -1,0 +1,82 @@
+# make demo and make test install what they need; see README.md.
+SHELL := /bin/bash
+PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-gateway
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
+GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+FUZZTIME ?= 20s
+export CGO_ENABLED := 1
+
+.PHONY: all build demo test cover lint vuln fuzz bench soak man install clean peers
+
+all: build
+
+## build: the programs, in bin/
+build: $(PROGRAMS:%=bin/%)
+
+bin/hanaper-gateway: FORCE | bin
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./cmd/hanaper-gateway
+
+bin/%: FORCE | bin
+	go build $(GOFLAGS_BUILD) -o $@ ./cmd/$*
+
+bin:
+	mkdir -p bin
+
+FORCE:
+
+## demo: the main job on throw-away tokens, on loopback, in the folder demo/
+demo:
+	scripts/install-peers demo
+	$(MAKE) -s build bin/hanaper-demo
+	bin/hanaper-demo run --bin bin --dir demo
+
+## test: all tests, with the race detector, against real peers
+test:
+	scripts/install-peers test
+	scripts/test
+
+## cover: statement coverage of each package
+cover:
+	scripts/install-peers test
+	go test -cover ./...
+
+## lint: formatting, vet, and the shell scripts
+lint:
+	scripts/lint
+
+## vuln: known vulnerabilities in what is linked
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+
+## fuzz: every fuzz target for FUZZTIME (20s)
+fuzz:
+	scripts/install-peers test
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+## bench: ours beside its peers, in one run; BENCH=NAME runs one
+bench:
+	scripts/install-peers test
+	scripts/bench $(BENCH)
+
+## soak: the crash and outage tests, for longer
+soak:
+	scripts/install-peers test
+	scripts/soak
+
+## man: manual pages, in bin/man/
+man: build
+	mkdir -p bin/man
+	for p in $(PROGRAMS); do bin/$$p man > bin/man/$$p.1 || exit 1; done
+
+## install: the programs, manual pages and completions, under PREFIX (/usr/local)
+PREFIX ?= /usr/local
+install: man
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	for p in $(PROGRAMS); do \
+	  install -m 0755 bin/$$p $(DESTDIR)$(PREFIX)/bin/ && \
+	  install -m 0644 bin/man/$$p.1 $(DESTDIR)$(PREFIX)/share/man/man1/ && \
+	  bin/$$p completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
+
+clean:
+	rm -rf bin demo
