@@ -1,0 +1,137 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// maxPIN bounds a PIN in bytes; no token takes a longer one.
+const maxPIN = 255
+
+// PINFile reads the PIN from a file (an absolute path, or "file:" and one), anew at each login. It refuses what
+// others could have read or put there: a file that group or others may read or write, one owned by neither this user nor
+// root, and anything but a regular file. A symbolic link is followed, as secret mounts use them; what it leads to is checked.
+// One newline at the end is cut off; every other byte belongs to the PIN.
+func PINFile(source string) PINSource {
+	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
+		path, err := pinPath(source)
+		if err != nil {
+			return nil, err
+		}
+		return readPIN(path, t)
+	}
+}
+
+func pinPath(source string) (string, error) {
+	path := strings.TrimPrefix(source, "file:")
+	path = strings.TrimPrefix(path, "//") // file:///run/pin, as in RFC 8089
+	if !strings.HasPrefix(path, "/") {
+		return "", advice.New(advice.Usage, "give the path of a file with mode 0600 that holds the PIN",
+			"pin-source is not an absolute path of a file")
+	}
+	return path, nil
+}
+
+func readPIN(path string, t TokenInfo) ([]byte, error) {
+	fail := func(kind advice.Kind, hint, format string, args ...any) ([]byte, error) {
+		return nil, advice.New(kind, hint, "PIN file %s of %s: %w", path, t.Name(), fmt.Errorf(format, args...))
+	}
+	// O_NONBLOCK: a named pipe must not hang the login; it is refused below.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			err = p.Err
+		}
+		return fail(advice.Failed, "check the path and who may read it", "%w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return fail(advice.Failed, "", "%w", err)
+	case !st.Mode().IsRegular():
+		return fail(advice.Usage, "point pin-source at a file", "not a regular file")
+	case st.Mode().Perm()&0o077 != 0:
+		return fail(advice.Refused, "run: chmod 600 "+path+" (and change the PIN if others could read it)",
+			"mode %04o lets group or others in", st.Mode().Perm())
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
+		return fail(advice.Refused, "run: chown it to the user that runs this program", "owned by user %d", sys.Uid)
+	}
+	buf := make([]byte, maxPIN+2)
+	n, err := io.ReadFull(f, buf)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return fail(advice.Failed, "", "%w", err)
+	}
+	pin := bytes.TrimSuffix(buf[:n], []byte("\n"))
+	if err := CheckPIN(pin); err != nil {
+		clear(buf)
+		return fail(advice.Usage, "write the PIN, and nothing else, into the file", "%w", err)
+	}
+	return pin, nil
+}
+
+// CheckPIN refuses what no token takes as a PIN: nothing, more than 255 bytes, or a NUL byte, where C code cuts it off.
+func CheckPIN(pin []byte) error {
+	switch {
+	case len(pin) == 0:
+		return errors.New("the PIN is empty")
+	case len(pin) > maxPIN:
+		return fmt.Errorf("the PIN is longer than %d bytes", maxPIN)
+	case bytes.IndexByte(pin, 0) >= 0:
+		return errors.New("the PIN holds a NUL byte")
+	}
+	return nil
+}
+
+// PINPrompt asks a person; ask shows the prompt on the terminal and reads without echo (term.Prompter's Secret). The
+// prompt names the token and says when tries are low.
+func PINPrompt(ask func(prompt string) ([]byte, error)) PINSource {
+	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		prompt := "PIN of " + t.Name()
+		if warning := t.PINWarning(); warning != "" {
+			prompt += " [" + warning + "]"
+		}
+		return ask(prompt + ": ")
+	}
+}
+
+// PINBytes gives a copy of a PIN already at hand, such as one that a quorum derived. The caller wipes pin when the
+// token is closed.
+func PINBytes(pin []byte) PINSource {
+	return func(ctx context.Context, t TokenInfo) ([]byte, error) { return bytes.Clone(pin), nil }
+}
+
+// PINFromURI is the URI's pin-source, or otherwise (which may be nil) where the URI has none.
+func PINFromURI(u URI, otherwise PINSource) PINSource {
+	if u.PINSource != "" {
+		return PINFile(u.PINSource)
+	}
+	return otherwise
+}
+
+// PINWarning says in words what the token's flags say about the tries left; empty when all is well.
+func (t TokenInfo) PINWarning() string {
+	switch {
+	case t.PINLocked:
+		return "the PIN is LOCKED"
+	case t.PINFinalTry:
+		return "this is the FINAL try before the PIN locks"
+	case t.PINLow:
+		return "a wrong PIN was given since the last login: tries are low"
+	}
+	return ""
+}

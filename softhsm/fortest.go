@@ -1,0 +1,52 @@
+package softhsm
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+var shared struct {
+	sync.Mutex
+	store *Store
+}
+
+// ForTest gives the one Store of this test process, made at the first call and used (see Use) by the process. Tests
+// take a token of their own from it by Create. It lives in a temporary folder that the last call's Main removes, or, without
+// Main, the operating system's cleaning of temporary folders.
+func ForTest(t testing.TB) *Store {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.store != nil {
+		return shared.store
+	}
+	if _, err := Module(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "hanaper-softhsm-"+strconv.Itoa(os.Getpid())+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(filepath.Join(dir, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Use(); err != nil {
+		t.Fatal(err)
+	}
+	shared.store = s
+	return s
+}
+
+// Main runs a package's tests and removes the Store that ForTest made: func TestMain(m *testing.M) { softhsm.Main(m) }
+func Main(m *testing.M) {
+	code := m.Run()
+	if s := shared.store; s != nil {
+		_ = s.Destroy()
+		_ = os.Remove(filepath.Dir(s.dir))
+	}
+	os.Exit(code)
+}
