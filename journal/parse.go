@@ -1,0 +1,93 @@
+package journal
+
+// Record is a whole journal read from bytes: nothing is written, and every entry was intact.
+type Record struct {
+	origin string
+	leaves [][]byte
+	tree   tree
+}
+
+// Parse reads a whole journal. It refuses any damage and any torn end with an *EntryError that names the entry. The
+// result is consistent, not authentic: compare its size and root with a checkpoint whose signature was verified.
+func Parse(data []byte) (*Record, error) {
+	origin, n, err := parseOrigin(data)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{origin: origin}
+	c := seed(data[:n])
+	for data = data[n:]; len(data) > 0; {
+		index := r.tree.size
+		leaf, next, size, err := parseFrame(data, index, c)
+		if err != nil {
+			return nil, err
+		}
+		r.leaves = append(r.leaves, leaf)
+		r.tree.add(leaf)
+		c, data = next, data[size:]
+	}
+	return r, nil
+}
+
+// parseFrame reads entry index from the start of data.
+func parseFrame(data []byte, index int64, c chain) (leaf []byte, next chain, size int, err error) {
+	if len(data) < headSize {
+		return nil, c, 0, &EntryError{Index: index, What: "is cut off", torn: true}
+	}
+	length, err := parseHead(data, index)
+	if err != nil {
+		return nil, c, 0, err
+	}
+	size = headSize + length + tailSize
+	if len(data) < size {
+		return nil, c, 0, &EntryError{Index: index, What: "is cut off", torn: true}
+	}
+	leaf = data[headSize : headSize+length : headSize+length]
+	next = c.next(data[:headSize], leaf)
+	return leaf, next, size, parseTail(data[headSize+length:], index, next)
+}
+
+// ReadLeaves is Parse for a caller who wants the leaves only.
+func ReadLeaves(data []byte) ([][]byte, error) {
+	r, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return r.leaves, nil
+}
+
+// Origin names the journal; it is the first line of its checkpoints.
+func (r *Record) Origin() string { return r.origin }
+
+// Size is the number of entries.
+func (r *Record) Size() int64 { return r.tree.size }
+
+// Leaf returns entry i, which the caller may not change; it panics when i is not below Size, as an index does.
+func (r *Record) Leaf(i int64) []byte { return r.leaves[i] }
+
+// Leaves returns all entries, which the caller may not change.
+func (r *Record) Leaves() [][]byte { return r.leaves }
+
+// Root is the tree's root (RFC 6962, section 2.1).
+func (r *Record) Root() Hash { return r.tree.root() }
+
+// RootAt is the root of the first size entries.
+func (r *Record) RootAt(size int64) (Hash, error) { return r.tree.rootAt(size) }
+
+// Checkpoint is the unsigned body of the tree's checkpoint.
+func (r *Record) Checkpoint() []byte { return FormatCheckpoint(r.origin, r.Size(), r.Root()) }
+
+// InclusionProof proves entry index in the tree of the first size entries.
+func (r *Record) InclusionProof(index, size int64) ([]Hash, error) {
+	return r.tree.inclusion(index, size)
+}
+
+// ConsistencyProof proves that the first newer entries begin with the first older ones.
+func (r *Record) ConsistencyProof(older, newer int64) ([]Hash, error) {
+	return r.tree.consistency(older, newer)
+}
+
+// Check compares the record with a verified checkpoint: it must hold exactly the entries that the checkpoint covers.
+func (r *Record) Check(c Checkpoint) error {
+	return check(r.origin, &r.tree, c, true)
+}
