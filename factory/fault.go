@@ -1,0 +1,96 @@
+package factory
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Code says what went wrong, in a word that programs can match; it travels in the JSON of a refusal.
+type Code string
+
+// The codes, each with the HTTP status that it is answered with.
+const (
+	CodeRequest     Code = "bad_request"  // 400: the body or the path is not well formed
+	CodeForbidden   Code = "forbidden"    // 403: the caller's role may not do this
+	CodeNotFound    Code = "not_found"    // 404
+	CodeMethod      Code = "method"       // 405
+	CodeOtherKey    Code = "other_key"    // 409: the device id has a certificate for another key
+	CodeKeyKnown    Code = "key_known"    // 409: the key belongs to another device id
+	CodeRevoked     Code = "revoked"      // 409: the device's certificate was revoked
+	CodeTooLarge    Code = "too_large"    // 413
+	CodeContent     Code = "content_type" // 415
+	CodePolicy      Code = "policy"       // 422: well formed, but policy does not allow it
+	CodeInternal    Code = "internal"     // 500
+	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
+)
+
+var statusOf = map[Code]int{
+	CodeRequest: http.StatusBadRequest, CodeForbidden: http.StatusForbidden, CodeNotFound: http.StatusNotFound,
+	CodeMethod: http.StatusMethodNotAllowed, CodeOtherKey: http.StatusConflict, CodeKeyKnown: http.StatusConflict,
+	CodeRevoked: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
+	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
+	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
+}
+
+// Fault is a refusal or failure with a code. The service returns it, the server encodes it, the client decodes it again.
+type Fault struct {
+	Code Code
+	// Text and Hint are shown to the caller.
+	Text, Hint string
+	// RetryAfter is zero unless trying again may help.
+	RetryAfter time.Duration
+	// cause is for the log only.
+	cause error
+}
+
+func (f *Fault) Error() string {
+	if f.cause != nil {
+		return f.Text + ": " + f.cause.Error()
+	}
+	return f.Text
+}
+
+func (f *Fault) Unwrap() error { return f.cause }
+
+// Status is the HTTP status of the fault.
+func (f *Fault) Status() int {
+	if s, ok := statusOf[f.Code]; ok {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
+// advise gives the fault as an error that a program reports.
+func (f *Fault) advise() error {
+	kind := advice.Failed
+	switch f.Code {
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodePolicy:
+		kind = advice.Refused
+	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
+		kind = advice.Usage
+	}
+	return advice.Wrap(kind, f, f.Hint)
+}
+
+func fault(code Code, hint, format string, args ...any) *Fault {
+	return &Fault{Code: code, Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// away is the fault for a token or store that does not answer now. The cause is logged, not sent.
+func away(what string, cause error) *Fault {
+	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again; nothing was handed out, and a retry gets the same certificate",
+		RetryAfter: retryAfter, cause: cause}
+}
+
+// asFault finds the fault in err; any other error is internal, and its text stays in the log.
+func asFault(err error) *Fault {
+	var f *Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Fault{Code: CodeInternal, Text: "internal error", Hint: "see hanaperd's log", cause: err}
+}

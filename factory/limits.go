@@ -1,0 +1,28 @@
+package factory
+
+import "time"
+
+// Every bound in one place. Sizes are in bytes.
+const (
+	// maxEnrollBody holds the JSON of one enrolment: an RSA-4096 request is 1.7 kB in PEM.
+	maxEnrollBody = 32 << 10
+	// maxRevokeBody holds the JSON of one revocation.
+	maxRevokeBody = 4 << 10
+	// maxAnswer is what a client reads of an answer; the largest is a CRL.
+	maxAnswer = 256 << 20
+	// maxWord bounds hardware ids and lots, in bytes.
+	maxWord = 64
+	// maxHeader bounds a request's header.
+	maxHeader = 16 << 10
+	// maxPEM bounds certificate and CRL files read at start.
+	maxPEM = 64 << 20
+
+	// requestTime is how long one request may take, from its first byte to the answer, waiting included.
+	requestTime = 30 * time.Second
+	headerTime  = 10 * time.Second
+	idleTime    = 2 * time.Minute
+	// retryAfter is what a caller is told to wait when the token or the store is away.
+	retryAfter = 5 * time.Second
+	// backdate is how far before the moment of signing a device's certificate begins, for devices whose clock is slow.
+	backdate = 5 * time.Minute
+)
