@@ -1,0 +1,147 @@
+package trust
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+)
+
+// pssOptions: TUF's rsassa-pss-sha256 with the salt as long as the hash, which every TUF client accepts.
+var pssOptions = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
+
+// CheckKey refuses a public key that cannot be a TUF role's: P-256, Ed25519 and RSA of 2048 to 4096 bits can. P-384 cannot:
+// TUF clients disagree on it.
+func CheckKey(key crypto.PublicKey) error {
+	const hint = "generate a P-256, Ed25519 or RSA key for this role"
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() {
+			return usage(hint, "a %s key cannot sign trust metadata", k.Curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+		if len(k) != ed25519.PublicKeySize {
+			return usage(hint, "an Ed25519 key of %d bytes is not one", len(k))
+		}
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < 2048 || n > 4096 {
+			return usage(hint, "an RSA key of %d bits cannot sign trust metadata", n)
+		}
+	default:
+		return usage(hint, "a key of type %T cannot sign trust metadata", key)
+	}
+	return nil
+}
+
+// tufKey is the TUF form of a public key, and its id.
+func tufKey(pub crypto.PublicKey) (*metadata.Key, string, error) {
+	if err := CheckKey(pub); err != nil {
+		return nil, "", err
+	}
+	k, err := metadata.KeyFromPublicKey(pub)
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := k.ID()
+	return k, id, err
+}
+
+// checkTUFKey is for keys read from metadata: only the form that tufKey makes is accepted, under its own id.
+func checkTUFKey(id string, k *metadata.Key) (crypto.PublicKey, error) {
+	if k == nil {
+		return nil, errors.New("key is null")
+	}
+	pub, err := k.ToPublicKey()
+	if err != nil {
+		return nil, err
+	}
+	want, wantID, err := tufKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	if id != wantID || k.Type != want.Type || k.Scheme != want.Scheme || k.Value.PublicKey != want.Value.PublicKey ||
+		len(k.UnrecognizedFields) != 0 || len(k.Value.UnrecognizedFields) != 0 {
+		return nil, fmt.Errorf("key %.16s is not in the form of its type", id)
+	}
+	return pub, nil
+}
+
+// signBytes signs message as TUF asks for this key type, and checks the signature: a token that answers without
+// an error may still have signed nothing useful.
+func signBytes(key crypto.Signer, message []byte) ([]byte, error) {
+	digest := sha256.Sum256(message)
+	var sig []byte
+	var err error
+	switch key.Public().(type) {
+	case ed25519.PublicKey:
+		sig, err = key.Sign(rand.Reader, message, crypto.Hash(0))
+	case *rsa.PublicKey:
+		sig, err = key.Sign(rand.Reader, digest[:], pssOptions)
+	default:
+		sig, err = key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !verifyBytes(key.Public(), message, sig) {
+		return nil, errors.New("the token answered with a signature that its public key does not verify")
+	}
+	return sig, nil
+}
+
+// verifyBytes is strict where TUF libraries are lax: the PSS salt is 32 bytes.
+func verifyBytes(pub crypto.PublicKey, message, sig []byte) bool {
+	digest := sha256.Sum256(message)
+	switch k := pub.(type) {
+	case ed25519.PublicKey:
+		return len(k) == ed25519.PublicKeySize && ed25519.Verify(k, message, sig)
+	case *rsa.PublicKey:
+		return rsa.VerifyPSS(k, crypto.SHA256, digest[:], sig, pssOptions) == nil
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(k, digest[:], sig)
+	}
+	return false
+}
+
+// spkiID names a public key as IssuerID names a CA.
+func spkiID(pub crypto.PublicKey) (ID, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return ID{}, err
+	}
+	return sha256.Sum256(der), nil
+}
+
+// sign adds the signature of each signer whose key id is in ids, and none twice.
+func sign[T metadata.Roles](m *metadata.Metadata[T], thing string, ids map[string]bool, signers []crypto.Signer) error {
+	payload, err := cjson.EncodeCanonical(m.Signed)
+	if err != nil {
+		return fmt.Errorf("%s: %w", thing, err)
+	}
+	done := map[string]bool{}
+	for _, s := range signers {
+		_, id, err := tufKey(s.Public())
+		if err != nil {
+			return fmt.Errorf("%s: %w", thing, err)
+		}
+		if !ids[id] || done[id] {
+			continue
+		}
+		sig, err := signBytes(s, payload)
+		if err != nil {
+			return fmt.Errorf("signing %s with key %.16s: %w", thing, id, err)
+		}
+		done[id] = true
+		m.Signatures = append(m.Signatures, metadata.Signature{KeyID: id, Signature: sig})
+	}
+	return nil
+}
