@@ -1,0 +1,144 @@
+package csr
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	_ "crypto/sha256" // the hashes below
+	_ "crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"io"
+)
+
+// sigAlg is a signature algorithm with the one DER encoding of its AlgorithmIdentifier that is accepted: parameters
+// absent for ECDSA and EdDSA (RFC 5758, 8410), NULL for PKCS#1 v1.5 (RFC 4055), and for PSS the hash for MGF1 too and a
+// salt of its length.
+type sigAlg struct {
+	alg  x509.SignatureAlgorithm
+	hash crypto.Hash
+	der  string
+}
+
+var sigAlgs = []sigAlg{
+	{x509.ECDSAWithSHA256, crypto.SHA256, unhex("300a06082a8648ce3d040302")},
+	{x509.ECDSAWithSHA384, crypto.SHA384, unhex("300a06082a8648ce3d040303")},
+	{x509.ECDSAWithSHA512, crypto.SHA512, unhex("300a06082a8648ce3d040304")},
+	{x509.PureEd25519, 0, unhex("300506032b6570")},
+	{x509.SHA256WithRSA, crypto.SHA256, unhex("300d06092a864886f70d01010b0500")},
+	{x509.SHA384WithRSA, crypto.SHA384, unhex("300d06092a864886f70d01010c0500")},
+	{x509.SHA512WithRSA, crypto.SHA512, unhex("300d06092a864886f70d01010d0500")},
+	{x509.SHA256WithRSAPSS, crypto.SHA256, pss("01", 32)},
+	{x509.SHA384WithRSAPSS, crypto.SHA384, pss("02", 48)},
+	{x509.SHA512WithRSAPSS, crypto.SHA512, pss("03", 64)},
+}
+
+func unhex(s string) string {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err) // a constant of this file
+	}
+	return string(b)
+}
+
+func pss(hash string, salt byte) string {
+	h := "300d06096086480165030402" + hash + "0500"
+	return unhex("304106092a864886f70d01010a3034a00f" + h + "a11c301a06092a864886f70d010108" + h + "a2030201" + hex.EncodeToString([]byte{salt}))
+}
+
+var sigAlgByDER = func() map[string]sigAlg {
+	m := make(map[string]sigAlg)
+	for _, s := range sigAlgs {
+		m[s.der] = s
+	}
+	return m
+}()
+
+// AlgorithmIdentifier is the DER of a signature algorithm; nil for one that Hanaper does not use.
+func AlgorithmIdentifier(a x509.SignatureAlgorithm) []byte {
+	for _, s := range sigAlgs {
+		if s.alg == a {
+			return []byte(s.der)
+		}
+	}
+	return nil
+}
+
+// SignatureAlgorithm is the algorithm that the DER of an AlgorithmIdentifier names, or UnknownSignatureAlgorithm for any
+// that is weak, unknown or not encoded in the one accepted way.
+func SignatureAlgorithm(der []byte) x509.SignatureAlgorithm { return sigAlgByDER[string(der)].alg }
+
+// KeyAlgorithm names the key's type and size in Hanaper's words (P-256, RSA-3072, Ed25519); an RSA key of any other
+// size is named likewise (RSA-1024), and "" is a type that Hanaper does not know.
+func KeyAlgorithm(pub crypto.PublicKey) string {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return "P-256"
+		case elliptic.P384():
+			return "P-384"
+		case elliptic.P521():
+			return "P-521"
+		}
+	case ed25519.PublicKey:
+		return "Ed25519"
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA-%d", k.N.BitLen())
+	}
+	return ""
+}
+
+// DefaultSignature is the algorithm that a key signs with unless told otherwise: the hash fits the curve, and RSA uses
+// PKCS#1 v1.5 with SHA-256.
+func DefaultSignature(pub crypto.PublicKey) x509.SignatureAlgorithm {
+	switch KeyAlgorithm(pub) {
+	case "P-256":
+		return x509.ECDSAWithSHA256
+	case "P-384":
+		return x509.ECDSAWithSHA384
+	case "P-521":
+		return x509.ECDSAWithSHA512
+	case "Ed25519":
+		return x509.PureEd25519
+	}
+	if _, ok := pub.(*rsa.PublicKey); ok {
+		return x509.SHA256WithRSA
+	}
+	return x509.UnknownSignatureAlgorithm
+}
+
+// SignMessage signs message with key and verifies the signature in software before it returns it, for a token's answer
+// is not trusted.
+func SignMessage(rand io.Reader, key crypto.Signer, alg x509.SignatureAlgorithm, message []byte) ([]byte, error) {
+	s, ok := sigAlgByDER[string(AlgorithmIdentifier(alg))]
+	if !ok {
+		return nil, fmt.Errorf("signature algorithm %v is not one that hanaper signs with", alg)
+	}
+	input, opts := message, crypto.SignerOpts(s.hash)
+	if s.hash != 0 {
+		h := s.hash.New()
+		h.Write(message)
+		input = h.Sum(nil)
+	}
+	switch alg {
+	case x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.hash}
+	}
+	sig, err := key.Sign(rand, input, opts)
+	if err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	if err := CheckSignature(key.Public(), alg, message, sig); err != nil {
+		return nil, fmt.Errorf("the key returned a signature that does not verify under its own public key: %w", err)
+	}
+	return sig, nil
+}
+
+// CheckSignature verifies a signature over message.
+func CheckSignature(pub crypto.PublicKey, alg x509.SignatureAlgorithm, message, sig []byte) error {
+	return (&x509.Certificate{PublicKey: pub}).CheckSignature(alg, message, sig)
+}

@@ -1,0 +1,153 @@
+package csr
+
+import (
+	"regexp"
+	"slices"
+
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+// PolicyConfig is a Policy as data.
+type PolicyConfig struct {
+	// KeyAlgorithms that may be certified: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096. At least one.
+	KeyAlgorithms []string `yaml:"key_algorithms"`
+	// Attributes of the subject that may stand beside the one CN, by short name: C, O, OU, L, ST, DC, serialNumber,
+	// emailAddress and the others of RFC 5280. None by default.
+	Attributes []string `yaml:"attributes"`
+	// CommonName is a regular expression (RE2) that the whole CN must match; empty means any. Whatever it says, a CN has
+	// 1 to 64 printable characters and neither slash, backslash nor "..".
+	CommonName string `yaml:"common_name"`
+	// SANs are the kinds of subject alternative name that may be asked for: dns, ip, email, uri. None by default; other
+	// kinds are never allowed.
+	SANs []string `yaml:"sans"`
+	// Extensions that may be asked for besides subjectAltName: basicConstraints, keyUsage, extKeyUsage,
+	// subjectKeyIdentifier. They are read for form and otherwise ignored: the issuing profile sets the extensions.
+	Extensions []string `yaml:"extensions"`
+	// CA allows basicConstraints that ask for a CA.
+	CA bool `yaml:"ca"`
+}
+
+// Policy says what a request may hold.
+type Policy struct {
+	algorithms, attributes, extensions map[string]bool
+	sans                               [numKinds]bool
+	cn                                 *regexp.Regexp
+	ca                                 bool
+}
+
+// DeviceName is the pattern of common names in the default policies for devices, stations and operators.
+const DeviceName = `[A-Za-z0-9][A-Za-z0-9._:@=+-]*`
+
+var keyAlgorithms = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"}
+
+// NewPolicy checks the configuration.
+func NewPolicy(c PolicyConfig) (*Policy, error) {
+	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ca: c.CA}
+	if len(c.KeyAlgorithms) == 0 {
+		return nil, refuse(ErrPolicy, "key_algorithms is empty")
+	}
+	for _, a := range c.KeyAlgorithms {
+		if !slices.Contains(keyAlgorithms, a) {
+			return nil, refuse(ErrPolicy, "key algorithm %q is not one of %v", a, keyAlgorithms)
+		}
+	}
+	for _, a := range c.Attributes {
+		if !KnownAttribute(a) || a == "CN" {
+			return nil, refuse(ErrPolicy, "attributes: %q is not the short name of an attribute besides CN", a)
+		}
+	}
+	for _, s := range c.SANs {
+		kind := slices.Index(kindNames[:], s)
+		if kind < 0 || !parsedKinds[kind] {
+			return nil, refuse(ErrPolicy, "sans: %q is not dns, ip, email or uri", s)
+		}
+		p.sans[kind] = true
+	}
+	for _, e := range c.Extensions {
+		if _, ok := extensionForms[e]; !ok {
+			return nil, refuse(ErrPolicy, "extensions: %q is not basicConstraints, keyUsage, extKeyUsage or subjectKeyIdentifier", e)
+		}
+	}
+	if c.CommonName != "" {
+		re, err := regexp.Compile(`\A(?:` + c.CommonName + `)\z`)
+		if err != nil {
+			return nil, refuse(ErrPolicy, "common_name: %w", err)
+		}
+		p.cn = re
+	}
+	return p, nil
+}
+
+// ParsePolicy reads a policy from strict YAML; name is used in errors.
+func ParsePolicy(name string, data []byte) (*Policy, error) {
+	var c PolicyConfig
+	if err := strict.Unmarshal(name, data, &c); err != nil {
+		return nil, err
+	}
+	return NewPolicy(c)
+}
+
+// DevicePolicy is the strict default for devices: one CN and nothing else.
+func DevicePolicy() *Policy {
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName})
+}
+
+// ClientPolicy is for stations and operators: one CN, organisation and unit; the role's URI comes from the ceremony.
+func ClientPolicy() *Policy {
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, Attributes: []string{"C", "O", "OU"}})
+}
+
+// ServerPolicy is for TLS servers: one CN, organisation, DNS and IP names.
+func ServerPolicy() *Policy {
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, Attributes: []string{"C", "O", "OU", "L", "ST"}, SANs: []string{"dns", "ip"},
+		Extensions: []string{"keyUsage", "extKeyUsage", "basicConstraints"}})
+}
+
+// CAPolicy is for subordinate CAs: one CN and the usual attributes; the extensions of a CA may be asked for.
+func CAPolicy() *Policy {
+	return builtin(PolicyConfig{KeyAlgorithms: []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-3072", "RSA-4096"},
+		Attributes: []string{"C", "O", "OU", "L", "ST", "DC", "serialNumber", "organizationIdentifier"},
+		Extensions: []string{"keyUsage", "basicConstraints", "subjectKeyIdentifier"}, CA: true})
+}
+
+func builtin(c PolicyConfig) *Policy {
+	p, err := NewPolicy(c)
+	if err != nil {
+		panic(err) // a constant of this file; TestBuiltinPolicies makes each
+	}
+	return p
+}
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		m[n] = true
+	}
+	return m
+}
+
+// checkName holds the subject to the policy and returns its CN.
+func (p *Policy) checkName(attrs []Attribute) (cn string, err error) {
+	found := 0
+	for _, a := range attrs {
+		if a.Type == "CN" {
+			cn = a.Value
+			found++
+		} else if !p.attributes[a.Type] {
+			return "", refuse(ErrSubject, "%s", a.Type)
+		}
+	}
+	if found == 0 {
+		return "", refuse(ErrNoCommonName, "%d other attributes", len(attrs))
+	}
+	if found > 1 {
+		return "", refuse(ErrCommonNames, "%d of them", found)
+	}
+	if err := CheckCommonName(cn); err != nil {
+		return "", err
+	}
+	if p.cn != nil && !p.cn.MatchString(cn) {
+		return "", refuse(ErrCommonName, "%q does not match %s", cn, p.cn)
+	}
+	return cn, nil
+}
