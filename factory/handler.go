@@ -1,0 +1,207 @@
+package factory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/hanaper/hanaper/ca"
+)
+
+// api maps HTTP to the service; nothing is decided here but who may call what.
+type api struct {
+	service *Service
+	callers *Callers
+	log     *slog.Logger
+	// slots bounds the requests in work.
+	slots chan struct{}
+}
+
+// answer is what a handler gives back: JSON of body, or raw bytes of a type.
+type answer struct {
+	status int
+	body   any
+	raw    []byte
+	kind   string
+}
+
+// NewHandler serves the JSON API (docs/spec/factory-api.md). The connection must come from a server configured by
+// Callers.TLS.
+func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
+	a := &api{service: s, callers: c, log: s.c.Log, slots: make(chan struct{}, concurrent)}
+	mux := http.NewServeMux()
+	station, operator := []string{ca.RoleStation}, []string{ca.RoleOperator}
+	both := []string{ca.RoleStation, ca.RoleOperator}
+	mux.Handle("/v1/enroll", a.route(http.MethodPost, station, a.enroll))
+	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, a.revoke))
+	mux.Handle("/v1/crl", a.route(http.MethodGet, both, a.crl))
+	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, a.cacerts))
+	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, a.device))
+	mux.Handle("/healthz", a.route(http.MethodGet, both, a.health))
+	mux.Handle("/", a.route("", both, func(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
+	}))
+	return mux
+}
+
+type handler func(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error)
+
+// route wraps a handler in all that is common: who may call, how many at once, for how long, and the one place where
+// errors become HTTP.
+func (a *api) route(method string, roles []string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
+		var ans *answer
+		who, err := a.admit(ctx, method, roles, r)
+		if err == nil {
+			ans, err = func() (*answer, error) {
+				defer func() { <-a.slots }()
+				return h(ctx, who, w, r)
+			}()
+		}
+		if err != nil {
+			ans = a.refuse(w, r, who, err)
+		}
+		write(w, ans)
+	})
+}
+
+func (a *api) admit(ctx context.Context, method string, roles []string, r *http.Request) (Caller, error) {
+	who, err := a.callers.of(r.TLS)
+	if err != nil {
+		return who, err
+	}
+	allowed := false
+	for _, role := range roles {
+		allowed = allowed || role == who.Role
+	}
+	if !allowed {
+		return who, fault(CodeForbidden, "", "%s may not call %s", who, r.URL.Path)
+	}
+	if method != "" && r.Method != method {
+		return who, fault(CodeMethod, "use "+method, "%.20q is not a method of %s", r.Method, r.URL.Path)
+	}
+	select {
+	case a.slots <- struct{}{}:
+		return who, nil
+	case <-ctx.Done():
+		return who, away("hanaperd", errors.New("all slots are in use"))
+	}
+}
+
+// refuse turns an error into an answer: status, code, hint, and Retry-After where trying again may help.
+func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, err error) *answer {
+	f := asFault(err)
+	level := slog.LevelWarn
+	if f.Status() >= 500 {
+		level = slog.LevelError
+	}
+	a.log.Log(r.Context(), level, "refused", "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
+	}
+	return &answer{status: f.Status(), body: refusal{Error: f.Text, Hint: f.Hint, Code: f.Code}}
+}
+
+func write(w http.ResponseWriter, a *answer) {
+	if a.body != nil {
+		var err error
+		if a.raw, err = json.Marshal(a.body); err != nil {
+			a.status, a.raw = http.StatusInternalServerError, []byte(`{"error":"internal error","code":"internal"}`)
+		}
+		a.raw, a.kind = append(a.raw, '\n'), "application/json"
+	}
+	h := w.Header()
+	h.Set("Content-Type", a.kind)
+	h.Set("Content-Length", strconv.Itoa(len(a.raw)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.raw)
+}
+
+// readJSON reads a bounded body of type application/json.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, fault(CodeContent, "send application/json", "Content-Type is %.60q", r.Header.Get("Content-Type"))
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, fault(CodeContent, "send it uncompressed", "Content-Encoding is %.60q", r.Header.Get("Content-Encoding"))
+	}
+	size := r.ContentLength
+	if size > limit {
+		return nil, fault(CodeTooLarge, "", "body is longer than %d bytes", limit)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, fault(CodeTooLarge, "", "body is longer than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, &Fault{Code: CodeRequest, Text: "body could not be read", cause: err}
+	}
+	return body, nil
+}
+
+func (a *api) enroll(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error) {
+	body, err := readJSON(w, r, maxEnrollBody)
+	if err != nil {
+		return nil, err
+	}
+	q, err := decodeEnroll(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, isNew, err := a.service.Enroll(ctx, who.Name, q)
+	if err != nil {
+		return nil, err
+	}
+	if isNew {
+		return &answer{status: http.StatusCreated, body: ans}, nil
+	}
+	return &answer{status: http.StatusOK, body: ans}, nil
+}
+
+func (a *api) revoke(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error) {
+	body, err := readJSON(w, r, maxRevokeBody)
+	if err != nil {
+		return nil, err
+	}
+	q, err := decodeRevoke(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.service.Revoke(ctx, who.Name, q)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) crl(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+	c, err := a.service.LatestCRL()
+	if err != nil {
+		return nil, err
+	}
+	return &answer{status: http.StatusOK, raw: c.DER, kind: "application/pkix-crl"}, nil
+}
+
+func (a *api) cacerts(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+	return &answer{status: http.StatusOK, raw: a.service.CACertificates(), kind: "application/x-pem-file"}, nil
+}
+
+func (a *api) device(ctx context.Context, _ Caller, _ http.ResponseWriter, r *http.Request) (*answer, error) {
+	ans, err := a.service.Device(ctx, r.PathValue("id"))
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) health(ctx context.Context, _ Caller, _ http.ResponseWriter, _ *http.Request) (*answer, error) {
+	h := a.service.Health(ctx)
+	status := http.StatusOK
+	if h.Status != "ok" {
+		status = http.StatusServiceUnavailable
+	}
+	return &answer{status: status, body: h}, nil
+}

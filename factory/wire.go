@@ -1,0 +1,137 @@
+package factory
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+// EnrollRequest is the body of POST /v1/enroll.
+type EnrollRequest struct {
+	// CSR is a PKCS#10 request in PEM.
+	CSR string `json:"csr"`
+	// HardwareID and Lot are recorded beside the certificate; both may be empty.
+	HardwareID string `json:"hardware_id,omitempty"`
+	Lot        string `json:"lot,omitempty"`
+}
+
+// EnrollAnswer is the answer to it: the leaf, and the leaf with what stands between it and the Fleet Root, in PEM.
+type EnrollAnswer struct {
+	DeviceID    string    `json:"device_id"`
+	Serial      string    `json:"serial"`
+	Certificate string    `json:"certificate"`
+	Chain       string    `json:"chain"`
+	NotAfter    time.Time `json:"not_after"`
+}
+
+// RevokeRequest is the body of POST /v1/revoke: one of DeviceID and Serial (hex), and a reason of Reasons.
+type RevokeRequest struct {
+	DeviceID string `json:"device_id,omitempty"`
+	Serial   string `json:"serial,omitempty"`
+	Reason   string `json:"reason"`
+}
+
+// RevokeAnswer tells the revocation on record. CRLNumber is the list that carries it, 0 while that is still to be signed.
+type RevokeAnswer struct {
+	DeviceID  string    `json:"device_id"`
+	Serial    string    `json:"serial"`
+	Reason    string    `json:"reason"`
+	RevokedAt time.Time `json:"revoked_at"`
+	CRLNumber int64     `json:"crl_number"`
+}
+
+// DeviceAnswer is what is on record for a device id. Status is "open", "issued" or "revoked".
+type DeviceAnswer struct {
+	DeviceID    string     `json:"device_id"`
+	Status      string     `json:"status"`
+	Serial      string     `json:"serial"`
+	HardwareID  string     `json:"hardware_id,omitempty"`
+	Lot         string     `json:"lot,omitempty"`
+	Station     string     `json:"station"`
+	KeyDigest   string     `json:"key_digest"`
+	NotBefore   time.Time  `json:"not_before"`
+	NotAfter    time.Time  `json:"not_after"`
+	IssuedAt    *time.Time `json:"issued_at,omitempty"`
+	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
+	Reason      string     `json:"reason,omitempty"`
+	Certificate string     `json:"certificate,omitempty"`
+}
+
+// Health is the answer to GET /healthz.
+type Health struct {
+	Status    string `json:"status"`
+	Token     string `json:"token"`
+	Store     string `json:"store"`
+	CRLNumber int64  `json:"crl_number"`
+}
+
+// refusal is the body of every answer that is not a success.
+type refusal struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+	Code  Code   `json:"code"`
+}
+
+// reasons of revocation by name, with their codes (RFC 5280, section 5.3.1). certificateHold and removeFromCRL are
+// left out: a revocation here is for good.
+var reasons = []struct {
+	name string
+	code int
+}{
+	{"unspecified", 0}, {"key_compromise", 1}, {"affiliation_changed", 3}, {"superseded", 4}, {"cessation_of_operation", 5},
+	{"privilege_withdrawn", 9},
+}
+
+// Reasons lists the names that RevokeRequest.Reason takes.
+func Reasons() []string {
+	var names []string
+	for _, r := range reasons {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+func reasonName(code int) string {
+	for _, r := range reasons {
+		if r.code == code {
+			return r.name
+		}
+	}
+	return fmt.Sprintf("reason_%d", code)
+}
+
+func reasonCode(name string) (int, error) {
+	for _, r := range reasons {
+		if r.name == name {
+			return r.code, nil
+		}
+	}
+	return 0, fault(CodeRequest, "one of "+strings.Join(Reasons(), ", "), "reason %.40q is unknown", name)
+}
+
+func decodeEnroll(body []byte) (q EnrollRequest, err error) {
+	if err := strict.JSON("body", body, &q); err != nil {
+		return q, fault(CodeRequest, `send {"csr": "-----BEGIN CERTIFICATE REQUEST-----...", "hardware_id": "..."}`, "%v", err)
+	}
+	if q.CSR == "" {
+		return q, fault(CodeRequest, "", "body: csr is missing")
+	}
+	return q, nil
+}
+
+func decodeRevoke(body []byte) (q RevokeRequest, err error) {
+	if err := strict.JSON("body", body, &q); err != nil {
+		return q, fault(CodeRequest, `send {"device_id": "...", "reason": "key_compromise"}`, "%v", err)
+	}
+	if (q.DeviceID == "") == (q.Serial == "") {
+		return q, fault(CodeRequest, "", "body: give one of device_id and serial")
+	}
+	if !slices.Contains(Reasons(), q.Reason) {
+		_, err := reasonCode(q.Reason)
+		return q, err
+	}
+	return q, nil
+}
