@@ -9,10 +9,24 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
+)
+
+const (
+	// DefaultInterval and MinInterval bound the time between two looks at the source.
+	DefaultInterval = 30 * time.Second
+	MinInterval     = 100 * time.Millisecond
+	// lookTimeout bounds one look, downloads included.
+	lookTimeout = 5 * time.Minute
 )
 
 // Config says what to follow.
@@ -23,9 +37,10 @@ type Config struct {
 	Pin trust.Pin
 	// Environment, if not empty, must be the repository's.
 	Environment string
-	// StateDir keeps the trusted root chain and the last accepted repository; created with mode 0700.
+	// StateDir keeps the trusted root chain and the last accepted repository; created with mode 0700. One feed at a time
+	// owns it.
 	StateDir string
-	// Interval between two looks at the source; 0 means 30 s, the least is 100 ms.
+	// Interval between two looks at the source; 0 means DefaultInterval.
 	Interval time.Duration
 	// Client fetches from a URL; nil means NewClient(nil).
 	Client *http.Client
@@ -44,27 +59,172 @@ type Status struct {
 }
 
 // Feed follows one repository. It is safe for concurrent use.
-type Feed struct{}
+type Feed struct {
+	config  Config
+	source  source
+	state   *state
+	current atomic.Pointer[trust.View]
+	// history is what the next view must follow: the current one, or, until the pin has been seen again, a recalled one.
+	look    sync.Mutex
+	history *trust.View
+	mu      sync.Mutex
+	status  Status
+}
 
 // New checks the config and loads the state. If the state folder holds an accepted repository, Current gives it at once.
-func New(c Config) (*Feed, error) { return nil, errors.New("not implemented") }
+func New(c Config) (*Feed, error) {
+	if c.Interval == 0 {
+		c.Interval = DefaultInterval
+	}
+	if c.Interval < MinInterval {
+		return nil, advice.New(advice.Usage, "", "trust feed: interval %v is shorter than %v", c.Interval, MinInterval)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.StateDir == "" {
+		return nil, advice.New(advice.Usage, "name a folder of the gateway's own", "trust feed: no state folder")
+	}
+	f := &Feed{config: c, status: Status{Source: c.Source}}
+	var err error
+	if f.source, err = newSource(c.Source, c.Client); err != nil {
+		return nil, err
+	}
+	if f.state, f.history, err = openState(c.StateDir); err != nil {
+		return nil, err
+	}
+	if v := f.history; v != nil {
+		if err := f.checkEnvironment(v); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if slices.Contains(v.RootDigests(), c.Pin.Digest()) {
+			f.current.Store(v)
+		}
+	}
+	return f, nil
+}
+
+func (f *Feed) checkEnvironment(v *trust.View) error {
+	if want := f.config.Environment; want != "" && v.Environment() != want {
+		return advice.New(advice.Unverified, "check which environment's repository and root digest the config names",
+			"trust repository %w: %s, not %s", trust.ErrEnvironment, v.Environment(), want)
+	}
+	return nil
+}
 
 // Refresh looks at the source now. An error leaves the current view as it was.
-func (f *Feed) Refresh(ctx context.Context) error { return errors.New("not implemented") }
+func (f *Feed) Refresh(ctx context.Context) error {
+	f.look.Lock()
+	defer f.look.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := f.refresh(ctx)
+	if err != nil {
+		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("trust source %s: %w", f.config.Source, err), advice.Hint(err))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Tried, f.status.Err = f.config.Now(), err
+	if err == nil {
+		f.status.Checked = f.status.Tried
+	}
+	return err
+}
+
+func (f *Feed) refresh(ctx context.Context) error {
+	rec := &recorder{files: f.source.open(ctx), data: map[string]*tee{}}
+	var next *trust.View
+	var err error
+	if f.history == nil {
+		next, err = trust.Open(rec, f.config.Pin, f.config.Now())
+	} else {
+		next, err = trust.OpenAfter(rec, f.history, f.config.Pin, f.config.Now())
+	}
+	if err != nil {
+		return err
+	}
+	if next == f.history && f.current.Load() == next {
+		return nil
+	}
+	if err := f.checkEnvironment(next); err != nil {
+		return err
+	}
+	// Recorded before it is used. Where the disk fails the view is used all the same: forgetting it at a restart is what would
+	// happen anyway, and it may hold revocations.
+	err = f.state.save(next, rec)
+	f.history = next
+	f.current.Store(next)
+	return err
+}
 
 // Run looks at the source now and then at every interval until ctx ends, and calls changed with each new view, and once
 // more with the same view when it has expired (View.Valid says so). changed is called first, from Run's goroutine, with the view
 // in force when Run begins, if there is one. It returns ctx's error; a failed look is in Status and does not end it.
 func (f *Feed) Run(ctx context.Context, changed func(*trust.View)) error {
-	return errors.New("not implemented")
+	tick := time.NewTicker(f.config.Interval)
+	defer tick.Stop()
+	done := make(chan struct{}, 1)
+	looking := false
+	look := func() {
+		if !looking {
+			looking = true
+			go func() {
+				// The outcome is in Status.
+				_ = f.Refresh(ctx)
+				done <- struct{}{}
+			}()
+		}
+	}
+	var told *trust.View
+	var expired bool
+	tell := func() {
+		v := f.current.Load()
+		if v == nil {
+			return
+		}
+		over := v.Valid(f.config.Now()) != nil
+		if v != told || over != expired {
+			told, expired = v, over
+			changed(v)
+		}
+	}
+	tell()
+	look()
+	for {
+		// Expiry is noticed by its own timer, also while a look hangs.
+		var expiry <-chan time.Time
+		if told != nil && !expired {
+			expiry = time.After(max(told.Expires().Sub(f.config.Now()), time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+			if looking {
+				<-done
+			}
+			return ctx.Err()
+		case <-tick.C:
+			look()
+		case <-done:
+			looking = false
+		case <-expiry:
+		}
+		tell()
+	}
 }
 
 // Current is the last good view; nil if there has been none. It may have expired: ask View.Valid.
-func (f *Feed) Current() *trust.View { return nil }
+func (f *Feed) Current() *trust.View { return f.current.Load() }
 
 // Status is that of the last look.
-func (f *Feed) Status() Status { return Status{} }
+func (f *Feed) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
 
-// NewClient is an HTTP client for Config: it trusts the CAs in caPEM (nil: the system's), follows no redirect to another
-// host, and gives up after bounded times.
-func NewClient(caPEM []byte) (*http.Client, error) { return nil, errors.New("not implemented") }
+// Close gives the state folder free. Run must have ended.
+func (f *Feed) Close() error { return f.state.close() }
+
+var errDamaged = errors.New("is damaged")
+

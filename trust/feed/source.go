@@ -1,0 +1,184 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// source is a place that files can be read from.
+type source interface {
+	open(ctx context.Context) fs.FS
+}
+
+func newSource(s string, client *http.Client) (source, error) {
+	if !strings.Contains(s, "://") {
+		if s == "" {
+			return nil, advice.New(advice.Usage, "name a folder or an https URL", "trust feed: no source")
+		}
+		return folder(s), nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, advice.New(advice.Usage, "for example https://trust.example.com/prod", "trust feed: %q is not a plain URL", s)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return nil, advice.New(advice.Usage, "use https; http is for loopback addresses only", "trust feed: scheme of %q is not allowed", s)
+	}
+	if client == nil {
+		if client, err = NewClient(nil); err != nil {
+			return nil, err
+		}
+	}
+	return &site{base: u, client: client}, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+type folder string
+
+func (f folder) open(context.Context) fs.FS { return os.DirFS(string(f)) }
+
+type site struct {
+	base   *url.URL
+	client *http.Client
+}
+
+func (s *site) open(ctx context.Context) fs.FS { return &siteFS{site: s, ctx: ctx} }
+
+type siteFS struct {
+	*site
+	ctx context.Context
+}
+
+// Open implements fs.FS with one GET.
+func (s *siteFS) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	switch res.StatusCode {
+	case http.StatusOK:
+		return &body{ReadCloser: res.Body, name: path.Base(name), size: max(res.ContentLength, 0)}, nil
+	case http.StatusNotFound, http.StatusGone:
+		err = &fs.PathError{Op: "get", Path: name, Err: fs.ErrNotExist}
+	default:
+		err = fmt.Errorf("the server answers %s for %s", res.Status, name)
+	}
+	res.Body.Close()
+	return nil, err
+}
+
+// ReadDir implements fs.ReadDirFS: a site has no listings.
+func (s *siteFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.ErrUnsupported}
+}
+
+type body struct {
+	io.ReadCloser
+	name string
+	size int64
+}
+
+func (b *body) Stat() (fs.FileInfo, error) { return b, nil }
+func (b *body) Name() string               { return b.name }
+func (b *body) Size() int64                { return b.size }
+func (b *body) Mode() fs.FileMode          { return 0o444 }
+func (b *body) ModTime() time.Time         { return time.Time{} }
+func (b *body) IsDir() bool                { return false }
+func (b *body) Sys() any                   { return nil }
+
+// NewClient is an HTTP client for Config: it trusts the CAs in caPEM (nil: the system's), follows no redirect to another
+// host, and gives up after bounded times.
+func NewClient(caPEM []byte) (*http.Client, error) {
+	var pool *x509.CertPool
+	if caPEM != nil {
+		pool = x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(caPEM) {
+			return nil, advice.New(advice.Usage, "give a PEM file with the CA that signed the server's certificate", "trust feed: the CA file holds no certificate")
+		}
+	}
+	return &http.Client{
+		Timeout: lookTimeout,
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  15 * time.Second,
+			IdleConnTimeout:        90 * time.Second,
+			MaxIdleConnsPerHost:    2,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true,
+			ForceAttemptHTTP2:      true,
+		},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			if len(via) > 3 || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
+				return errors.New("the server redirects elsewhere, which is not followed")
+			}
+			return nil
+		},
+	}, nil
+}
+
+// recorder keeps what is read through it.
+type recorder struct {
+	files fs.FS
+	data  map[string]*tee
+}
+
+type tee struct {
+	fs.File
+	buf bytes.Buffer
+}
+
+func (t *tee) Read(p []byte) (int, error) {
+	n, err := t.File.Read(p)
+	t.buf.Write(p[:n])
+	return n, err
+}
+
+// Open implements fs.FS.
+func (r *recorder) Open(name string) (fs.File, error) {
+	f, err := r.files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	t := &tee{File: f}
+	r.data[name] = t
+	return t, nil
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (r *recorder) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(r.files, name) }
+
+// bytes are those last read under this name.
+func (r *recorder) bytes(name string) []byte {
+	if t := r.data[name]; t != nil {
+		return t.buf.Bytes()
+	}
+	return nil
+}

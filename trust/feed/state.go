@@ -1,0 +1,176 @@
+package feed
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/trust"
+)
+
+// state is what a feed remembers: state.json names the files of the last accepted repository by their SHA-256, and files/ holds
+// them under that name. state.json is there before the first file and is replaced as a whole after the files are safe,
+// so that a part missing is damage (or someone's attempt to make the gateway forget), never a crash.
+type state struct {
+	dir  string
+	lock io.Closer
+}
+
+type stateFile struct {
+	Format int `json:"format"`
+	// First is the SHA-256 of the first root in Files.
+	First string            `json:"first_root"`
+	Files map[string]string `json:"files"`
+}
+
+func openState(dir string) (*state, *trust.View, error) {
+	if err := durable.Mkdir(filepath.Join(dir, "files"), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("trust state: %w", err)
+	}
+	lock, err := durable.Lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, nil, advice.Wrap(advice.Failed, fmt.Errorf("trust state: %w", err), "give each gateway process a state folder of its own")
+	}
+	s := &state{dir: dir, lock: lock}
+	v, err := s.load()
+	if err != nil {
+		lock.Close()
+		return nil, nil, err
+	}
+	return s, v, nil
+}
+
+func (s *state) damaged(format string, args ...any) error {
+	return advice.New(advice.Unverified, "restore the folder; or delete the whole of it, and the gateway starts from the pinned root like a new one",
+		"trust state %s %w: %s", s.dir, errDamaged, fmt.Sprintf(format, args...))
+}
+
+func (s *state) blob(hash string) string { return filepath.Join(s.dir, "files", hash) }
+
+// load recalls the last accepted repository; nil if there is none yet.
+func (s *state) load() (*trust.View, error) {
+	data, err := os.ReadFile(filepath.Join(s.dir, "state.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		left, err := os.ReadDir(filepath.Join(s.dir, "files"))
+		if err != nil {
+			return nil, err
+		}
+		if len(left) > 0 {
+			return nil, s.damaged("state.json is missing")
+		}
+		return nil, s.write(stateFile{Format: 1})
+	}
+	if err != nil {
+		return nil, err
+	}
+	var f stateFile
+	if err := strict.JSON("state.json", data, &f); err != nil || f.Format != 1 {
+		return nil, s.damaged("state.json is not readable")
+	}
+	if f.First == "" && len(f.Files) == 0 {
+		return nil, nil
+	}
+	first, err := trust.ParsePin(f.First)
+	if err != nil {
+		return nil, s.damaged("state.json is not readable")
+	}
+	v, err := trust.Recall(stored{s, f.Files}, first.Digest())
+	if err != nil {
+		return nil, s.damaged("%v", err)
+	}
+	return v, nil
+}
+
+// stored reads the files of the last accepted repository.
+type stored struct {
+	*state
+	files map[string]string
+}
+
+// Open implements fs.FS.
+func (s stored) Open(name string) (fs.File, error) {
+	hash, ok := s.files[name]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
+		return nil, fmt.Errorf("%s has no digest", name)
+	}
+	data, err := os.ReadFile(s.blob(hash))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Not ErrNotExist: the file is not absent from the repository but lost from the state.
+		return nil, fmt.Errorf("%s is missing", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d := sha256.Sum256(data); hex.EncodeToString(d[:]) != hash {
+		return nil, fmt.Errorf("%s has changed", name)
+	}
+	return trust.Files{name: data}.Open(name)
+}
+
+// save makes v the accepted repository.
+func (s *state) save(v *trust.View, rec *recorder) error {
+	f := stateFile{Format: 1, Files: map[string]string{}}
+	first := v.RootDigests()[0]
+	f.First = hex.EncodeToString(first[:])
+	for name, hash := range v.Files() {
+		key := hex.EncodeToString(hash[:])
+		f.Files[name] = key
+		if _, err := os.Stat(s.blob(key)); err == nil {
+			continue
+		}
+		data := rec.bytes(name)
+		if sha256.Sum256(data) != hash {
+			return fmt.Errorf("trust state: %s was not kept", name)
+		}
+		if err := durable.WriteFile(s.blob(key), data, 0o600); err != nil {
+			return fmt.Errorf("trust state: %w", err)
+		}
+	}
+	if err := s.write(f); err != nil {
+		return err
+	}
+	s.sweep(f)
+	return nil
+}
+
+func (s *state) write(f stateFile) error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(s.dir, "state.json"), data, 0o600); err != nil {
+		return fmt.Errorf("trust state: %w", err)
+	}
+	return nil
+}
+
+// sweep removes the files that state.json no longer names. What it cannot remove stays until the next time.
+func (s *state) sweep(f stateFile) {
+	wanted := map[string]bool{}
+	for _, hash := range f.Files {
+		wanted[hash] = true
+	}
+	list, err := os.ReadDir(filepath.Join(s.dir, "files"))
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		if !wanted[e.Name()] {
+			_ = os.Remove(s.blob(e.Name()))
+		}
+	}
+}
+
+func (s *state) close() error { return s.lock.Close() }
