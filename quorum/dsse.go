@@ -170,3 +170,9 @@ func countOfficers(list []Officer) int {
 	}
 	return n
 }
+
+// PayloadDigest is the digest of what an envelope of this type holds, unverified: to find which roster it approves.
+func PayloadDigest(env []byte, payloadType string) (Digest, error) {
+	_, payload, err := parseEnvelope(env, payloadType)
+	return Sum(payload), err
+}
