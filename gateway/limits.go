@@ -1,0 +1,43 @@
+package gateway
+
+import "time"
+
+// Every bound of this package.
+const (
+	// maxNameLength bounds a CN, in bytes (RFC 5280, appendix A: ub-common-name).
+	maxNameLength = 64
+	// maxLeafSize bounds a device certificate, in bytes; maxSubjectSize its subject.
+	maxLeafSize    = 16 << 10
+	maxSubjectSize = 4 << 10
+	// maxNames bounds the entries of a device certificate's subject alternative name, of every kind.
+	maxNames = 16
+	// maxConstraints bounds the subtrees in a CA's name constraints.
+	maxConstraints = 64
+	// maxChain bounds a chain, leaf and root included.
+	maxChain = 4
+	// maxPaths bounds the paths from one issuing CA to the roots, and maxEdges the signatures checked to find all paths.
+	maxPaths = 16
+	maxEdges = 4096
+	// maxSerialOctets bounds a serial number (RFC 5280, section 4.1.2.2).
+	maxSerialOctets = 20
+	// minRSABits and maxRSABits bound RSA keys.
+	minRSABits = 2048
+	maxRSABits = 8192
+	// maxVerified bounds the cache of verified certificates; each entry takes about 200 bytes.
+	maxVerified = 200_000
+	// maxRefusalLines bounds the log lines a second about refusals; what goes beyond is counted and told.
+	maxRefusalLines = 50
+
+	defaultConnections  = 20_000
+	defaultHeaderBytes  = 32 << 10
+	defaultBodyBytes    = 1 << 30
+	defaultHeaderWait   = 10 * time.Second
+	defaultIdle         = 2 * time.Minute
+	defaultStall        = time.Minute
+	defaultUpstreamWait = time.Minute
+
+	// keyPoll is how often the TLS files are looked at for changes, sweepEvery how often open connections are judged
+	// anew without other cause (certificates and CRLs expire).
+	keyPoll    = 5 * time.Second
+	sweepEvery = 5 * time.Second
+)

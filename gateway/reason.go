@@ -1,0 +1,86 @@
+package gateway
+
+// Reason is a stable code for a decision: in log lines, figures and answers to devices. docs/spec/admission.md lists all.
+type Reason string
+
+// The reasons, in the order in which they are looked for.
+const (
+	Admitted Reason = "admitted"
+
+	NoTrust         Reason = "trust-missing"
+	TrustExpired    Reason = "trust-expired"
+	NoCertificate   Reason = "certificate-missing"
+	BadCertificate  Reason = "certificate-malformed"
+	BadVersion      Reason = "certificate-version"
+	BadSerial       Reason = "certificate-serial"
+	IsCA            Reason = "certificate-is-ca"
+	BadKeyUsage     Reason = "key-usage"
+	BadExtKeyUsage  Reason = "extended-key-usage"
+	BadExtension    Reason = "critical-extension"
+	NoAuthorityKey  Reason = "authority-key-id"
+	BadKey          Reason = "key-type"
+	TooManyNames    Reason = "too-many-names"
+	NoName          Reason = "name-missing"
+	AmbiguousName   Reason = "name-ambiguous"
+	BadName         Reason = "name-invalid"
+	NotYetValid     Reason = "not-yet-valid"
+	Expired         Reason = "expired"
+	UnknownIssuer   Reason = "unknown-issuer"
+	BadSignature    Reason = "bad-signature"
+	BadIssuer       Reason = "issuer-unfit"
+	ChainTooLong    Reason = "chain-too-long"
+	NameConstrained Reason = "name-constraints"
+	IssuerExpired   Reason = "issuer-expired"
+	NoCRL           Reason = "crl-missing"
+	StaleCRL        Reason = "crl-not-current"
+	IssuerRevoked   Reason = "issuer-revoked"
+	Revoked         Reason = "revoked"
+
+	// The registry's.
+	Deleted      Reason = "device-deleted"
+	RegistryDown Reason = "registry-unavailable"
+)
+
+var reasonText = map[Reason]string{
+	Admitted:        "the device is admitted",
+	NoTrust:         "the gateway holds no trust view yet",
+	TrustExpired:    "the gateway's trust view has expired",
+	NoCertificate:   "the device sent no certificate",
+	BadCertificate:  "the certificate cannot be read, or is too large",
+	BadVersion:      "the certificate is not of version 3",
+	BadSerial:       "the certificate's serial number is not positive and of 1 to 20 octets",
+	IsCA:            "the certificate is a CA's, not a device's",
+	BadKeyUsage:     "the certificate's key usage is not digitalSignature without CA rights",
+	BadExtKeyUsage:  "the certificate's extended key usage does not name clientAuth, or names anyExtendedKeyUsage",
+	BadExtension:    "the certificate has an extension that may not stand there or is critical and unknown",
+	NoAuthorityKey:  "the certificate has no authority key identifier",
+	BadKey:          "the certificate's key is of a type or size that is not admitted",
+	TooManyNames:    "the certificate has too many alternative names",
+	NoName:          "the certificate's subject has no CN",
+	AmbiguousName:   "the certificate's subject has more than one CN",
+	BadName:         "the certificate's CN is no device id",
+	NotYetValid:     "the certificate is not valid yet",
+	Expired:         "the certificate has expired",
+	UnknownIssuer:   "the certificate was not issued under a Fleet Root of this environment",
+	BadSignature:    "the certificate's signature is not its issuer's",
+	BadIssuer:       "a CA above the certificate does not meet the rules",
+	ChainTooLong:    "the chain to the Fleet Root is too long",
+	NameConstrained: "a CA above the certificate does not permit its names",
+	IssuerExpired:   "a CA above the certificate is not valid now",
+	NoCRL:           "a CA above the certificate has no CRL in the trust view",
+	StaleCRL:        "the CRL of a CA above the certificate is not current",
+	IssuerRevoked:   "a CA above the certificate is revoked",
+	Revoked:         "the certificate is revoked",
+	Deleted:         "the device was deleted, and has not been released",
+	RegistryDown:    "the registry cannot be reached",
+}
+
+// String is the reason in plain words.
+func (r Reason) String() string { return reasonText[r] }
+
+// Reasons are all reasons.
+func Reasons() []Reason {
+	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
+		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
+		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown}
+}
