@@ -1,0 +1,80 @@
+package ceremony
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// earlier is a verified ceremony that this one carries on from.
+type earlier struct {
+	verified   *verified
+	checkpoint [32]byte
+	ended      time.Time
+	nonces     map[string]bool
+	files      map[string][]byte
+}
+
+// loadEarlier verifies the folder of the earlier ceremony. Its checkpoint is pinned by the script, which the officers
+// approve: that is its anchor.
+func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
+	c := s.config.Earlier
+	if c.Folder == "" {
+		return errors.New("folder is missing")
+	}
+	want, err := ParseDigest(c.Checkpoint)
+	if err != nil {
+		return err
+	}
+	folder, err := open(c.Folder)
+	if err != nil {
+		return err
+	}
+	v, err := replay(context.Background(), folder, nil)
+	if err != nil {
+		return refuse(RuleEarlier, "%s: %w", c.Folder, err)
+	}
+	e := &earlier{verified: v, checkpoint: quorum.Sum(v.checkpoint), ended: v.ended, nonces: map[string]bool{v.begin.Nonce: true}, files: v.files}
+	switch {
+	case e.checkpoint != want:
+		return refuse(RuleEarlier, "%s has the checkpoint %x, not the one pinned", c.Folder, e.checkpoint)
+	case v.begin.Environment != s.config.Environment:
+		return refuse(RuleEarlier, "%s is of environment %q", c.Folder, v.begin.Environment)
+	case v.begin.Mode != "real":
+		return refuse(RuleRehearsal, "%s is a rehearsal", c.Folder)
+	}
+	for _, id := range v.session.state.ceremonies {
+		if id == s.config.Ceremony {
+			return refuse(RuleEarlier, "ceremony %q was held already", id)
+		}
+	}
+	if up := v.script.earlier; up != nil {
+		for n := range up.nonces {
+			e.nonces[n] = true
+		}
+	}
+	if v.script.until.After(s.until) || e.ended.After(s.until) {
+		return refuse(RuleEarlier, "%s ended %s, after this script's window", c.Folder, formatTime(e.ended))
+	}
+	s.earlier = e
+	return nil
+}
+
+// carry gives the state in which a later ceremony begins: numbers and versions that may not go back. Keys and
+// certificates enter by a step of their own.
+func (e *earlier) carry() *state {
+	st := newState()
+	old := e.verified.session.state
+	for n := range old.serials {
+		st.serials[n] = true
+	}
+	st.ceremonies = append(st.ceremonies, old.ceremonies...)
+	for n, u := range old.uptane {
+		st.uptane[n] = u.carry()
+	}
+	st.trust = old.trust
+	return st
+}

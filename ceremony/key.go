@@ -1,0 +1,230 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/hsm"
+)
+
+// key is a private key of the ceremony. Every signature it makes is journalled: what is to be signed before, the
+// signature after; a session that follows a journal takes the signature from there and checks it.
+type key struct {
+	session   *Session
+	name      string
+	token     string
+	label     string
+	id        []byte
+	algorithm hsm.Algorithm
+	class     hsm.Class
+	public    crypto.PublicKey
+	spki      []byte
+	attrs     hsm.Attributes
+	// purpose is what the key is for, set by its first use: a key has one.
+	purpose string
+	// live is nil until the token is needed.
+	live      hsm.Key
+	destroyed bool
+}
+
+var _ crypto.Signer = (*key)(nil)
+
+func marshalSPKI(pub crypto.PublicKey) (der []byte, fingerprint string, err error) {
+	if der, err = x509.MarshalPKIXPublicKey(pub); err != nil {
+		return nil, "", err
+	}
+	return der, hexSHA256(der), nil
+}
+
+// accept takes the key over from its leaf, if it is what was asked for.
+func (k *key) accept(l keyLeaf) error {
+	pub, err := x509.ParsePKIXPublicKey(l.SPKI)
+	if err != nil {
+		return k.session.entryError(fmt.Errorf("(key) holds no public key: %w", err))
+	}
+	der, print, err := marshalSPKI(pub)
+	if err != nil || !bytes.Equal(der, l.SPKI) || print != l.Fingerprint || l.Name != k.name {
+		return k.session.entryError(errors.New("(key) contradicts itself or its intent"))
+	}
+	if got := AlgorithmOf(pub); got != k.algorithm {
+		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, k.algorithm)
+	}
+	for _, other := range k.session.state.keys {
+		if ca.SameKey(other.public, pub) {
+			return refuse(RuleOneKey, "key %q is the same key as %q", k.name, other.name)
+		}
+	}
+	k.public, k.spki, k.attrs = pub, der, l.Attributes
+	return checkAttributes(k)
+}
+
+// checkAttributes holds what the token read back to the key's class; the token's own layer did so before.
+func checkAttributes(k *key) error {
+	a := k.attrs
+	wrong := func(what string) error {
+		return refuse(RuleAttributes, "key %q of class %s came out %s", k.name, k.class, what)
+	}
+	switch {
+	case a.Label != k.label || !bytes.Equal(a.ID, k.id):
+		return wrong("with another label or id")
+	case a.Algorithm != k.algorithm:
+		return wrong("as " + string(a.Algorithm))
+	case !a.Token || !a.Private || !a.Sensitive || !a.Sign:
+		return wrong("public, not sensitive, for the session only, or unable to sign")
+	}
+	switch k.class {
+	case hsm.Sealed:
+		if a.Extractable || !a.NeverExtractable || !a.AlwaysSensitive || !a.Local {
+			return wrong("extractable, or not born in the token")
+		}
+	case hsm.Backup:
+		if !a.Extractable || !a.WrapWithTrusted || !a.AlwaysSensitive || !a.Local {
+			return wrong("without the protection of its class")
+		}
+	case hsm.Restored:
+		if a.Extractable {
+			return wrong("extractable")
+		}
+	}
+	return nil
+}
+
+// AlgorithmOf names the algorithm of a public key; empty if it is none that Hanaper generates.
+func AlgorithmOf(pub crypto.PublicKey) hsm.Algorithm {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve.Params().BitSize {
+		case 256:
+			return hsm.P256
+		case 384:
+			return hsm.P384
+		}
+	case *rsa.PublicKey:
+		switch k.N.BitLen() {
+		case 2048:
+			return hsm.RSA2048
+		case 3072:
+			return hsm.RSA3072
+		case 4096:
+			return hsm.RSA4096
+		}
+	case ed25519.PublicKey:
+		return hsm.Ed25519
+	}
+	return ""
+}
+
+// Public is the key's public half.
+func (k *key) Public() crypto.PublicKey { return k.public }
+
+// Sign journals, signs in the token and checks the signature.
+func (k *key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	s := k.session
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	if k.destroyed {
+		return nil, s.fail(refuse(RuleReference, "key %q was destroyed", k.name))
+	}
+	in, err := signIntent(k, digest, opts)
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	if err := s.emit(&in, kindSignIntent); err != nil {
+		return nil, err
+	}
+	var out signatureLeaf
+	if err := s.outcome(&out, kindSignature, func(bool) error {
+		if err := k.revive(); err != nil {
+			return err
+		}
+		var err error
+		out.Signature, err = k.live.Sign(rand, digest, opts)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if !verifySignature(k.public, digest, opts, out.Signature) {
+		return nil, s.fail(s.entryError(fmt.Errorf("(signature): the signature by key %q does not verify", k.name)))
+	}
+	return out.Signature, nil
+}
+
+// revive finds the key in its token, for a session that took it over from a journal.
+func (k *key) revive() error {
+	if k.live != nil {
+		return nil
+	}
+	t, err := k.session.token(k.token)
+	if err != nil {
+		return err
+	}
+	live, err := t.Key(k.session.ctx, hsm.Query{Label: k.label, ID: k.id})
+	if err != nil {
+		return err
+	}
+	if !ca.SameKey(live.Public(), k.public) {
+		return refuse(RuleOneKey, "key %q in %s is not the key of the transcript", k.label, t.Info().Name())
+	}
+	k.live = live
+	return nil
+}
+
+func signIntent(k *key, digest []byte, opts crypto.SignerOpts) (signIntentLeaf, error) {
+	in := signIntentLeaf{Key: k.name, Digest: hex.EncodeToString(digest)}
+	hash := opts.HashFunc()
+	if hash != 0 {
+		in.Hash = hash.String()
+		if !hash.Available() || hash.Size() != len(digest) {
+			return in, fmt.Errorf("key %q: %d bytes are no %s digest", k.name, len(digest), hash)
+		}
+	}
+	switch k.public.(type) {
+	case *ecdsa.PublicKey:
+		in.Scheme = "ecdsa"
+	case *rsa.PublicKey:
+		in.Scheme = "rsa-pkcs1v15"
+		if pss, ok := opts.(*rsa.PSSOptions); ok {
+			in.Scheme = "rsa-pss"
+			if pss.SaltLength != rsa.PSSSaltLengthEqualsHash && pss.SaltLength != hash.Size() {
+				return in, fmt.Errorf("key %q: the PSS salt must be as long as the hash", k.name)
+			}
+		}
+	case ed25519.PublicKey:
+		if hash != 0 {
+			return in, fmt.Errorf("key %q: Ed25519 signs messages, not digests", k.name)
+		}
+		sum := sha256.Sum256(digest)
+		in.Scheme, in.Digest = "ed25519", hex.EncodeToString(sum[:])
+		return in, nil
+	}
+	if hash == 0 {
+		return in, fmt.Errorf("key %q: no hash is named", k.name)
+	}
+	return in, nil
+}
+
+func verifySignature(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts, sig []byte) bool {
+	switch p := pub.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(p, digest, sig)
+	case ed25519.PublicKey:
+		return ed25519.Verify(p, digest, sig)
+	case *rsa.PublicKey:
+		if pss, ok := opts.(*rsa.PSSOptions); ok {
+			return rsa.VerifyPSS(p, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: pss.Hash}) == nil
+		}
+		return rsa.VerifyPKCS1v15(p, opts.HashFunc(), digest, sig) == nil
+	}
+	return false
+}

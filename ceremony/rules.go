@@ -1,0 +1,71 @@
+package ceremony
+
+import (
+	"fmt"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Rule is a rule of the ceremony itself; package ca has those of certificates and CRLs.
+type Rule struct {
+	ID   string
+	Text string
+}
+
+// The rules. docs/ASSURANCE.md has a line for each.
+var (
+	RuleField      = Rule{"CER-001", "every field of a step is there, and well formed"}
+	RuleName       = Rule{"CER-002", "a name means one thing: no key, certificate, CRL or input shares one"}
+	RuleReference  = Rule{"CER-003", "a step refers only to what the script, its inputs or an earlier step made"}
+	RuleLabel      = Rule{"CER-004", "no key label exists already, in the script or in the token"}
+	RuleOutput     = Rule{"CER-005", "no output exists already, and every output folder is writable"}
+	RuleDate       = Rule{"CER-006", "dates are absolute, and sane against the time in which the ceremony is held"}
+	RuleAsserted   = Rule{"CER-007", "the asserted time lies in the script's window and does not go back"}
+	RulePurpose    = Rule{"CER-008", "a key has one purpose"}
+	RuleAlgorithm  = Rule{"CER-009", "a key's algorithm is one that its purpose and its readers know"}
+	RuleToken      = Rule{"CER-010", "a token is the one that the script names, by label and serial, and can do what is asked"}
+	RuleAttributes = Rule{"CER-011", "a key's attributes, read back, are exactly those of its class"}
+	RuleOneKey     = Rule{"CER-012", "no two keys are the same key"}
+	RuleSerial     = Rule{"CER-013", "no serial number is used twice"}
+	RuleCRLNumber  = Rule{"CER-014", "CRL numbers only rise"}
+	RuleCRLEntry   = Rule{"CER-015", "a CRL lists what its issuer issued, once each, revoked by the time it is signed"}
+	RuleThreshold  = Rule{"CER-016", "a role has at least as many distinct keys as its threshold, and enough of them sign"}
+	RuleVersion    = Rule{"CER-017", "versions of metadata rise by one"}
+	RuleEarlier    = Rule{"CER-018", "an earlier transcript is verified, of the same environment, and not gone behind"}
+	RuleRequest    = Rule{"CER-019", "a certification request proves possession and holds only what its policy allows"}
+	RuleQuorum     = Rule{"CER-020", "M of N distinct officers approved this script and these inputs, for this tool, in time"}
+	RuleRehearsal  = Rule{"CER-021", "nothing of a rehearsal enters a ceremony"}
+	RuleMatch      = Rule{"CER-022", "an imported certificate is for the key that the script names"}
+	RuleBackup     = Rule{"CER-023", "only keys of class backup are wrapped, and only by what their token can wrap"}
+)
+
+// Rules lists them by id.
+func Rules() []Rule {
+	return []Rule{
+		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
+		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup,
+	}
+}
+
+// RuleError says which rule is broken, and how.
+type RuleError struct {
+	Rule   Rule
+	Detail string
+	err    error
+}
+
+func (e *RuleError) Error() string { return e.Rule.ID + ": " + e.Detail }
+func (e *RuleError) Unwrap() error { return e.err }
+
+// refuse makes a rule's error, of kind Refused; format may hold %w.
+func refuse(r Rule, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return advice.Wrap(advice.Refused, &RuleError{r, err.Error(), err}, "rule "+r.ID+": "+r.Text)
+}
+
+// malformed is refuse for a field that is missing or not well formed: a usage error.
+func malformed(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return advice.Wrap(advice.Usage, &RuleError{RuleField, err.Error(), err}, "see docs/spec/script.md")
+}

@@ -1,0 +1,300 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/term"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// Opener opens and logs in to the token that a script calls name. Which module and where the PIN comes from is the
+// opener's to know: a script says neither.
+type Opener func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error)
+
+// RunConfig is what a run needs beside its script.
+type RunConfig struct {
+	Plan *Plan
+	// Out is the folder of the result; it must not exist, or be empty.
+	Out string
+	// Asserted is the time that the people present agreed on.
+	Asserted time.Time
+	// Officers are the keys of those present, at least one of role officer, who sign the transcript.
+	Officers []crypto.Signer
+	// Approvals are the DSSE envelopes of the quorum.
+	Approvals [][]byte
+	// UseNonce marks the approvals' nonce as used on this machine, and refuses one that was.
+	UseNonce func(nonce string) error
+	Open     Opener
+	Tool     Tool
+	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
+	Rehearsal bool
+	// AnswersFromFile records that nobody answered at a terminal.
+	AnswersFromFile bool
+	Progress        *term.Progress
+	// Elapsed is the time since Asserted was asserted; by default that of a monotonic clock from now on.
+	Elapsed func() time.Duration
+}
+
+// Result is a finished ceremony.
+type Result struct {
+	Out        string   `json:"out"`
+	Checkpoint string   `json:"checkpoint_sha256"`
+	Artefacts  []string `json:"artefacts"`
+	Entries    int      `json:"entries"`
+	Officers   []string `json:"officers"`
+}
+
+// Run performs a plan on tokens. Until every check that can be made is made nothing is written, to the disk or to a
+// token.
+func Run(ctx context.Context, c RunConfig) (*Result, error) {
+	r, err := newRun(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.authorise(); err != nil {
+		return nil, err
+	}
+	if err := checkOut(c.Out); err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.preflight(ctx); err != nil {
+		return nil, err
+	}
+	if c.UseNonce != nil {
+		if err := c.UseNonce(r.begin.Nonce); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.start(); err != nil {
+		return nil, err
+	}
+	return r.perform(ctx, nil)
+}
+
+// run is a run in progress.
+type run struct {
+	RunConfig
+	script   *Script
+	roster   *quorum.Roster
+	begin    beginLeaf
+	officers []officerKey
+	tokens   map[string]hsm.Token
+	log      *journal.Log
+}
+
+type officerKey struct {
+	signer  *quorum.Signer
+	officer quorum.Officer
+}
+
+func newRun(c RunConfig) (*run, error) {
+	r := &run{RunConfig: c, script: c.Plan.script, roster: c.Plan.roster, tokens: map[string]hsm.Token{}}
+	if c.Elapsed == nil {
+		start := time.Now()
+		r.Elapsed = func() time.Duration { return time.Since(start) }
+	}
+	if err := r.script.checkAsserted(c.Asserted); err != nil {
+		return nil, err
+	}
+	found := false
+	for _, k := range c.Officers {
+		signer, officer, err := r.roster.Signer(k)
+		if err != nil {
+			return nil, refuse(RuleQuorum, "a key of those present: %w", err)
+		}
+		if slices.ContainsFunc(r.officers, func(o officerKey) bool { return o.officer.KeyID == officer.KeyID }) {
+			return nil, refuse(RuleQuorum, "%s is named twice among those present", officer.Name)
+		}
+		found = found || officer.Role == quorum.RoleOfficer
+		r.officers = append(r.officers, officerKey{signer, officer})
+	}
+	if !found {
+		return nil, advice.New(advice.Usage, "name the key of an officer present with --officer", "no officer is present to sign the transcript")
+	}
+	return r, nil
+}
+
+// checkAsserted holds the asserted time to the script's window and to what it carries on from.
+func (s *Script) checkAsserted(t time.Time) error {
+	if t.Before(s.from) || t.After(s.until) {
+		return refuse(RuleAsserted, "the asserted time %s lies outside the script's window, %s to %s", formatTime(t), formatTime(s.from), formatTime(s.until))
+	}
+	if s.earlier != nil && t.Before(s.earlier.ended) {
+		return refuse(RuleAsserted, "the asserted time %s lies before the end of the earlier ceremony, %s", formatTime(t), formatTime(s.earlier.ended))
+	}
+	return nil
+}
+
+// authorise checks the quorum and says in the first leaf what is performed.
+func (r *run) authorise() error {
+	var err error
+	r.begin, err = firstLeaf(r.script, r.roster, r.Approvals, r.Tool, r.Asserted, r.Rehearsal)
+	if err != nil {
+		return err
+	}
+	r.begin.Answers = "terminal"
+	if r.AnswersFromFile {
+		r.begin.Answers = "file"
+	}
+	r.begin.Officers = r.present()
+	return nil
+}
+
+func (r *run) present() []officerRecord {
+	var present []officerRecord
+	for _, o := range r.officers {
+		present = append(present, officerRecord{o.officer.Name, string(o.officer.Role), o.officer.KeyID})
+	}
+	return present
+}
+
+// preflight opens the tokens and reads: what they are, and that no label that will be generated exists.
+func (r *run) preflight(ctx context.Context) error {
+	for _, name := range r.script.tokensAtStart() {
+		r.Progress.Step("opening token %q", name)
+		uri := r.script.tokens[name]
+		t, err := r.Open(ctx, name, uri)
+		if err != nil {
+			return fmt.Errorf("token %q: %w", name, err)
+		}
+		r.tokens[name] = t
+		if !uri.MatchesToken(t.Info()) {
+			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, t.Info().Name(), uri)
+		}
+		for other, o := range r.tokens {
+			if other != name && o.Info().Label == t.Info().Label && o.Info().Serial == t.Info().Serial {
+				return refuse(RuleToken, "tokens %q and %q are one token", other, name)
+			}
+		}
+	}
+	return r.checkLabels(ctx)
+}
+
+// checkLabels refuses labels that exist in a token before the ceremony begins.
+func (r *run) checkLabels(ctx context.Context) error {
+	for _, name := range sortedKeys(r.Plan.Generates) {
+		t, ok := r.tokens[name]
+		if !ok {
+			continue
+		}
+		keys, err := t.Keys(ctx)
+		if err != nil {
+			return fmt.Errorf("token %q: %w", name, err)
+		}
+		for _, k := range keys {
+			if slices.Contains(r.Plan.Generates[name], k.Attributes().Label) {
+				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), k.Attributes().Label)
+			}
+		}
+	}
+	return nil
+}
+
+// start makes the folder and its journal.
+func (r *run) start() error {
+	if err := durable.Mkdir(r.Out, 0o755); err != nil {
+		return refuse(RuleOutput, "the output folder: %w", err)
+	}
+	note := "This ceremony has not ended. Use `hanaper ceremony resume` or `hanaper ceremony abort`.\n"
+	if err := durable.Create(filepath.Join(r.Out, incompleteFile), []byte(note), 0o644); err != nil {
+		return err
+	}
+	for name, data := range contents(r.script, r.Approvals, newState()) {
+		if err := writeFile(r.Out, name, data); err != nil {
+			return err
+		}
+	}
+	var err error
+	r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), Origin(r.script))
+	return err
+}
+
+// Origin names a ceremony's transcript.
+func Origin(s *Script) string {
+	return "hanaper/ceremony/" + s.config.Environment + "/" + s.config.Ceremony
+}
+
+// perform performs the script, after the leaves in pending, and writes the result.
+func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
+	s := &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
+		infos: map[string]hsm.TokenInfo{}, progress: r.Progress,
+		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
+		write: func(l []byte) error { _, err := r.log.Append(l); return err }}
+	if len(pending) > 0 {
+		s.onResume = func() error { return s.add(r.resumption(), kindResumed) }
+	}
+	if err := s.emit(&r.begin, kindBegin); err != nil {
+		return nil, err
+	}
+	if err := s.perform(); err != nil {
+		return nil, fmt.Errorf("%w; the folder %s is unfinished", err, r.Out)
+	}
+	files := contents(r.script, r.Approvals, s.state)
+	listing := encodeManifest(files)
+	if err := s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd); err != nil {
+		return nil, err
+	}
+	if len(s.pending) > 0 {
+		return nil, s.entryError(errors.New("follows the end"))
+	}
+	return r.finish(s, files, listing)
+}
+
+func (r *run) resumption() *resumedLeaf {
+	return &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present()}
+}
+
+// finish signs the checkpoint and writes what the journal has recorded.
+func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Result, error) {
+	r.Progress.Step("signing the transcript")
+	body := r.log.Checkpoint()
+	var keys []crypto.Signer
+	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index}
+	for _, o := range r.officers {
+		keys = append(keys, o.signer)
+		result.Officers = append(result.Officers, o.officer.Name)
+	}
+	env, err := quorum.SignDSSE(quorum.TranscriptPayload, body, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range sortedKeys(files) {
+		if err := writeFile(r.Out, name, files[name]); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{manifestFile, listing}, {checkpointFile, body}, {signatureFile, env}} {
+		if err := writeFile(r.Out, f.name, f.data); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.log.Close(); err != nil {
+		return nil, err
+	}
+	r.log = nil
+	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
+	return result, durable.Remove(filepath.Join(r.Out, incompleteFile))
+}
+
+func (r *run) close() {
+	for _, t := range r.tokens {
+		_ = t.Close()
+	}
+	if r.log != nil {
+		_ = r.log.Close()
+	}
+}

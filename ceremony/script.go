@@ -1,0 +1,338 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sort"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+// ScriptConfig is a script as it is written; docs/spec/script.md is its manual.
+type ScriptConfig struct {
+	// Version of the form: 1.
+	Version int `yaml:"version"`
+	// Ceremony is the id of this ceremony, used once.
+	Ceremony string `yaml:"ceremony"`
+	// Environment that the ceremony is for, such as "plant-7-prod".
+	Environment string `yaml:"environment"`
+	// Title in plain words; optional.
+	Title string `yaml:"title"`
+	// Window in which the asserted time must lie.
+	Window WindowConfig `yaml:"window"`
+	// Roster of officers, pinned.
+	Roster FileConfig `yaml:"roster"`
+	// Earlier is the transcript that this ceremony carries on from; optional.
+	Earlier *EarlierConfig `yaml:"earlier"`
+	// Tokens by the names that steps use.
+	Tokens map[string]TokenConfig `yaml:"tokens"`
+	// Inputs by the names that steps use, each pinned.
+	Inputs map[string]FileConfig `yaml:"inputs"`
+	// Steps in the order in which they are performed.
+	Steps []StepConfig `yaml:"steps"`
+}
+
+// WindowConfig bounds the asserted time.
+type WindowConfig struct {
+	From  string `yaml:"from"`
+	Until string `yaml:"until"`
+}
+
+// FileConfig pins a file, named relative to the script.
+type FileConfig struct {
+	File   string `yaml:"file"`
+	SHA256 string `yaml:"sha256"`
+}
+
+// EarlierConfig pins an earlier ceremony's folder, named relative to the script, by the digest of its checkpoint.
+type EarlierConfig struct {
+	Folder     string `yaml:"folder"`
+	Checkpoint string `yaml:"checkpoint"`
+}
+
+// TokenConfig names a token by URI: label and serial, never a module, slot or PIN.
+type TokenConfig struct {
+	URI string `yaml:"uri"`
+}
+
+// Script is a script that is well formed and whose inputs are those it pins. Validate says whether it can be performed.
+type Script struct {
+	name    string
+	raw     []byte
+	config  ScriptConfig
+	from    time.Time
+	until   time.Time
+	roster  []byte
+	inputs  map[string][]byte
+	tokens  map[string]hsm.URI
+	steps   []scriptStep
+	earlier *earlier
+}
+
+type scriptStep struct {
+	number int // from 1
+	kind   string
+	line   int
+	step   Step
+}
+
+// LoadScript reads the script at file and the inputs that it pins, which lie beside or below it or are named by an
+// absolute path.
+func LoadScript(file string) (*Script, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "name a script that exists and that you may read")
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, strict.MaxSize+1))
+	if err != nil {
+		return nil, advice.New(advice.Usage, "", "reading %s: %w", file, err)
+	}
+	dir := filepath.Dir(file)
+	read := func(_, name string) ([]byte, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return readBounded(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+	}
+	open := func(name string) (fs.FS, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return os.DirFS(name), nil
+	}
+	return parseScript(file, raw, read, open)
+}
+
+// loadCopy reads the script and inputs as a finished folder keeps them.
+func loadCopy(files map[string][]byte) (*Script, error) {
+	read := func(name, _ string) ([]byte, error) {
+		data, ok := files[name]
+		if !ok {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		return data, nil
+	}
+	open := func(string) (fs.FS, error) { return memory(under(files, earlierDir)), nil }
+	return parseScript(scriptFile, files[scriptFile], read, open)
+}
+
+func readBounded(folder fs.FS, name string) ([]byte, error) {
+	f, err := folder.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxInputSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxInputSize {
+		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxInputSize)
+	}
+	return data, nil
+}
+
+// parseScript reads the script in raw. read gives a pinned file by its place in a finished folder or by the name in
+// the script; open gives the earlier ceremony's folder.
+func parseScript(name string, raw []byte, read func(place, file string) ([]byte, error), open func(string) (fs.FS, error)) (*Script, error) {
+	s := &Script{name: name, raw: raw, inputs: map[string][]byte{}, tokens: map[string]hsm.URI{}}
+	if err := strict.Unmarshal(name, raw, &s.config); err != nil {
+		return nil, err
+	}
+	lines := linesOf(raw)
+	fail := func(key string, format string, args ...any) error {
+		return advice.New(advice.Usage, "see docs/spec/script.md", "%s:%d: %w", name, lines.of(key), fmt.Errorf(format, args...))
+	}
+	c := &s.config
+	if c.Version != 1 {
+		return nil, fail("version", "version %d is unknown; this program reads version 1", c.Version)
+	}
+	if !nameForm.MatchString(c.Ceremony) {
+		return nil, fail("ceremony", "ceremony id %q: use 1 to 64 of a-z, 0-9, '.' and '-'", c.Ceremony)
+	}
+	if !nameForm.MatchString(c.Environment) {
+		return nil, fail("environment", "environment %q: use 1 to 64 of a-z, 0-9 and '-'", c.Environment)
+	}
+	var err error
+	if s.from, err = parseTime(c.Window.From); err != nil {
+		return nil, fail("window", "window.from: %w", err)
+	}
+	if s.until, err = parseTime(c.Window.Until); err != nil {
+		return nil, fail("window", "window.until: %w", err)
+	}
+	if !s.until.After(s.from) || s.until.Sub(s.from) > maxWindow {
+		return nil, fail("window", "window: until must follow from, by 31 days at most")
+	}
+	if s.roster, err = pinned(c.Roster, rosterFile, read); err != nil {
+		return nil, fail("roster", "roster: %w", err)
+	}
+	if len(c.Tokens) > maxTokens || len(c.Inputs) > maxInputs {
+		return nil, fail("tokens", "more than %d tokens or %d inputs", maxTokens, maxInputs)
+	}
+	for _, n := range sortedKeys(c.Tokens) {
+		uri, err := checkToken(n, c.Tokens[n])
+		if err != nil {
+			return nil, fail("tokens."+n, "token %q: %w", n, err)
+		}
+		for other, u := range s.tokens {
+			if u.Token == uri.Token && u.Serial == uri.Serial {
+				return nil, fail("tokens."+n, "tokens %q and %q are the same token", other, n)
+			}
+		}
+		s.tokens[n] = uri
+	}
+	for _, n := range sortedKeys(c.Inputs) {
+		if !nameForm.MatchString(n) {
+			return nil, fail("inputs."+n, "input name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", n)
+		}
+		if s.inputs[n], err = pinned(c.Inputs[n], path.Join(inputsDir, n), read); err != nil {
+			return nil, fail("inputs."+n, "input %q: %w", n, err)
+		}
+	}
+	if len(c.Steps) == 0 || len(c.Steps) > maxSteps {
+		return nil, fail("steps", "%d steps; a script has 1 to %d", len(c.Steps), maxSteps)
+	}
+	for i := range c.Steps {
+		kind, step, err := c.Steps[i].one()
+		if err != nil {
+			return nil, fail(fmt.Sprintf("steps.%d", i), "step %d: %w", i+1, err)
+		}
+		s.steps = append(s.steps, scriptStep{i + 1, kind, lines.of(fmt.Sprintf("steps.%d", i)), step})
+	}
+	if c.Earlier != nil {
+		if err := s.loadEarlier(open); err != nil {
+			return nil, fail("earlier", "earlier: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func pinned(c FileConfig, place string, read func(place, file string) ([]byte, error)) ([]byte, error) {
+	if c.File == "" {
+		return nil, errors.New("file is missing")
+	}
+	want, err := ParseDigest(c.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	data, err := read(place, c.File)
+	if err != nil {
+		return nil, err
+	}
+	if got := sha256.Sum256(data); got != want {
+		return nil, fmt.Errorf("%s is not the file that the script pins: its SHA-256 is %x", c.File, got)
+	}
+	return data, nil
+}
+
+func checkToken(name string, c TokenConfig) (hsm.URI, error) {
+	if !nameForm.MatchString(name) {
+		return hsm.URI{}, fmt.Errorf("use 1 to 64 of a-z, 0-9, '.' and '-' for the name")
+	}
+	uri, err := hsm.ParseURI(c.URI)
+	if err != nil {
+		return uri, err
+	}
+	switch {
+	case uri.Token == "":
+		return uri, errors.New("the URI names no token label")
+	case uri.ModulePath != "" || uri.PINSource != "":
+		return uri, errors.New("module-path and pin-source belong into the bindings, not into a script")
+	case uri.Object != "" || len(uri.ID) > 0 || uri.Type != "":
+		return uri, errors.New("the URI names an object, not a token")
+	}
+	return uri, nil
+}
+
+// Digest is the SHA-256 of the script's bytes, and hence of every input it pins.
+func (s *Script) Digest() [32]byte { return sha256.Sum256(s.raw) }
+
+// Ceremony is the script's id.
+func (s *Script) Ceremony() string { return s.config.Ceremony }
+
+// Environment is the environment that the script is for.
+func (s *Script) Environment() string { return s.config.Environment }
+
+// Roster is the roster's bytes as pinned.
+func (s *Script) Roster() []byte { return bytes.Clone(s.roster) }
+
+// Window is the time in which the ceremony may be held.
+func (s *Script) Window() (from, until time.Time) { return s.from, s.until }
+
+// InputDigests are the SHA-256 of all inputs by name, the roster ("roster") and the earlier checkpoint ("earlier")
+// included.
+func (s *Script) InputDigests() map[string][32]byte {
+	d := map[string][32]byte{"roster": sha256.Sum256(s.roster)}
+	for n, data := range s.inputs {
+		d["inputs/"+n] = sha256.Sum256(data)
+	}
+	if s.earlier != nil {
+		d["earlier"] = s.earlier.checkpoint
+	}
+	return d
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// scriptLines finds the line of a key such as "tokens.roots" or "steps.3".
+type scriptLines map[string]int
+
+func linesOf(raw []byte) scriptLines {
+	lines := scriptLines{}
+	var doc yaml.Node
+	if yaml.Unmarshal(raw, &doc) != nil || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return lines
+	}
+	top := doc.Content[0]
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		key, value := top.Content[i], top.Content[i+1]
+		lines[key.Value] = key.Line
+		switch value.Kind {
+		case yaml.MappingNode:
+			for j := 0; j+1 < len(value.Content); j += 2 {
+				lines[key.Value+"."+value.Content[j].Value] = value.Content[j].Line
+			}
+		case yaml.SequenceNode:
+			for j, n := range value.Content {
+				lines[fmt.Sprintf("%s.%d", key.Value, j)] = n.Line
+			}
+		}
+	}
+	return lines
+}
+
+func (l scriptLines) of(key string) int {
+	if n, ok := l[key]; ok {
+		return n
+	}
+	if i := slices.Index([]byte(key), '.'); i >= 0 {
+		return l.of(key[:i])
+	}
+	return 1
+}

@@ -1,0 +1,193 @@
+package ceremony
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+
+	"github.com/hanaper/hanaper/ca"
+)
+
+// state is what a ceremony has made so far, or carries on from an earlier one.
+type state struct {
+	keys         map[string]*key
+	certificates map[string]*certificate
+	// crls are the newest of each issuer, by the issuer's name; crlNames all that steps named.
+	crls     map[string]*x509.RevocationList
+	crlNames map[string]*x509.RevocationList
+	// serials drawn, hex.
+	serials   map[string]bool
+	artefacts map[string][]byte
+	order     []string
+	uptane    map[string]*uptaneState
+	trust     *trustState
+	// ceremonies are the ids of this ceremony and those it carries on from.
+	ceremonies []string
+}
+
+// certificate is one that the ceremony made or imported.
+type certificate struct {
+	name   string
+	cert   *x509.Certificate
+	issuer string // name, empty for one that is self-signed or whose issuer is not of the ceremony
+	key    string // name, empty where the key is someone else's
+}
+
+func newState() *state {
+	return &state{
+		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
+		crlNames: map[string]*x509.RevocationList{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
+		uptane: map[string]*uptaneState{},
+	}
+}
+
+// claim checks that a name is well formed and means nothing yet.
+func (s *Session) claim(name string) error {
+	if !nameForm.MatchString(name) {
+		return malformed("name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", name)
+	}
+	_, isKey := s.state.keys[name]
+	_, isCert := s.state.certificates[name]
+	_, isCRL := s.state.crlNames[name]
+	_, isInput := s.script.inputs[name]
+	if isKey || isCert || isCRL || isInput {
+		return refuse(RuleName, "the name %q is taken", name)
+	}
+	return nil
+}
+
+func (s *Session) key(name string) (*key, error) {
+	if name == "" {
+		return nil, malformed("key is missing")
+	}
+	k, ok := s.state.keys[name]
+	if !ok {
+		return nil, refuse(RuleReference, "there is no key %q at this step", name)
+	}
+	if k.destroyed {
+		return nil, refuse(RuleReference, "key %q is destroyed before this step", name)
+	}
+	return k, nil
+}
+
+// keyFor gives a key for a purpose, which is the key's only one.
+func (s *Session) keyFor(name, purpose string) (*key, error) {
+	k, err := s.key(name)
+	if err != nil {
+		return nil, err
+	}
+	if k.purpose != "" && k.purpose != purpose {
+		return nil, refuse(RulePurpose, "key %q is for %s and cannot be for %s too", name, k.purpose, purpose)
+	}
+	k.purpose = purpose
+	return k, nil
+}
+
+// publicFor gives the public half of a key, or of one that an input holds, for a purpose.
+func (s *Session) publicFor(name, purpose string) (crypto.PublicKey, error) {
+	data, ok := s.script.inputs[name]
+	if !ok {
+		k, err := s.keyFor(name, purpose)
+		if err != nil {
+			return nil, err
+		}
+		return k.public, nil
+	}
+	return publicFromPEM(name, data)
+}
+
+// publicFromPEM reads an input that holds exactly one public key.
+func publicFromPEM(name string, data []byte) (crypto.PublicKey, error) {
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "PUBLIC KEY" || len(rest) != 0 {
+		return nil, malformed("input %q is not one PEM block PUBLIC KEY", name)
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, malformed("input %q: %w", name, err)
+	}
+	return pub, nil
+}
+
+func (s *Session) input(name string) ([]byte, error) {
+	if name == "" {
+		return nil, malformed("the name of an input is missing")
+	}
+	data, ok := s.script.inputs[name]
+	if !ok {
+		return nil, refuse(RuleReference, "there is no input %q", name)
+	}
+	return data, nil
+}
+
+func (s *Session) certificate(name string) (*certificate, error) {
+	if name == "" {
+		return nil, malformed("the name of a certificate is missing")
+	}
+	c, ok := s.state.certificates[name]
+	if !ok {
+		return nil, refuse(RuleReference, "there is no certificate %q at this step", name)
+	}
+	return c, nil
+}
+
+// issuer gives a CA whose key the ceremony holds.
+func (s *Session) issuer(name string) (*ca.Issuer, *certificate, error) {
+	c, err := s.certificate(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.key == "" {
+		return nil, nil, refuse(RuleReference, "the key of certificate %q is not in this ceremony: it cannot issue here", name)
+	}
+	k, err := s.keyFor(c.key, purposeCA)
+	if err != nil {
+		return nil, nil, err
+	}
+	i, err := ca.NewIssuer(c.cert, k, s.above(c)...)
+	return i, c, err
+}
+
+// above lists the certificates above c, nearest first.
+func (s *Session) above(c *certificate) []*x509.Certificate {
+	var chain []*x509.Certificate
+	for range maxSteps {
+		up, ok := s.state.certificates[c.issuer]
+		if c.issuer == "" || !ok {
+			break
+		}
+		chain = append(chain, up.cert)
+		c = up
+	}
+	return chain
+}
+
+// addCertificate takes a certificate into the state and states its files: the certificate, and the chain without root.
+func (s *Session) addCertificate(c *certificate) error {
+	s.state.certificates[c.name] = c
+	s.state.serials[fmt.Sprintf("%040x", c.cert.SerialNumber)] = true
+	own := pemCertificate(c.cert)
+	if err := s.artefact("artefacts/"+c.name+".pem", own); err != nil {
+		return err
+	}
+	if c.issuer == "" {
+		return nil
+	}
+	chain := own
+	for _, up := range s.above(c) {
+		if !ca.SameKey(up.PublicKey, c.cert.PublicKey) && string(up.RawIssuer) != string(up.RawSubject) {
+			chain = append(chain, pemCertificate(up)...)
+		}
+	}
+	return s.artefact("artefacts/"+c.name+".chain.pem", chain)
+}
+
+func pemCertificate(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+// The purposes of keys.
+const (
+	purposeCA = "certificates and CRLs"
+)

@@ -1,0 +1,116 @@
+package ceremony
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Step is one kind of step with its fields as written. The same perform runs on specimens, on tokens and along a
+// journal; it acts only through the session.
+type Step interface {
+	// describe says in plain words what the step does.
+	describe(s *Session) string
+	// perform does it, or says which rule it breaks.
+	perform(s *Session) error
+}
+
+// StepConfig holds exactly one step under the name of its kind.
+type StepConfig struct {
+	GenerateKey     *GenerateKey     `yaml:"generate-key"`
+	RootCertificate *RootCertificate `yaml:"root-certificate"`
+	Certificate     *Certificate     `yaml:"certificate"`
+	CRL             *CRL             `yaml:"crl"`
+	TrustRepository *TrustRepository `yaml:"trust-repository"`
+}
+
+// one gives the one step that is set, and the name of its kind.
+func (c *StepConfig) one() (kind string, step Step, err error) {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).IsNil() {
+			continue
+		}
+		if step != nil {
+			return "", nil, errors.New("is of two kinds at once: write each step as an item of its own")
+		}
+		kind, step = v.Type().Field(i).Tag.Get("yaml"), v.Field(i).Interface().(Step)
+	}
+	if step == nil {
+		return "", nil, fmt.Errorf("is of no kind; known are %s", strings.Join(StepKinds(), ", "))
+	}
+	return kind, step, nil
+}
+
+// StepKinds lists the kinds of steps.
+func StepKinds() []string {
+	t := reflect.TypeFor[StepConfig]()
+	kinds := make([]string, t.NumField())
+	for i := range kinds {
+		kinds[i] = t.Field(i).Tag.Get("yaml")
+	}
+	return kinds
+}
+
+// tokenUser is a step that writes to a token.
+type tokenUser interface{ writes() (token, label string) }
+
+// tokensAtStart are the tokens that are opened before the first step, by name.
+func (s *Script) tokensAtStart() []string { return sortedKeys(s.tokens) }
+
+// farPast and farFuture bound what a date of a certificate may be, as seen from the script's window.
+const (
+	maxBackdate = 366 * 24 * time.Hour
+	maxFuture   = 50 * 366 * 24 * time.Hour
+)
+
+// period reads the two dates of something that must be valid when the ceremony is over.
+func (s *Session) period(from, until string) (nb, na time.Time, err error) {
+	if nb, err = s.date("not_before", from); err != nil {
+		return
+	}
+	if na, err = s.date("not_after", until); err != nil {
+		return
+	}
+	switch {
+	case !na.After(nb):
+		err = refuse(RuleDate, "not_after %s does not follow not_before %s", until, from)
+	case nb.Before(s.script.from.Add(-maxBackdate)):
+		err = refuse(RuleDate, "not_before %s is more than a year before the ceremony", from)
+	case nb.After(s.script.until.Add(maxBackdate)):
+		err = refuse(RuleDate, "not_before %s is more than a year after the ceremony", from)
+	case !na.After(s.script.until):
+		err = refuse(RuleDate, "not_after %s is over before the ceremony's window is", until)
+	case na.After(s.script.until.Add(maxFuture)):
+		err = refuse(RuleDate, "not_after %s is more than 50 years ahead", until)
+	}
+	return
+}
+
+func (s *Session) date(field, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, malformed("%s is missing", field)
+	}
+	t, err := parseTime(text)
+	if err != nil {
+		return t, malformed("%s: %w", field, err)
+	}
+	return t, nil
+}
+
+// expiry reads a date until which metadata is good.
+func (s *Session) expiry(field, text string) (time.Time, error) {
+	t, err := s.date(field, text)
+	if err != nil {
+		return t, err
+	}
+	if !t.After(s.script.until) {
+		return t, refuse(RuleDate, "%s %s is over before the ceremony's window is", field, text)
+	}
+	if t.After(s.script.until.Add(maxFuture)) {
+		return t, refuse(RuleDate, "%s %s is more than 50 years ahead", field, text)
+	}
+	return t, nil
+}

@@ -1,0 +1,143 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/hanaper/hanaper/ca"
+)
+
+// CRL issues a certificate revocation list.
+type CRL struct {
+	Name   string `yaml:"name"`
+	Issuer string `yaml:"issuer"`
+	// Number must be above every earlier one of the issuer.
+	Number     int64  `yaml:"number"`
+	ThisUpdate string `yaml:"this_update"`
+	NextUpdate string `yaml:"next_update"`
+	// Revoked lists every revoked certificate that has not expired.
+	Revoked []Revocation `yaml:"revoked"`
+	// Released are serials (hex) of the issuer's previous CRL that may be missing from this one.
+	Released []string `yaml:"released"`
+}
+
+// Revocation is an entry: a certificate by its name, or a serial.
+type Revocation struct {
+	Certificate string `yaml:"certificate"`
+	Serial      string `yaml:"serial"`
+	// Reason by its name in RFC 5280, section 5.3.1, such as keyCompromise.
+	Reason string `yaml:"reason"`
+	At     string `yaml:"at"`
+}
+
+// reasons of RFC 5280, section 5.3.1, but removeFromCRL, which is for delta CRLs.
+var reasons = map[string]int{
+	"": 0, "unspecified": 0, "keyCompromise": 1, "cACompromise": 2, "affiliationChanged": 3, "superseded": 4,
+	"cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9, "aACompromise": 10,
+}
+
+func (c *CRL) describe(*Session) string {
+	return fmt.Sprintf("sign the CRL %q of %q, number %d, %d revoked, from %s to %s",
+		c.Name, c.Issuer, c.Number, len(c.Revoked), c.ThisUpdate, c.NextUpdate)
+}
+
+func (c *CRL) perform(s *Session) error {
+	if err := s.claim(c.Name); err != nil {
+		return err
+	}
+	issuer, cert, err := s.issuer(c.Issuer)
+	if err != nil {
+		return err
+	}
+	t := ca.CRLTemplate{Number: big.NewInt(c.Number)}
+	if t.ThisUpdate, err = s.date("this_update", c.ThisUpdate); err != nil {
+		return err
+	}
+	if t.NextUpdate, err = s.expiry("next_update", c.NextUpdate); err != nil {
+		return err
+	}
+	if t.ThisUpdate.After(s.script.until) {
+		return refuse(RuleDate, "this_update %s lies after the ceremony's window", c.ThisUpdate)
+	}
+	if c.Number < 1 {
+		return refuse(RuleCRLNumber, "CRL number %d is not positive", c.Number)
+	}
+	previous := s.state.crls[cert.name]
+	if previous != nil && t.Number.Cmp(previous.Number) <= 0 {
+		return refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, previous.Number, cert.name)
+	}
+	for i, r := range c.Revoked {
+		entry, err := s.revocation(r, cert, t)
+		if err != nil {
+			return fmt.Errorf("revoked %d: %w", i+1, err)
+		}
+		if slices.ContainsFunc(t.Entries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(entry.SerialNumber) == 0 }) {
+			return refuse(RuleCRLEntry, "revoked %d: serial %x stands twice", i+1, entry.SerialNumber)
+		}
+		t.Entries = append(t.Entries, entry)
+	}
+	for _, text := range c.Released {
+		n, err := parseSerial(text)
+		if err != nil {
+			return err
+		}
+		t.Released = append(t.Released, n)
+	}
+	prepared, err := issuer.PrepareCRL(t, previous)
+	if err != nil {
+		return err
+	}
+	crl, err := prepared.Sign(rand.Reader)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(crl.RawTBSRevocationList, prepared.Specimen().RawTBSRevocationList) {
+		return fmt.Errorf("CRL %q is not the one that was checked", c.Name)
+	}
+	s.state.crls[cert.name], s.state.crlNames[c.Name] = crl, crl
+	return s.artefact("artefacts/"+c.Name+".crl", crl.Raw)
+}
+
+func (s *Session) revocation(r Revocation, issuer *certificate, t ca.CRLTemplate) (e x509.RevocationListEntry, err error) {
+	if (r.Certificate == "") == (r.Serial == "") {
+		return e, malformed("exactly one of certificate and serial must be given")
+	}
+	if r.Certificate != "" {
+		c, err := s.certificate(r.Certificate)
+		if err != nil {
+			return e, err
+		}
+		if c.issuer != issuer.name {
+			return e, refuse(RuleCRLEntry, "certificate %q was not issued by %q", r.Certificate, issuer.name)
+		}
+		e.SerialNumber = c.cert.SerialNumber
+	} else if e.SerialNumber, err = parseSerial(r.Serial); err != nil {
+		return e, err
+	}
+	reason, ok := reasons[r.Reason]
+	if !ok {
+		return e, malformed("reason %q is unknown", r.Reason)
+	}
+	e.ReasonCode = reason
+	if e.RevocationTime, err = s.date("at", r.At); err != nil {
+		return e, err
+	}
+	if e.RevocationTime.After(t.ThisUpdate) {
+		return e, refuse(RuleCRLEntry, "revoked at %s, after this_update", r.At)
+	}
+	return e, nil
+}
+
+func parseSerial(text string) (*big.Int, error) {
+	raw, err := hex.DecodeString(text)
+	n := new(big.Int).SetBytes(raw)
+	if err != nil || len(raw) > 20 || n.Sign() <= 0 {
+		return nil, malformed("serial %.50q: write 1 to 20 octets in hex", text)
+	}
+	return n, nil
+}

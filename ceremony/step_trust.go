@@ -1,0 +1,203 @@
+package ceremony
+
+import (
+	"crypto"
+	"crypto/x509"
+	"fmt"
+
+	"github.com/hanaper/hanaper/trust"
+)
+
+// TrustRepository builds and signs the officers' half of the environment's trust repository.
+type TrustRepository struct {
+	// RootKeys and TargetsKeys are keys of this ceremony; all of them sign.
+	RootKeys         []string `yaml:"root_keys"`
+	RootThreshold    int      `yaml:"root_threshold"`
+	TargetsKeys      []string `yaml:"targets_keys"`
+	TargetsThreshold int      `yaml:"targets_threshold"`
+	// Snapshot, Timestamp and CRL are inputs that hold the online roles' public keys.
+	Snapshot  string `yaml:"snapshot"`
+	Timestamp string `yaml:"timestamp"`
+	CRL       string `yaml:"crl"`
+	// Anchors and Intermediates are certificates, CRLs are CRLs of this ceremony, by name.
+	Anchors       []string `yaml:"anchors"`
+	Intermediates []string `yaml:"intermediates"`
+	CRLs          []string `yaml:"crls"`
+	// RequireCRL, KeyTypes and MinRSABits are the gateway policy; what is left out is trust.DefaultPolicy's.
+	RequireCRL bool     `yaml:"require_crl"`
+	KeyTypes   []string `yaml:"key_types"`
+	MinRSABits int      `yaml:"min_rsa_bits"`
+	// Releases are revoked serials that later CRLs may leave out.
+	Releases       []ReleaseConfig `yaml:"releases"`
+	RootExpires    string          `yaml:"root_expires"`
+	TargetsExpires string          `yaml:"targets_expires"`
+}
+
+// ReleaseConfig names a revoked serial by its issuer's certificate.
+type ReleaseConfig struct {
+	Issuer string `yaml:"issuer"`
+	Serial string `yaml:"serial"`
+}
+
+// trustState is the officers' half as it was last signed.
+type trustState struct {
+	repository *trust.Repository
+}
+
+func (t *TrustRepository) describe(s *Session) string {
+	return fmt.Sprintf("build the trust repository of %q: anchors %v, intermediates %v, CRLs %v; sign its root with %v and its targets with %v, good until %s and %s",
+		s.script.config.Environment, t.Anchors, t.Intermediates, t.CRLs, t.RootKeys, t.TargetsKeys, t.RootExpires, t.TargetsExpires)
+}
+
+func (t *TrustRepository) perform(s *Session) error {
+	content, err := t.content(s)
+	if err != nil {
+		return err
+	}
+	keys, signers, err := t.keys(s)
+	if err != nil {
+		return err
+	}
+	var v trust.Validity
+	if v.RootExpires, err = s.expiry("root_expires", t.RootExpires); err != nil {
+		return err
+	}
+	if v.TargetsExpires, err = s.expiry("targets_expires", t.TargetsExpires); err != nil {
+		return err
+	}
+	var prev *trust.Repository
+	if s.state.trust != nil {
+		prev = s.state.trust.repository
+	}
+	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
+	if err != nil {
+		return refuse(RuleVersion, "%w", err)
+	}
+	files, err := prepared.Sign(signers...)
+	if err != nil {
+		return err
+	}
+	for _, n := range sortedKeys(files) {
+		if err := s.artefact("trust/"+n, files[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *TrustRepository) content(s *Session) (trust.Content, error) {
+	c := trust.Content{Environment: s.script.config.Environment, Policy: trust.DefaultPolicy(s.script.config.Environment)}
+	c.Policy.RequireCRL = t.RequireCRL
+	if t.KeyTypes != nil {
+		c.Policy.KeyTypes = t.KeyTypes
+	}
+	if t.MinRSABits != 0 {
+		c.Policy.MinRSABits = t.MinRSABits
+	}
+	if len(t.Anchors) == 0 {
+		return c, malformed("anchors is empty: no device could be admitted")
+	}
+	var err error
+	if c.Anchors, err = s.certificateList(t.Anchors); err != nil {
+		return c, err
+	}
+	if c.Intermediates, err = s.certificateList(t.Intermediates); err != nil {
+		return c, err
+	}
+	for _, n := range t.CRLs {
+		crl, ok := s.state.crlNames[n]
+		if !ok {
+			return c, refuse(RuleReference, "there is no CRL %q at this step", n)
+		}
+		c.CRLs = append(c.CRLs, crl.Raw)
+	}
+	for _, r := range t.Releases {
+		issuer, err := s.certificate(r.Issuer)
+		if err != nil {
+			return c, err
+		}
+		n, err := parseSerial(r.Serial)
+		if err != nil {
+			return c, err
+		}
+		c.Releases = append(c.Releases, trust.Release{Issuer: trust.IssuerID(issuer.cert), Serial: n})
+	}
+	return c, nil
+}
+
+func (s *Session) certificateList(names []string) ([]*x509.Certificate, error) {
+	var list []*x509.Certificate
+	for _, n := range names {
+		c, err := s.certificate(n)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c.cert)
+	}
+	return list, nil
+}
+
+func (t *TrustRepository) keys(s *Session) (k trust.Keys, signers []crypto.Signer, err error) {
+	offline := func(role string, names []string, threshold int) (r trust.Role, err error) {
+		held, err := s.roleKeys("trust "+role, names, threshold)
+		for _, key := range held {
+			r.Keys = append(r.Keys, key.public)
+			if err == nil {
+				if cerr := trust.CheckKey(key.public); cerr != nil {
+					err = refuse(RuleAlgorithm, "key %q: %w", key.name, cerr)
+				}
+			}
+			signers = append(signers, key)
+		}
+		r.Threshold = threshold
+		return r, err
+	}
+	online := func(role, name string) (trust.Role, error) {
+		if name == "" {
+			return trust.Role{}, malformed("%s is missing: name the input that holds the role's public key", role)
+		}
+		pub, err := s.publicFor(name, "trust "+role)
+		if err != nil {
+			return trust.Role{}, err
+		}
+		if err := trust.CheckKey(pub); err != nil {
+			return trust.Role{}, refuse(RuleAlgorithm, "%s: %w", name, err)
+		}
+		return trust.One(pub), nil
+	}
+	if k.Root, err = offline("root", t.RootKeys, t.RootThreshold); err != nil {
+		return
+	}
+	if k.Targets, err = offline("targets", t.TargetsKeys, t.TargetsThreshold); err != nil {
+		return
+	}
+	if k.Snapshot, err = online("snapshot", t.Snapshot); err != nil {
+		return
+	}
+	if k.Timestamp, err = online("timestamp", t.Timestamp); err != nil {
+		return
+	}
+	k.CRL, err = online("crl", t.CRL)
+	return
+}
+
+// roleKeys gives the keys of a role that the ceremony holds, at least as many distinct ones as the threshold.
+func (s *Session) roleKeys(purpose string, names []string, threshold int) ([]*key, error) {
+	if threshold < 1 || threshold > len(names) {
+		return nil, refuse(RuleThreshold, "%s: threshold %d with %d keys", purpose, threshold, len(names))
+	}
+	var keys []*key
+	for i, n := range names {
+		for _, other := range names[:i] {
+			if other == n {
+				return nil, refuse(RuleThreshold, "%s: key %q stands twice", purpose, n)
+			}
+		}
+		k, err := s.keyFor(n, purpose)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}

@@ -1,0 +1,5 @@
+package ceremony
+
+type uptaneState struct{}
+
+func (u *uptaneState) carry() *uptaneState { return u }

@@ -1,0 +1,364 @@
+package ceremony
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// Report is what a verified folder says.
+type Report struct {
+	Ceremony    string `json:"ceremony"`
+	Environment string `json:"environment"`
+	Mode        string `json:"mode"`
+	Answers     string `json:"answers"`
+	Tool        Tool   `json:"tool"`
+	Script      string `json:"script_sha256"`
+	Roster      string `json:"roster_sha256"`
+	Checkpoint  string `json:"checkpoint_sha256"`
+	Asserted    string `json:"asserted"`
+	Ended       string `json:"ended"`
+	Entries     int    `json:"entries"`
+	Resumed     int    `json:"resumed"`
+	// Authenticated is false where no anchor was given.
+	Authenticated bool            `json:"authenticated"`
+	Approvals     []officerRecord `json:"approvals"`
+	Signers       []officerRecord `json:"signers"`
+	Steps         []PlannedStep   `json:"steps"`
+	Tokens        []tokenRecord   `json:"tokens"`
+	Keys          []keyRecord     `json:"keys"`
+	Artefacts     []string        `json:"artefacts"`
+}
+
+type tokenRecord struct {
+	Name  string        `json:"name"`
+	Token hsm.TokenInfo `json:"token"`
+}
+
+type keyRecord struct {
+	Name        string        `json:"name"`
+	Token       string        `json:"token"`
+	Label       string        `json:"label"`
+	Algorithm   hsm.Algorithm `json:"algorithm"`
+	Class       hsm.Class     `json:"class"`
+	Fingerprint string        `json:"spki_sha256"`
+}
+
+// verified is a folder that is consistent in itself and replays.
+type verified struct {
+	script     *Script
+	roster     *quorum.Roster
+	session    *Session
+	begin      beginLeaf
+	steps      []PlannedStep
+	signers    []quorum.Officer
+	checkpoint []byte
+	ended      time.Time
+	entries    int
+	files      map[string][]byte
+}
+
+// Verify checks a finished folder offline: every file against the manifest, the manifest against the transcript, the
+// transcript against the checkpoint and its signatures, and all that the script says against all that was done. roster
+// is the digest that people compared; with nil nothing says whose folder this is, and the error says so beside the
+// report.
+func Verify(ctx context.Context, folder fs.FS, roster *[32]byte) (*Report, error) {
+	v, err := replay(ctx, folder, roster)
+	if err != nil {
+		if advice.KindOf(err) != advice.Unverified {
+			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
+		}
+		return nil, err
+	}
+	r := v.report()
+	r.Authenticated = roster != nil
+	if roster == nil {
+		return r, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
+			"consistent, NOT authenticated: nothing says that these officers are the right ones")
+	}
+	return r, nil
+}
+
+// damaged names the file at which a folder fails.
+func damaged(file, format string, args ...any) error {
+	return advice.New(advice.Unverified, "do not use this folder; fetch it again, or ask those who performed the ceremony",
+		"%s: %w", file, fmt.Errorf(format, args...))
+}
+
+// replay reads a folder from the signatures down to the artefacts, and then performs its script along its transcript.
+func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, error) {
+	v := &verified{}
+	var err error
+	if v.files, err = readFolder(folder); err != nil {
+		return nil, err
+	}
+	record, env, err := v.sealed()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.listed(record); err != nil {
+		return nil, err
+	}
+	if anchor != nil {
+		if quorum.Sum(v.files[rosterFile]) != *anchor {
+			return nil, damaged(rosterFile, "is not the roster of the digest given: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
+		}
+	}
+	if v.roster, err = quorum.ParseRoster(v.files[rosterFile]); err != nil {
+		return nil, damaged(rosterFile, "%w", err)
+	}
+	body, signers, err := quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1)
+	if err != nil {
+		return nil, damaged(signatureFile, "%w", err)
+	}
+	v.signers, v.checkpoint = signers, body
+	if v.script, err = loadCopy(v.files); err != nil {
+		return nil, damaged(scriptFile, "%w", err)
+	}
+	return v, v.perform(ctx, record)
+}
+
+// readFolder reads every file; what is not a regular file or is too large is refused.
+func readFolder(folder fs.FS) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	if m, ok := folder.(memory); ok {
+		return m, complete(m)
+	}
+	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return damaged(name, "%w", err)
+		}
+		if d.IsDir() {
+			return nil
+		}
+		if len(files) > 20000 {
+			return damaged(name, "the folder holds more files than a ceremony makes")
+		}
+		if !d.Type().IsRegular() {
+			return damaged(name, "is not a regular file")
+		}
+		data, err := readBounded(folder, name)
+		if err != nil {
+			return damaged(name, "%w", err)
+		}
+		files[name] = data
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return files, complete(files)
+}
+
+// complete asks for the files that every finished folder has.
+func complete(files map[string][]byte) error {
+	if _, ok := files[incompleteFile]; ok {
+		return advice.New(advice.Unverified, "finish it with `hanaper ceremony resume`, or end it with `hanaper ceremony abort`",
+			"%s: the ceremony of this folder has not ended", incompleteFile)
+	}
+	for _, n := range []string{transcriptFile, checkpointFile, signatureFile, manifestFile, scriptFile, rosterFile} {
+		if _, ok := files[n]; !ok {
+			return damaged(n, "is missing")
+		}
+	}
+	return nil
+}
+
+// sealed compares transcript, checkpoint and the payload of the signatures: two of the three say which one is wrong.
+func (v *verified) sealed() (*journal.Record, []byte, error) {
+	env := v.files[signatureFile]
+	record, err := journal.Parse(v.files[transcriptFile])
+	if err != nil {
+		return nil, nil, damaged(transcriptFile, "%w", err)
+	}
+	signed, err := quorum.PayloadDigest(env, quorum.TranscriptPayload)
+	if err != nil {
+		return nil, nil, damaged(signatureFile, "%w", err)
+	}
+	body := record.Checkpoint()
+	same := quorum.Sum(body) == signed
+	switch {
+	case same && !bytes.Equal(body, v.files[checkpointFile]):
+		return nil, nil, damaged(checkpointFile, "is not that of the transcript")
+	case !same && bytes.Equal(body, v.files[checkpointFile]):
+		return nil, nil, damaged(signatureFile, "signs another checkpoint than that of the transcript")
+	case !same:
+		return nil, nil, damaged(transcriptFile, "is not the transcript that was signed")
+	}
+	return record, env, nil
+}
+
+// listed compares the manifest with the last entry, and every file with the manifest.
+func (v *verified) listed(record *journal.Record) error {
+	if record.Size() == 0 {
+		return damaged(transcriptFile, "is empty")
+	}
+	last := record.Leaf(record.Size() - 1)
+	var end endLeaf
+	if err := decodeLeaf(last, &end, kindEnd); err != nil {
+		return damaged(transcriptFile, "entry %d %w: the ceremony has not ended", record.Size()-1, err)
+	}
+	if hexSHA256(v.files[manifestFile]) != end.Manifest {
+		return damaged(manifestFile, "is not the manifest that the transcript names")
+	}
+	m, err := parseManifest(v.files[manifestFile])
+	if err != nil {
+		return damaged(manifestFile, "%w", err)
+	}
+	names := map[string]bool{}
+	for _, f := range m.Files {
+		names[f.Path] = true
+		data, ok := v.files[f.Path]
+		if !ok {
+			return damaged(f.Path, "is missing")
+		}
+		if len(data) != f.Size || hexSHA256(data) != f.SHA256 {
+			return damaged(f.Path, "is not the file that the ceremony wrote")
+		}
+	}
+	for _, n := range sortedKeys(v.files) {
+		if !names[n] && !outside[n] {
+			return damaged(n, "is not of this ceremony")
+		}
+	}
+	return nil
+}
+
+// perform performs the script along the transcript.
+func (v *verified) perform(ctx context.Context, record *journal.Record) error {
+	s := &Session{ctx: ctx, script: v.script, state: v.script.startState(), pending: record.Leaves(), infos: map[string]hsm.TokenInfo{},
+		clock: func() time.Time { return time.Time{} }}
+	v.session, v.entries = s, int(record.Size())
+	if record.Origin() != Origin(v.script) {
+		return damaged(transcriptFile, "is that of %q, not of %q", record.Origin(), Origin(v.script))
+	}
+	if err := v.first(s); err != nil {
+		return err
+	}
+	if err := s.perform(); err != nil {
+		return err
+	}
+	files := contents(v.script, v.approvals(), s.state)
+	listing := encodeManifest(files)
+	if err := s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd); err != nil {
+		return err
+	}
+	if len(s.pending) > 0 {
+		return s.entryError(errors.New("follows the end"))
+	}
+	if !bytes.Equal(listing, v.files[manifestFile]) {
+		return damaged(manifestFile, "is not what the script and the transcript lead to")
+	}
+	v.ended = s.last
+	for i, st := range v.script.steps {
+		v.steps = append(v.steps, PlannedStep{i + 1, st.kind, st.line, st.step.describe(s)})
+	}
+	return v.signedBy(s)
+}
+
+// first reads the first entry and checks what it says of quorum and people.
+func (v *verified) first(s *Session) error {
+	data := s.pending[0]
+	if err := decodeLeaf(data, &v.begin, kindBegin); err != nil {
+		return s.entryError(err)
+	}
+	asserted, err := parseTime(v.begin.Asserted)
+	if err != nil {
+		return s.entryError(err)
+	}
+	if err := v.script.checkAsserted(asserted); err != nil {
+		return s.entryError(err)
+	}
+	want, err := firstLeaf(v.script, v.roster, v.approvals(), v.begin.Tool, asserted, v.begin.Mode == "rehearsal")
+	if err != nil {
+		return s.entryError(err)
+	}
+	want.Answers, want.Officers = v.begin.Answers, v.begin.Officers
+	if want.Answers != "terminal" && want.Answers != "file" {
+		return s.entryError(errors.New("does not say where answers came from"))
+	}
+	return s.emit(&want, kindBegin)
+}
+
+// approvals are the envelopes in the folder, in order.
+func (v *verified) approvals() [][]byte {
+	var list [][]byte
+	for i := 1; ; i++ {
+		data, ok := v.files[fmt.Sprintf("%s/%d.json", approvalsDir, i)]
+		if !ok {
+			return list
+		}
+		list = append(list, data)
+	}
+}
+
+// signedBy asks that exactly those present, at the beginning or where a run was resumed, signed.
+func (v *verified) signedBy(s *Session) error {
+	present := v.begin.Officers
+	if n := len(s.resumes); n > 0 {
+		present = s.resumes[n-1].Officers
+	}
+	if len(present) != len(v.signers) {
+		return damaged(signatureFile, "is signed by %d of the %d people present", len(v.signers), len(present))
+	}
+	officers := 0
+	for _, o := range v.signers {
+		if !slices.Contains(present, officerRecord{o.Name, string(o.Role), o.KeyID}) {
+			return damaged(signatureFile, "is signed by %s, who was not present", o.Name)
+		}
+		if o.Role == quorum.RoleOfficer {
+			officers++
+		}
+	}
+	if officers == 0 {
+		return damaged(signatureFile, "is signed by no officer")
+	}
+	return nil
+}
+
+func (v *verified) report() *Report {
+	s := v.session
+	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
+		Script: v.begin.Script, Roster: v.begin.Roster, Checkpoint: hexSHA256(v.checkpoint), Asserted: v.begin.Asserted,
+		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Artefacts: s.state.order}
+	for _, o := range v.signers {
+		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
+	}
+	for _, n := range sortedKeys(s.infos) {
+		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
+	}
+	for _, n := range sortedKeys(s.state.keys) {
+		k := s.state.keys[n]
+		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki)})
+	}
+	return r
+}
+
+// memory is a folder that was read already.
+type memory map[string][]byte
+
+// Open is for fs.FS; readFolder takes the files as they are.
+func (m memory) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// under gives the files below a folder.
+func under(files map[string][]byte, dir string) map[string][]byte {
+	sub := map[string][]byte{}
+	for n, data := range files {
+		if rest, ok := strings.CutPrefix(n, dir+"/"); ok {
+			sub[rest] = data
+		}
+	}
+	return sub
+}
