@@ -118,6 +118,12 @@ func VerifyCheckpoint(data []byte, verifiers ...note.Verifier) (Checkpoint, erro
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
+	for _, s := range append(n.Sigs, n.UnverifiedSigs...) {
+		// x/mod's note takes base64 with stray bits at its end: one signature, one spelling.
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("%w: signature line of %s", ErrCheckpoint, s.Name)
+		}
+	}
 	for _, v := range verifiers {
 		if !signedBy(n, v) {
 			return Checkpoint{}, fmt.Errorf("%w: no signature of %s", ErrSignature, v.Name())

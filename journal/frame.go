@@ -101,6 +101,16 @@ func parseHead(data []byte, index int64) (size int, err error) {
 	return int(length), nil
 }
 
+// tornHead returns nil if part, which is shorter than a head, may be the beginning of entry index.
+func tornHead(part []byte, index int64) error {
+	want := appendHead(nil, index, 0)[:17]
+	n := min(len(part), len(want))
+	if !bytes.Equal(part[:n], want[:n]) {
+		return &EntryError{Index: index, What: "is not the beginning of an entry"}
+	}
+	return nil
+}
+
 // intact reports whether a head's own checksum fits, whatever it says.
 func intact(head []byte) bool {
 	sum := fmt.Sprintf("%08x\n", crc32.Checksum(head[:26], castagnoli))

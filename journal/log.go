@@ -100,7 +100,11 @@ func (l *Log) load(total int64) error {
 	for l.end < total {
 		left := total - l.end
 		if left < headSize {
-			return nil // torn
+			part, err := r.Peek(int(left))
+			if err != nil {
+				return err
+			}
+			return tornHead(part, l.tree.size)
 		}
 		head, err := r.Peek(headSize)
 		if err != nil {
