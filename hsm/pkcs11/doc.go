@@ -1,0 +1,15 @@
+// Package pkcs11 opens PKCS#11 tokens: it finds them by label and serial, logs in once, keeps a pool of sessions,
+// generates keys and reads their attributes back, signs, and recovers by itself when a token went away and came back.
+//
+// What it trusts: the PKCS#11 library, which runs in this process and sees the PIN; an attacker who can change the
+// library or the path that names it has the token. An attacker between the library and the token (a network HSM) is
+// the library's affair. What the token answers is checked where it can be: attributes are read back and compared, public
+// keys must lie on their curve, a fresh key must sign and verify, and a key found again after an outage must be the same.
+//
+// The user PIN is asked for once and kept until Close in memory that is locked, and left out of core dumps, because
+// a session lost to an outage at night must be opened again with nobody there to ask. Where the system refuses to
+// lock memory, the PIN is not kept but asked from its source again. A PIN that a token refused is wiped and never tried
+// again. (The binding copies the PIN to the C heap for the moment of C_Login and frees it without wiping.)
+//
+// C_Initialize belongs to the process, not to a caller: one registry counts who uses a library.
+package pkcs11

@@ -1,0 +1,270 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// purpose is the one thing that a key pair may do.
+type purpose int
+
+const (
+	signing purpose = iota
+	agreeing
+	decrypting
+)
+
+// Generate makes a signing key pair as hsm.Token says. A label or id that any key or certificate in the token has is refused
+// before anything is generated. The pair is destroyed and refused (hsm.ErrAttributes) if its attributes are not those of its
+// class, or if it does not sign and verify. It is not repeated after an outage: the error then says that a key may be left.
+func (t *Token) Generate(ctx context.Context, spec hsm.GenerateSpec) (hsm.Key, error) {
+	k, err := t.generate(ctx, spec, signing)
+	if err != nil {
+		return nil, err // not k: a nil *Key in an interface is not nil
+	}
+	return k, nil
+}
+
+func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec, use purpose) (*Key, error) {
+	if spec.Class == "" {
+		spec.Class = hsm.Sealed
+	}
+	refuse := func(hint, format string, args ...any) error {
+		return advice.New(advice.Usage, hint, "%s: generate key %q: %w", t.Info().Name(), spec.Label, fmt.Errorf(format, args...))
+	}
+	kind, err := kindOf(spec.Algorithm)
+	switch {
+	case spec.Label == "":
+		return nil, refuse("give it a label", "it has no label")
+	case len(spec.Label) > 255 || bytes.IndexByte([]byte(spec.Label), 0) >= 0:
+		return nil, refuse("choose a shorter label of plain text", "the label does not fit")
+	case len(spec.ID) > 255:
+		return nil, refuse("choose an id of up to 255 bytes", "the id does not fit")
+	case err != nil:
+		return nil, refuse("", "%w", err)
+	case spec.Class == hsm.Restored:
+		return nil, refuse("a restored key comes from UnwrapKey", "class restored is not generated")
+	case spec.Class != hsm.Sealed && spec.Class != hsm.Backup:
+		return nil, refuse("", "class %q is none of sealed, backup", string(spec.Class))
+	case use == agreeing && kind.family != familyEC, use == decrypting && kind.family != familyRSA:
+		return nil, refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", spec.Algorithm)
+	}
+	if err := t.CanGenerate(spec.Algorithm); err != nil {
+		return nil, err
+	}
+	if spec.Class == hsm.Backup {
+		if err := t.CanWrap(spec.Algorithm); err != nil {
+			return nil, err
+		}
+	}
+	var key *Key
+	began := false
+	err = t.do(ctx, false, func(s session) error {
+		if err := t.refuseExisting(s, hsm.Query{Label: spec.Label}, hsm.Query{ID: spec.ID}); err != nil {
+			return err
+		}
+		began = true
+		key, err = t.generateIn(s, spec, kind, use)
+		return err
+	})
+	if err != nil {
+		if began && lost(err) {
+			err = advice.New(advice.Failed, "look for it with `hanaper token show` before trying again", "%w (the token went away in between: a key pair may be left in it)", err)
+			return nil, advice.Wrap(advice.Failed, fmt.Errorf("%s: generate key %q: %w", t.Info().Name(), spec.Label, err), advice.Hint(err))
+		}
+		return nil, t.fail(err, "generate key %q", spec.Label)
+	}
+	if err := t.prove(ctx, key, use); err != nil {
+		err = errors.Join(err, t.Destroy(context.WithoutCancel(ctx), hsm.Query{Label: key.attributes.Label, ID: key.attributes.ID}))
+		return nil, t.fail(err, "key %q, freshly generated, was destroyed again", spec.Label)
+	}
+	return key, nil
+}
+
+// refuseExisting refuses a label or an id that is in use by any object that could be taken for the new one.
+func (t *Token) refuseExisting(s session, queries ...hsm.Query) error {
+	for _, q := range queries {
+		if q.Label == "" && len(q.ID) == 0 {
+			continue
+		}
+		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY, p11.CKO_SECRET_KEY, p11.CKO_CERTIFICATE} {
+			found, err := t.search(s, class, q)
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 {
+				return advice.New(advice.Refused, "choose another name; an existing key is never overwritten", "%s: %s %s %w",
+					t.Info().Name(), className(class), q, hsm.ErrExists)
+			}
+		}
+	}
+	return nil
+}
+
+func className(class uint) string {
+	switch class {
+	case p11.CKO_PRIVATE_KEY:
+		return "private key"
+	case p11.CKO_PUBLIC_KEY:
+		return "public key"
+	case p11.CKO_SECRET_KEY:
+		return "secret key"
+	}
+	return "certificate"
+}
+
+// generateIn makes the pair, gives it its id, and compares what the token reads back.
+func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, use purpose) (*Key, error) {
+	id := spec.ID
+	if len(id) == 0 {
+		id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
+		rand.Read(id)
+	}
+	public, private := templates(spec, id, kind, use)
+	pub, priv, err := t.generatePair(s, kind, public, private)
+	if err != nil {
+		return nil, err
+	}
+	key, err := t.inspect(s, spec, kind, use, pub, priv)
+	if err != nil {
+		c := t.m.ctx
+		return nil, errors.Join(err, c.DestroyObject(s.h, priv), c.DestroyObject(s.h, pub))
+	}
+	return key, nil
+}
+
+func templates(spec hsm.GenerateSpec, id []byte, kind kind, use purpose) (public, private []*p11.Attribute) {
+	public = []*p11.Attribute{
+		attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, kind.keyType), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),
+		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, id),
+		attr(p11.CKA_VERIFY, use == signing), attr(p11.CKA_ENCRYPT, use == decrypting), attr(p11.CKA_WRAP, false),
+	}
+	private = []*p11.Attribute{
+		attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind.keyType), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
+		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, id),
+		attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, spec.Class == hsm.Backup),
+		attr(p11.CKA_SIGN, use == signing), attr(p11.CKA_DECRYPT, use == decrypting), attr(p11.CKA_DERIVE, use == agreeing), attr(p11.CKA_UNWRAP, false),
+	}
+	if spec.Class == hsm.Backup {
+		private = append(private, attr(p11.CKA_WRAP_WITH_TRUSTED, true))
+	}
+	if kind.family == familyRSA {
+		public = append(public, attr(p11.CKA_MODULUS_BITS, kind.bits), attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+	}
+	return public, private
+}
+
+// generatePair tries each way in which tokens want the curve written.
+func (t *Token) generatePair(s session, kind kind, public, private []*p11.Attribute) (pub, priv p11.ObjectHandle, err error) {
+	mechanism := []*p11.Mechanism{p11.NewMechanism(kind.generate, nil)}
+	if kind.family == familyRSA {
+		return t.m.ctx.GenerateKeyPair(s.h, mechanism, public, private)
+	}
+	for _, params := range kind.params {
+		template := append(public[:len(public):len(public)], attr(p11.CKA_EC_PARAMS, params))
+		pub, priv, err = t.m.ctx.GenerateKeyPair(s.h, mechanism, template, private)
+		switch code(err) {
+		case p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_DOMAIN_PARAMS_INVALID, p11.CKR_TEMPLATE_INCONSISTENT, p11.CKR_CURVE_NOT_SUPPORTED, p11.CKR_GENERAL_ERROR:
+			continue
+		}
+		break
+	}
+	return pub, priv, err
+}
+
+// inspect reads a fresh pair back, from the token and not from what was asked, and refuses what differs.
+func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, use purpose, pub, priv p11.ObjectHandle) (*Key, error) {
+	public, err := t.readPublic(s, pub)
+	if err != nil {
+		return nil, fmt.Errorf("read the public key back: %w", err)
+	}
+	if got := algorithmOf(public); got != spec.Algorithm {
+		return nil, fmt.Errorf("%w: the token made a key of algorithm %q, not %s", hsm.ErrAttributes, string(got), spec.Algorithm)
+	}
+	if len(spec.ID) == 0 {
+		id, err := keyID(public)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.rename(s, id, pub, priv); err != nil {
+			return nil, err
+		}
+	}
+	a, err := t.readPrivate(s, priv)
+	if err != nil {
+		return nil, fmt.Errorf("read the attributes back: %w", err)
+	}
+	a.Algorithm = spec.Algorithm
+	if a.Label != spec.Label || (len(spec.ID) > 0 && !bytes.Equal(a.ID, spec.ID)) || len(a.ID) == 0 {
+		return nil, fmt.Errorf("%w: it reads back as %s", hsm.ErrAttributes, hsm.Query{Label: a.Label, ID: a.ID})
+	}
+	expected := a
+	if t.Info().Manufacturer == nssManufacturer {
+		// NSS softokn answers CKA_LOCAL false for keys that it generated itself; this one was generated in this very
+		// call, so the answer is known to be wrong. What is recorded is still what was read.
+		expected.Local = true
+	}
+	if use == agreeing && (a.Sign || a.Decrypt || !a.Derive) || use == decrypting && (a.Sign || !a.Decrypt || a.Derive) || use == signing && !a.Sign {
+		return nil, fmt.Errorf("%w: its uses are not the one asked for", hsm.ErrAttributes)
+	}
+	if err := expected.CheckFresh(spec.Class); err != nil {
+		return nil, err
+	}
+	if err := t.checkPublic(s, pub, a); err != nil {
+		return nil, err
+	}
+	k := newKey(t, a, public)
+	k.handle, k.epoch = priv, s.epoch
+	return k, nil
+}
+
+const nssManufacturer = "Mozilla Foundation"
+
+// rename gives both halves their id. A token that cannot change an id keeps the random one of the template.
+func (t *Token) rename(s session, id []byte, pub, priv p11.ObjectHandle) error {
+	change := []*p11.Attribute{attr(p11.CKA_ID, id)}
+	before, err := t.attributes(s, priv, p11.CKA_ID)
+	if err != nil {
+		return err
+	}
+	if err := t.m.ctx.SetAttributeValue(s.h, priv, change); err != nil {
+		if lost(err) {
+			return err
+		}
+		return nil
+	}
+	if err := t.m.ctx.SetAttributeValue(s.h, pub, change); err != nil {
+		return errors.Join(err, t.m.ctx.SetAttributeValue(s.h, priv, []*p11.Attribute{attr(p11.CKA_ID, before[p11.CKA_ID])}))
+	}
+	return nil
+}
+
+// prove shows that the private key belongs to the public one.
+func (t *Token) prove(ctx context.Context, k *Key, use purpose) error {
+	message := make([]byte, 32)
+	rand.Read(message)
+	switch use {
+	case agreeing:
+		return k.proveAgreement(ctx)
+	case decrypting:
+		return k.proveDecryption(ctx)
+	}
+	var opts crypto.SignerOpts = crypto.SHA256
+	if k.attributes.Algorithm == hsm.Ed25519 {
+		opts = crypto.Hash(0)
+	}
+	sig, err := k.SignContext(ctx, message, opts)
+	if err != nil {
+		return fmt.Errorf("test signature: %w", err)
+	}
+	return verifySignature(k.public, message, sig, opts)
+}

@@ -1,0 +1,104 @@
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Init initialises a blank token: label, SO PIN and user PIN. which is the blank token's serial or, since blank ones often have none, its
+// slot number; empty means the first blank one. A token that is initialised already is refused, for C_InitToken
+// would destroy all its keys; so is a label that another token of the library has.
+func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
+	m, err := acquire(path, "")
+	if err != nil {
+		return hsm.TokenInfo{}, err
+	}
+	defer m.release()
+	if err := m.gate.enter(ctx); err != nil {
+		return hsm.TokenInfo{}, err
+	}
+	defer m.gate.leave()
+	return m.initToken(which, label, soPIN, userPIN)
+}
+
+func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
+	fail := func(kind advice.Kind, hint, format string, args ...any) (hsm.TokenInfo, error) {
+		return hsm.TokenInfo{}, advice.New(kind, hint, "initialise token %q in %s: %w", label, m.path, fmt.Errorf(format, args...))
+	}
+	if label == "" || len(label) > 32 || strings.TrimRight(label, " ") != label || strings.ContainsAny(label, "\x00\n\r\t") {
+		return fail(advice.Usage, "use up to 32 bytes of plain text without spaces at the end", "the label does not fit")
+	}
+	if err := errors.Join(hsm.CheckPIN(soPIN), hsm.CheckPIN(userPIN)); err != nil {
+		return fail(advice.Usage, "", "%w", err)
+	}
+	blank, err := m.blank(which, label)
+	if err != nil {
+		return fail(advice.KindOf(err), advice.Hint(err), "%w", err)
+	}
+	for name, pin := range map[string][]byte{"SO": soPIN, "user": userPIN} {
+		if n := len(pin); n < blank.info.MinPIN || blank.info.MaxPIN > 0 && n > blank.info.MaxPIN {
+			return fail(advice.Usage, "choose one within the limits", "the %s PIN has %d bytes, the token takes %d to %d", name, n, blank.info.MinPIN, blank.info.MaxPIN)
+		}
+	}
+	if err := m.ctx.InitToken(blank.slot, passing(soPIN), label); err != nil {
+		return fail(advice.Failed, hintOf(err), "C_InitToken: %w", err)
+	}
+	// Some libraries give the token another slot at once; the label is new, and so names it.
+	at, err := m.find(hsm.URI{Token: label})
+	if err != nil {
+		return fail(advice.Failed, "look with `hanaper token list`", "after C_InitToken: %w", err)
+	}
+	if err := m.setUserPIN(at, soPIN, userPIN); err != nil {
+		return fail(advice.Failed, "the token is initialised with its SO PIN but has no user PIN: set one, or initialise it anew with the vendor's tool", "set the user PIN: %w", err)
+	}
+	if at, err = m.read(at.slot); err != nil {
+		return fail(advice.Failed, hintOf(err), "%w", err)
+	}
+	return at.info, nil
+}
+
+// blank finds the token to initialise, and refuses a label that is taken.
+func (m *module) blank(which, label string) (seat, error) {
+	all, err := m.seats()
+	if err != nil {
+		return seat{}, advice.Wrap(advice.Failed, err, hintOf(err))
+	}
+	var blanks []seat
+	for _, s := range all {
+		named := which != "" && (s.info.Serial == which || strconv.FormatUint(uint64(s.slot), 10) == which)
+		switch {
+		case s.info.Initialized && s.info.Label == label:
+			return seat{}, advice.New(advice.Refused, "choose another label; labels name tokens in scripts", "%s %w", s.info.Name(), hsm.ErrExists)
+		case s.info.Initialized && named:
+			return seat{}, advice.New(advice.Refused, "its keys would be destroyed; use the vendor's own tool if that is what you want", "%s is initialised already", s.info.Name())
+		case !s.info.Initialized && (named || which == ""):
+			blanks = append(blanks, s)
+		}
+	}
+	if len(blanks) == 0 {
+		return seat{}, advice.New(advice.Failed, "`hanaper token list` shows what is there", "%w that is blank", hsm.ErrNoToken)
+	}
+	return blanks[0], nil
+}
+
+// setUserPIN logs in as security officer in a session of its own, on a token that nobody uses.
+func (m *module) setUserPIN(at seat, soPIN, userPIN []byte) (err error) {
+	h, err := m.ctx.OpenSession(at.slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.ctx.CloseSession(h)) }()
+	if err := m.signIn(h, at, p11.CKU_SO, soPIN); err != nil {
+		return err
+	}
+	err = m.ctx.InitPIN(h, passing(userPIN))
+	return errors.Join(err, m.ctx.Logout(h))
+}

@@ -1,0 +1,229 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Key is a private key in a token. It implements hsm.Key.
+type Key struct {
+	t          *Token
+	attributes hsm.Attributes
+	public     crypto.PublicKey
+
+	mu     sync.Mutex
+	handle p11.ObjectHandle
+	epoch  uint64 // the login in which handle is valid
+	pss    map[pssShape]bool
+}
+
+var _ hsm.Key = (*Key)(nil)
+
+func newKey(t *Token, a hsm.Attributes, public crypto.PublicKey) *Key {
+	return &Key{t: t, attributes: a, public: public, pss: map[pssShape]bool{}}
+}
+
+// Public is the key's public half: *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// Attributes are those read back when the key was found or generated.
+func (k *Key) Attributes() hsm.Attributes {
+	a := k.attributes
+	a.ID = bytes.Clone(a.ID)
+	return a
+}
+
+// Token describes the token that holds the key.
+func (k *Key) Token() hsm.TokenInfo { return k.t.Info() }
+
+// URI names the key by token label and serial, object label and id.
+func (k *Key) URI() hsm.URI {
+	u := k.t.Info().URI()
+	u.Object, u.ID, u.Type, u.ModulePath = k.attributes.Label, bytes.Clone(k.attributes.ID), "private", k.t.m.path
+	return u
+}
+
+func (k *Key) name() string {
+	return fmt.Sprintf("key %s", hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID})
+}
+
+// Key finds exactly one private key.
+func (t *Token) Key(ctx context.Context, q hsm.Query) (hsm.Key, error) {
+	if q.Label == "" && len(q.ID) == 0 {
+		return nil, advice.New(advice.Usage, "name the key by label or id", "%s: key %s", t.Info().Name(), q)
+	}
+	k, err := t.key(ctx, q)
+	if err != nil {
+		return nil, t.fail(err, "key %s", q)
+	}
+	return k, nil
+}
+
+func (t *Token) key(ctx context.Context, q hsm.Query) (*Key, error) {
+	var key *Key
+	err := t.do(ctx, true, func(s session) error {
+		found, err := t.search(s, p11.CKO_PRIVATE_KEY, q)
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			return t.noKey(s, q)
+		case len(found) > 1:
+			return advice.New(advice.Usage, "name it by label and id", "%s: private keys %s: %d of them: %w", t.Info().Name(), q, len(found), hsm.ErrAmbiguous)
+		}
+		key, err = t.read(s, found[0])
+		return err
+	})
+	return key, err
+}
+
+// noKey says what is there instead.
+func (t *Token) noKey(s session, q hsm.Query) error {
+	hint := "`hanaper token show` lists the keys"
+	if t.public {
+		hint = "private keys show only after a login: give the PIN"
+	}
+	return advice.New(advice.Failed, hint, "%s: private key %s: %w", t.Info().Name(), q, hsm.ErrNoKey)
+}
+
+func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
+	a, err := t.readPrivate(s, o)
+	if err != nil {
+		return nil, err
+	}
+	public, err := t.publicOf(s, o, a)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", hsm.Query{Label: a.Label, ID: a.ID}, err)
+	}
+	a.Algorithm = algorithmOf(public)
+	k := newKey(t, a, public)
+	k.handle, k.epoch = o, s.epoch
+	return k, nil
+}
+
+// Keys lists all private keys whose public half is known; one without is left out.
+func (t *Token) Keys(ctx context.Context) ([]hsm.Key, error) {
+	var keys []hsm.Key
+	err := t.do(ctx, true, func(s session) error {
+		keys = nil
+		found, err := t.search(s, p11.CKO_PRIVATE_KEY, hsm.Query{})
+		if err != nil {
+			return err
+		}
+		for _, o := range found {
+			k, err := t.read(s, o)
+			if code(err) != p11.CKR_OK {
+				return err
+			}
+			if err == nil {
+				keys = append(keys, k)
+			}
+		}
+		return nil
+	})
+	return keys, t.fail(err, "list keys")
+}
+
+// use runs f with the key's handle in a session, and finds the handle anew after a login or when the token says that it is dead.
+// f must be harmless to run twice.
+func (k *Key) use(ctx context.Context, f func(s session, o p11.ObjectHandle) error) error {
+	return k.t.do(ctx, true, func(s session) error {
+		o, fresh, err := k.locate(s, false)
+		if err != nil {
+			return err
+		}
+		err = f(s, o)
+		if fresh || !deadHandle(err) {
+			return err
+		}
+		if o, _, err = k.locate(s, true); err != nil {
+			return err
+		}
+		return f(s, o)
+	})
+}
+
+// locate gives the handle, and says whether it was found just now. After a new login the key must be the same as before.
+func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.epoch == s.epoch && !anew {
+		return k.handle, false, nil
+	}
+	q := hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID}
+	found, err := k.t.search(s, p11.CKO_PRIVATE_KEY, q)
+	switch {
+	case err != nil:
+		return 0, false, err
+	case len(found) == 0:
+		return 0, false, k.t.noKey(s, q)
+	case len(found) > 1:
+		return 0, false, advice.New(advice.Failed, "destroy the one that does not belong there", "%s: private keys %s: %d of them: %w", k.t.Info().Name(), q, len(found), hsm.ErrAmbiguous)
+	}
+	now, err := k.t.read(s, found[0])
+	if err != nil {
+		return 0, false, err
+	}
+	if !k.public.(interface{ Equal(crypto.PublicKey) bool }).Equal(now.public) {
+		return 0, false, advice.New(advice.Refused, "the token was changed while it was away: find out how", "%s: private key %s is another one than before", k.t.Info().Name(), q)
+	}
+	k.handle, k.epoch = found[0], s.epoch
+	return k.handle, true, nil
+}
+
+// Destroy removes the key pair that q names, and its public key, and proves that neither is found any more. Certificates stay.
+func (t *Token) Destroy(ctx context.Context, q hsm.Query) error {
+	if q.Label == "" && len(q.ID) == 0 {
+		return advice.New(advice.Usage, "name the key by label or id", "%s: destroy key %s", t.Info().Name(), q)
+	}
+	k, err := t.key(ctx, q)
+	if err != nil {
+		return t.fail(err, "destroy key %s", q)
+	}
+	full := hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID}
+	err = t.do(ctx, false, func(s session) error {
+		private, _, err := k.locate(s, true)
+		if err != nil {
+			return err
+		}
+		publics, err := t.search(s, p11.CKO_PUBLIC_KEY, full)
+		if err != nil {
+			return err
+		}
+		if err := t.m.ctx.DestroyObject(s.h, private); err != nil {
+			return err
+		}
+		for _, o := range publics {
+			if err := t.m.ctx.DestroyObject(s.h, o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return t.fail(err, "destroy key %s", full)
+	}
+	// Asked again, in a session of its own: absence is what the token answers, not what was ordered.
+	err = t.do(ctx, true, func(s session) error {
+		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+			left, err := t.search(s, class, full)
+			if err != nil {
+				return err
+			}
+			if len(left) > 0 {
+				return errors.New(className(class) + " is still there after it was destroyed")
+			}
+		}
+		return nil
+	})
+	return t.fail(err, "destroy key %s", full)
+}

@@ -1,0 +1,141 @@
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"unsafe"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// module is a loaded PKCS#11 library. Every call into it is made inside its gate.
+type module struct {
+	path, initArgs string
+	ctx            *p11.Ctx
+	gate           gate
+	refs           int  // guarded by registry
+	foreign        bool // somebody else in this process initialised it, and must finalise it
+
+	// generation counts initialisations. It changes only while the gate is held alone.
+	generation uint64
+
+	mu     sync.Mutex
+	logins map[string]*login // by token; see login.go
+}
+
+// registry holds every library that this process ever loaded. A library is finalised when its last user leaves but never
+// unloaded, for several crash at dlclose.
+var registry = struct {
+	sync.Mutex
+	modules map[string]*module
+}{modules: map[string]*module{}}
+
+// acquire loads and initialises a library, or counts one more user of it. Every acquire needs one release.
+func acquire(path, initArgs string) (*module, error) {
+	if path == "" {
+		return nil, advice.New(advice.Usage, "name the library, as in ?module-path=/usr/lib/softhsm/libsofthsm2.so", "no PKCS#11 library is named")
+	}
+	if !filepath.IsAbs(path) {
+		return nil, advice.New(advice.Usage, "name it by its absolute path: a relative one depends on where one stands", "PKCS#11 library %q is not an absolute path", path)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, advice.New(advice.Failed, "check the path, or install the package that has it", "PKCS#11 library %s: %w", path, errors.Unwrap(err))
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	m := registry.modules[real]
+	if m == nil {
+		ctx := p11.New(real)
+		if ctx == nil {
+			return nil, advice.New(advice.Failed, "is it a PKCS#11 library for this machine's architecture? `ldd` and `file` tell", "PKCS#11 library %s cannot be loaded", path)
+		}
+		m = &module{path: path, ctx: ctx, logins: map[string]*login{}}
+		registry.modules[real] = m
+	}
+	if m.refs > 0 {
+		if m.initArgs != initArgs {
+			return nil, advice.New(advice.Usage, "use one set of arguments a process", "PKCS#11 library %s is in use with other initialisation arguments", path)
+		}
+		m.refs++
+		return m, nil
+	}
+	m.initArgs = initArgs
+	if err := m.initialize(); err != nil {
+		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: C_Initialize: %w", path, err)
+	}
+	m.refs = 1
+	return m, nil
+}
+
+// initialize calls C_Initialize. The caller is alone.
+func (m *module) initialize() error {
+	var options []p11.InitializeOption
+	if m.initArgs != "" {
+		args := append([]byte(m.initArgs), 0)
+		options = append(options, p11.InitializeWithReserved(unsafe.Pointer(&args[0])))
+	}
+	m.foreign = false
+	err := m.ctx.Initialize(options...)
+	if code(err) == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
+		m.foreign, err = true, nil
+	}
+	if err == nil {
+		m.generation++
+	}
+	return err
+}
+
+func (m *module) release() {
+	registry.Lock()
+	defer registry.Unlock()
+	if m.refs--; m.refs > 0 || m.foreign {
+		return
+	}
+	// The last one's calls are over but for a recovery giving up; wait for it.
+	if err := m.gate.alone(context.Background()); err == nil {
+		_ = m.ctx.Finalize() // nothing is left to lose
+		m.gate.open()
+	}
+}
+
+// users is how many open tokens and listings share the library.
+func (m *module) users() int {
+	registry.Lock()
+	defer registry.Unlock()
+	return m.refs
+}
+
+// restart finalises and initialises the library, unless somebody did so since generation seen. All sessions and
+// handles of all its tokens die.
+func (m *module) restart(ctx context.Context, seen uint64) error {
+	if m.foreign {
+		return fmt.Errorf("the library was initialised by another part of this program and cannot be restarted")
+	}
+	if err := m.gate.alone(ctx); err != nil {
+		return err
+	}
+	defer m.gate.open()
+	if m.generation != seen {
+		return nil
+	}
+	_ = m.ctx.Finalize() // after an outage it may well answer with an error, and be finalised all the same
+	return m.initialize()
+}
+
+// InUse says whether this process has a token of the library open.
+func InUse(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	m := registry.modules[real]
+	return m != nil && m.refs > 0
+}

@@ -1,0 +1,138 @@
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// errStale: the session pool belongs to a login that is over.
+var errStale = errors.New("session is of an earlier login")
+
+// session is an open session of the pool, in one caller's hands at a time.
+type session struct {
+	h     p11.SessionHandle
+	slot  uint
+	epoch uint64
+}
+
+// pool keeps up to its number of sessions open. A permit is a right to hold one.
+type pool struct {
+	ctx     *p11.Ctx
+	permits chan struct{}
+
+	mu   sync.Mutex
+	idle []session
+	size int // permits in being
+}
+
+func newPool(ctx *p11.Ctx, n int) *pool {
+	p := &pool{ctx: ctx, permits: make(chan struct{}, n), size: n}
+	for range n {
+		p.permits <- struct{}{}
+	}
+	return p
+}
+
+// get waits for a permit and gives a session of this epoch, opened if none is idle. The caller is inside the gate.
+func (p *pool) get(ctx context.Context, slot uint, epoch uint64) (session, error) {
+	for {
+		select {
+		case <-p.permits:
+		case <-ctx.Done():
+			return session{}, context.Cause(ctx)
+		}
+		p.mu.Lock()
+		for len(p.idle) > 0 {
+			s := p.idle[len(p.idle)-1]
+			p.idle = p.idle[:len(p.idle)-1]
+			if s.epoch == epoch {
+				p.mu.Unlock()
+				return s, nil
+			}
+		}
+		p.mu.Unlock()
+		h, err := openSession(p.ctx, slot)
+		if err == nil {
+			return session{h: h, slot: slot, epoch: epoch}, nil
+		}
+		if code(err) == p11.CKR_SESSION_COUNT && p.shrink() {
+			continue // the token takes fewer than it said: wait for one of those in use
+		}
+		p.permits <- struct{}{}
+		return session{}, err
+	}
+}
+
+// shrink gives the permit in hand up for good, unless it is the last.
+func (p *pool) shrink() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size == 1 {
+		return false
+	}
+	p.size--
+	return true
+}
+
+// put takes a session back; one that answered with an error is closed, for an operation may be left open in it.
+func (p *pool) put(s session, epoch uint64, err error) {
+	if code(err) != p11.CKR_OK || s.epoch != epoch {
+		_ = p.ctx.CloseSession(s.h)
+	} else {
+		p.mu.Lock()
+		p.idle = append(p.idle, s)
+		p.mu.Unlock()
+	}
+	p.permits <- struct{}{}
+}
+
+// flush closes the idle sessions. The caller is inside the gate; close is false when the handles are of an earlier
+// initialisation, where they may by now mean another session.
+func (p *pool) flush(close bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if close {
+		for _, s := range p.idle {
+			_ = p.ctx.CloseSession(s.h)
+		}
+	}
+	p.idle = nil
+}
+
+// seize takes all permits, so that nobody else uses a session, until restore.
+func (p *pool) seize(ctx context.Context) (restore func(), err error) {
+	n := 0
+	restore = func() {
+		for range n {
+			p.permits <- struct{}{}
+		}
+	}
+	for {
+		p.mu.Lock()
+		size := p.size
+		p.mu.Unlock()
+		if n >= size {
+			return restore, nil
+		}
+		select {
+		case <-p.permits:
+			n++
+		case <-ctx.Done():
+			restore()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// openSession opens a read-write session (a read-only one would forbid the security officer's login), or a read-only
+// one on a token that allows no other.
+func openSession(ctx *p11.Ctx, slot uint) (p11.SessionHandle, error) {
+	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if code(err) == p11.CKR_TOKEN_WRITE_PROTECTED {
+		return ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+	}
+	return h, err
+}

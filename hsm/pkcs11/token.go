@@ -1,0 +1,244 @@
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// defaultPatience is how long a call without a deadline of its own waits for a token that went away.
+const defaultPatience = 30 * time.Second
+
+var bg = context.Background()
+
+// Config says which token to open and how.
+type Config struct {
+	// Module is the path of the PKCS#11 library; the URI's module-path is used where it is empty.
+	Module string
+	// URI names the token, by label, serial or both; its object is ignored.
+	URI hsm.URI
+	// PIN gives the user PIN; the URI's pin-source is used where it is nil.
+	PIN hsm.PINSource
+	// Public opens a token without a login: only public objects can be seen, and no key used.
+	Public bool
+	// Sessions bounds the pool; 0 means twice the CPUs, beyond which only latency grows.
+	Sessions int
+	// Patience is how long a call without a deadline (crypto.Signer has none) waits for a token that went away; 0 means 30 s.
+	Patience time.Duration
+	// InitArgs is the reserved string of C_Initialize that NSS softokn needs, such as "configdir='sql:/dir'".
+	InitArgs string
+}
+
+// Token is an open PKCS#11 token. It implements hsm.Token.
+type Token struct {
+	m        *module
+	uri      hsm.URI
+	pin      hsm.PINSource
+	public   bool
+	patience time.Duration
+	pool     *pool
+	life     context.Context // ends with Close
+	end      context.CancelFunc
+	login    *login // guarded by m.mu
+	alone    sync.Mutex
+
+	mechanisms map[uint]p11.MechanismInfo // read once, at Open
+
+	mu         sync.Mutex
+	info       hsm.TokenInfo
+	slot       uint
+	anchor     p11.SessionHandle
+	generation uint64 // the library's, at the last login
+	epoch      uint64 // counts logins; sessions and handles of an earlier one are dead
+	flight     *flight
+	verdict    error // why recovery gave up for good
+	closed     bool
+}
+
+var _ hsm.Token = (*Token)(nil)
+
+// Open finds the token that the URI names, logs in, and keeps it open until Close. A token that cannot be told apart, or whose PIN
+// is locked, is refused. The PIN is tried once.
+func Open(ctx context.Context, c Config) (*Token, error) {
+	path := c.Module
+	if path == "" {
+		path = c.URI.ModulePath
+	}
+	if c.URI.Token == "" && c.URI.Serial == "" {
+		return nil, advice.New(advice.Usage, "write token=LABEL;serial=SERIAL; `hanaper token list` prints them", "key URI %s names no token", c.URI.TokenURI())
+	}
+	m, err := acquire(path, c.InitArgs)
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{m: m, uri: c.URI.TokenURI(), pin: c.PIN, public: c.Public, patience: c.Patience}
+	if t.pin == nil {
+		t.pin = hsm.PINFromURI(c.URI, nil)
+	}
+	if t.patience <= 0 {
+		t.patience = defaultPatience
+	}
+	t.life, t.end = context.WithCancel(bg)
+	if err := t.open(ctx, c.Sessions); err != nil {
+		t.end()
+		t.withdraw()
+		m.release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// locate finds the token inside the gate.
+func (t *Token) locate(ctx context.Context) (at seat, generation uint64, err error) {
+	if err := t.m.gate.enter(ctx); err != nil {
+		return seat{}, 0, err
+	}
+	defer t.m.gate.leave()
+	at, err = t.m.find(t.uri)
+	return at, t.m.generation, err
+}
+
+func (t *Token) open(ctx context.Context, sessions int) error {
+	at, generation, err := t.locate(ctx)
+	if broken(err) {
+		// Another user of the library may have seen the token go: start it again, as a recovery would.
+		if t.m.restart(ctx, generation) == nil {
+			at, _, err = t.locate(ctx)
+		}
+	}
+	if err != nil {
+		if code(err) != p11.CKR_OK {
+			err = advice.New(advice.Failed, hintOf(err), "%s: %w", tokenName(t.uri), err)
+		}
+		return err
+	}
+	t.info = at.info
+	t.uri = at.info.URI() // from now on this very token
+	var pin []byte
+	if at.info.LoginRequired && !t.public {
+		if err := refuseLocked(at.info, false); err != nil {
+			return err
+		}
+		if pin, err = t.askPIN(ctx, at.info); err != nil {
+			return err
+		}
+		defer func() { clear(pin) }()
+		if err := t.enroll(pin); err != nil {
+			return err
+		}
+	}
+	if err := t.m.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer t.m.gate.leave()
+	if t.anchor, err = t.enter(at, pin); err != nil {
+		return t.fail(err, "log in")
+	}
+	t.slot, t.generation, t.epoch = at.slot, t.m.generation, 1
+	if err := t.readMechanisms(); err != nil {
+		_ = t.m.ctx.CloseSession(t.anchor)
+		return t.fail(err, "list mechanisms")
+	}
+	if now, err := t.m.read(at.slot); err == nil {
+		t.info = now.info // the warnings about tries are over with the login
+	}
+	if sessions <= 0 {
+		sessions = 2 * runtime.NumCPU()
+	}
+	if at.maxSessions > 1 && at.maxSessions != ckUnavailable {
+		sessions = min(sessions, int(at.maxSessions)-1) // one is the anchor
+	}
+	t.pool = newPool(t.m.ctx, sessions)
+	return nil
+}
+
+// OpenKey opens the token that a key URI names, with one key in it. Closing the closer closes the token. pin may be nil where the
+// URI has a pin-source.
+func OpenKey(ctx context.Context, uri string, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
+	u, err := hsm.ParseURI(uri)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u.Object == "" && len(u.ID) == 0 {
+		return nil, nil, advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
+	}
+	t, err := Open(ctx, Config{URI: u, PIN: hsm.PINFromURI(u, pin)})
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := t.Key(ctx, u.Query())
+	if err != nil {
+		return nil, nil, errors.Join(err, t.Close())
+	}
+	return k, t, nil
+}
+
+// Info describes the token as it was at the last login.
+func (t *Token) Info() hsm.TokenInfo {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.info
+}
+
+// Close ends all sessions and, with the process's last Token of this token, the login. Calls in progress end first; later ones
+// answer hsm.ErrClosed.
+func (t *Token) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	f := t.flight
+	t.mu.Unlock()
+	t.end()
+	if f != nil {
+		<-f.done
+	}
+	if _, err := t.pool.seize(bg); err != nil { // never restored
+		return err
+	}
+	if err := t.m.gate.enter(bg); err != nil {
+		return err
+	}
+	alive := t.generation == t.m.generation
+	t.pool.flush(alive)
+	if last := t.withdraw(); alive {
+		if last {
+			_ = t.m.ctx.Logout(t.anchor)
+		}
+		_ = t.m.ctx.CloseSession(t.anchor)
+	}
+	t.m.gate.leave()
+	t.m.release()
+	return nil
+}
+
+// fail names the token, what was tried, and what to do about it.
+func (t *Token) fail(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	name := t.Info().Name()
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, hsm.ErrGone) {
+		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", name, fmt.Sprintf(format, args...), err)
+	}
+	hint := advice.Hint(err)
+	if hint == "" {
+		hint = hintOf(err)
+	}
+	if strings.Contains(err.Error(), name) {
+		return err
+	}
+	return advice.New(advice.KindOf(err), hint, "%s: %s: %w", name, fmt.Sprintf(format, args...), err)
+}
