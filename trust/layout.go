@@ -131,4 +131,3 @@ func addTarget(m *targetsMetadata, files Files, name string, data []byte) {
 	m.Signed.Targets[name] = &metadata.TargetFiles{Length: int64(len(data)), Hashes: metadata.Hashes{"sha256": hash[:]}, Path: name}
 	files[targetPath(name, hash[:])] = data
 }
-

@@ -2,7 +2,6 @@ package trust
 
 import (
 	"bytes"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"maps"
@@ -280,7 +279,7 @@ func shared(a, b []string) int {
 func checkTightens(prev, next *View) error {
 	for _, id := range sortedIDs(prev.crls) {
 		was, is := prev.crls[id], next.crls[id]
-		if was == is || !slices.ContainsFunc(next.officers.cas, func(c *x509.Certificate) bool { return IssuerID(c) == id }) {
+		if was == is || !next.officers.names(id) {
 			continue
 		}
 		name := "the CRL of " + next.nameOf(id)
@@ -291,9 +290,8 @@ func checkTightens(prev, next *View) error {
 			return refuse(ErrRollback, name, "from number %v to %v", was.info.Number, is.info.Number)
 		}
 		if s, lost := is.serials.lacks(was.serials, next.officers.released[id]); lost {
-			return refuse(ErrLoosened, name, "serial %x is no longer revoked", bytes.TrimLeft(s[:], "\x00"))
+			return refuse(ErrLoosened, name, "serial %x is no longer revoked", trimSerial(s))
 		}
 	}
 	return nil
 }
-

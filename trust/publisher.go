@@ -3,13 +3,22 @@ package trust
 import (
 	"crypto"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 )
 
 // PublisherConfig says where the published repository lies and which online keys sign it.
 type PublisherConfig struct {
-	// Dir is the folder that is published: metadata/ and targets/.
+	// Dir is the folder that is published: metadata/ and targets/. It is made if need be. One process at a time owns it.
 	Dir string
 	Pin Pin
 	// Environment must be the repository's.
@@ -18,29 +27,203 @@ type PublisherConfig struct {
 	Snapshot, Timestamp, CRL crypto.Signer
 	// Lifetimes of what they sign; 0 means 7 days, 1 day and 7 days. Each is signed anew when half of it has passed.
 	SnapshotLife, TimestampLife, CRLLife time.Duration
-	Now                                  func() time.Time
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
 }
 
-// Publisher writes the online half. One process at a time owns the folder.
-type Publisher struct{}
+// Publisher writes the online half. It is safe for concurrent use.
+type Publisher struct {
+	config PublisherConfig
+	lock   io.Closer
+	mu     sync.Mutex
+	view   *View
+}
 
-// NewPublisher locks the folder and, if something is published in it, verifies that.
-func NewPublisher(c PublisherConfig) (*Publisher, error) { return nil, errors.New("not implemented") }
+// NewPublisher locks the folder, finishes a publication that a crash interrupted, and verifies what is published, if anything is.
+// Expired metadata is accepted here: Refresh signs anew what it may.
+func NewPublisher(c PublisherConfig) (*Publisher, error) {
+	if err := CheckEnvironment(c.Environment); err != nil {
+		return nil, err
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	for _, l := range []struct {
+		life *time.Duration
+		is   time.Duration
+	}{{&c.SnapshotLife, 7 * 24 * time.Hour}, {&c.TimestampLife, 24 * time.Hour}, {&c.CRLLife, 7 * 24 * time.Hour}} {
+		if *l.life == 0 {
+			*l.life = l.is
+		}
+		if *l.life < 2*time.Second || *l.life > 366*24*time.Hour {
+			return nil, usage("", "a lifetime of %v is not between 2 s and a year", *l.life)
+		}
+	}
+	for name, key := range map[string]crypto.Signer{"snapshot": c.Snapshot, "timestamp": c.Timestamp, crlRole: c.CRL} {
+		if key == nil {
+			return nil, usage("", "no %s key", name)
+		}
+		if err := CheckKey(key.Public()); err != nil {
+			return nil, fmt.Errorf("%s key: %w", name, err)
+		}
+	}
+	if err := durable.Mkdir(c.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := durable.Lock(filepath.Join(c.Dir, ".lock"))
+	if err != nil {
+		return nil, advice.Wrap(advice.Failed, err, "one process at a time may publish into a folder")
+	}
+	p := &Publisher{config: c, lock: lock}
+	if err := p.load(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return p, nil
+}
 
-// Import publishes the officers' offline half, new or newer than the one published.
-func (p *Publisher) Import(offline fs.FS) error { return errors.New("not implemented") }
+func (p *Publisher) load() error {
+	if err := finishPending(p.config.Dir); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(p.config.Dir, filepath.FromSlash(timestampPath))); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	v, err := open(newReader(os.DirFS(p.config.Dir)), nil, p.config.Pin, time.Unix(0, 0))
+	if err != nil {
+		return fmt.Errorf("what is published in %s does not verify: %w", p.config.Dir, err)
+	}
+	if v.Environment() != p.config.Environment {
+		return refuse(ErrEnvironment, p.config.Dir, "%s, not %s", v.Environment(), p.config.Environment)
+	}
+	p.view = v
+	return nil
+}
 
-// AddCRL publishes a CA's CRL (DER or PEM). It may only tighten.
-func (p *Publisher) AddCRL(crl []byte) error { return errors.New("not implemented") }
-
-// Refresh signs anew what has reached half of its life.
-func (p *Publisher) Refresh() error { return errors.New("not implemented") }
-
-// Due is when Refresh will next have something to do.
-func (p *Publisher) Due() time.Time { return time.Time{} }
-
-// View is what is published; nil if nothing is.
-func (p *Publisher) View() *View { return nil }
+// View is what is published; nil if nothing is. It may have expired: ask Valid before serving it.
+func (p *Publisher) View() *View {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.view
+}
 
 // Close releases the folder.
-func (p *Publisher) Close() error { return nil }
+func (p *Publisher) Close() error { return p.lock.Close() }
+
+// Import publishes the officers' offline half, new or newer than the one published. The same one again changes nothing.
+func (p *Publisher) Import(offline fs.FS) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.config.Now()
+	rep, err := OpenRepository(offline, p.config.Pin, now)
+	if err != nil {
+		return err
+	}
+	if rep.Environment() != p.config.Environment {
+		return refuse(ErrEnvironment, "the officers' part", "%s, not %s", rep.Environment(), p.config.Environment)
+	}
+	files := Files{metadataPath("targets", rep.head.version): rep.targetsRaw}
+	for i, raw := range rep.roots.raw {
+		files[metadataPath("root", rep.roots.first+int64(i))] = raw
+	}
+	r := newReader(offline)
+	for path, hash := range rep.files {
+		if files[path], err = r.read(path, MaxCRLSize); err != nil {
+			return unreadable(path, err)
+		}
+		if r.seen[path] != hash {
+			return refuse(ErrMixed, path, "it changed while it was read")
+		}
+	}
+	next := &publication{officers: rep, files: files}
+	if p.view != nil {
+		old := p.view.officers
+		last := old.roots.raw[len(old.roots.raw)-1]
+		if !rep.roots.contains(digestOf(last)) {
+			return refuse(ErrRollback, "the officers' part", "it lacks root %d, which is published", old.RootVersion())
+		}
+		if rep.head.version == old.head.version && string(rep.targetsRaw) == string(old.targetsRaw) && len(rep.roots.raw) == len(old.roots.raw) {
+			return p.refresh(now)
+		}
+	}
+	return p.publish(next, now)
+}
+
+// AddCRL publishes a CA's CRL (DER or PEM). It may only tighten; the CRL that is published already changes nothing.
+func (p *Publisher) AddCRL(data []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.view == nil {
+		return advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
+	}
+	der, err := derCRL(data)
+	if err != nil {
+		return advice.New(advice.Unverified, "", "the CRL %w", err)
+	}
+	if known := p.sameCRL(digestOf(der)); known {
+		return nil
+	}
+	c, err := parseCRL(der, p.view.officers.cas)
+	if err == nil {
+		err = c.checkDates(p.config.Now())
+	}
+	if err != nil {
+		return advice.New(advice.Unverified, "publish CRLs of the CAs that the officers named", "the CRL %w", err)
+	}
+	id := c.info.Issuer
+	if was := p.view.crls[id]; was != nil {
+		name := "the CRL of " + p.view.nameOf(id)
+		if c.info.Number.Cmp(was.info.Number) <= 0 {
+			return refuse(ErrRollback, name, "number %v is not above %v, which is published", c.info.Number, was.info.Number)
+		}
+		if s, lost := c.serials.lacks(was.serials, p.view.officers.released[id]); lost {
+			return refuse(ErrLoosened, name, "serial %x is no longer revoked", trimSerial(s))
+		}
+	}
+	name := crlTarget(onlineCRLPrefix, id)
+	return p.publish(&publication{officers: p.view.officers, files: Files{}, crlName: name, crl: der}, p.config.Now())
+}
+
+func (p *Publisher) sameCRL(digest [32]byte) bool {
+	for _, c := range p.view.online {
+		if c.digest == digest {
+			return true
+		}
+	}
+	return false
+}
+
+// Refresh signs anew what has reached half of its life. An error of a key's token is returned and nothing is written.
+func (p *Publisher) Refresh() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.view == nil {
+		return advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
+	}
+	return p.refresh(p.config.Now())
+}
+
+func (p *Publisher) refresh(now time.Time) error {
+	if now.Before(p.due()) {
+		return nil
+	}
+	return p.publish(&publication{officers: p.view.officers, files: Files{}}, now)
+}
+
+// Due is when Refresh will next have something to do; zero when nothing is published.
+func (p *Publisher) Due() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due()
+}
+
+func (p *Publisher) due() time.Time {
+	if p.view == nil {
+		return time.Time{}
+	}
+	return slices.MinFunc([]time.Time{
+		p.view.onlineExpiry.timestamp.Add(-p.config.TimestampLife / 2),
+		p.view.onlineExpiry.snapshot.Add(-p.config.SnapshotLife / 2),
+		p.view.onlineExpiry.crl.Add(-p.config.CRLLife / 2),
+	}, time.Time.Compare)
+}

@@ -14,16 +14,18 @@ import (
 // View is what a gateway believes: immutable, and in existence only because every check passed. It is safe for concurrent
 // use. Expiry is the caller's duty: ask Valid at every handshake.
 type View struct {
-	officers    *Repository
-	crlMeta     *targetsMetadata
-	online      map[ID]*crl
-	crls        map[ID]*crl
-	versions    Versions
-	raw         rawOnline
-	expires     time.Time
-	expiring    string
-	fingerprint [32]byte
-	files       map[string][32]byte
+	officers *Repository
+	crlMeta  *targetsMetadata
+	online   map[ID]*crl
+	crls     map[ID]*crl
+	versions Versions
+	raw      rawOnline
+	// onlineExpiry is when the online metadata files expire.
+	onlineExpiry struct{ timestamp, snapshot, crl time.Time }
+	expires      time.Time
+	expiring     string
+	fingerprint  [32]byte
+	files        map[string][32]byte
 }
 
 // rawOnline are the bytes of the online metadata files.
@@ -125,6 +127,9 @@ func (v *View) RootDigests() [][32]byte {
 	return list
 }
 
+// Roots are the bytes of those roots.
+func (v *View) Roots() [][]byte { return slices.Clone(v.officers.roots.raw) }
+
 // complete works out what follows from the parts.
 func (v *View) complete(snapshot, timestamp, crlRoleHead header) {
 	v.crls = map[ID]*crl{}
@@ -138,6 +143,7 @@ func (v *View) complete(snapshot, timestamp, crlRoleHead header) {
 		Root: v.officers.RootVersion(), Targets: v.officers.TargetsVersion(), CRL: crlRoleHead.version,
 		Snapshot: snapshot.version, Timestamp: timestamp.version,
 	}
+	v.onlineExpiry.timestamp, v.onlineExpiry.snapshot, v.onlineExpiry.crl = timestamp.expires, snapshot.expires, crlRoleHead.expires
 	v.expires, v.expiring = v.officers.roots.head.expires, "the root"
 	earlier := func(t time.Time, what string) {
 		if t.Before(v.expires) {

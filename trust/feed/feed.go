@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"slices"
 	"sync"
@@ -227,4 +226,3 @@ func (f *Feed) Status() Status {
 func (f *Feed) Close() error { return f.state.close() }
 
 var errDamaged = errors.New("is damaged")
-

@@ -124,13 +124,21 @@ func (s *state) save(v *trust.View, rec *recorder) error {
 	f := stateFile{Format: 1, Files: map[string]string{}}
 	first := v.RootDigests()[0]
 	f.First = hex.EncodeToString(first[:])
+	// A pinned root may have come from the config and not from the source.
+	roots := map[[32]byte][]byte{}
+	for _, raw := range v.Roots() {
+		roots[sha256.Sum256(raw)] = raw
+	}
 	for name, hash := range v.Files() {
 		key := hex.EncodeToString(hash[:])
 		f.Files[name] = key
 		if _, err := os.Stat(s.blob(key)); err == nil {
 			continue
 		}
-		data := rec.bytes(name)
+		data := roots[hash]
+		if data == nil {
+			data = rec.bytes(name)
+		}
 		if sha256.Sum256(data) != hash {
 			return fmt.Errorf("trust state: %s was not kept", name)
 		}
