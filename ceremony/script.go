@@ -336,3 +336,6 @@ func (l scriptLines) of(key string) int {
 	}
 	return 1
 }
+
+// TokenNames lists the names by which the steps know tokens.
+func (s *Script) TokenNames() []string { return sortedKeys(s.tokens) }

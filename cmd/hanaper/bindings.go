@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+
+	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/internal/term"
+)
+
+// bindings say of this machine what a script may not: the module and PIN source of each token.
+type bindings struct {
+	// Tokens are URIs by the script's token names; label and serial may stand in them and must then be the script's.
+	Tokens map[string]string `yaml:"tokens"`
+
+	module string
+	uris   map[string]hsm.URI
+}
+
+func loadBindings(path, module string) (*bindings, error) {
+	b := &bindings{module: module, uris: map[string]hsm.URI{}}
+	if path != "" {
+		if err := strict.ReadFile(path, b); err != nil {
+			return nil, err
+		}
+	}
+	for name, text := range b.Tokens {
+		u, err := hsm.ParseURI(text)
+		if err != nil {
+			return nil, advice.New(advice.Usage, advice.Hint(err), "%s: token %q: %w", path, name, err)
+		}
+		b.uris[name] = u
+	}
+	return b, nil
+}
+
+// fit refuses bindings for tokens that the script does not have.
+func (b *bindings) fit(s *ceremony.Script) error {
+	known := map[string]bool{}
+	for _, n := range s.TokenNames() {
+		known[n] = true
+		if b.uris[n].ModulePath == "" && b.module == "" {
+			return advice.New(advice.Usage, "name it with --module, or with module-path in --bindings", "no PKCS#11 module is named for token %q", n)
+		}
+	}
+	for n := range b.uris {
+		if !known[n] {
+			return advice.New(advice.Usage, "", "the bindings name a token %q that the script does not have", n)
+		}
+	}
+	return nil
+}
+
+// opener opens the script's tokens with this machine's modules and PIN sources.
+func (b *bindings) opener(ask term.Prompter) ceremony.Opener {
+	return func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+		local := b.uris[name]
+		module := local.ModulePath
+		if module == "" {
+			module = b.module
+		}
+		if local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
+			return nil, advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
+		}
+		if local.Serial != "" {
+			uri.Serial = local.Serial
+		}
+		pin := hsm.PINFromURI(local, hsm.PINPrompt(ask.Secret))
+		t, err := pkcs11.Open(ctx, pkcs11.Config{Module: module, URI: uri, PIN: pin})
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+}

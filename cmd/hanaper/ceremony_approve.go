@@ -1,0 +1,110 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+func ceremonyApproveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "approve",
+		Usage:     "sign that you approve this script, with exactly these inputs, for one run",
+		ArgsUsage: "SCRIPT",
+		Flags: []cli.Flag{
+			officerFlag(),
+			&cli.StringFlag{Name: "out", Usage: "write the approval to `FILE`", Required: true},
+			&cli.StringFlag{Name: "with", Usage: "join the approval in `FILE`: same nonce, expiry and tool"},
+			&cli.StringFlag{Name: "expires", Usage: "void from `TIME` on; by default the end of the script's window"},
+			&cli.StringFlag{Name: "tool", Usage: "the published `SHA256` of the program that will run; by default this one's"},
+			answersFlag,
+		},
+		Action: func(c *cli.Context) error {
+			args, err := shell.Args(c, "SCRIPT")
+			if err != nil {
+				return err
+			}
+			return approve(c, args[0])
+		},
+	}
+}
+
+func approve(c *cli.Context, path string) error {
+	plan, err := loadPlan(c, path)
+	if err != nil {
+		return err
+	}
+	s := plan.Script()
+	tool, err := thisTool()
+	if err != nil {
+		return err
+	}
+	digest, nonce := tool.SHA256, ""
+	if t := c.String("tool"); t != "" {
+		digest = t
+	}
+	_, expires := s.Window()
+	expires = expires.Add(time.Second)
+	if with := c.String("with"); with != "" {
+		data, err := readFile(with)
+		if err != nil {
+			return err
+		}
+		other, err := quorum.ReadApproval(data)
+		if err != nil {
+			return err
+		}
+		nonce, expires, digest = other.Nonce, other.Expires, other.ToolDigest.String()
+	} else if nonce, err = quorum.NewNonce(rand.Reader); err != nil {
+		return err
+	}
+	if text := c.String("expires"); text != "" {
+		if expires, err = time.Parse("2006-01-02T15:04:05Z", text); err != nil {
+			return advice.New(advice.Usage, "write it in UTC, as 2026-11-21T09:00:00Z", "--expires %q is not a date", text)
+		}
+	}
+	st, err := s.Statement(digest, nonce, expires)
+	if err != nil {
+		return err
+	}
+	ask, _, done, err := prompter(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	explain(c.App.Writer, plan)
+	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n", expires.Format(time.RFC3339), digest)
+	if answer, err := ask.Line("Compare the words with the printed script. Type Yes to approve: "); err != nil {
+		return err
+	} else if answer != "Yes" {
+		return advice.New(advice.Refused, "", "not approved: the answer was not Yes")
+	}
+	key, closer, err := openOfficer(c.Context, c.StringSlice("officer"), ask)
+	if err != nil {
+		return err
+	}
+	defer closer()
+	if len(key) != 1 {
+		return advice.New(advice.Usage, "each officer approves alone, and joins another's approval with --with", "one officer approves at a time")
+	}
+	signer, officer, err := plan.Roster().Signer(key[0])
+	if err != nil {
+		return err
+	}
+	env, err := quorum.Approve(st, signer)
+	if err != nil {
+		return err
+	}
+	if err := durable.Create(c.String("out"), env, 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "approved by %s (%s); written to %s\n", officer.Name, officer.Role, c.String("out"))
+	return nil
+}

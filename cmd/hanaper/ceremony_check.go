@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sort"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+func ceremonyCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "say everything that can be known about a script before a token is touched",
+		ArgsUsage: "SCRIPT",
+		Flags:     []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
+		Action: func(c *cli.Context) error {
+			args, err := shell.Args(c, "SCRIPT")
+			if err != nil {
+				return err
+			}
+			plan, err := loadPlan(c, args[0])
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return shell.JSON(c.App.Writer, checkJSON(plan))
+			}
+			explain(c.App.Writer, plan)
+			return nil
+		},
+	}
+}
+
+type checkReport struct {
+	Ceremony    string                 `json:"ceremony"`
+	Environment string                 `json:"environment"`
+	Script      string                 `json:"script_sha256"`
+	Words       string                 `json:"words"`
+	Roster      string                 `json:"roster_sha256"`
+	Threshold   int                    `json:"threshold"`
+	Steps       []ceremony.PlannedStep `json:"steps"`
+	Outputs     []string               `json:"outputs"`
+	Warnings    []string               `json:"warnings"`
+	Signatures  map[string]int         `json:"signatures"`
+}
+
+func checkJSON(p *ceremony.Plan) checkReport {
+	s := p.Script()
+	d := quorum.Digest(s.Digest())
+	return checkReport{s.Ceremony(), s.Environment(), d.String(), d.Words(), short(p.Roster().Digest()), p.Roster().Threshold(),
+		p.Steps, p.Outputs, p.Warnings, p.Signatures}
+}
+
+func explain(w io.Writer, p *ceremony.Plan) {
+	s := p.Script()
+	from, until := s.Window()
+	fmt.Fprintf(w, "Ceremony %s for environment %s, to be held between %s and %s (UTC).\n", s.Ceremony(), s.Environment(),
+		from.Format("2006-01-02 15:04:05"), until.Format("2006-01-02 15:04:05"))
+	fmt.Fprintf(w, "It needs approvals of %d officers of the roster %x.\n\n", p.Roster().Threshold(), p.Roster().Digest())
+	for _, st := range p.Steps {
+		fmt.Fprintf(w, "%3d. %s\n", st.Number, st.Describe)
+	}
+	fmt.Fprintf(w, "\nIt will write %d artefacts and make these signatures:\n", len(p.Outputs))
+	var rows [][]string
+	for k, n := range p.Signatures {
+		rows = append(rows, []string{k, fmt.Sprint(n)})
+	}
+	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
+	shell.Table(w, []string{"key", "signatures"}, rows)
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(w, "\nWARNING: %s\n", warning)
+	}
+	d := quorum.Digest(s.Digest())
+	fmt.Fprintf(w, "\nThe script's SHA-256 is\n  %s\nread aloud:\n  %s\n", d, d.Words())
+}

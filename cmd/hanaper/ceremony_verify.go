@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func ceremonyVerifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "check a finished ceremony's folder, without token, network or clock",
+		ArgsUsage: "DIR",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+		},
+		Action: func(c *cli.Context) error {
+			args, err := shell.Args(c, "DIR")
+			if err != nil {
+				return err
+			}
+			return verify(c, args[0])
+		},
+	}
+}
+
+func verify(c *cli.Context, dir string) error {
+	var anchor *[32]byte
+	if text := c.String("roster"); text != "" {
+		d, err := ceremony.ParseDigest(text)
+		if err != nil {
+			return err
+		}
+		anchor = &d
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	r, err := ceremony.Verify(c.Context, os.DirFS(dir), anchor)
+	if r == nil {
+		return err
+	}
+	if c.Bool("json") {
+		if jerr := shell.JSON(c.App.Writer, r); jerr != nil {
+			return jerr
+		}
+		return err
+	}
+	w := c.App.Writer
+	fmt.Fprintf(w, "ceremony %s for environment %s (%s), from %s to %s as asserted, %d entries, %d artefacts\n",
+		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Entries, len(r.Artefacts))
+	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, r.Tool.Version, r.Tool.SHA256)
+	for _, t := range r.Tokens {
+		fmt.Fprintf(w, "token %s: %q, serial %s, %s %s, firmware %s\n", t.Name, t.Token.Label, t.Token.Serial, t.Token.Manufacturer, t.Token.Model, t.Token.Firmware)
+	}
+	for _, o := range r.Approvals {
+		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+	}
+	for _, o := range r.Signers {
+		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+	}
+	if err == nil {
+		fmt.Fprintln(w, "verified: script, transcript and artefacts agree, under the roster given")
+	}
+	return err
+}

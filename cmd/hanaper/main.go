@@ -1,0 +1,19 @@
+// Command hanaper is the security officers' program at the air-gapped machine: ceremonies, tokens, officers, rosters.
+// It links no network code. Every verb that makes a token generate, sign, destroy or change a PIN keeps a transcript.
+package main
+
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func main() {
+	os.Exit(shell.Run(&cli.App{
+		Name:     "hanaper",
+		Usage:    "keep, and prove, the roots of trust of a device fleet",
+		Commands: commands(),
+	}, os.Args))
+}
