@@ -136,3 +136,6 @@ func (c *Config) check(path string) error {
 	}
 	return nil
 }
+
+// IDs is what a whole device id must match.
+func (c *Config) IDs() *regexp.Regexp { return c.ids }

@@ -100,7 +100,12 @@ func (w *writer) loop() {
 			}
 		}
 		err := w.commit(todo)
-		for _, o := range todo {
+		for i, o := range todo {
+			if err != nil && len(todo) > 1 {
+				// One op's failure is not its neighbours': each gets a transaction of its own.
+				o.done <- w.commit(todo[i : i+1])
+				continue
+			}
 			o.done <- err
 		}
 	}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "check",
+		Usage:  "load all that the configuration names, the issuing key in its token included, and serve nothing",
+		Flags:  []cli.Flag{configFlag},
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			p, err := assemble(c.Context, c.String("config"))
+			if err != nil {
+				return err
+			}
+			defer p.close()
+			shell.Table(c.App.Writer, []string{"part", "finding"}, [][]string{
+				{"issuing key", fmt.Sprintf("%s in %s", p.key.Attributes().Algorithm, p.token.Info().Name())},
+				{"issuing certificate", p.chain[0].Subject.String() + ", until " + p.chain[0].NotAfter.UTC().Format(time.RFC3339)},
+				{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
+				{"state", p.config.State},
+			})
+			return nil
+		},
+	}
+}
+
+func configCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "config",
+		Usage:  "print a complete, commented configuration",
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			_, err := c.App.Writer.Write(factory.Example)
+			return err
+		},
+	}
+}

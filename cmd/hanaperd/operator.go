@@ -1,0 +1,117 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+// callerFlags say where hanaperd is and who calls.
+func callerFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "url", Required: true, Usage: "hanaperd's `URL`, https://host:port"},
+		&cli.StringFlag{Name: "ca", Required: true, Usage: "root `FILE` of hanaperd's own certificate", TakesFile: true},
+		&cli.StringFlag{Name: "cert", Required: true, Usage: "the operator's certificate `FILE`", TakesFile: true},
+		&cli.StringFlag{Name: "key", Required: true, Usage: "the operator's key `FILE`, mode 0600", TakesFile: true},
+		&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+	}
+}
+
+func caller(c *cli.Context) (*factory.Client, error) {
+	roots, err := factory.LoadCertificates(c.String("ca"))
+	if err != nil {
+		return nil, err
+	}
+	id, err := factory.LoadIdentity(c.String("cert"), c.String("key"))
+	if err != nil {
+		return nil, err
+	}
+	return factory.NewClient(factory.ClientConfig{URL: c.String("url"), CA: roots, Identity: id, Tries: 3})
+}
+
+func revokeCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "revoke",
+		Usage: "as an operator, revoke a device's certificate at a running hanaperd",
+		Flags: append(callerFlags(),
+			&cli.StringFlag{Name: "device-id", Usage: "the device's `ID`; or:"},
+			&cli.StringFlag{Name: "serial", Usage: "the certificate's serial number, in `HEX`"},
+			&cli.StringFlag{Name: "reason", Required: true, Usage: "one of " + strings.Join(factory.Reasons(), ", ")},
+		),
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			client, err := caller(c)
+			if err != nil {
+				return err
+			}
+			a, err := client.Revoke(c.Context, factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Reason: c.String("reason")})
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return shell.JSON(c.App.Writer, a)
+			}
+			list := "its CRL is still to be signed"
+			if a.CRLNumber > 0 {
+				list = "CRL " + strconv.FormatInt(a.CRLNumber, 10) + " says so"
+			}
+			_, err = c.App.Writer.Write([]byte("revoked " + a.DeviceID + " (serial " + a.Serial + ", " + a.Reason + "); " + list + "\n"))
+			return err
+		},
+	}
+}
+
+func deviceCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "device",
+		Usage:     "as an operator, show what a running hanaperd has on record for a device id",
+		ArgsUsage: "ID",
+		Flags:     callerFlags(),
+		Action: func(c *cli.Context) error {
+			args, err := shell.Args(c, "ID")
+			if err != nil {
+				return err
+			}
+			client, err := caller(c)
+			if err != nil {
+				return err
+			}
+			d, err := client.Device(c.Context, args[0])
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return shell.JSON(c.App.Writer, d)
+			}
+			shell.Table(c.App.Writer, []string{"device", "status", "serial", "station", "hardware", "lot", "until"}, [][]string{
+				{d.DeviceID, d.Status, d.Serial, d.Station, d.HardwareID, d.Lot, d.NotAfter.Format(time.RFC3339)}})
+			return nil
+		},
+	}
+}
+
+func crlCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "crl",
+		Usage:  "as an operator, fetch the latest CRL from a running hanaperd",
+		Flags:  append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "`FILE` to put it in, DER", TakesFile: true}),
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			client, err := caller(c)
+			if err != nil {
+				return err
+			}
+			der, err := client.CRL(c.Context)
+			if err != nil {
+				return err
+			}
+			return durable.WriteFile(c.String("out"), der, 0o644)
+		},
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/store"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "serve",
+		Usage:       "enrol and revoke until SIGINT or SIGTERM, which lets the requests in work finish",
+		Description: "The log goes to standard error. It names device ids, which are personal data: keep it as long as operation needs it, no longer.",
+		Flags:       []cli.Flag{configFlag, &cli.StringFlag{Name: "log", Value: "text", Usage: "form of the log: text or json"}},
+		Before:      shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			log, err := logger(c.String("log"))
+			if err != nil {
+				return err
+			}
+			return serve(c.Context, c.String("config"), log)
+		},
+	}
+}
+
+func logger(form string) (*slog.Logger, error) {
+	switch form {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, nil)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, nil)), nil
+	}
+	return nil, advice.New(advice.Usage, "", "--log is text or json, not %q", form)
+}
+
+func serve(ctx context.Context, path string, log *slog.Logger) error {
+	p, err := assemble(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	db, err := store.OpenSQLite(ctx, p.config.State)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	s, err := p.service(db, log)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", p.config.Listen)
+	if err != nil {
+		return advice.Wrap(advice.Failed, err, "is listen in the configuration an address of this machine, and free?")
+	}
+	var background sync.WaitGroup
+	inner, stop := context.WithCancel(ctx)
+	defer background.Wait()
+	defer stop()
+	background.Go(func() { s.Run(inner) })
+	background.Go(func() { followCRL(inner, p, log) })
+	log.Info("serving", "address", l.Addr().String(), "issuer", p.chain[0].Subject.String(), "token", p.token.Info().Name())
+	if err := factory.Serve(ctx, l, factory.NewHandler(s, p.callers, p.config.Limits.Concurrent), p.callers.TLS(p.server), log); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// followCRL takes up a new list of revoked stations and operators whenever its file changes.
+func followCRL(ctx context.Context, p *parts, log *slog.Logger) {
+	path := p.config.Operations.CRL
+	if path == "" {
+		return
+	}
+	var seen time.Time
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		st, err := os.Stat(path)
+		if err != nil || st.ModTime().Equal(seen) {
+			continue
+		}
+		seen = st.ModTime()
+		list, err := factory.LoadCRL(path)
+		if err == nil {
+			err = p.callers.UseCRL(list)
+		}
+		if err != nil {
+			log.Error("the Operations Root's CRL is not taken up; the last good one stays", "file", path, "error", err)
+		}
+	}
+}

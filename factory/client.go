@@ -1,0 +1,212 @@
+package factory
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// ClientConfig is what a station or operator needs to speak to hanaperd.
+type ClientConfig struct {
+	// URL is https://host:port.
+	URL string
+	// CA is the root of hanaperd's own certificate; no other is trusted, the system's neither.
+	CA []*x509.Certificate
+	// Identity is the caller's certificate and key.
+	Identity tls.Certificate
+	// Tries is how often a call is made in all when the network or hanaperd is away; Timeout bounds each.
+	Tries   int
+	Timeout time.Duration
+	// Wait is the pause before the second try, doubled before each further one; zero means a second.
+	Wait time.Duration
+	// Note is told of each try that failed and will be repeated; nil for silence.
+	Note func(err error, wait time.Duration)
+}
+
+// Client speaks to hanaperd.
+type Client struct {
+	c    ClientConfig
+	base *url.URL
+	http *http.Client
+}
+
+// NewClient checks the configuration; it does not connect.
+func NewClient(c ClientConfig) (*Client, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, advice.New(advice.Usage, "write it as https://host:port", "%.100q is not hanaperd's URL", c.URL)
+	}
+	u.Path = ""
+	if len(c.CA) == 0 {
+		return nil, errors.New("factory client: no CA to trust")
+	}
+	pool := x509.NewCertPool()
+	for _, r := range c.CA {
+		pool.AddCert(r)
+	}
+	c.Tries, c.Timeout, c.Wait = max(c.Tries, 1), max(c.Timeout, 0), max(c.Wait, 0)
+	if c.Timeout == 0 {
+		c.Timeout = requestTime
+	}
+	if c.Wait == 0 {
+		c.Wait = time.Second
+	}
+	t := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{c.Identity}, MinVersion: tls.VersionTLS13},
+		// A proxy from the environment has no business between a station and hanaperd.
+		Proxy:                 nil,
+		ResponseHeaderTimeout: c.Timeout, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime / 2,
+	}
+	return &Client{c: c, base: u, http: &http.Client{Transport: t, Timeout: c.Timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("hanaperd does not redirect") }}}, nil
+}
+
+// Enroll sends one request; sending it again is safe. isNew is false where the certificate was on record.
+func (c *Client) Enroll(ctx context.Context, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	a = &EnrollAnswer{}
+	status, err := c.call(ctx, http.MethodPost, "/v1/enroll", q, a)
+	return a, status == http.StatusCreated, err
+}
+
+// Revoke revokes by device id or serial; operators only.
+func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*RevokeAnswer, error) {
+	a := &RevokeAnswer{}
+	_, err := c.call(ctx, http.MethodPost, "/v1/revoke", q, a)
+	return a, err
+}
+
+// Device asks what is on record for a device id.
+func (c *Client) Device(ctx context.Context, id string) (*DeviceAnswer, error) {
+	a := &DeviceAnswer{}
+	_, err := c.call(ctx, http.MethodGet, "/v1/devices/"+url.PathEscape(id), nil, a)
+	return a, err
+}
+
+// CRL fetches the latest list, DER.
+func (c *Client) CRL(ctx context.Context) ([]byte, error) {
+	var der []byte
+	_, err := c.call(ctx, http.MethodGet, "/v1/crl", nil, &der)
+	return der, err
+}
+
+// Health asks whether hanaperd is well.
+func (c *Client) Health(ctx context.Context) (*Health, error) {
+	h := &Health{}
+	_, err := c.call(ctx, http.MethodGet, "/healthz", nil, h)
+	return h, err
+}
+
+// call makes one call, again while trying may help.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) (status int, err error) {
+	var body []byte
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return 0, err
+		}
+	}
+	wait := c.c.Wait
+	for try := 1; ; try++ {
+		var again time.Duration
+		status, again, err = c.once(ctx, method, path, body, out)
+		if err == nil || again < 0 || try >= c.c.Tries || ctx.Err() != nil {
+			return status, err
+		}
+		pause := max(wait, again)
+		wait *= 2
+		if c.c.Note != nil {
+			c.c.Note(err, pause)
+		}
+		select {
+		case <-ctx.Done():
+			return status, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// once makes one call; again is how long to wait at least before another, negative where none may help.
+func (c *Client) once(ctx context.Context, method, path string, body []byte, out any) (status int, again time.Duration, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base.String()+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, -1, err
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return 0, retryable(err), c.unreached(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil || len(b) > maxAnswer {
+		return resp.StatusCode, 0, advice.New(advice.Failed, "try again", "the answer of %s broke off: %v", c.base, err)
+	}
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
+		if raw, ok := out.(*[]byte); ok {
+			*raw = b
+			return resp.StatusCode, 0, nil
+		}
+		if err := json.Unmarshal(b, out); err != nil {
+			return resp.StatusCode, -1, fmt.Errorf("the answer of %s is not the JSON it should be: %w", c.base, err)
+		}
+		return resp.StatusCode, 0, nil
+	}
+	f := decodeFault(resp.StatusCode, b)
+	again = -1
+	if f.Code == CodeUnavailable {
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		again = time.Duration(min(max(seconds, 0), 60)) * time.Second
+	}
+	return resp.StatusCode, again, f.advise()
+}
+
+func decodeFault(status int, b []byte) *Fault {
+	var no refusal
+	if err := json.Unmarshal(b, &no); err != nil || no.Error == "" {
+		no = refusal{Error: fmt.Sprintf("hanaperd answered %d", status), Code: CodeInternal}
+		if status == http.StatusServiceUnavailable {
+			no.Code = CodeUnavailable
+		}
+	}
+	return &Fault{Code: no.Code, Text: "hanaperd: " + no.Error, Hint: no.Hint}
+}
+
+// retryable is 0 for trouble of the network, -1 for a certificate that either side will refuse again.
+func retryable(err error) time.Duration {
+	var alert tls.AlertError
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &alert) || errors.As(err, &verify) || strings.Contains(err.Error(), "remote error: tls") {
+		return -1
+	}
+	return 0
+}
+
+func (c *Client) unreached(err error) error {
+	var verify *tls.CertificateVerificationError
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	switch {
+	case errors.As(err, &verify):
+		return advice.New(advice.Unverified, "is factory.ca the root of hanaperd's own certificate, and the host in the URL a name of it?", "%s is not trusted: %w", c.base, err)
+	case retryable(err) < 0:
+		return advice.New(advice.Refused, "hanaperd takes only unexpired station and operator certificates under its Operations Root; its log says why", "%s refused our certificate: %w", c.base, err)
+	case errors.Is(err, context.Canceled):
+		return err
+	}
+	return advice.New(advice.Failed, "is hanaperd running, and is the URL right?", "%s cannot be reached: %w", c.base, err)
+}

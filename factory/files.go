@@ -1,0 +1,109 @@
+package factory
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "")
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
+	if err == nil && len(b) > maxPEM {
+		err = fmt.Errorf("%s is longer than %d bytes", path, maxPEM)
+	}
+	return b, err
+}
+
+// LoadCertificates reads the certificates of a PEM file, at least one, and nothing else.
+func LoadCertificates(path string) ([]*x509.Certificate, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := ParseCertificates(b)
+	if err != nil {
+		return nil, advice.New(advice.Usage, "it must hold certificates in PEM, as the ceremony wrote them", "%s: %w", path, err)
+	}
+	return certs, nil
+}
+
+// ParseCertificates reads PEM that holds certificates, at least one, and nothing else.
+func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for rest := bytes.TrimSpace(b); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("holds something that is not PEM")
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("holds a PEM block of type %.40q", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("holds no certificate")
+	}
+	return certs, nil
+}
+
+// LoadCRL reads one CRL, PEM or DER.
+func LoadCRL(path string) (*x509.RevocationList, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		b = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(b)
+	if err != nil {
+		return nil, advice.New(advice.Usage, "", "%s is no CRL: %w", path, err)
+	}
+	return list, nil
+}
+
+// LoadIdentity reads a TLS certificate (leaf first) and its key, which nobody else may be able to read.
+func LoadIdentity(certificate, key string) (tls.Certificate, error) {
+	st, err := os.Stat(key)
+	if err != nil {
+		hint := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "the csr verb makes key and request"
+		}
+		return tls.Certificate{}, advice.Wrap(advice.Usage, err, hint)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return tls.Certificate{}, advice.New(advice.Refused, "run: chmod 600 "+key, "key file %s: mode %04o lets group or others in", key, st.Mode().Perm())
+	}
+	c, err := readFile(certificate)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	k, err := readFile(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	defer clear(k)
+	pair, err := tls.X509KeyPair(c, k)
+	if err != nil {
+		return tls.Certificate{}, advice.New(advice.Usage, "", "%s with key %s: %w", certificate, key, err)
+	}
+	return pair, nil
+}

@@ -1,0 +1,107 @@
+package factory
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"regexp"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+)
+
+// FileKey reads a PKCS#8 key from a file that nobody else may read, or makes one (P-256) there.
+func FileKey(path string) (key crypto.Signer, made bool, err error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, false, err
+		}
+		return key, true, WriteKey(path, key)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return nil, false, advice.New(advice.Refused, "run: chmod 600 "+path, "key file %s: mode %04o lets group or others in", path, st.Mode().Perm())
+	}
+	b, err := readFile(path)
+	if err != nil {
+		return nil, false, err
+	}
+	defer clear(b)
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, false, advice.New(advice.Usage, "", "%s is no PKCS#8 key in PEM", path)
+	}
+	defer clear(block.Bytes)
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, false, advice.New(advice.Usage, "", "%s holds no key that can be read", path)
+	}
+	signer, ok := k.(crypto.Signer)
+	if !ok {
+		return nil, false, advice.New(advice.Usage, "", "%s holds a key that cannot sign", path)
+	}
+	return signer, false, nil
+}
+
+// WriteKey puts a key in a new file, PKCS#8 in PEM, mode 0600.
+func WriteKey(path string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	defer clear(der)
+	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(b)
+	return durable.Create(path, b, 0o600)
+}
+
+// WriteRequest makes a certification request with the key in a file, made if it is not there, and puts it in a new file.
+func WriteRequest(keyPath, outPath string, t csr.Template, p *csr.Policy) error {
+	key, _, err := FileKey(keyPath)
+	if err != nil {
+		return err
+	}
+	der, err := csr.Create(rand.Reader, key, t)
+	if err != nil {
+		return err
+	}
+	if _, err := csr.Parse(der, p); err != nil {
+		return advice.Wrap(advice.Usage, err, "")
+	}
+	return durable.Create(outPath, csr.PEM(der), 0o644)
+}
+
+var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// WriteCallerRequest is WriteRequest for a station or an operator: the role and name in a URI SAN, the name as CN.
+func WriteCallerRequest(role, name, keyPath, outPath string) error {
+	if !callerName.MatchString(name) {
+		return advice.New(advice.Usage, "use letters, digits, dots, dashes", "%s name %.80q", role, name)
+	}
+	var uri *url.URL
+	switch role {
+	case ca.RoleStation:
+		uri = ca.StationURI(name)
+	case ca.RoleOperator:
+		uri = ca.OperatorURI(name)
+	default:
+		return fmt.Errorf("no such role: %s", role)
+	}
+	t := csr.Template{URIs: []*url.URL{uri}}
+	t.Subject.CommonName = name
+	return WriteRequest(keyPath, outPath, t, csr.ClientPolicy())
+}
