@@ -1,0 +1,187 @@
+package main
+
+import (
+	_ "embed"
+	"encoding/hex"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+//go:embed hanaper-station.yaml
+var example []byte
+
+// config is the configuration file; the example documents every key.
+type config struct {
+	Factory struct {
+		URL         string        `yaml:"url"`
+		CA          string        `yaml:"ca"`
+		Certificate string        `yaml:"certificate"`
+		Key         string        `yaml:"key"`
+		Tries       int           `yaml:"tries"`
+		Timeout     time.Duration `yaml:"timeout"`
+	} `yaml:"factory"`
+	FleetRoot string `yaml:"fleet_root"`
+	Device    struct {
+		ID            string `yaml:"id"`
+		HardwareID    string `yaml:"hardware_id"`
+		Lot           string `yaml:"lot"`
+		KeyStore      string `yaml:"key_store"`
+		Algorithm     string `yaml:"algorithm"`
+		Token         string `yaml:"token"`
+		KeyID         string `yaml:"key_id"`
+		CertificateID string `yaml:"certificate_id"`
+	} `yaml:"device"`
+	Gateway struct {
+		URL  string `yaml:"url"`
+		Root string `yaml:"root"`
+	} `yaml:"gateway"`
+	Uptane struct {
+		ImageRoot    string `yaml:"image_root"`
+		DirectorRoot string `yaml:"director_root"`
+	} `yaml:"uptane"`
+	Import string `yaml:"import"`
+	Sota   struct {
+		ImportPath string `yaml:"import_path"`
+		Module     string `yaml:"module"`
+		WritePIN   bool   `yaml:"write_pin"`
+	} `yaml:"sota"`
+
+	token         hsm.URI
+	keyID, certID []byte
+}
+
+const (
+	storePKCS11 = "pkcs11"
+	storeFile   = "file"
+)
+
+func defaults() config {
+	var c config
+	c.Factory.Tries, c.Factory.Timeout = 5, 30*time.Second
+	c.Device.KeyStore, c.Device.Algorithm = storePKCS11, string(hsm.P256)
+	c.Device.KeyID, c.Device.CertificateID = "02", "01"
+	c.Import, c.Sota.ImportPath, c.Sota.WritePIN = "import", "/var/sota/import", true
+	return c
+}
+
+// parseConfig reads the file's bytes; dir is where its relative paths begin.
+func parseConfig(name string, data []byte, dir string) (*config, error) {
+	c := defaults()
+	if err := strict.Unmarshal(name, data, &c); err != nil {
+		return nil, err
+	}
+	for _, p := range []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
+		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return &c, nil
+}
+
+// override puts the flags of enroll in place of what the file says.
+func (c *config) override(f *cli.Context) {
+	for flag, p := range map[string]*string{"device-id": &c.Device.ID, "hardware-id": &c.Device.HardwareID, "lot": &c.Device.Lot,
+		"token": &c.Device.Token, "import": &c.Import} {
+		if f.IsSet(flag) {
+			*p = f.String(flag)
+		}
+	}
+}
+
+// check parses what enroll needs, before any file, token or network is touched.
+func (c *config) check() error {
+	bad := func(hint, format string, args ...any) error { return advice.New(advice.Usage, hint, format, args...) }
+	for _, f := range []struct{ key, value, hint string }{
+		{"factory.url", c.Factory.URL, ""}, {"factory.ca", c.Factory.CA, ""}, {"factory.certificate", c.Factory.Certificate, ""},
+		{"factory.key", c.Factory.Key, ""}, {"fleet_root", c.FleetRoot, ""}, {"device.id", c.Device.ID, "give it with --device-id"},
+		{"device.hardware_id", c.Device.HardwareID, "give it with --hardware-id"}, {"gateway.url", c.Gateway.URL, ""},
+		{"gateway.root", c.Gateway.Root, ""}, {"import", c.Import, "give it with --import"},
+		{"sota.import_path", c.Sota.ImportPath, ""},
+	} {
+		if f.value == "" {
+			if f.hint == "" {
+				f.hint = "see 'hanaper-station config'"
+			}
+			return bad(f.hint, "%s is missing", f.key)
+		}
+	}
+	if (c.Uptane.ImageRoot == "") != (c.Uptane.DirectorRoot == "") {
+		return bad("aktualizr pins both or none", "uptane has only one of image_root and director_root")
+	}
+	if c.Factory.Tries < 1 || c.Factory.Tries > 100 || c.Factory.Timeout < time.Second {
+		return bad("5 tries of 30s are a good value", "factory.tries must be 1 to 100, factory.timeout at least 1s")
+	}
+	u, err := url.Parse(c.Gateway.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || strings.HasSuffix(c.Gateway.URL, "/") {
+		return bad("write it as https://host:port, without a slash at the end", "gateway.url is %.100q", c.Gateway.URL)
+	}
+	if !filepath.IsAbs(c.Sota.ImportPath) || strings.ContainsAny(c.Sota.ImportPath, "\"\\\n") {
+		return bad("it is a path on the device", "sota.import_path %.100q", c.Sota.ImportPath)
+	}
+	return c.checkDevice(bad)
+}
+
+func (c *config) checkDevice(bad func(hint, format string, args ...any) error) (err error) {
+	switch hsm.Algorithm(c.Device.Algorithm) {
+	case hsm.P256, hsm.RSA2048, hsm.RSA3072, hsm.RSA4096:
+	default:
+		return bad("P-256, RSA-2048, RSA-3072 or RSA-4096", "device.algorithm is %.40q", c.Device.Algorithm)
+	}
+	if c.keyID, err = oneByte("device.key_id", c.Device.KeyID); err != nil {
+		return err
+	}
+	if c.certID, err = oneByte("device.certificate_id", c.Device.CertificateID); err != nil {
+		return err
+	}
+	switch c.Device.KeyStore {
+	case storeFile:
+		if c.Device.Token != "" {
+			return bad("leave out the token, or use key_store: pkcs11", "device.key_store is file, yet a token is given")
+		}
+		return nil
+	case storePKCS11:
+	default:
+		return bad("pkcs11 or file", "device.key_store is %.40q", c.Device.KeyStore)
+	}
+	if c.Device.Token == "" {
+		return bad("give it with --token", "device.token is missing")
+	}
+	if c.token, err = hsm.ParseURI(c.Device.Token); err != nil {
+		return err
+	}
+	if c.token.Token == "" && c.token.Serial == "" || c.token.Object != "" || len(c.token.ID) > 0 {
+		return bad("write it as pkcs11:token=LABEL?module-path=...&pin-source=...", "device.token must name a token, and no object in it")
+	}
+	return nil
+}
+
+// oneByte reads a PKCS#11 id as aktualizr takes it: two hex digits.
+func oneByte(key, s string) ([]byte, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 1 {
+		return nil, advice.New(advice.Usage, "aktualizr takes one byte, such as \"02\"", "%s is %.20q", key, s)
+	}
+	return b, nil
+}
+
+func configCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "config",
+		Usage:  "print a complete, commented configuration",
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			_, err := c.App.Writer.Write(example)
+			return err
+		},
+	}
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+)
+
+// folder is what aktualizr reads from /var/sota/import, and the sota.toml that points it there.
+type folder struct {
+	c *config
+	// files that do not depend on the device, by path inside the folder.
+	files map[string][]byte
+}
+
+// newFolder reads what the folder will hold besides the device's own.
+func newFolder(c *config) (*folder, error) {
+	f := &folder{c: c, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
+	roots, err := factory.LoadCertificates(c.Gateway.Root)
+	if err != nil {
+		return nil, err
+	}
+	f.files["root.crt"] = encode(roots)
+	for name, path := range map[string]string{"repo/root.json": c.Uptane.ImageRoot, "director/root.json": c.Uptane.DirectorRoot} {
+		if path == "" {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, advice.Wrap(advice.Usage, err, "")
+		}
+		var root struct {
+			Signed struct {
+				Type string `json:"_type"`
+			} `json:"signed"`
+		}
+		if err := json.Unmarshal(b, &root); err != nil || root.Signed.Type != "Root" {
+			return nil, advice.New(advice.Usage, "it is the root.json of the ceremony's uptane folder", "%s is no Uptane root", path)
+		}
+		f.files[name] = b
+	}
+	return f, nil
+}
+
+func encode(certs []*x509.Certificate) []byte {
+	var b []byte
+	for _, c := range certs {
+		b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return b
+}
+
+// lay puts the folder in place in one step: it is made beside its final name and renamed. A folder that is there and
+// says the same is left alone; one that says something else is refused.
+func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.Signer) error {
+	files := map[string][]byte{"client.pem": encode(chain)}
+	for name, b := range f.files {
+		files[name] = b
+	}
+	if f.c.Device.KeyStore == storeFile {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return err
+		}
+		files["pkey.pem"] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+		defer clear(files["pkey.pem"])
+		defer clear(der)
+	}
+	sota, err := f.sota(ctx)
+	if err != nil {
+		return err
+	}
+	defer clear(sota)
+	files["sota.toml"] = sota
+
+	to := filepath.Clean(f.c.Import)
+	if there, err := compare(to, files); there || err != nil {
+		return err
+	}
+	if err := durable.Mkdir(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(to), "."+filepath.Base(to)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp) // gone already when all went well
+	for name, b := range files {
+		mode := fs.FileMode(0o644)
+		if name == "pkey.pem" || name == "sota.toml" {
+			mode = 0o600
+		}
+		if err := durable.Mkdir(filepath.Dir(filepath.Join(temp, name)), 0o755); err != nil {
+			return err
+		}
+		if err := durable.Create(filepath.Join(temp, name), b, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(temp, to); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(to))
+}
+
+// compare says whether the folder is there with exactly these files. An empty folder counts as none.
+func compare(dir string, files map[string][]byte) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other := func(format string, args ...any) (bool, error) {
+		return false, advice.New(advice.Refused, "it may be another device's; move it away, or name another folder with --import",
+			"import folder %s is there and %w", dir, fmt.Errorf(format, args...))
+	}
+	seen := 0
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		want, ok := files[filepath.ToSlash(name)]
+		if !ok {
+			return fmt.Errorf("holds %s, which is none of ours", name)
+		}
+		have, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer have.Close()
+		b, err := io.ReadAll(io.LimitReader(have, int64(len(want))+1))
+		if err != nil {
+			return err
+		}
+		defer clear(b)
+		if !bytes.Equal(b, want) {
+			return fmt.Errorf("its %s says something else", name)
+		}
+		seen++
+		return nil
+	})
+	if err != nil {
+		return other("%w", err)
+	}
+	if seen != len(files) {
+		return other("lacks some of the files")
+	}
+	return true, nil
+}
+
+// sota is aktualizr's configuration for this device.
+func (f *folder) sota(ctx context.Context) ([]byte, error) {
+	c := f.c
+	source, keyType := "file", map[hsm.Algorithm]string{hsm.P256: "", hsm.RSA2048: "RSA2048", hsm.RSA3072: "RSA3072", hsm.RSA4096: "RSA4096"}[hsm.Algorithm(c.Device.Algorithm)]
+	if c.Device.KeyStore == storePKCS11 {
+		source = "pkcs11"
+	}
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("# Written by hanaper-station for device %s.", c.Device.ID)
+	line("[tls]\nserver_url_path = \"%s/gateway.url\"\nca_source = \"file\"\ncert_source = %q\npkey_source = %q\n", c.Sota.ImportPath, source, source)
+	if source == "pkcs11" {
+		module := c.Sota.Module
+		if module == "" {
+			module = c.token.ModulePath
+		}
+		line("[p11]\nmodule = %q", module)
+		if err := f.pin(ctx, &b); err != nil {
+			return nil, err
+		}
+		line("uptane_key_id = \"03\"\ntls_clientcert_id = %q\ntls_pkey_id = %q\n", c.Device.CertificateID, c.Device.KeyID)
+	}
+	// The Uptane key is the ECU's own affair: aktualizr makes it at its first start.
+	line("[uptane]\nkey_source = \"file\"")
+	if keyType != "" {
+		line("key_type = %q", keyType)
+	}
+	line("\n[import]\nbase_path = %q\ntls_cacert_path = \"root.crt\"\ntls_clientcert_path = %q\ntls_pkey_path = %q\n", c.Sota.ImportPath,
+		map[bool]string{true: "", false: "client.pem"}[source == "pkcs11"], map[bool]string{true: "", false: "pkey.pem"}[source == "pkcs11"])
+	line("[provision]\nmode = \"DeviceCred\"\nprimary_ecu_serial = %q\nprimary_ecu_hardware_id = %q", c.Device.ID, c.Device.HardwareID)
+	return b.Bytes(), nil
+}
+
+// pin writes the token's PIN, which aktualizr takes from here only, or the place for it.
+func (f *folder) pin(ctx context.Context, b *bytes.Buffer) error {
+	if !f.c.Sota.WritePIN || f.c.token.PINSource == "" {
+		b.WriteString("# pass = \"the token's PIN\"\n")
+		return nil
+	}
+	pin, err := hsm.PINFile(f.c.token.PINSource)(ctx, hsm.TokenInfo{Label: f.c.token.Token, Serial: f.c.token.Serial})
+	if err != nil {
+		return err
+	}
+	defer clear(pin)
+	b.WriteString("pass = \"")
+	for _, c := range pin {
+		if c < 0x20 || c > 0x7e {
+			return advice.New(advice.Usage, "set sota.write_pin to false and fill it in", "the PIN holds a byte that TOML cannot hold as it is")
+		}
+		if c == '"' || c == '\\' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	b.WriteString("\"\n")
+	return nil
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/term"
+)
+
+// keyStore is where a device's key lives.
+type keyStore interface {
+	// key gives the device's key, made if there is none yet.
+	key(ctx context.Context) (k crypto.Signer, made bool, err error)
+	// putCertificate stores the device's certificate beside the key; the same one again changes nothing.
+	putCertificate(ctx context.Context, cert *x509.Certificate) error
+	close()
+}
+
+// openKeyStore opens what the configuration names.
+func openKeyStore(ctx context.Context, c *config) (keyStore, error) {
+	if c.Device.KeyStore == storeFile {
+		return &fileStore{folder: c.Import, algorithm: hsm.Algorithm(c.Device.Algorithm)}, nil
+	}
+	t, err := pkcs11.Open(ctx, pkcs11.Config{URI: c.token, PIN: hsm.PINFromURI(c.token, hsm.PINPrompt(term.TTY().Secret)), Sessions: 1})
+	if err != nil {
+		return nil, err
+	}
+	return &tokenStore{token: t, c: c}, nil
+}
+
+// tokenStore is the device's own token: the key is born in it and never leaves.
+type tokenStore struct {
+	token hsm.Token
+	c     *config
+}
+
+func (s *tokenStore) close() { _ = s.token.Close() }
+
+func (s *tokenStore) key(ctx context.Context) (crypto.Signer, bool, error) {
+	k, err := s.token.Key(ctx, hsm.Query{ID: s.c.keyID})
+	made := errors.Is(err, hsm.ErrNoKey)
+	if made {
+		k, err = s.token.Generate(ctx, hsm.GenerateSpec{Label: "device", ID: s.c.keyID, Algorithm: hsm.Algorithm(s.c.Device.Algorithm), Class: hsm.Sealed})
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	a := k.Attributes()
+	if a.Algorithm != hsm.Algorithm(s.c.Device.Algorithm) {
+		return nil, false, advice.New(advice.Refused, "set device.algorithm to it, or give the device a fresh token", "the key with id %x in %s is %s, not %s",
+			s.c.keyID, s.token.Info().Name(), a.Algorithm, s.c.Device.Algorithm)
+	}
+	if !a.Local || !a.NeverExtractable || !a.AlwaysSensitive {
+		return nil, false, advice.New(advice.Refused, "give the device a fresh token", "the key with id %x in %s was not born sealed in it", s.c.keyID, s.token.Info().Name())
+	}
+	return k, made, nil
+}
+
+func (s *tokenStore) putCertificate(ctx context.Context, cert *x509.Certificate) error {
+	if have, err := s.token.Certificate(ctx, s.c.certID); err == nil && have.Equal(cert) {
+		return nil
+	}
+	if err := s.token.PutCertificate(ctx, "device", s.c.certID, cert); err != nil {
+		return err
+	}
+	back, err := s.token.Certificate(ctx, s.c.certID)
+	if err == nil && !back.Equal(cert) {
+		err = fmt.Errorf("the certificate read back from %s is another one", s.token.Info().Name())
+	}
+	return err
+}
+
+// fileStore is a key in a file, for devices without a token. Until the import folder is laid out the key waits beside
+// it, so that a run that fails half-way finds it again.
+type fileStore struct {
+	folder    string
+	algorithm hsm.Algorithm
+}
+
+func (s *fileStore) waiting() string { return filepath.Clean(s.folder) + ".pkey.pem" }
+
+func (s *fileStore) key(context.Context) (crypto.Signer, bool, error) {
+	for _, path := range []string{filepath.Join(s.folder, "pkey.pem"), s.waiting()} {
+		if _, err := os.Stat(path); err == nil {
+			return factory.FileKey(path)
+		}
+	}
+	k, err := softKey(s.algorithm)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := durable.Mkdir(filepath.Dir(s.waiting()), 0o755); err != nil {
+		return nil, false, err
+	}
+	return k, true, factory.WriteKey(s.waiting(), k)
+}
+
+// close removes the waiting key once the folder holds it.
+func (s *fileStore) close() {
+	if _, err := os.Stat(filepath.Join(s.folder, "pkey.pem")); err == nil {
+		_ = durable.Remove(s.waiting())
+	}
+}
+
+func (s *fileStore) putCertificate(context.Context, *x509.Certificate) error { return nil }
+
+func softKey(a hsm.Algorithm) (crypto.Signer, error) {
+	switch a {
+	case hsm.RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case hsm.RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	case hsm.RSA4096:
+		return rsa.GenerateKey(rand.Reader, 4096)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// checkAnswer holds what hanaperd sent to all that the device will rely on.
+func checkAnswer(a *factory.EnrollAnswer, c *config, pub crypto.PublicKey, roots []*x509.Certificate, now clock) ([]*x509.Certificate, error) {
+	bad := func(format string, args ...any) error {
+		return advice.New(advice.Unverified, "nothing was written to the device; see hanaperd's configuration", "the answer of hanaperd: "+format, args...)
+	}
+	chain, err := factory.ParseCertificates([]byte(a.Chain))
+	if err != nil {
+		return nil, bad("chain: %w", err)
+	}
+	leaf, err := factory.ParseCertificates([]byte(a.Certificate))
+	if err != nil || len(leaf) != 1 || !bytes.Equal(leaf[0].Raw, chain[0].Raw) {
+		return nil, bad("the chain does not begin with the certificate")
+	}
+	if cn := chain[0].Subject.CommonName; cn != c.Device.ID || a.DeviceID != c.Device.ID {
+		return nil, bad("the certificate is for %.80q, not %q", cn, c.Device.ID)
+	}
+	if err := ca.CheckKeyMatches(chain[0], pub); err != nil {
+		return nil, bad("%w", err)
+	}
+	if err := ca.Verify(chain, roots, now()); err != nil {
+		return nil, bad("%w", err)
+	}
+	return chain, nil
+}

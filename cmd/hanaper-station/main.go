@@ -1,0 +1,18 @@
+// Command hanaper-station stands between a device's key store and hanaperd on the production line.
+package main
+
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func main() {
+	os.Exit(shell.Run(&cli.App{
+		Name:     "hanaper-station",
+		Usage:    "gives a device its key, its certificate and its import folder",
+		Commands: []*cli.Command{enrollCommand(), csrCommand(), configCommand()},
+	}, os.Args))
+}
