@@ -42,6 +42,9 @@ func OpenRepository(files fs.FS, pin Pin, now time.Time) (*Repository, error) {
 		return nil, err
 	}
 	version, err := newestTargets(files)
+	if err != nil && r.empty() {
+		return nil, refuse(ErrEmpty, "the folder", "")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"errors"
@@ -129,7 +130,11 @@ func openChain(r *reader, pin Pin) (*chain, *trustedmetadata.TrustedMetadata, er
 	if err != nil {
 		return nil, nil, err
 	}
-	r.seen[metadataPath(metadata.ROOT, c.first)] = sha256.Sum256(raw)
+	path := metadataPath(metadata.ROOT, c.first)
+	if there, err := r.read(path, MaxRootSize); pin.root != nil && err == nil && !bytes.Equal(there, raw) {
+		return nil, nil, refuse(ErrPin, pin.String(), "%s is another one", path)
+	}
+	r.seen[path] = sha256.Sum256(raw)
 	return c, trusted, c.extend(r, trusted)
 }
 
