@@ -15,7 +15,8 @@ const maxObjects = 10000
 
 func attr(kind uint, value any) *p11.Attribute { return p11.NewAttribute(kind, value) }
 
-// search finds the objects of a class that a query names.
+// search finds the objects of a class that a query names. No private key is an answer only of a session that is logged in: one
+// logged out behind our back would see none either.
 func (t *Token) search(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, error) {
 	template := []*p11.Attribute{attr(p11.CKA_CLASS, class)}
 	if q.Label != "" {
@@ -24,7 +25,21 @@ func (t *Token) search(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, 
 	if len(q.ID) > 0 {
 		template = append(template, attr(p11.CKA_ID, q.ID))
 	}
-	return t.match(s, template)
+	found, err := t.match(s, template)
+	if err == nil && len(found) == 0 && class == p11.CKO_PRIVATE_KEY && !t.public && t.Info().LoginRequired {
+		state, err := t.m.ctx.GetSessionInfo(s.h)
+		if err != nil {
+			return nil, err
+		}
+		if !userState(state.State) {
+			return nil, p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
+		}
+	}
+	return found, err
+}
+
+func userState(state uint) bool {
+	return state == p11.CKS_RW_USER_FUNCTIONS || state == p11.CKS_RO_USER_FUNCTIONS
 }
 
 func (t *Token) match(s session, template []*p11.Attribute) ([]p11.ObjectHandle, error) {

@@ -225,7 +225,7 @@ func (t *Token) stands(anchor p11.SessionHandle, slot uint, info hsm.TokenInfo, 
 	if err != nil {
 		return false
 	}
-	if loggedIn && state.State != p11.CKS_RW_USER_FUNCTIONS && state.State != p11.CKS_RO_USER_FUNCTIONS {
+	if loggedIn && !userState(state.State) {
 		return false
 	}
 	now, err := t.m.read(slot)
