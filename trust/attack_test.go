@@ -2,7 +2,6 @@ package trust_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"maps"
 	"math/big"
@@ -416,7 +415,7 @@ func pick(f trust.Files, names []string, prefix string) trust.Files {
 	return out
 }
 
-// TestEveryByteCounts: a changed byte in any file is refused, or changes nothing that is said.
+// TestEveryByteCounts: a changed byte in any file is refused.
 func TestEveryByteCounts(t *testing.T) {
 	w := specimen.New(t)
 	w.Import()
@@ -433,7 +432,7 @@ func TestEveryByteCounts(t *testing.T) {
 			f := maps.Clone(files)
 			f[name] = changed
 			pin, _ := trust.ParsePin(w.Pin.String())
-			if _, err := trust.Open(f, pin, w.Now); err == nil && !onlySignature(data, changed) {
+			if _, err := trust.Open(f, pin, w.Now); err == nil {
 				t.Errorf("%s byte %d", name, i)
 			}
 			n++
@@ -443,11 +442,3 @@ func TestEveryByteCounts(t *testing.T) {
 		t.Errorf("only %d bytes tried", n)
 	}
 }
-
-// onlySignature: an upper-case hex digit of a signature in the unpinned timestamp says the same.
-func onlySignature(a, b []byte) bool {
-	var x, y map[string]json.RawMessage
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && strings.EqualFold(string(x["signatures"]), string(y["signatures"])) &&
-		bytes.Equal(x["signed"], y["signed"])
-}
-

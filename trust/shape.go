@@ -3,7 +3,6 @@ package trust
 import (
 	"bytes"
 	"crypto"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -27,12 +26,13 @@ func parseMetadata[T metadata.Roles](thing string, data []byte) (*metadata.Metad
 	fail := func(err error) (*metadata.Metadata[T], header, error) {
 		return nil, header{}, refuse(ErrMalformed, thing, "%v", err)
 	}
-	if err := checkCompact(data); err != nil {
-		return fail(err)
-	}
 	m, err := new(metadata.Metadata[T]).FromBytes(data)
 	if err != nil {
 		return fail(err)
+	}
+	// What cannot be written back as it was says something twice, or in another form, or something unknown.
+	if again, err := m.ToBytes(false); err != nil || !bytes.Equal(again, data) {
+		return fail(errors.New("it is not compact JSON with sorted, unique keys and lower-case hex"))
 	}
 	if len(m.UnrecognizedFields) != 0 {
 		return fail(errors.New("it has fields beside signed and signatures"))
@@ -91,25 +91,6 @@ func headerOf(m any) (header, error) {
 // ownFields are the fields that headerOf asks for.
 func ownFields(environment string) map[string]any {
 	return map[string]any{environmentField: environment, formatField: format}
-}
-
-// checkCompact accepts one JSON value in exactly the bytes that encoding/json writes for it, keys sorted: nothing stands twice,
-// and nothing can be changed without changing what the file says.
-func checkCompact(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return err
-	}
-	again, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(data, again) {
-		return errors.New("it is not compact JSON with sorted, unique keys")
-	}
-	return nil
 }
 
 // checkRole checks a role's key list against the keys at hand.
