@@ -131,10 +131,10 @@ func (s *Store) Create(label string) (Board, error) {
 		return Board{}, err
 	}
 	if b.SOPIN, err = createPIN(b.SOPINFile); err != nil {
-		return Board{}, err
+		return Board{}, errors.Join(err, os.Remove(b.PINFile))
 	}
 	if b.Serial, err = s.initialise(label, b.SOPIN, b.PIN); err != nil {
-		return Board{}, err
+		return Board{}, errors.Join(err, os.Remove(b.PINFile), os.Remove(b.SOPINFile))
 	}
 	b.URI = hsm.URI{Token: label, Serial: b.Serial, ModulePath: module, PINSource: b.PINFile}.String()
 	return b, nil
