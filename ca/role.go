@@ -1,0 +1,62 @@
+package ca
+
+import (
+	"crypto/x509"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// The roles that RoleOf knows.
+const (
+	RoleStation  = "station"
+	RoleOperator = "operator"
+)
+
+const rolePrefix = "urn:hanaper:"
+
+var roleName = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z`)
+
+// StationURI is urn:hanaper:station:NAME. A name that is not 1 to 64 letters, digits, dots, underscores and hyphens makes a
+// URI that Prepare refuses.
+func StationURI(name string) *url.URL { return roleURI(RoleStation, name) }
+
+// OperatorURI is urn:hanaper:operator:NAME, likewise.
+func OperatorURI(name string) *url.URL { return roleURI(RoleOperator, name) }
+
+func roleURI(role, name string) *url.URL {
+	return &url.URL{Scheme: "urn", Opaque: "hanaper:" + role + ":" + name}
+}
+
+// RoleOf reads the role and name in a certificate's URIs: exactly one URI, urn:hanaper:station:NAME or
+// urn:hanaper:operator:NAME. It says nothing about who issued the certificate: verify the chain first.
+func RoleOf(cert *x509.Certificate) (role, name string, err error) {
+	if cert == nil || len(cert.URIs) != 1 {
+		n := 0
+		if cert != nil {
+			n = len(cert.URIs)
+		}
+		return "", "", noRole("it has %d URIs, wants the one of its role", n)
+	}
+	return parseRole(cert.URIs[0].String())
+}
+
+func parseRole(s string) (role, name string, err error) {
+	rest, ok := strings.CutPrefix(s, rolePrefix)
+	role, name, found := strings.Cut(rest, ":")
+	if !ok || !found || role != RoleStation && role != RoleOperator || !roleName.MatchString(name) {
+		return "", "", noRole("%.80q names no station or operator", s)
+	}
+	return role, name, nil
+}
+
+func isRoleURI(u *url.URL) bool {
+	return strings.HasPrefix(strings.ToLower(u.String()), rolePrefix)
+}
+
+func noRole(format string, args ...any) error {
+	return advice.New(advice.Refused, "use a certificate of profile station or operator, issued under the operations root",
+		"ca: certificate has no role: "+format, args...)
+}
