@@ -65,7 +65,7 @@ var ErrNotFound = errors.New("no such record")
 var ErrKeyKnown = errors.New("the key belongs to another device")
 
 // Store keeps what the service did. Every write is durable when it returns, and all methods may be called at the same time.
-// The suite in factory/store/storetest.go says what each must do.
+// The suite in factory/store/suite_test.go says what each must do.
 type Store interface {
 	// Begin records an intent and returns it with isNew true; where the device id has a record, it changes nothing and
 	// returns that one. A key that belongs to another device id is ErrKeyKnown.
