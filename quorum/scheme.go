@@ -9,8 +9,9 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha512" // SHA-384 for P-384
 	"crypto/x509"
-	"errors"
 	"fmt"
+
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // Scheme is how an officer's key signs. The roster states it, so that a signature never chooses its own algorithm.
@@ -27,7 +28,7 @@ const (
 )
 
 // ErrKey means a key that no officer may use.
-var ErrKey = errors.New("quorum: unsuitable key")
+var ErrKey = advice.New(advice.Usage, "", "quorum: unsuitable key")
 
 // DefaultScheme is the scheme of a key for which nothing else is said.
 func DefaultScheme(pub crypto.PublicKey) (Scheme, error) {

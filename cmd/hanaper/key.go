@@ -22,14 +22,14 @@ func officerFlag() cli.Flag {
 // openOfficer opens the signing keys that --officer names. The function it returns closes their tokens.
 func openOfficer(ctx context.Context, keys []string, ask term.Prompter) (signers []crypto.Signer, done func(), err error) {
 	var closers []func()
-	done = func() {
+	closeAll := func() {
 		for _, c := range closers {
 			c()
 		}
 	}
 	defer func() {
 		if err != nil {
-			done()
+			closeAll()
 		}
 	}()
 	for _, text := range keys {
@@ -52,7 +52,7 @@ func openOfficer(ctx context.Context, keys []string, ask term.Prompter) (signers
 		}
 		signers = append(signers, key)
 	}
-	return signers, done, nil
+	return signers, closeAll, nil
 }
 
 // openKeyFile opens an encrypted key file; the passphrase comes from the file after ?pin-source=, or from a prompt.
