@@ -68,7 +68,7 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.preflight(ctx); err != nil {
+	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
 	}
 	if c.UseNonce != nil {
@@ -159,8 +159,17 @@ func (r *run) present() []officerRecord {
 	return present
 }
 
-// preflight opens the tokens and reads: what they are, and that no label that will be generated exists.
-func (r *run) preflight(ctx context.Context) error {
+// preflight opens the tokens and reads: what they are, and that no label that will be generated exists, but for those
+// that the journal of a resumed run made.
+func (r *run) preflight(ctx context.Context, made map[string]bool) error {
+	if err := r.openTokens(ctx); err != nil {
+		return err
+	}
+	return r.checkLabels(ctx, made)
+}
+
+// openTokens opens the tokens and sees that they are those of the script.
+func (r *run) openTokens(ctx context.Context) error {
 	for _, name := range r.script.tokensAtStart() {
 		r.Progress.Step("opening token %q", name)
 		uri := r.script.tokens[name]
@@ -178,11 +187,11 @@ func (r *run) preflight(ctx context.Context) error {
 			}
 		}
 	}
-	return r.checkLabels(ctx)
+	return nil
 }
 
 // checkLabels refuses labels that exist in a token before the ceremony begins.
-func (r *run) checkLabels(ctx context.Context) error {
+func (r *run) checkLabels(ctx context.Context, made map[string]bool) error {
 	for _, name := range sortedKeys(r.Plan.Generates) {
 		t, ok := r.tokens[name]
 		if !ok {
@@ -193,8 +202,9 @@ func (r *run) checkLabels(ctx context.Context) error {
 			return fmt.Errorf("token %q: %w", name, err)
 		}
 		for _, k := range keys {
-			if slices.Contains(r.Plan.Generates[name], k.Attributes().Label) {
-				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), k.Attributes().Label)
+			label := k.Attributes().Label
+			if slices.Contains(r.Plan.Generates[name], label) && !made[name+"\x00"+label] {
+				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), label)
 			}
 		}
 	}
@@ -206,14 +216,14 @@ func (r *run) start() error {
 	if err := durable.Mkdir(r.Out, 0o755); err != nil {
 		return refuse(RuleOutput, "the output folder: %w", err)
 	}
-	note := "This ceremony has not ended. Use `hanaper ceremony resume` or `hanaper ceremony abort`.\n"
-	if err := durable.Create(filepath.Join(r.Out, incompleteFile), []byte(note), 0o644); err != nil {
-		return err
-	}
 	for name, data := range contents(r.script, r.Approvals, newState()) {
 		if err := writeFile(r.Out, name, data); err != nil {
 			return err
 		}
+	}
+	note := "This ceremony has not ended. Use `hanaper ceremony resume` or `hanaper ceremony abort`.\n"
+	if err := durable.Create(filepath.Join(r.Out, incompleteFile), []byte(note), 0o644); err != nil {
+		return err
 	}
 	var err error
 	r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), Origin(r.script))
@@ -227,12 +237,13 @@ func Origin(s *Script) string {
 
 // perform performs the script, after the leaves in pending, and writes the result.
 func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
-	s := &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress,
-		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
-		write: func(l []byte) error { _, err := r.log.Append(l); return err }}
+	s := r.session(ctx, pending)
 	if len(pending) > 0 {
-		s.onResume = func() error { return s.add(r.resumption(), kindResumed) }
+		s.onResume = func() error {
+			l := r.resumption()
+			s.resumes = append(s.resumes, *l)
+			return s.add(l, kindResumed)
+		}
 	}
 	if err := s.emit(&r.begin, kindBegin); err != nil {
 		return nil, err
@@ -265,9 +276,15 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 		keys = append(keys, o.signer)
 		result.Officers = append(result.Officers, o.officer.Name)
 	}
-	env, err := quorum.SignDSSE(quorum.TranscriptPayload, body, keys...)
-	if err != nil {
+	if err := r.presentAsRecorded(s); err != nil {
 		return nil, err
+	}
+	env, ok := r.signed(body)
+	if !ok {
+		var err error
+		if env, err = quorum.SignDSSE(quorum.TranscriptPayload, body, keys...); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range sortedKeys(files) {
 		if err := writeFile(r.Out, name, files[name]); err != nil {
@@ -288,6 +305,18 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	r.log = nil
 	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
 	return result, durable.Remove(filepath.Join(r.Out, incompleteFile))
+}
+
+// presentAsRecorded asks that those who sign are those whom the transcript names as present last.
+func (r *run) presentAsRecorded(s *Session) error {
+	want := r.begin.Officers
+	if n := len(s.resumes); n > 0 {
+		want = s.resumes[n-1].Officers
+	}
+	if have := r.present(); !slices.Equal(have, want) {
+		return refuse(RuleQuorum, "the transcript names %v as present: exactly their keys must sign it", want)
+	}
+	return nil
 }
 
 func (r *run) close() {

@@ -36,7 +36,8 @@ type Session struct {
 	step   int
 	tokens map[string]hsm.Token
 	infos  map[string]hsm.TokenInfo
-	begin  beginLeaf
+	// aborting is set once the entry that aborts the ceremony was met.
+	aborting bool
 
 	resumes  []resumedLeaf
 	warnings []string
@@ -72,6 +73,10 @@ func (s *Session) next() ([]byte, error) {
 		h, err := headOf(data)
 		if err != nil {
 			return nil, s.entryError(err)
+		}
+		if h.Kind == kindAbort && !s.aborting {
+			s.aborting = true
+			return nil, errAborted
 		}
 		if h.Kind != kindResumed {
 			return data, nil

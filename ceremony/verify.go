@@ -26,10 +26,12 @@ type Report struct {
 	Script      string `json:"script_sha256"`
 	Roster      string `json:"roster_sha256"`
 	Checkpoint  string `json:"checkpoint_sha256"`
-	Asserted    string `json:"asserted"`
-	Ended       string `json:"ended"`
-	Entries     int    `json:"entries"`
-	Resumed     int    `json:"resumed"`
+	// Aborted is true for a ceremony that ended without a result.
+	Aborted  bool   `json:"aborted"`
+	Asserted string `json:"asserted"`
+	Ended    string `json:"ended"`
+	Entries  int    `json:"entries"`
+	Resumed  int    `json:"resumed"`
 	// Authenticated is false where no anchor was given.
 	Authenticated bool            `json:"authenticated"`
 	Approvals     []officerRecord `json:"approvals"`
@@ -65,6 +67,7 @@ type verified struct {
 	checkpoint []byte
 	ended      time.Time
 	entries    int
+	aborted    bool
 	files      map[string][]byte
 }
 
@@ -245,7 +248,13 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	if err := v.first(s); err != nil {
 		return err
 	}
-	if err := s.perform(); err != nil {
+	if err := s.perform(); errors.Is(err, errAborted) {
+		s.failed, s.step = nil, 0
+		if err := s.abort(abortPlan(record.Leaves())); err != nil {
+			return err
+		}
+		s.state.artefacts, s.state.order, v.aborted = map[string][]byte{}, nil, true
+	} else if err != nil {
 		return err
 	}
 	files := contents(v.script, v.approvals(), s.state)
@@ -330,7 +339,7 @@ func (v *verified) report() *Report {
 	s := v.session
 	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
 		Script: v.begin.Script, Roster: v.begin.Roster, Checkpoint: hexSHA256(v.checkpoint), Asserted: v.begin.Asserted,
-		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Artefacts: s.state.order}
+		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order}
 	for _, o := range v.signers {
 		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}

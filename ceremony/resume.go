@@ -1,0 +1,138 @@
+package ceremony
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// Unfinished reads the copies in the folder of a run that was cut short, and validates its script anew.
+func Unfinished(ctx context.Context, out string) (*Plan, [][]byte, error) {
+	if _, err := os.Stat(filepath.Join(out, incompleteFile)); err != nil {
+		if _, err := os.Stat(filepath.Join(out, signatureFile)); err == nil {
+			return nil, nil, advice.New(advice.Usage, "see hanaper ceremony verify", "%s: this ceremony has ended", out)
+		}
+		return nil, nil, advice.New(advice.Usage, "nothing was done to a token: remove the folder and run the ceremony anew",
+			"%s holds no ceremony that began", out)
+	}
+	files := map[string][]byte{}
+	folder := os.DirFS(out)
+	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files[name], err = readBounded(folder, name)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	script, err := loadCopy(files)
+	if err != nil {
+		return nil, nil, err
+	}
+	script.name = filepath.Join(out, scriptFile)
+	plan, err := script.Validate(ctx)
+	v := &verified{files: files}
+	return plan, v.approvals(), err
+}
+
+// Resume goes on with a run that was cut short: c.Plan and c.Approvals are those of Unfinished, c.Asserted is the time
+// now. What the journal has done is not done again; a key whose result it lacks is taken over if it has the random id of
+// the intent.
+func Resume(ctx context.Context, c RunConfig) (*Result, error) {
+	r, pending, err := reopen(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	for _, l := range pending {
+		if h, err := headOf(l); err == nil && h.Kind == kindAbort {
+			return nil, advice.New(advice.Refused, "finish it with `hanaper ceremony abort`", "%s: this ceremony is being aborted", c.Out)
+		}
+	}
+	if err := r.preflight(ctx, journalled(pending)); err != nil {
+		return nil, err
+	}
+	return r.perform(ctx, pending)
+}
+
+// reopen opens the journal of a run that was cut short, and checks that c fits it.
+func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
+	r, err := newRun(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	path := filepath.Join(c.Out, transcriptFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		r.log, err = journal.Create(path, Origin(r.script))
+		if err != nil {
+			return nil, nil, err
+		}
+	} else if r.log, err = journal.Open(path); err != nil {
+		return nil, nil, advice.Wrap(advice.Unverified, err, "the journal is damaged: keep the folder and compare it with what officers remember")
+	}
+	if r.log.Origin() != Origin(r.script) {
+		r.close()
+		return nil, nil, damaged(transcriptFile, "is that of another ceremony, %q", r.log.Origin())
+	}
+	var pending [][]byte
+	for i := range r.log.Size() {
+		l, err := r.log.Leaf(i)
+		if err != nil {
+			r.close()
+			return nil, nil, err
+		}
+		pending = append(pending, l)
+	}
+	if len(pending) == 0 {
+		return r, nil, r.authorise()
+	}
+	if err := decodeLeaf(pending[0], &r.begin, kindBegin); err != nil {
+		r.close()
+		return nil, nil, damaged(transcriptFile, "entry 0 %w", err)
+	}
+	last, err := headOf(pending[len(pending)-1])
+	if err != nil {
+		r.close()
+		return nil, nil, err
+	}
+	if at, err := parseTime(last.At); err != nil || r.Asserted.Before(at) {
+		r.close()
+		return nil, nil, refuse(RuleAsserted, "the asserted time %s lies before the journal's last entry, %s", formatTime(r.Asserted), last.At)
+	}
+	if r.begin.Tool != r.Tool {
+		r.close()
+		return nil, nil, refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", r.begin.Tool.SHA256, r.Tool.SHA256)
+	}
+	return r, pending, nil
+}
+
+// journalled are the labels of the keys that a journal intends or has, by token name.
+func journalled(pending [][]byte) map[string]bool {
+	made := map[string]bool{}
+	for _, data := range pending {
+		var l keyIntentLeaf
+		if h, err := headOf(data); err == nil && h.Kind == kindKeyIntent && decodeLeaf(data, &l, kindKeyIntent) == nil {
+			made[l.Token+"\x00"+l.Label] = true
+		}
+	}
+	return made
+}
+
+// signed says whether the folder holds the signatures of exactly this checkpoint already, from a run that was cut
+// short between signing and its last file.
+func (r *run) signed(body []byte) ([]byte, bool) {
+	env, err := os.ReadFile(filepath.Join(r.Out, signatureFile))
+	if err != nil {
+		return nil, false
+	}
+	payload, _, err := quorum.VerifyDSSE(env, quorum.TranscriptPayload, r.roster, 1)
+	return env, err == nil && string(payload) == string(body)
+}
