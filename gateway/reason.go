@@ -75,8 +75,8 @@ var reasonText = map[Reason]string{
 	RegistryDown:    "the registry cannot be reached",
 }
 
-// String is the reason in plain words.
-func (r Reason) String() string { return reasonText[r] }
+// Text is the reason in plain words.
+func (r Reason) Text() string { return reasonText[r] }
 
 // Reasons are all reasons.
 func Reasons() []Reason {
