@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/term"
+	"github.com/hanaper/hanaper/journal"
+)
+
+// initLeaf is an entry of the transcript of `token init`: the intent before the token is touched, then the result.
+type initLeaf struct {
+	// Kind is "token-init-intent", "token-init" or "token-init-failed".
+	Kind string `json:"kind"`
+	// Clock is the machine's, which at an air gap nobody vouches for.
+	Clock  string         `json:"machine_clock"`
+	Tool   string         `json:"tool"`
+	Module string         `json:"module"`
+	Label  string         `json:"label"`
+	Blank  string         `json:"blank,omitempty"`
+	Token  *hsm.TokenInfo `json:"token,omitempty"`
+	Error  string         `json:"error,omitempty"`
+}
+
+func tokenInitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; keeps a transcript", HideHelpCommand: true,
+		Description: "A token that is initialised already is refused, for initialising destroys its keys. The PINs are asked for twice each, or read from files.",
+		Flags: []cli.Flag{moduleFlag, jsonFlag,
+			&cli.StringFlag{Name: "label", Usage: "the new token's `LABEL`, up to 32 bytes"},
+			&cli.StringFlag{Name: "blank", Usage: "which blank token: its `SERIAL` or slot number; the first blank one otherwise"},
+			&cli.StringFlag{Name: "transcript", Usage: "the journal `FILE` to add to, or to begin"},
+			&cli.StringFlag{Name: "pin-source", Usage: "read the new user PIN from `FILE` (mode 0600) instead of asking"},
+			&cli.StringFlag{Name: "so-pin-source", Usage: "read the new SO PIN from `FILE` (mode 0600) instead of asking"}},
+		Action: initToken,
+	}
+}
+
+func initToken(c *cli.Context) error {
+	if err := shell.NoArgs(c); err != nil {
+		return err
+	}
+	module, err := moduleOf(c, hsm.URI{})
+	if err != nil {
+		return err
+	}
+	label, transcript := c.String("label"), c.String("transcript")
+	switch {
+	case label == "":
+		return advice.New(advice.Usage, "add --label LABEL", "the new token needs a label")
+	case transcript == "":
+		return advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every change of a token keeps a transcript, and none is named")
+	}
+	info := hsm.TokenInfo{Label: label, Serial: "new"}
+	soPIN, err := newPIN(c, "so-pin-source", "new SO PIN", info)
+	if err != nil {
+		return err
+	}
+	defer clear(soPIN)
+	pin, err := newPIN(c, "pin-source", "new user PIN", info)
+	if err != nil {
+		return err
+	}
+	defer clear(pin)
+	if bytes.Equal(pin, soPIN) {
+		return advice.New(advice.Usage, "choose two different PINs: the SO PIN can reset the user PIN, and belongs to other people", "SO PIN and user PIN are the same")
+	}
+	log, err := openTranscript(transcript, label)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	write := func(l initLeaf) error {
+		l.Clock, l.Tool, l.Module, l.Label, l.Blank = time.Now().UTC().Format(time.RFC3339), shell.Version, module, label, c.String("blank")
+		data, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		_, err = log.Append(data)
+		return err
+	}
+	if err := write(initLeaf{Kind: "token-init-intent"}); err != nil {
+		return err
+	}
+	made, err := pkcs11.Init(c.Context, module, c.String("blank"), label, soPIN, pin)
+	if err != nil {
+		return errors.Join(err, write(initLeaf{Kind: "token-init-failed", Error: err.Error()}))
+	}
+	if err := write(initLeaf{Kind: "token-init", Token: &made}); err != nil {
+		return err
+	}
+	u := made.URI()
+	u.ModulePath = module
+	if c.Bool("json") {
+		return shell.JSON(c.App.Writer, listedToken{TokenInfo: made, URI: u.String()})
+	}
+	fmt.Fprintf(c.App.Writer, "initialised %s\n%s\ntranscript %s: %d entries\n", made.Name(), u, transcript, log.Size())
+	return nil
+}
+
+func openTranscript(path, label string) (*journal.Log, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return journal.Create(path, "hanaper.invalid/token/"+url.PathEscape(label))
+	}
+	return journal.Open(path)
+}
+
+// newPIN reads a PIN from a file, or asks for it twice.
+func newPIN(c *cli.Context, flag, what string, info hsm.TokenInfo) ([]byte, error) {
+	if file := c.String(flag); file != "" {
+		return hsm.PINFile(file)(c.Context, info)
+	}
+	tty := term.TTY()
+	first, err := tty.Secret(fmt.Sprintf("%s of token %q: ", what, info.Label))
+	if err != nil {
+		return nil, err
+	}
+	second, err := tty.Secret(fmt.Sprintf("%s of token %q, again: ", what, info.Label))
+	if err != nil {
+		clear(first)
+		return nil, err
+	}
+	defer clear(second)
+	if !bytes.Equal(first, second) {
+		clear(first)
+		return nil, advice.New(advice.Usage, "type the same PIN twice", "the two entries of the %s differ", what)
+	}
+	return first, nil
+}

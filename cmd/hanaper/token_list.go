@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+// listedToken is a token as `token list --json` tells it.
+type listedToken struct {
+	hsm.TokenInfo
+	URI     string `json:"uri"`
+	Warning string `json:"warning,omitempty"`
+}
+
+func tokenListCommand() *cli.Command {
+	return &cli.Command{
+		Name: "list", Usage: "list the tokens that a library shows, with the URI to name each by", HideHelpCommand: true,
+		Flags: []cli.Flag{moduleFlag, jsonFlag},
+		Action: func(c *cli.Context) error {
+			if err := shell.NoArgs(c); err != nil {
+				return err
+			}
+			module, err := moduleOf(c, hsm.URI{})
+			if err != nil {
+				return err
+			}
+			infos, err := pkcs11.List(module)
+			if err != nil {
+				return err
+			}
+			tokens := []listedToken{}
+			for _, i := range infos {
+				u := i.URI()
+				u.ModulePath = module
+				l := listedToken{TokenInfo: i, Warning: i.PINWarning()}
+				if i.Initialized {
+					l.URI = u.String()
+				}
+				tokens = append(tokens, l)
+			}
+			if c.Bool("json") {
+				return shell.JSON(c.App.Writer, tokens)
+			}
+			var rows [][]string
+			for _, t := range tokens {
+				state := "ready"
+				switch {
+				case !t.Initialized:
+					state = "blank"
+				case t.Warning != "":
+					state = t.Warning
+				case !t.PINSet:
+					state = "no user PIN is set"
+				}
+				rows = append(rows, []string{t.Label, t.Serial, t.Manufacturer + " " + t.Model, state, t.URI})
+			}
+			shell.Table(c.App.Writer, []string{"LABEL", "SERIAL", "MODEL", "STATE", "URI"}, rows)
+			if len(rows) == 0 {
+				fmt.Fprintln(c.App.Writer, "no tokens")
+			}
+			return nil
+		},
+	}
+}

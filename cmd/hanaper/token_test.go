@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/softhsm"
+)
+
+// runToken runs a verb of `hanaper token` and gives the exit code and both outputs.
+func runToken(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = shell.Run(&cli.App{Name: "hanaper", Commands: []*cli.Command{tokenCommand()}, Writer: &o, ErrWriter: &e}, append([]string{"hanaper", "token"}, args...))
+	return code, o.String(), e.String()
+}
+
+func TestTokenVerbs(t *testing.T) {
+	store := softhsm.ForTest(t)
+	module, err := softhsm.Module()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	pinFile := func(name, pin string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(pin), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	pin, soPIN, transcript := pinFile("pin", "user-pin-1\n"), pinFile("so", "so-pin-1\n"), filepath.Join(dir, "transcript.log")
+	count := func() int {
+		n := 0
+		infos, err := pkcs11.List(module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range infos {
+			if i.Initialized {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	base := []string{"init", "--module", module, "--label", "verbs", "--so-pin-source", soPIN, "--pin-source", pin}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no transcript": {base, 2, "transcript"},
+		"no label":      {[]string{"init", "--module", module, "--transcript", transcript}, 2, "label"},
+		"no library":    {[]string{"init", "--label", "x", "--transcript", transcript}, 2, "library"},
+		"same PINs":     {append(base[:len(base):len(base)], "--pin-source", soPIN, "--transcript", transcript), 2, "same"},
+		"loose file":    {append(base[:len(base):len(base)], "--pin-source", "/etc/passwd", "--transcript", transcript), 3, "0644"},
+		"PIN as a flag": {append(base[:len(base):len(base)], "--pin", "1234"), 2, "flag"},
+		"an argument":   {append(base[:len(base):len(base)], "1234"), 2, ""},
+	} {
+		code, out, errs := runToken(t, c.args...)
+		if code != c.code || out != "" || !strings.Contains(errs, c.says) || !strings.Contains(errs, "hint:") {
+			t.Errorf("%s: exit %d, out %q, err %q", name, code, out, errs)
+		}
+		if _, err := os.Stat(transcript); err == nil || count() != before {
+			t.Fatalf("%s: something was written", name)
+		}
+	}
+	code, out, errs := runToken(t, append(base, "--transcript", transcript)...)
+	if code != 0 || !strings.Contains(out, "verbs") {
+		t.Fatalf("exit %d, %q, %q", code, out, errs)
+	}
+	// A second one of that label is refused, and the refusal is in the transcript.
+	if code, _, errs := runToken(t, append(base, "--transcript", transcript)...); code == 0 || !strings.Contains(errs, "exists already") {
+		t.Errorf("again: exit %d, %q", code, errs)
+	}
+	log, err := journal.Open(transcript)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	var kinds []string
+	for i := range log.Size() {
+		data, err := log.Leaf(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l initLeaf
+		if err := json.Unmarshal(data, &l); err != nil || bytes.Contains(data, []byte("pin-1")) {
+			t.Errorf("%s: %v", data, err)
+		}
+		kinds = append(kinds, l.Kind)
+	}
+	if got := strings.Join(kinds, " "); got != "token-init-intent token-init token-init-intent token-init-failed" {
+		t.Errorf("transcript: %s", got)
+	}
+
+	var listed []listedToken
+	code, out, errs = runToken(t, "list", "--json", "--module", module)
+	if err := json.Unmarshal([]byte(out), &listed); code != 0 || err != nil {
+		t.Fatalf("exit %d, %q, %v", code, errs, err)
+	}
+	var uri string
+	for _, l := range listed {
+		if l.Label == "verbs" {
+			uri = l.URI
+		}
+	}
+	u, err := hsm.ParseURI(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u, PIN: hsm.PINFile(pin)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "root", Algorithm: hsm.P256}); err != nil {
+		t.Fatal(err)
+	}
+	if err := token.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs = runToken(t, "show", "--pin-source", pin, uri)
+	for _, want := range []string{"verbs", "root", "P-256", "sealed", "never-extractable", "CKM_ECDSA"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("show does not say %q: exit %d, %q\n%s", want, code, errs, out)
+		}
+	}
+	code, out, _ = runToken(t, "show", "--public", "--json", uri)
+	var shown shownToken
+	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || len(shown.Keys) != 0 || len(shown.Mechanisms) == 0 {
+		t.Errorf("show --public: exit %d, %v\n%s", code, err, out)
+	}
+	wrong := pinFile("wrong", "not-the-pin")
+	if code, out, errs := runToken(t, "show", "--pin-source", wrong, uri); code != 1 || out != "" || !strings.Contains(errs, "verbs") || strings.Contains(errs, "not-the-pin") {
+		t.Errorf("wrong PIN: exit %d, %q, %q", code, out, errs)
+	}
+	for _, bad := range []string{"nonsense", "pkcs11:token=nowhere?module-path=" + module, "pkcs11:token=verbs"} {
+		if code, out, errs := runToken(t, "show", "--pin-source", pin, bad); code == 0 || out != "" || !strings.Contains(errs, "hint:") {
+			t.Errorf("show %s: exit %d, %q, %q", bad, code, out, errs)
+		}
+	}
+	_ = store
+}
