@@ -126,3 +126,16 @@ func (s *SQLite) Close() error {
 	s.read.Close()
 	return s.write.Close()
 }
+
+// Counts tells how many rows each table holds.
+func (s *SQLite) Counts(ctx context.Context) (map[string]int64, error) {
+	n := map[string]int64{}
+	for _, table := range []string{"enrollments", "certificates", "revocations", "abandoned", "crls"} {
+		var c int64
+		if err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&c); err != nil {
+			return nil, err
+		}
+		n[table] = c
+	}
+	return n, nil
+}
