@@ -304,7 +304,9 @@ func TestPublisherRefuses(t *testing.T) {
 		want error
 		do   func(w *specimen.World, p *trust.Publisher) error
 	}{
-		{"CRL of a stranger", nil, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.NewCA("Stranger", nil), 1)) }},
+		{"CRL of a stranger", nil, func(w *specimen.World, p *trust.Publisher) error {
+			return p.AddCRL(w.MakeCRL(w.NewCA("Stranger", nil), 1))
+		}},
 		{"not a CRL", nil, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL([]byte("hello")) }},
 		{"CRL number again", trust.ErrRollback, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 3, 5, 6)) }},
 		{"serial gone", trust.ErrLoosened, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 4)) }},
@@ -401,7 +403,6 @@ func TestPublicationSurvivesCrash(t *testing.T) {
 			if got := p.View().Revoked(w.Issuing.Cert, big.NewInt(5)); got != whole {
 				t.Errorf("cut after %d (whole %v): revoked %v", moved, whole, got)
 			}
-			p.Close()
 			w.View()
 		}
 	}

@@ -63,5 +63,16 @@ func unreadable(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return refuse(ErrIncomplete, path, "")
 	}
+	if errors.Is(err, errLarger) {
+		return refuse(ErrMalformed, path, "%v", err)
+	}
 	return fmt.Errorf("reading %s: %w", path, err)
+}
+
+// mismatched is unreadable for a file whose size signed metadata states.
+func mismatched(path string, err error) error {
+	if errors.Is(err, errLarger) {
+		return refuse(ErrMixed, path, "%v", err)
+	}
+	return unreadable(path, err)
 }

@@ -62,6 +62,8 @@ type reader struct {
 	seen  map[string][32]byte
 }
 
+var errLarger = errors.New("larger")
+
 func newReader(files fs.FS) *reader { return &reader{files: files, seen: map[string][32]byte{}} }
 
 func (r *reader) read(name string, limit int64) ([]byte, error) {
@@ -76,7 +78,7 @@ func (r *reader) read(name string, limit int64) ([]byte, error) {
 		}
 		// A hint at most, but one that saves growing the buffer.
 		if info.Size() > limit {
-			return nil, refuse(ErrMalformed, name, "it is larger than %d bytes", limit)
+			return nil, fmt.Errorf("it is %w than %d bytes", errLarger, limit)
 		}
 	}
 	var b bytes.Buffer
@@ -88,7 +90,7 @@ func (r *reader) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if n > limit {
-		return nil, refuse(ErrMalformed, name, "it is larger than %d bytes", limit)
+		return nil, fmt.Errorf("it is %w than %d bytes", errLarger, limit)
 	}
 	r.seen[name] = sha256.Sum256(b.Bytes())
 	return b.Bytes(), nil

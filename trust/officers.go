@@ -214,7 +214,7 @@ func readTarget(r *reader, m *targetsMetadata, name string, limit int64) ([]byte
 	path := targetPath(name, f.Hashes["sha256"])
 	data, err := r.read(path, f.Length)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, mismatched(path, err)
 	}
 	if err := f.VerifyLengthHashes(data); err != nil {
 		return nil, refuse(ErrMixed, path, "%v", err)

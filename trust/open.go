@@ -136,7 +136,7 @@ func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.Tr
 	path := metadataPath(metadata.SNAPSHOT, meta.Version)
 	raw, err := r.read(path, meta.Length)
 	if err != nil {
-		return nil, header{}, unreadable(path, err)
+		return nil, header{}, mismatched(path, err)
 	}
 	if err := meta.VerifyLengthHashes(raw); err != nil {
 		return nil, header{}, fromTUF(path, err)
@@ -167,7 +167,7 @@ func (v *View) openOfficers(r *reader, roots *chain, trusted *trustedmetadata.Tr
 	path := metadataPath(metadata.TARGETS, meta.Version)
 	raw, err := r.read(path, meta.Length)
 	if err != nil {
-		return unreadable(path, err)
+		return mismatched(path, err)
 	}
 	if err := meta.VerifyLengthHashes(raw); err != nil {
 		return fromTUF(path, err)
@@ -190,7 +190,7 @@ func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.Trus
 	path := metadataPath(crlRole, meta.Version)
 	raw, err := r.read(path, meta.Length)
 	if err != nil {
-		return header{}, unreadable(path, err)
+		return header{}, mismatched(path, err)
 	}
 	if err := meta.VerifyLengthHashes(raw); err != nil {
 		return header{}, fromTUF(path, err)

@@ -1,10 +1,10 @@
 package trust
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +18,8 @@ import (
 
 // PublisherConfig says where the published repository lies and which online keys sign it.
 type PublisherConfig struct {
-	// Dir is the folder that is published: metadata/ and targets/. It is made if need be. One process at a time owns it.
+	// Dir is the folder that is published: metadata/ and targets/. It is made if need be. Several processes may publish into it, one after
+	// the other.
 	Dir string
 	Pin Pin
 	// Environment must be the repository's.
@@ -34,13 +35,15 @@ type PublisherConfig struct {
 // Publisher writes the online half. It is safe for concurrent use.
 type Publisher struct {
 	config PublisherConfig
-	lock   io.Closer
 	mu     sync.Mutex
 	view   *View
 }
 
-// NewPublisher locks the folder, finishes a publication that a crash interrupted, and verifies what is published, if anything is.
-// Expired metadata is accepted here: Refresh signs anew what it may.
+// lockPatience is how long one process waits for another's publication.
+const lockPatience = 30 * time.Second
+
+// NewPublisher finishes a publication that a crash interrupted, and verifies what is published, if anything is. Expired
+// metadata is accepted here: Refresh signs anew what it may.
 func NewPublisher(c PublisherConfig) (*Publisher, error) {
 	if err := CheckEnvironment(c.Environment); err != nil {
 		return nil, err
@@ -70,23 +73,47 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 	if err := durable.Mkdir(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	lock, err := durable.Lock(filepath.Join(c.Dir, ".lock"))
-	if err != nil {
-		return nil, advice.Wrap(advice.Failed, err, "one process at a time may publish into a folder")
+	p := &Publisher{config: c}
+	return p, p.alone(func() error { return nil })
+}
+
+// alone runs do while no other process publishes into the folder, on what is published now.
+func (p *Publisher) alone(do func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	deadline := time.Now().Add(lockPatience)
+	for {
+		lock, err := durable.Lock(filepath.Join(p.config.Dir, ".lock"))
+		if err == nil {
+			defer lock.Close()
+			break
+		}
+		if !errors.Is(err, durable.ErrLocked) || time.Now().After(deadline) {
+			return advice.Wrap(advice.Failed, err, "another process is publishing into this folder; wait for it")
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	p := &Publisher{config: c, lock: lock}
 	if err := p.load(); err != nil {
-		lock.Close()
-		return nil, err
+		return err
 	}
-	return p, nil
+	return do()
 }
 
 func (p *Publisher) load() error {
 	if err := finishPending(p.config.Dir); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(p.config.Dir, filepath.FromSlash(timestampPath))); errors.Is(err, fs.ErrNotExist) {
+	timestamp, err := os.ReadFile(filepath.Join(p.config.Dir, filepath.FromSlash(timestampPath)))
+	if errors.Is(err, fs.ErrNotExist) {
+		if p.view != nil {
+			return refuse(ErrIncomplete, p.config.Dir+"/"+timestampPath, "it was there before")
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.view != nil && bytes.Equal(timestamp, p.view.raw.timestamp) {
 		return nil
 	}
 	v, err := open(newReader(os.DirFS(p.config.Dir)), nil, p.config.Pin, time.Unix(0, 0))
@@ -107,13 +134,15 @@ func (p *Publisher) View() *View {
 	return p.view
 }
 
-// Close releases the folder.
-func (p *Publisher) Close() error { return p.lock.Close() }
+// Reload verifies what is published, if another process has published since.
+func (p *Publisher) Reload() error { return p.alone(func() error { return nil }) }
 
 // Import publishes the officers' offline half, new or newer than the one published. The same one again changes nothing.
 func (p *Publisher) Import(offline fs.FS) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	return p.alone(func() error { return p.importOfficers(offline) })
+}
+
+func (p *Publisher) importOfficers(offline fs.FS) error {
 	now := p.config.Now()
 	rep, err := OpenRepository(offline, p.config.Pin, now)
 	if err != nil {
@@ -151,10 +180,12 @@ func (p *Publisher) Import(offline fs.FS) error {
 
 // AddCRL publishes a CA's CRL (DER or PEM). It may only tighten; the CRL that is published already changes nothing.
 func (p *Publisher) AddCRL(data []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	return p.alone(func() error { return p.addCRL(data) })
+}
+
+func (p *Publisher) addCRL(data []byte) error {
 	if p.view == nil {
-		return advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
+		return errNothing
 	}
 	der, err := derCRL(data)
 	if err != nil {
@@ -195,13 +226,15 @@ func (p *Publisher) sameCRL(digest [32]byte) bool {
 
 // Refresh signs anew what has reached half of its life. An error of a key's token is returned and nothing is written.
 func (p *Publisher) Refresh() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.view == nil {
-		return advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
-	}
-	return p.refresh(p.config.Now())
+	return p.alone(func() error {
+		if p.view == nil {
+			return errNothing
+		}
+		return p.refresh(p.config.Now())
+	})
 }
+
+var errNothing = advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
 
 func (p *Publisher) refresh(now time.Time) error {
 	if now.Before(p.due()) {

@@ -114,7 +114,9 @@ func publics(keys []crypto.Signer) []crypto.PublicKey {
 }
 
 // Signers are the officers' keys.
-func (w *World) Signers() []crypto.Signer { return append(w.RootKeys[:len(w.RootKeys):len(w.RootKeys)], w.TargetsKeys...) }
+func (w *World) Signers() []crypto.Signer {
+	return append(w.RootKeys[:len(w.RootKeys):len(w.RootKeys)], w.TargetsKeys...)
+}
 
 // Rebuild builds the officers' part anew, after what is built already.
 func (w *World) Rebuild() {
@@ -183,12 +185,11 @@ func (w *World) PublisherConfig() trust.PublisherConfig {
 		Snapshot: w.Snapshot, Timestamp: w.Timestamp, CRL: w.CRL, Now: func() time.Time { return w.Now }}
 }
 
-// Publish opens a publisher, runs do with it, and closes it.
+// Publish opens a publisher, runs do with it.
 func (w *World) Publish(do func(*trust.Publisher) error) error {
 	w.t.Helper()
 	p, err := trust.NewPublisher(w.PublisherConfig())
 	w.must(err)
-	defer p.Close()
 	return do(p)
 }
 
