@@ -1,0 +1,22 @@
+// Command hanaper-repo is the back office: it publishes an environment's trust repository, with online keys in a token of its own.
+package main
+
+import (
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func main() { os.Exit(run(os.Args)) }
+
+func run(args []string) int {
+	return shell.Run(&cli.App{
+		Name:  "hanaper-repo",
+		Usage: "publishes what gateways must believe: the officers' part, CRLs, and fresh signatures over both",
+		Commands: []*cli.Command{
+			configCommand(), keysCommand(), initCommand(), importCommand(), crlCommand(), statusCommand(), serveCommand(),
+		},
+	}, args)
+}

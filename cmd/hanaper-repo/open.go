@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/term"
+	"github.com/hanaper/hanaper/trust"
+)
+
+// openToken opens the online keys' token.
+func openToken(ctx context.Context, c *config) (hsm.Token, error) {
+	uri, err := hsm.ParseURI(c.Keys.Token)
+	if err != nil {
+		return nil, err
+	}
+	return pkcs11.Open(ctx, pkcs11.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
+}
+
+// office is the publisher with its token.
+type office struct {
+	*trust.Publisher
+	config *config
+	token  hsm.Token
+}
+
+func (o *office) Close() { _ = o.token.Close() }
+
+// openOffice does what every publishing verb begins with. What needs no token comes first.
+func openOffice(c *cli.Context) (*office, error) {
+	cfg, err := loadConfig(c.String("config"))
+	if err != nil {
+		return nil, err
+	}
+	pin, err := cfg.pin()
+	if err != nil {
+		return nil, err
+	}
+	token, err := openToken(c.Context, cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := &office{config: cfg, token: token}
+	keys := map[string]crypto.Signer{}
+	for _, label := range []string{cfg.Keys.Snapshot, cfg.Keys.Timestamp, cfg.Keys.CRL} {
+		key, err := token.Key(c.Context, hsm.Query{Label: label})
+		if err != nil {
+			o.Close()
+			return nil, advice.Wrap(advice.KindOf(err), err, "'hanaper-repo keys generate' makes the online keys")
+		}
+		keys[label] = key
+	}
+	o.Publisher, err = trust.NewPublisher(trust.PublisherConfig{
+		Dir: cfg.path(cfg.Publish), Pin: pin, Environment: cfg.Environment,
+		Snapshot: keys[cfg.Keys.Snapshot], Timestamp: keys[cfg.Keys.Timestamp], CRL: keys[cfg.Keys.CRL],
+		SnapshotLife: cfg.Lifetimes.Snapshot, TimestampLife: cfg.Lifetimes.Timestamp, CRLLife: cfg.Lifetimes.CRL,
+	})
+	if err == nil && o.View() != nil {
+		err = o.checkApart(c.Context, slices.Concat(o.View().Anchors(), o.View().Intermediates()), c.App.ErrWriter)
+	}
+	if err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// checkApart refuses a token that holds a CA's key beside the online keys: whoever takes this machine would have both.
+func (o *office) checkApart(ctx context.Context, cas []*x509.Certificate, warn io.Writer) error {
+	keys, err := o.token.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		spki, err := x509.MarshalPKIXPublicKey(k.Public())
+		if err != nil {
+			continue
+		}
+		id := trust.ID(sha256.Sum256(spki))
+		for _, ca := range cas {
+			if trust.IssuerID(ca) != id {
+				continue
+			}
+			if !o.config.Keys.Joined {
+				return advice.New(advice.Refused, "keep the online keys in a token of their own; keys.joined allows this on a developer's desk",
+					"token %q holds the key of CA %q beside the online trust keys", o.token.Info().Label, ca.Subject)
+			}
+			fmt.Fprintf(warn, "hanaper-repo: warning: token %q holds the key of CA %q as well (keys.joined)\n", o.token.Info().Label, ca.Subject)
+		}
+	}
+	return nil
+}

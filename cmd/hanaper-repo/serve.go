@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", Usage: "sign anew in time, take up CRLs, and serve the published folder, until SIGINT or SIGTERM",
+		Flags: []cli.Flag{configFlag}, Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			o, err := openOffice(c)
+			if err != nil {
+				return err
+			}
+			defer o.Close()
+			return serve(c.Context, o, slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)))
+		},
+	}
+}
+
+func serve(ctx context.Context, o *office, log *slog.Logger) error {
+	if o.View() == nil {
+		return advice.New(advice.Refused, "run 'hanaper-repo init' with the ceremony's trust folder", "nothing is published in %s", o.config.path(o.config.Publish))
+	}
+	sources, err := newSources(o.config)
+	if err != nil {
+		return err
+	}
+	if err := o.Refresh(); err != nil {
+		return err
+	}
+	if err := o.View().Valid(now()); err != nil {
+		return fmt.Errorf("refusing to serve: %w", err)
+	}
+	server := &http.Server{
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	site, err := newSite(o.config.path(o.config.Publish), o.Publisher)
+	if err != nil {
+		return err
+	}
+	defer site.Close()
+	mux := http.NewServeMux()
+	site.Routes(mux)
+	server.Handler = mux
+	l, err := net.Listen("tcp", o.config.Serve.Listen)
+	if err != nil {
+		return advice.Wrap(advice.Failed, err, "is serve.listen an address of this machine, and free?")
+	}
+	url := "http://" + l.Addr().String()
+	if t := o.config.Serve.TLS; t != nil {
+		identity, err := tls.LoadX509KeyPair(o.config.path(t.Certificate), o.config.path(t.Key))
+		if err != nil {
+			l.Close()
+			return advice.New(advice.Usage, "PEM files, the certificate first in its chain", "serve.tls: %w", err)
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{identity}, MinVersion: tls.VersionTLS12})
+		url = "https://" + l.Addr().String()
+	}
+	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	o.tend(ctx, sources, log, failed)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = server.Shutdown(ctx)
+	if serr := <-failed; !errors.Is(serr, http.ErrServerClosed) {
+		return serr
+	}
+	log.Info("stopped")
+	return err
+}
+
+// tend signs anew and takes up CRLs until ctx ends or the server fails.
+func (o *office) tend(ctx context.Context, sources []*source, log *slog.Logger, failed chan error) {
+	tick := time.NewTicker(o.config.Serve.Every)
+	defer tick.Stop()
+	faults := faultLog{log: log, last: map[string]string{}}
+	for {
+		was := o.View()
+		// Refresh also takes up what another process has published.
+		faults.note("signing", o.Refresh())
+		for _, s := range sources {
+			faults.note(s.name, s.take(ctx, o.AddCRL))
+		}
+		if v := o.View(); v != was {
+			log.Info("published", "versions", v.Versions(), "good_until", stamp(v.Expires()))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-failed:
+			failed <- err
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// faultLog tells each fault once, and once more when it is over.
+type faultLog struct {
+	log  *slog.Logger
+	last map[string]string
+}
+
+func (f faultLog) note(what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == f.last[what] {
+		return
+	}
+	f.last[what] = text
+	if err != nil {
+		f.log.Error("not published", "what", what, "error", text, "hint", advice.Hint(err))
+	} else {
+		f.log.Info("in order again", "what", what)
+	}
+}
+

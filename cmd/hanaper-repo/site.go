@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/hanaper/hanaper/trust"
+)
+
+// site serves the published folder, read-only, while what it holds is good.
+type site struct {
+	root      *os.Root
+	publisher *trust.Publisher
+}
+
+func newSite(dir string, p *trust.Publisher) (*site, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &site{root, p}, nil
+}
+
+// Close gives the folder free.
+func (s *site) Close() error { return s.root.Close() }
+
+// Routes adds the site's routes.
+func (s *site) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /metadata/{file}", s.file)
+	mux.HandleFunc("GET /targets/{file...}", s.file)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.publisher.View().Valid(now()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+func (s *site) file(w http.ResponseWriter, r *http.Request) {
+	if err := s.publisher.View().Valid(now()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if !fs.ValidPath(name) || strings.Contains(name, "/.") {
+		http.NotFound(w, r)
+		return
+	}
+	f, err := s.root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		http.NotFound(w, r)
+		return
+	}
+	if err != nil {
+		http.Error(w, "not readable", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		http.NotFound(w, r)
+		return
+	}
+	// Every file but the timestamp and the next root to come is named by its version or hash and never changes.
+	cache := "max-age=31536000, immutable"
+	if path.Base(name) == "timestamp.json" {
+		cache = "no-cache"
+	}
+	w.Header().Set("Cache-Control", cache)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	kind := "application/octet-stream"
+	if strings.HasSuffix(name, ".json") {
+		kind = "application/json"
+	}
+	w.Header().Set("Content-Type", kind)
+	http.ServeContent(w, r, "", info.ModTime(), f)
+}

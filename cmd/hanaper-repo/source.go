@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/feed"
+)
+
+// source is a place where CRLs come from: a file, a folder of files, or a URL.
+type source struct {
+	name   string
+	read   func(ctx context.Context) (map[string][]byte, error)
+	handed map[string][32]byte
+}
+
+func newSources(c *config) ([]*source, error) {
+	var list []*source
+	for _, s := range c.CRLs {
+		switch {
+		case s.File != "":
+			at := c.path(s.File)
+			list = append(list, &source{name: at, read: func(context.Context) (map[string][]byte, error) { return readFiles(at) }})
+		case s.Folder != "":
+			at := c.path(s.Folder)
+			list = append(list, &source{name: at, read: func(context.Context) (map[string][]byte, error) { return readFolder(at) }})
+		default:
+			client, err := newClient(c, s)
+			if err != nil {
+				return nil, err
+			}
+			url := s.URL
+			list = append(list, &source{name: url, read: func(ctx context.Context) (map[string][]byte, error) { return fetch(ctx, client, url) }})
+		}
+	}
+	for _, s := range list {
+		s.handed = map[string][32]byte{}
+	}
+	return list, nil
+}
+
+// take hands each CRL that has changed since it was last handed over to add. One that add refuses is tried again.
+func (s *source) take(ctx context.Context, add func([]byte) error) error {
+	files, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for name, data := range files {
+		digest := sha256.Sum256(data)
+		if s.handed[name] == digest {
+			continue
+		}
+		if err := add(data); err != nil {
+			faults = append(faults, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", name, err), advice.Hint(err)))
+			continue
+		}
+		s.handed[name] = digest
+	}
+	return errors.Join(faults...)
+}
+
+// readFiles reads a file that may not be there yet.
+func readFiles(path string) (map[string][]byte, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	data, err := readCRL(path)
+	return map[string][]byte{path: data}, err
+}
+
+// readFolder reads the files *.crl, *.der and *.pem of a folder.
+func readFolder(dir string) (map[string][]byte, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, e := range list {
+		ext := filepath.Ext(e.Name())
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") || ext != ".crl" && ext != ".der" && ext != ".pem" {
+			continue
+		}
+		at := filepath.Join(dir, e.Name())
+		if files[at], err = readCRL(at); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func newClient(c *config, s crlConfig) (*http.Client, error) {
+	if !strings.HasPrefix(s.URL, "https://") {
+		return nil, advice.New(advice.Usage, "", "crls: %s is not an https URL", s.URL)
+	}
+	var ca []byte
+	if s.CA != "" {
+		var err error
+		if ca, err = os.ReadFile(c.path(s.CA)); err != nil {
+			return nil, advice.Wrap(advice.Usage, err, "crls: ca names the root of the server's certificate, PEM")
+		}
+	}
+	client, err := feed.NewClient(ca)
+	if err != nil {
+		return nil, err
+	}
+	client.Timeout = time.Minute
+	if s.Certificate != "" {
+		identity, err := tls.LoadX509KeyPair(c.path(s.Certificate), c.path(s.Key))
+		if err != nil {
+			return nil, advice.New(advice.Usage, "", "crls: certificate and key: %w", err)
+		}
+		client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{identity}
+	}
+	return client, nil
+}
+
+func fetch(ctx context.Context, client *http.Client, url string) (map[string][]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server answers %s", res.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, trust.MaxCRLSize+1))
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{url: data}, nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/trust"
+)
+
+func now() time.Time { return time.Now() }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "verify and describe what is published; needs no token",
+		Description: "Exit code 4 if what is published does not verify or has expired.",
+		Flags:       []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}},
+		Before:      shell.NoArgs,
+		Action:      status,
+	}
+}
+
+type statusDocument struct {
+	Environment string         `json:"environment"`
+	Valid       bool           `json:"valid"`
+	Expires     string         `json:"expires"`
+	Versions    trust.Versions `json:"versions"`
+	Fingerprint string         `json:"fingerprint"`
+	CRLs        []statusCRL    `json:"crls"`
+}
+
+type statusCRL struct {
+	Issuer     string `json:"issuer"`
+	IssuerID   string `json:"issuer_id"`
+	Number     string `json:"number"`
+	Entries    int    `json:"entries"`
+	ThisUpdate string `json:"this_update"`
+	NextUpdate string `json:"next_update"`
+}
+
+func status(c *cli.Context) error {
+	cfg, err := loadConfig(c.String("config"))
+	if err != nil {
+		return err
+	}
+	pin, err := cfg.pin()
+	if err != nil {
+		return err
+	}
+	dir := cfg.path(cfg.Publish)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return advice.New(advice.Unverified, "run 'hanaper-repo init' first", "nothing is published in %s", dir)
+	}
+	v, err := trust.Recall(os.DirFS(dir), pin.Digest())
+	if err != nil {
+		return err
+	}
+	if v.Environment() != cfg.Environment {
+		return advice.New(advice.Unverified, "check environment in the configuration", "%s is environment %s, not %s", dir, v.Environment(), cfg.Environment)
+	}
+	d := describe(v)
+	if c.Bool("json") {
+		err = shell.JSON(c.App.Writer, d)
+	} else {
+		rows := [][]string{}
+		for _, l := range d.CRLs {
+			rows = append(rows, []string{l.Issuer, l.Number, strconv.Itoa(l.Entries), l.NextUpdate})
+		}
+		shell.Table(c.App.Writer, []string{"environment", "good until", "root", "targets", "crl", "snapshot", "timestamp"}, [][]string{{
+			d.Environment, d.Expires, strconv.Itoa(int(d.Versions.Root)), strconv.Itoa(int(d.Versions.Targets)), strconv.Itoa(int(d.Versions.CRL)),
+			strconv.Itoa(int(d.Versions.Snapshot)), strconv.Itoa(int(d.Versions.Timestamp))}})
+		shell.Table(c.App.Writer, []string{"crl of", "number", "revoked", "next update"}, rows)
+	}
+	if err != nil {
+		return err
+	}
+	return v.Valid(now())
+}
+
+func describe(v *trust.View) statusDocument {
+	f := v.Fingerprint()
+	d := statusDocument{Environment: v.Environment(), Valid: v.Valid(now()) == nil, Expires: stamp(v.Expires()), Versions: v.Versions(),
+		Fingerprint: hex.EncodeToString(f[:]), CRLs: []statusCRL{}}
+	names := map[trust.ID]string{}
+	for _, ca := range append(v.Anchors(), v.Intermediates()...) {
+		names[trust.IssuerID(ca)] = ca.Subject.String()
+	}
+	for _, l := range v.CRLs() {
+		d.CRLs = append(d.CRLs, statusCRL{names[l.Issuer], l.Issuer.String(), l.Number.String(), l.Entries, stamp(l.ThisUpdate), stamp(l.NextUpdate)})
+	}
+	return d
+}
