@@ -30,7 +30,7 @@ func (t *Token) do(ctx context.Context, again bool, f func(s session) error) err
 		ctx, cancel = context.WithTimeout(ctx, t.patience)
 		defer cancel()
 	}
-	for try := 0; ; try++ {
+	for try := 0; ; {
 		epoch, began, err := t.once(ctx, f)
 		if err == nil || !lost(err) || try == 2 {
 			return err
@@ -42,6 +42,9 @@ func (t *Token) do(ctx context.Context, again bool, f func(s session) error) err
 		}
 		if began && !again {
 			return err
+		}
+		if !errors.Is(err, errStale) { // which says only that a recovery was under way
+			try++
 		}
 	}
 }
