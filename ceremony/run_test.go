@@ -62,3 +62,19 @@ func TestKeysOnly(t *testing.T) {
 		t.Error("the refused run left a folder")
 	}
 }
+
+func TestFull(t *testing.T) {
+	s := newStage(t)
+	p := s.plan(s.full())
+	if got := s.objects(); got != 0 {
+		t.Fatalf("validating left %d keys in the tokens", got)
+	}
+	result, err := Run(context.Background(), s.config(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -361,7 +361,7 @@ func (s *Session) serial(what string) (*big.Int, error) {
 
 // artefact states a file of the result.
 func (s *Session) artefact(path string, data []byte) error {
-	if !fileForm.MatchString(path) {
+	if len(path) > 250 || !fileForm.MatchString(path) {
 		return s.fail(refuse(RuleOutput, "%q is no name for an output", path))
 	}
 	if _, ok := s.state.artefacts[path]; ok {

@@ -23,6 +23,8 @@ type StepConfig struct {
 	RootCertificate *RootCertificate `yaml:"root-certificate"`
 	Certificate     *Certificate     `yaml:"certificate"`
 	CRL             *CRL             `yaml:"crl"`
+	UptaneRoot      *UptaneRoot      `yaml:"uptane-root"`
+	UptaneTargets   *UptaneTargets   `yaml:"uptane-targets"`
 	TrustRepository *TrustRepository `yaml:"trust-repository"`
 }
 
