@@ -1,0 +1,150 @@
+package ceremony
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/journal"
+)
+
+// finished performs testdata/full.yaml once for all tests that only read its folder.
+var finished = sync.OnceValues(func() (map[string][]byte, [32]byte) {
+	t := finishedFor
+	s := newStage(t)
+	result, err := Run(context.Background(), s.config(s.plan(s.full())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(os.DirFS(result.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, s.roster.Digest()
+})
+
+var finishedFor testing.TB
+
+func finishedFolder(t testing.TB) (map[string][]byte, [32]byte) {
+	t.Helper()
+	finishedFor = t
+	return finished()
+}
+
+// TestTamper: every single-byte change of every kind of file is refused, and the file named.
+func TestTamper(t *testing.T) {
+	files, anchor := finishedFolder(t)
+	if _, err := Verify(context.Background(), memory(files), &anchor); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	names := sortedKeys(files)
+	var total int
+	for _, n := range names {
+		total += len(files[n])
+	}
+	for range 10_000 {
+		// Half of the changes fall anywhere, half on a file drawn first, so that small files have their share.
+		name := names[rng.IntN(len(names))]
+		if at := rng.IntN(total); rng.IntN(2) == 0 {
+			for _, n := range names {
+				if at < len(files[n]) {
+					name = n
+					break
+				}
+				at -= len(files[n])
+			}
+		}
+		changed := maps.Clone(files)
+		data := []byte(string(files[name]))
+		at := rng.IntN(len(data))
+		data[at] ^= byte(1 + rng.IntN(255))
+		changed[name] = data
+		_, err := Verify(context.Background(), memory(changed), &anchor)
+		if err == nil {
+			t.Fatalf("%s: a change of byte %d was not noticed", name, at)
+		}
+		if !strings.Contains(err.Error(), name) || advice.KindOf(err) != advice.Unverified {
+			t.Fatalf("%s: a change of byte %d is blamed on: %v", name, at, err)
+		}
+	}
+}
+
+func TestTamperFiles(t *testing.T) {
+	files, anchor := finishedFolder(t)
+	for _, n := range sortedKeys(files) {
+		changed := maps.Clone(files)
+		delete(changed, n)
+		if _, err := Verify(context.Background(), memory(changed), &anchor); err == nil || !strings.Contains(err.Error(), n) {
+			t.Errorf("without %s: %v", n, err)
+		}
+	}
+	for _, n := range []string{"extra", "artefacts/extra.pem", incompleteFile} {
+		changed := maps.Clone(files)
+		changed[n] = []byte("x")
+		if _, err := Verify(context.Background(), memory(changed), &anchor); err == nil || !strings.Contains(err.Error(), n) {
+			t.Errorf("with %s: %v", n, err)
+		}
+	}
+}
+
+// TestReplayEntries drops, doubles and swaps entries and rebuilds a journal that is sound in itself: the replay, not the
+// hash, must notice.
+func TestReplayEntries(t *testing.T) {
+	files, _ := finishedFolder(t)
+	record, err := journal.Parse(files[transcriptFile])
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := record.Leaves()
+	script, err := loadCopy(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(what string, list [][]byte) {
+		t.Helper()
+		v := &verified{files: files, script: script}
+		if v.roster, err = script.openRoster(); err != nil {
+			t.Fatal(err)
+		}
+		s := &Session{ctx: context.Background(), script: script, state: script.startState(), pending: list, infos: map[string]hsm.TokenInfo{}, clock: func() time.Time { return time.Time{} }}
+		if err := v.first(s); err != nil {
+			return
+		}
+		if err := s.perform(); err != nil {
+			if !strings.Contains(err.Error(), "entry") {
+				t.Errorf("%s: no entry is named: %v", what, err)
+			}
+			return
+		}
+		listing := encodeManifest(contents(script, v.approvals(), s.state))
+		if err := s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd); err != nil || len(s.pending) > 0 {
+			return
+		}
+		t.Errorf("%s was not noticed", what)
+	}
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
+	for i := 0; i < len(leaves); i += step {
+		without := append(append([][]byte{}, leaves[:i]...), leaves[i+1:]...)
+		if len(without) > 0 {
+			try("dropping an entry", without)
+		}
+		doubled := append(append([][]byte{}, leaves[:i+1]...), leaves[i:]...)
+		try("doubling an entry", doubled)
+		if i+1 < len(leaves) {
+			swapped := append([][]byte{}, leaves...)
+			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
+			try("swapping entries", swapped)
+		}
+	}
+}
