@@ -275,8 +275,8 @@ func checkTargetName(name string) error {
 	if err := checkText("target name", name); err != nil {
 		return err
 	}
-	if name == "" || len(name) > MaxTargetName || strings.Contains(name, "..") {
-		return because(ErrMalformed, "target name %q is empty, longer than %d characters, or holds two dots in a row", name, MaxTargetName)
+	if name == "" || len(name) > MaxTargetName || strings.Contains(name, "..") || strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 }) {
+		return because(ErrMalformed, "target name %q is empty, longer than %d characters, or holds two dots in a row or a control character", name, MaxTargetName)
 	}
 	return nil
 }
