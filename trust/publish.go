@@ -61,6 +61,7 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 		return err
 	}
 	p.view = next
+	p.shown.Store(next)
 	prune(p.config.Dir, next, now)
 	return nil
 }

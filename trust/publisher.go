@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -37,6 +38,8 @@ type Publisher struct {
 	config PublisherConfig
 	mu     sync.Mutex
 	view   *View
+	// shown is view, for readers that must not wait for a publication.
+	shown atomic.Pointer[View]
 }
 
 // lockPatience is how long one process waits for another's publication.
@@ -124,15 +127,12 @@ func (p *Publisher) load() error {
 		return refuse(ErrEnvironment, p.config.Dir, "%s, not %s", v.Environment(), p.config.Environment)
 	}
 	p.view = v
+	p.shown.Store(v)
 	return nil
 }
 
 // View is what is published; nil if nothing is. It may have expired: ask Valid before serving it.
-func (p *Publisher) View() *View {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.view
-}
+func (p *Publisher) View() *View { return p.shown.Load() }
 
 // Reload verifies what is published, if another process has published since.
 func (p *Publisher) Reload() error { return p.alone(func() error { return nil }) }
