@@ -65,10 +65,15 @@ type Rules struct {
 // Admit decides about the device that sent chain (leaf first) at now. Only the leaf is believed to be what the device
 // says it is; the CAs come from the view alone. It is a pure function: same input, same answer.
 func Admit(view View, chain []*x509.Certificate, now time.Time) Decision {
+	return AdmitUnder(view, Rules{}, chain, now)
+}
+
+// AdmitUnder is Admit by other than the default rules.
+func AdmitUnder(view View, rules Rules, chain []*x509.Certificate, now time.Time) Decision {
 	if view == nil {
 		return refuse(NoTrust, "")
 	}
-	return newJudge(view, Rules{}).admit(chain, now)
+	return newJudge(view, rules).admit(chain, now)
 }
 
 // judge is a trust view made ready to decide by.

@@ -323,3 +323,9 @@ func (s *Settings) Listen() string { return s.listen }
 
 // Environment is the environment whose devices are admitted.
 func (s *Settings) Environment() string { return s.environment }
+
+// Admin is the address for health and figures, "" for none.
+func (s *Settings) Admin() string { return s.admin }
+
+// Rules are what this gateway asks beyond the officers' policy.
+func (s *Settings) Rules() Rules { return Rules{CRLByPolicy: !s.requireCRL} }

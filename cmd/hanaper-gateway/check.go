@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/shell"
+)
+
+func checkCommand() *cli.Command {
+	config := configFlag()
+	config.Required = true
+	return &cli.Command{
+		Name:        "check",
+		Usage:       "check the config, the TLS files and the trust source, and change nothing",
+		Description: "Trust is looked at as a new gateway would: what this one has seen earlier is not taken into account.",
+		Flags:       []cli.Flag{config, jsonFlag()},
+		Before:      shell.NoArgs,
+		Action:      check,
+	}
+}
+
+func check(c *cli.Context) error {
+	settings, err := gateway.LoadSettings(c.String("config"))
+	if err != nil {
+		return err
+	}
+	g, err := gateway.NewGateway(settings, nil, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	view, err := settings.LookAtTrust(c.Context, time.Now)
+	if err != nil {
+		return err
+	}
+	report, err := g.Assess(view)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return shell.JSON(c.App.Writer, report)
+	}
+	fmt.Fprintf(c.App.Writer, "environment %s, trust good until %s\n", report.Environment, report.Expires.Format(time.RFC3339))
+	var rows [][]string
+	for _, a := range report.Authorities {
+		rows = append(rows, []string{a.Subject, a.NotAfter.Format(time.RFC3339), a.CRL, a.State})
+	}
+	shell.Table(c.App.Writer, []string{"CA", "not after", "next CRL due", "state"}, rows)
+	return nil
+}

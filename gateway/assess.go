@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/trust"
+)
+
+// Assessment is what a view means to a gateway.
+type Assessment struct {
+	Environment string      `json:"environment"`
+	Expires     time.Time   `json:"expires"`
+	Authorities []Authority `json:"authorities"`
+}
+
+// Authority is one CA of a view.
+type Authority struct {
+	Subject  string    `json:"subject"`
+	NotAfter time.Time `json:"not_after"`
+	// CRL is when the next CRL is due, RFC 3339, or "none".
+	CRL string `json:"next_crl"`
+	// State is "root", "ok", or why devices under this CA are refused.
+	State string `json:"state"`
+}
+
+// Assess says which CAs of view devices can be admitted under.
+func (g *Gateway) Assess(view View) (Assessment, error) {
+	if view.Environment() != g.settings.environment {
+		return Assessment{}, advice.New(advice.Unverified, "follow the repository of this gateway's own environment",
+			"the trust view is of the environment %q, not %q", view.Environment(), g.settings.environment)
+	}
+	a := Assessment{Environment: view.Environment(), Expires: view.Expires().UTC()}
+	j := newJudge(view, g.rules)
+	for _, list := range j.cas.bySubject {
+		for _, ca := range list {
+			one := Authority{Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter.UTC(), CRL: "none", State: j.state(ca, g.now())}
+			if info, ok := view.CRL(ca.cert); ok {
+				one.CRL = info.NextUpdate.UTC().Format(time.RFC3339)
+			}
+			a.Authorities = append(a.Authorities, one)
+		}
+	}
+	slices.SortFunc(a.Authorities, func(x, y Authority) int { return strings.Compare(x.Subject, y.Subject) })
+	return a, nil
+}
+
+func (j *judge) state(ca *authority, now time.Time) string {
+	_, hasCRL := j.view.CRL(ca.cert)
+	switch {
+	case ca.fault != "":
+		return "unfit: " + ca.fault
+	case len(ca.paths) == 0:
+		return "leads to no Fleet Root"
+	case !valid(ca.cert, now):
+		return "not valid now"
+	case !hasCRL && j.crlRequired:
+		return "no CRL: devices are refused"
+	case len(ca.paths[0].certs) == 1:
+		return "root"
+	}
+	for i, c := range ca.paths[0].certs[1:] {
+		if j.view.Revoked(c, ca.paths[0].certs[i].SerialNumber) {
+			return "revoked"
+		}
+	}
+	return "ok"
+}
+
+// LookAtTrust opens the trust source as a new gateway would, and keeps nothing.
+func (s *Settings) LookAtTrust(ctx context.Context, now func() time.Time) (*trust.View, error) {
+	dir, err := os.MkdirTemp("", "hanaper-gateway-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	look := *s
+	look.trust.State = dir
+	f, err := look.NewFeed(now)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return f.Current(), nil
+}
+
+// OpenTrust opens the repository in the folder dir; root is a root.json or its SHA-256.
+func OpenTrust(dir, root string, now time.Time) (*trust.View, error) {
+	digest := ""
+	if _, err := trust.ParsePin(root); err == nil {
+		digest = root
+	}
+	pin, err := readPin(root, digest)
+	if err != nil {
+		return nil, err
+	}
+	return trust.Open(os.DirFS(dir), pin, now)
+}

@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// flow bounds a request's body in size, and body and response in how long they may stand still: a download may take
+// hours, a device that neither reads nor writes may not.
+type flow struct {
+	http.ResponseWriter
+	control  *http.ResponseController
+	stall    time.Duration
+	extended time.Time
+	status   int
+}
+
+func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
+	f := &flow{ResponseWriter: w, control: http.NewResponseController(w), stall: l.Stall}
+	f.extend()
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &flowingBody{ReadCloser: http.MaxBytesReader(w, r.Body, l.BodyBytes), flow: f}
+	}
+	return f
+}
+
+func (f *flow) extend() {
+	now := time.Now()
+	if now.Sub(f.extended) < f.stall/8 {
+		return
+	}
+	f.extended = now
+	// An upstream that takes its time is bounded by upstream.timeout; its first byte extends the deadline anew.
+	_ = f.control.SetWriteDeadline(now.Add(f.stall))
+}
+
+// end gives what is still buffered its time, for the server writes it after the handler.
+func (f *flow) end() {
+	_ = f.control.SetWriteDeadline(time.Now().Add(f.stall))
+}
+
+func (f *flow) WriteHeader(status int) {
+	f.status = status
+	f.extend()
+	f.ResponseWriter.WriteHeader(status)
+}
+
+func (f *flow) Write(p []byte) (int, error) {
+	f.extend()
+	return f.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the server's writer.
+func (f *flow) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// flowingBody extends the read deadline with every read.
+type flowingBody struct {
+	io.ReadCloser
+	flow     *flow
+	extended time.Time
+}
+
+func (b *flowingBody) Read(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(b.extended) >= b.flow.stall/8 {
+		b.extended = now
+		_ = b.flow.control.SetReadDeadline(now.Add(b.flow.stall))
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		// The server goes on reading to notice a device that leaves; a deadline would look like one.
+		_ = b.flow.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/feed"
+)
+
+// Pin is the root that the gateway's trust starts from: a digest, or the digest of a root.json.
+func (s *Settings) Pin() (trust.Pin, error) { return readPin(s.trust.Root, s.pin) }
+
+func readPin(path, digest string) (trust.Pin, error) {
+	if digest != "" {
+		return trust.ParsePin(digest)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return trust.Pin{}, advice.New(advice.Usage, "name the environment's first root.json, or its SHA-256 in hex", "trust.root: %w", err)
+	}
+	if len(data) > trust.MaxRootSize {
+		return trust.Pin{}, advice.New(advice.Usage, "", "trust.root: %s is too large for a root.json", path)
+	}
+	return trust.PinRoot(data), nil
+}
+
+// NewFeed makes the feed that s describes. Its state folder is locked until the feed is closed.
+func (s *Settings) NewFeed(now func() time.Time) (*feed.Feed, error) {
+	pin, err := s.Pin()
+	if err != nil {
+		return nil, err
+	}
+	var ca []byte
+	if s.trust.CA != "" {
+		if ca, err = os.ReadFile(s.trust.CA); err != nil {
+			return nil, advice.New(advice.Usage, "name a PEM file", "trust.ca: %w", err)
+		}
+	}
+	client, err := feed.NewClient(ca)
+	if err != nil {
+		return nil, fmt.Errorf("trust.ca: %w", err)
+	}
+	return feed.New(feed.Config{Source: s.trust.Source, Pin: pin, Environment: s.environment, StateDir: s.trust.State,
+		Interval: s.trust.Interval, Client: client, Now: now})
+}
+
+// Prime puts in force what f has, once it has looked at its source. It fails only if there is no view at all, not even an
+// earlier one.
+func (g *Gateway) Prime(ctx context.Context, f *feed.Feed) error {
+	err := f.Refresh(ctx)
+	view := f.Current()
+	if view == nil {
+		if err == nil {
+			err = errors.New("the feed gives no view")
+		}
+		return advice.Wrap(advice.KindOf(err), fmt.Errorf("no trust to start with: %w", err), advice.Hint(err))
+	}
+	if err != nil {
+		g.log.Error("trust source", "why", err, "in_force", "what was accepted earlier")
+	}
+	return g.SetTrust(view)
+}
+
+// Follow puts each new view of f in force until ctx ends, and logs when the source fails and when it is well again.
+func (g *Gateway) Follow(ctx context.Context, f *feed.Feed) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = f.Run(ctx, func(v *trust.View) {
+			if err := g.SetTrust(v); err != nil {
+				g.log.Error("new trust refused", "why", err)
+			}
+		})
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	told := ""
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+			said := ""
+			if err := f.Status().Err; err != nil {
+				said = err.Error()
+			}
+			if said != told && said != "" {
+				g.log.Error("trust source", "why", said)
+			} else if said != told {
+				g.log.Info("trust source is well again")
+			}
+			told = said
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// newForwarder makes the reverse proxy. Its Rewrite runs after hop-by-hop headers, and what Connection lists, have been
+// removed: the identity header that it sets cannot be taken away by the device.
+func (g *Gateway) newForwarder() (http.Handler, error) {
+	s := g.settings
+	transport := &http.Transport{
+		Proxy:                 nil, // never by way of an environment variable
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: s.upstreamWait,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       90 * time.Second,
+		DisableCompression:    true,
+		ForceAttemptHTTP2:     true,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if s.upstreamCA != "" {
+		data, err := os.ReadFile(s.upstreamCA)
+		if err != nil {
+			return nil, advice.Wrap(advice.Usage, err, "upstream.ca names a PEM file")
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(data) {
+			return nil, wrong("upstream.ca", "PEM, one or more certificates", "%s holds no certificate", s.upstreamCA)
+		}
+		transport.TLSClientConfig.RootCAs = pool
+	}
+	filter, identity := newHeaderFilter(s.header, s.strip), http.CanonicalHeaderKey(s.header)
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(s.upstream)
+			p.Out.URL.RawQuery = p.In.URL.RawQuery
+			p.Out.Trailer = nil
+			filter.strip(p.Out.Header)
+			p.Out.Header[identity] = []string{p.In.Context().Value(deviceKey{}).(string)}
+			if _, ok := p.In.Header["User-Agent"]; !ok {
+				p.Out.Header["User-Agent"] = nil // or the transport would make one up
+			}
+		},
+		Transport:    transport,
+		ErrorHandler: g.upstreamError,
+		ErrorLog:     log.New(serverLog{g.log}, "", 0),
+		BufferPool:   buffers{},
+	}, nil
+}
+
+type deviceKey struct{}
+
+var bufferPool = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+type buffers struct{}
+
+func (buffers) Get() []byte  { return *bufferPool.Get().(*[]byte) }
+func (buffers) Put(b []byte) { bufferPool.Put(&b) }
+
+// ServeHTTP takes one request of a device that has proven its key.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s, ok := r.Context().Value(sessionKey{}).(*session)
+	if !ok || r.TLS == nil {
+		answer(w, http.StatusForbidden, string(NoCertificate), NoCertificate.Text())
+		return
+	}
+	// First of all, for the deadline of this connection's last response may have passed.
+	flow := newFlow(w, r, g.settings.limits)
+	defer flow.end()
+	s.bind(g, s.conn)
+	d := s.check(g)
+	if d.Admitted() {
+		d = g.meet(r.Context(), s, d)
+	}
+	if !d.Admitted() {
+		g.turnAway(w, s, d)
+		return
+	}
+	if status, why := unfit(r); status != 0 {
+		answer(w, status, "request", why)
+		return
+	}
+	if r.ContentLength > g.settings.limits.BodyBytes {
+		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
+		return
+	}
+	g.figures.requests.Add(1)
+	now := g.now()
+	g.registry.Seen(d.Device, now)
+	r.Header.Del("Upgrade") // no protocol but HTTP passes: it would escape the checks of each request
+	g.forward.ServeHTTP(flow, r.WithContext(context.WithValue(r.Context(), deviceKey{}, d.Device)))
+	if g.settings.log.Requests {
+		g.log.Info("request", "device", d.Device, "method", r.Method, "path", r.URL.EscapedPath(), "status", flow.status, "took", g.now().Sub(now))
+	}
+}
+
+// meet registers the device at a connection's first request: the handshake is done, the key is proven.
+func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.met {
+		return d
+	}
+	met, err := g.registry.Meet(ctx, s.meeting(g.now()))
+	if errors.Is(err, ErrDeleted) {
+		return Decision{Reason: Deleted, Device: d.Device}
+	}
+	if err != nil {
+		g.log.Error("registry", "device", d.Device, "why", err)
+		return Decision{Reason: RegistryDown, Device: d.Device}
+	}
+	s.met = true
+	leaf := s.chain[0]
+	what := []any{"device", d.Device, "serial", serialText(leaf), "issuer", leaf.Issuer.String()}
+	switch {
+	case met.New:
+		g.figures.firstContacts.Add(1)
+		g.log.Info("first contact", what...)
+	case met.Renewed:
+		g.log.Info("certificate renewed", what...)
+	}
+	if met.OldKey {
+		g.log.Warn("an earlier key of the device is in use again: a clone, or a device set back", what...)
+	} else if met.TwoKeys && met.Renewed {
+		g.log.Warn("the device has certificates with different keys that are both valid", what...)
+	}
+	return d
+}
+
+// turnAway answers a request that may not pass and ends the connection.
+func (g *Gateway) turnAway(w http.ResponseWriter, s *session, d Decision) {
+	g.figures.refusedRequest[d.Reason].Add(1)
+	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
+	w.Header().Set("Connection", "close")
+	status := http.StatusForbidden
+	if d.Reason == RegistryDown || d.Reason == NoTrust || d.Reason == TrustExpired {
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, string(d.Reason), d.Reason.Text())
+}
+
+// unfit says why a request is not forwarded: what proxies and upstreams are known to read differently.
+func unfit(r *http.Request) (status int, why string) {
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return http.StatusMethodNotAllowed, "this method is not forwarded"
+	case r.URL.Scheme != "" || r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/"):
+		return http.StatusBadRequest, "the request target is not a path"
+	case dotSegments(r.URL):
+		return http.StatusBadRequest, "the path has dot segments"
+	}
+	return 0, ""
+}
+
+// dotSegments in the decoded path, so that %2e counts as well.
+func dotSegments(u *url.URL) bool {
+	if !strings.Contains(u.Path, ".") {
+		return false
+	}
+	for part := range strings.FieldsFuncSeq(u.Path, func(r rune) bool { return r == '/' || r == '\\' || r == ';' }) {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// upstreamError answers where the upstream did not.
+func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err error) {
+	device, _ := r.Context().Value(deviceKey{}).(string)
+	var tooLarge *http.MaxBytesError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &tooLarge):
+		w.Header().Set("Connection", "close")
+		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		answer(w, http.StatusRequestTimeout, "request", "the body stood still for too long")
+	case r.Context().Err() != nil:
+		g.log.Debug("the device went away", "device", device, "path", r.URL.Path)
+	default:
+		g.figures.upstreamErrors.Add(1)
+		status := http.StatusBadGateway
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			status = http.StatusGatewayTimeout
+		}
+		g.log.Error("the upstream did not answer", "device", device, "method", r.Method, "path", r.URL.Path, "upstream", g.settings.upstream.String(), "why", err)
+		answer(w, status, "upstream", "the upstream did not answer")
+	}
+}
+
+// answer is the gateway's own word, as JSON.
+func answer(w http.ResponseWriter, status int, code, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"code": code, "error": text})
+}

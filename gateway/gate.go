@@ -1,0 +1,56 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// gate is the trust in force: a judge, and what it has admitted. A change of what the view says makes a new gate with an
+// empty cache; a view that only lives longer keeps both.
+type gate struct {
+	judge    *judge
+	verified *lru.Cache[[32]byte, verified]
+}
+
+// verified is an admitted certificate. Refusals are not kept: whoever can make certificates up could fill the cache.
+type verified struct {
+	device    string
+	at, until time.Time
+	path      []*x509.Certificate
+}
+
+// newGate makes view ready; before is the gate in force, or nil.
+func newGate(view View, rules Rules, before *gate) *gate {
+	if before != nil && before.judge.view.Fingerprint() == view.Fingerprint() {
+		j := *before.judge
+		j.view = view
+		return &gate{judge: &j, verified: before.verified}
+	}
+	cache, err := lru.New[[32]byte, verified](maxVerified)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &gate{judge: newJudge(view, rules), verified: cache}
+}
+
+// admit decides as judge.admit does, by the cache where it can.
+func (g *gate) admit(chain []*x509.Certificate, now time.Time) Decision {
+	if g == nil {
+		return refuse(NoTrust, "")
+	}
+	if len(chain) == 0 {
+		return g.judge.admit(chain, now)
+	}
+	key := sha256.Sum256(chain[0].Raw)
+	if v, ok := g.verified.Get(key); ok && now.Before(v.until) && !now.Before(v.at) && g.judge.view.Valid(now) == nil {
+		return Decision{Reason: Admitted, Device: v.device, Path: v.path, Until: v.until}
+	}
+	d := g.judge.admit(chain, now)
+	if d.Admitted() {
+		g.verified.Add(key, verified{device: d.Device, at: now, until: d.Until, path: d.Path})
+	}
+	return d
+}

@@ -1,0 +1,270 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Gateway serves devices. NewGateway makes one; Serve runs it.
+type Gateway struct {
+	settings *Settings
+	registry Registry
+	log      *slog.Logger
+	now      func() time.Time
+	rules    Rules
+
+	keys     *keyPair
+	gate     atomic.Pointer[gate]
+	trustMu  sync.Mutex
+	sessions sessions
+	figures  *figures
+	refusals *refusalLog
+	forward  http.Handler
+}
+
+// NewGateway reads the files that s names (TLS identity, upstream CA) and opens nothing else. The registry stays the
+// caller's to close. now is the clock, time.Now if nil.
+func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() time.Time) (*Gateway, error) {
+	if now == nil {
+		now = time.Now
+	}
+	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: Rules{CRLByPolicy: !s.requireCRL},
+		figures: newFigures(now()), refusals: newRefusalLog(logger)}
+	g.sessions.open = map[net.Conn]*session{}
+	var err error
+	if g.keys, err = loadKeyPair(s.tls); err != nil {
+		return nil, err
+	}
+	if leaf := g.keys.current.Load().Leaf; now().After(leaf.NotAfter) {
+		return nil, advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", s.tls.Certificate, leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if g.forward, err = g.newForwarder(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// SetTrust puts view in force: handshakes and requests from now on are judged by it, and open connections whose device it
+// does not admit are closed before SetTrust returns. A view of another environment is refused.
+func (g *Gateway) SetTrust(view View) error {
+	if view.Environment() != g.settings.environment {
+		return advice.New(advice.Refused, "follow the repository of this gateway's own environment",
+			"the trust view is of the environment %q, not %q", view.Environment(), g.settings.environment)
+	}
+	g.trustMu.Lock()
+	before := g.gate.Load()
+	after := newGate(view, g.rules, before)
+	g.gate.Store(after)
+	g.trustMu.Unlock()
+	if before == nil || before.judge.cas != after.judge.cas {
+		print := view.Fingerprint()
+		g.log.Info("trust in force", "environment", view.Environment(), "fingerprint", fmt.Sprintf("%x", print[:8]),
+			"anchors", len(view.Anchors()), "intermediates", len(view.Intermediates()), "expires", view.Expires().UTC().Format(time.RFC3339))
+		for subject, list := range after.judge.cas.bySubject {
+			for _, a := range list {
+				if a.fault != "" {
+					g.log.Warn("a CA in the trust view is unfit: its devices are refused", "subject", a.cert.Subject.String(), "why", a.fault, "raw", len(subject))
+				}
+			}
+		}
+	}
+	if err := view.Valid(g.now()); err != nil {
+		g.log.Error("the trust view has expired: every device is refused", "why", err)
+	}
+	g.sweep()
+	return nil
+}
+
+// Reload reads the TLS files again; on an error the identity in force stays.
+func (g *Gateway) Reload() error {
+	if err := g.keys.reload(); err != nil {
+		return err
+	}
+	leaf := g.keys.current.Load().Leaf
+	g.log.Info("tls identity in force", "subject", leaf.Subject.String(), "not_after", leaf.NotAfter.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// tlsConfig asks for a certificate, any: who may come in is decided by verify, which, unlike VerifyPeerCertificate, also
+// runs when a session is resumed.
+func (g *Gateway) tlsConfig() *tls.Config {
+	c := &tls.Config{
+		MinVersion:       tls.VersionTLS13,
+		ClientAuth:       tls.RequireAnyClientCert,
+		GetCertificate:   g.keys.get,
+		VerifyConnection: g.verify,
+		NextProtos:       []string{"h2", "http/1.1"},
+	}
+	if g.settings.tls12 {
+		c.MinVersion = tls.VersionTLS12
+	}
+	return c
+}
+
+// verify refuses in the handshake. The peer has not proven its key yet, so that nothing is registered here.
+func (g *Gateway) verify(cs tls.ConnectionState) error {
+	d := g.gate.Load().admit(cs.PeerCertificates, g.now())
+	if d.Admitted() && g.registry.Deleted(d.Device) {
+		d = Decision{Reason: Deleted, Device: d.Device}
+	}
+	if d.Admitted() {
+		return nil
+	}
+	g.figures.refusedHandshake[d.Reason].Add(1)
+	g.refusals.tell(d, cs.PeerCertificates, "", false)
+	return errRefused
+}
+
+var errRefused = errors.New("the device is refused")
+
+// Serve takes devices on listener until ctx ends, then lets requests under way finish for some seconds. admin may be nil.
+func (g *Gateway) Serve(ctx context.Context, listener, admin net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	server := g.server()
+	run := func(s *http.Server, serve func() error) {
+		group.Go(func() error {
+			if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if s.Shutdown(stop) != nil {
+				s.Close()
+			}
+			return nil
+		})
+	}
+	bounded := &boundedListener{Listener: listener, places: make(chan struct{}, g.settings.limits.Connections), done: make(chan struct{})}
+	run(server, func() error { return server.ServeTLS(bounded, "", "") })
+	if admin != nil {
+		a := &http.Server{Handler: g.adminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		run(a, func() error { return a.Serve(admin) })
+	}
+	group.Go(func() error { g.watch(ctx); return nil })
+	return group.Wait()
+}
+
+func (g *Gateway) server() *http.Server {
+	l := g.settings.limits
+	return &http.Server{
+		Handler:           g,
+		TLSConfig:         g.tlsConfig(),
+		ReadHeaderTimeout: l.Header,
+		IdleTimeout:       l.Idle,
+		MaxHeaderBytes:    l.HeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: l.Idle / 2, PingTimeout: 15 * time.Second, WriteByteTimeout: l.Stall},
+		ConnState:         g.connState,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, sessionKey{}, g.sessions.add(c))
+		},
+		ErrorLog: log.New(serverLog{g.log}, "", 0),
+	}
+}
+
+// serverLog takes what net/http has to say (broken handshakes, mostly) at the debug level: refusals have their own line.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Write(p []byte) (int, error) {
+	l.log.Debug("connection", "what", string(trimNewline(p)))
+	return len(p), nil
+}
+
+func trimNewline(p []byte) []byte {
+	if n := len(p); n > 0 && p[n-1] == '\n' {
+		return p[:n-1]
+	}
+	return p
+}
+
+// watch does what comes with time: new TLS files, deletions by operators, expiry on open connections.
+func (g *Gateway) watch(ctx context.Context) {
+	keys, sweep := time.NewTicker(keyPoll), time.NewTicker(sweepEvery)
+	defer keys.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-keys.C:
+			if g.keys.changed() {
+				if err := g.Reload(); err != nil {
+					g.log.Error("the new tls identity is not usable, the old one stays", "why", err)
+				}
+			}
+		case <-g.registry.Changed():
+			g.sweep()
+		case <-sweep.C:
+			g.sweep()
+		}
+	}
+}
+
+// boundedListener holds back connections beyond a number.
+type boundedListener struct {
+	net.Listener
+	places chan struct{}
+	done   chan struct{}
+	once   sync.Once
+}
+
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &boundedConn{Conn: c, release: func() { <-l.places }}, nil
+}
+
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+func (c *boundedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.release)
+	return err
+}
+
+// NewLogger is the logger that c asks for, to standard error.
+func (s *Settings) NewLogger() *slog.Logger {
+	var level slog.Level
+	if s.log.Level != "" {
+		_ = level.UnmarshalText([]byte(s.log.Level)) // checked by NewSettings
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if s.log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+}

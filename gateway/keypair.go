@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// keyPair is the gateway's TLS identity, from two files that may be replaced while it runs.
+type keyPair struct {
+	certFile, keyFile string
+	current           atomic.Pointer[tls.Certificate]
+	mu                sync.Mutex
+	stamps            [2]stamp
+}
+
+// stamp tells a replaced file from the one that was read.
+type stamp struct {
+	size     int64
+	modified time.Time
+}
+
+func loadKeyPair(c TLSConfig) (*keyPair, error) {
+	k := &keyPair{certFile: c.Certificate, keyFile: c.Key}
+	return k, k.reload()
+}
+
+// reload reads both files; on an error the pair in force stays.
+func (k *keyPair) reload() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	certPEM, certStamp, err := readOwn(k.certFile, 0)
+	if err != nil {
+		return fmt.Errorf("tls.certificate: %w", err)
+	}
+	keyPEM, keyStamp, err := readOwn(k.keyFile, 0o077)
+	if err != nil {
+		return fmt.Errorf("tls.key: %w", err)
+	}
+	defer clear(keyPEM)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return advice.New(advice.Usage, "the certificate comes first in its file, and the key must be its own",
+			"tls.certificate %s with tls.key %s: %w", k.certFile, k.keyFile, err)
+	}
+	if pair.Leaf == nil {
+		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+			return err
+		}
+	}
+	k.stamps = [2]stamp{certStamp, keyStamp}
+	k.current.Store(&pair)
+	return nil
+}
+
+// readOwn reads a file of at most 1 MiB none of whose mode bits are in forbidden.
+func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, stamp{}, advice.Wrap(advice.Usage, err, "name a file that exists and that the gateway may read")
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	if mode := info.Mode().Perm(); mode&forbidden != 0 {
+		return nil, stamp{}, advice.New(advice.Usage, "chmod 600 "+path, "%s may be read or written by others (mode %04o)", path, mode)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	return data, stamp{info.Size(), info.ModTime()}, err
+}
+
+// changed says whether a file has another size or time than what was read.
+func (k *keyPair) changed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, path := range []string{k.certFile, k.keyFile} {
+		info, err := os.Stat(path)
+		if err == nil && (stamp{info.Size(), info.ModTime()}) != k.stamps[i] {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.current.Load(), nil }

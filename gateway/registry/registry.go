@@ -1,0 +1,263 @@
+// Package registry keeps the devices that a gateway has met, in SQLite.
+//
+// It trusts its file. An attacker who can write it can make the gateway refuse a device, forget one, or lift a deletion;
+// what the trust view refuses stays refused. Device ids are personal data: the file is made with mode 0600.
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	_ "modernc.org/sqlite" // the driver, without cgo
+
+	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+const (
+	// batch bounds the meetings of one transaction, known the devices kept in memory.
+	batch = 256
+	known = 200_000
+	// flushEvery is how often last-seen times are written, pollEvery how often deletions by others are looked for.
+	flushEvery = 2 * time.Second
+	pollEvery  = 500 * time.Millisecond
+	// maxUnwritten bounds the last-seen times in memory.
+	maxUnwritten = 100_000
+)
+
+// SQLite is a gateway.Registry in one file. Other processes may use the file at the same time.
+type SQLite struct {
+	path        string
+	write, read *sql.DB
+
+	meetings chan *meeting
+	changed  chan struct{}
+	stop     chan struct{}
+	wake     chan struct{}
+	done     sync.WaitGroup
+	once     sync.Once
+
+	// recent is the certificate by which each device was last met.
+	recent  *lru.Cache[string, face]
+	deleted atomic.Pointer[map[string]bool]
+	// generation counts deletions and releases; a change empties recent.
+	generation atomic.Int64
+
+	seenMu sync.Mutex
+	seen   map[string]time.Time
+}
+
+// face is a certificate, by its hash, and the generation in which it was met.
+type face struct {
+	certificate [32]byte
+	generation  int64
+}
+
+var _ gateway.Registry = (*SQLite)(nil)
+
+const schema = `
+CREATE TABLE IF NOT EXISTS devices (
+  name TEXT PRIMARY KEY, first_seen INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0,
+  deleted INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', old_key INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS certificates (
+  sha256 BLOB PRIMARY KEY, device TEXT NOT NULL, key_sha256 BLOB NOT NULL, serial TEXT NOT NULL, issuer TEXT NOT NULL,
+  not_after INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, turn INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS certificates_by_device ON certificates (device, turn);
+CREATE INDEX IF NOT EXISTS devices_deleted ON devices (name) WHERE deleted <> 0;
+CREATE TABLE IF NOT EXISTS generation (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
+INSERT OR IGNORE INTO generation VALUES (1, 0);
+`
+
+// format is kept in SQLite's user_version.
+const format = 1
+
+// Open opens the registry at path and makes it if it is not there.
+func Open(path string) (*SQLite, error) {
+	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, advice.Wrap(advice.Usage, fmt.Errorf("registry: %w", err), "registry.path names a file in a folder that exists and that the gateway may write")
+	} else if err := f.Close(); err != nil {
+		return nil, err
+	}
+	r := &SQLite{path: path, meetings: make(chan *meeting, batch), changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), seen: map[string]time.Time{}}
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
+	var err error
+	if r.write, err = sql.Open("sqlite", dsn); err != nil {
+		return nil, err
+	}
+	r.write.SetMaxOpenConns(1)
+	if r.read, err = sql.Open("sqlite", dsn); err != nil {
+		return nil, err
+	}
+	r.read.SetMaxOpenConns(2)
+	if r.recent, err = lru.New[string, face](known); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(); err != nil {
+		r.write.Close()
+		r.read.Close()
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("registry %s: %w", path, err), "is it a registry of hanaper-gateway, and is there room on the disk?")
+	}
+	r.done.Add(2)
+	go r.writer()
+	go r.watcher()
+	return r, nil
+}
+
+func (r *SQLite) prepare() error {
+	var version int
+	if err := r.write.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > format {
+		return fmt.Errorf("it was written by a newer release (format %d, this one knows %d)", version, format)
+	}
+	if version < format {
+		if _, err := r.write.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", format)); err != nil {
+			return err
+		}
+	}
+	_, err := r.look(true)
+	return err
+}
+
+// look reads the tombstones if the generation has changed, or in any case if must.
+func (r *SQLite) look(must bool) (changed bool, err error) {
+	var g int64
+	if err := r.read.QueryRow("SELECT value FROM generation").Scan(&g); err != nil {
+		return false, err
+	}
+	if g == r.generation.Load() && !must {
+		return false, nil
+	}
+	rows, err := r.read.Query("SELECT name FROM devices WHERE deleted <> 0")
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	set := map[string]bool{}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return false, err
+		}
+		set[name] = true
+	}
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	r.deleted.Store(&set)
+	r.generation.Store(g)
+	return true, nil
+}
+
+// watcher notices what other processes delete and release.
+func (r *SQLite) watcher() {
+	defer r.done.Done()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+			if changed, err := r.look(false); err == nil && changed {
+				r.tell()
+			}
+		}
+	}
+}
+
+func (r *SQLite) tell() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Deleted implements gateway.Registry.
+func (r *SQLite) Deleted(device string) bool { return (*r.deleted.Load())[device] }
+
+// Changed implements gateway.Registry.
+func (r *SQLite) Changed() <-chan struct{} { return r.changed }
+
+// Close writes what is not written yet.
+func (r *SQLite) Close() error {
+	var err error
+	r.once.Do(func() {
+		close(r.stop)
+		r.done.Wait()
+		err = r.flush()
+		if e := r.read.Close(); err == nil {
+			err = e
+		}
+		if e := r.write.Close(); err == nil {
+			err = e
+		}
+	})
+	return err
+}
+
+// Seen implements gateway.Registry.
+func (r *SQLite) Seen(device string, at time.Time) {
+	r.seenMu.Lock()
+	r.seen[device] = at
+	full := len(r.seen) >= maxUnwritten
+	r.seenMu.Unlock()
+	if full {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *SQLite) flush() error {
+	r.seenMu.Lock()
+	seen := r.seen
+	r.seen = make(map[string]time.Time, len(seen))
+	r.seenMu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	return r.tx(context.Background(), func(tx *sql.Tx) error {
+		device, err := tx.Prepare("UPDATE devices SET last_seen = ?1 WHERE name = ?2 AND last_seen < ?1 AND deleted = 0")
+		if err != nil {
+			return err
+		}
+		cert, err := tx.Prepare("UPDATE certificates SET last_seen = ?1 WHERE sha256 = ?2 AND last_seen < ?1")
+		if err != nil {
+			return err
+		}
+		for name, at := range seen {
+			if _, err := device.Exec(at.Unix(), name); err != nil {
+				return err
+			}
+			if f, ok := r.recent.Peek(name); ok {
+				if _, err := cert.Exec(at.Unix(), f.certificate[:]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (r *SQLite) tx(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := r.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

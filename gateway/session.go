@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// session is one connection of one device. It comes to be when the connection is accepted, and is bound to a certificate
+// when the handshake is done and the key proven.
+type session struct {
+	conn   net.Conn
+	chain  []*x509.Certificate
+	device string
+	// gate and until say what the last good check rested on, and how long it holds.
+	gate  atomic.Pointer[gate]
+	until time.Time
+	mu    sync.Mutex
+	met   bool
+	gone  bool
+}
+
+type sessionKey struct{}
+
+// sessions are the open connections.
+type sessions struct {
+	mu   sync.Mutex
+	open map[net.Conn]*session
+}
+
+func (s *sessions) add(c net.Conn) *session {
+	one := &session{conn: c}
+	s.mu.Lock()
+	s.open[c] = one
+	s.mu.Unlock()
+	return one
+}
+
+func (s *sessions) get(c net.Conn) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[c]
+}
+
+func (s *sessions) remove(c net.Conn) {
+	s.mu.Lock()
+	delete(s.open, c)
+	s.mu.Unlock()
+}
+
+func (s *sessions) all() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.open))
+	for _, one := range s.open {
+		list = append(list, one)
+	}
+	return list
+}
+
+// connState follows a connection: StateActive comes after the handshake, whose CertificateVerify has proven the key.
+func (g *Gateway) connState(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateActive:
+		if s := g.sessions.get(c); s != nil {
+			s.bind(g, c)
+		}
+	case http.StateClosed, http.StateHijacked:
+		g.sessions.remove(c)
+		g.figures.connections.Add(-1)
+	case http.StateNew:
+		g.figures.connections.Add(1)
+	}
+}
+
+func (s *session) bind(g *Gateway, c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.chain != nil {
+		return
+	}
+	t, ok := c.(*tls.Conn)
+	if !ok {
+		return
+	}
+	state := t.ConnectionState()
+	if !state.HandshakeComplete {
+		return
+	}
+	s.chain = state.PeerCertificates
+	g.figures.handshakes.Add(1)
+	if state.DidResume {
+		g.figures.resumed.Add(1)
+	}
+}
+
+// check decides anew where the trust has changed or the last decision has run out, and asks the registry's memory in any
+// case.
+func (s *session) check(g *Gateway) Decision {
+	current, now := g.gate.Load(), g.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := Decision{Reason: Admitted, Device: s.device, Until: s.until}
+	if s.gate.Load() != current || !now.Before(s.until) || current == nil || current.judge.view.Valid(now) != nil {
+		if d = current.admit(s.chain, now); !d.Admitted() {
+			return d
+		}
+		s.device, s.until = d.Device, d.Until
+		s.gate.Store(current)
+	}
+	if g.registry.Deleted(s.device) {
+		return Decision{Reason: Deleted, Device: s.device}
+	}
+	return d
+}
+
+// meeting is what the registry is told about the session's device.
+func (s *session) meeting(now time.Time) Meeting {
+	leaf := s.chain[0]
+	return Meeting{Device: s.device, Certificate: sha256.Sum256(leaf.Raw), Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
+		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotAfter: leaf.NotAfter, At: now}
+}
+
+// sweep judges all open connections anew and closes those whose device lost admission, whatever they are doing.
+func (g *Gateway) sweep() {
+	for _, s := range g.sessions.all() {
+		s.mu.Lock()
+		bound, gone := s.chain != nil, s.gone
+		s.mu.Unlock()
+		if !bound || gone {
+			continue
+		}
+		if d := s.check(g); !d.Admitted() {
+			g.dismiss(s, d)
+		}
+	}
+}
+
+// dismiss closes the connection of a device that lost admission.
+func (g *Gateway) dismiss(s *session, d Decision) {
+	s.mu.Lock()
+	gone := s.gone
+	s.gone = true
+	s.mu.Unlock()
+	if gone {
+		return
+	}
+	g.figures.closed.Add(1)
+	g.figures.refusedRequest[d.Reason].Add(1)
+	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
+	// Closing a tls.Conn waits for a writer that a dead peer holds up; the connection below it does not.
+	if t, ok := s.conn.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	s.conn.Close()
+}
