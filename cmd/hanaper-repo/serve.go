@@ -132,4 +132,3 @@ func (f faultLog) note(what string, err error) {
 		f.log.Info("in order again", "what", what)
 	}
 }
-

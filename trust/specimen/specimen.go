@@ -55,7 +55,13 @@ var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // Fleet Root. Nothing is published yet.
 func New(t testing.TB) *World {
 	t.Helper()
-	w := &World{t: t, Now: Start, Dir: t.TempDir()}
+	return NewAt(t, Start)
+}
+
+// NewAt is New at another time, in whole seconds.
+func NewAt(t testing.TB, now time.Time) *World {
+	t.Helper()
+	w := &World{t: t, Now: now, Dir: t.TempDir()}
 	w.Root = w.NewCA("Specimen Fleet Root", nil)
 	w.Issuing = w.NewCA("Specimen Issuing CA", &w.Root)
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
@@ -134,7 +140,12 @@ func (w *World) Rebuild() {
 // NewCA makes a self-signed CA, or one under issuer.
 func (w *World) NewCA(name string, issuer *CA) CA {
 	w.t.Helper()
-	key := w.Key()
+	return w.CAFor(name, w.Key(), issuer)
+}
+
+// CAFor is NewCA for a key that exists.
+func (w *World) CAFor(name string, key crypto.Signer, issuer *CA) CA {
+	w.t.Helper()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: w.Now.AddDate(-1, 0, 0), NotAfter: w.Now.AddDate(20, 0, 0),

@@ -1,0 +1,350 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/softhsm"
+	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/feed"
+	"github.com/hanaper/hanaper/trust/specimen"
+)
+
+// The test binary is the program when it is told so, so that the real main runs, in a process of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv("HANAPER_REPO_MAIN") == "1" {
+		main()
+	}
+	softhsm.Main(m)
+}
+
+// desk is a folder with a config, a token and a ceremony's trust folder.
+type desk struct {
+	t     *testing.T
+	dir   string
+	world *specimen.World
+	board softhsm.Board
+}
+
+var desks int
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	store := softhsm.ForTest(t)
+	desks++
+	board, err := store.Create(fmt.Sprintf("repo-%d", desks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{t: t, dir: t.TempDir(), board: board}
+	d.config("")
+	d.ok("keys", "generate", "--out", filepath.Join(d.dir, "public"))
+	// The officers' part, with dates of today.
+	w := specimen.NewAt(t, time.Now().Truncate(time.Second))
+	public := func(label string) crypto.PublicKey {
+		return readPublic(t, filepath.Join(d.dir, "public", label+".pem"))
+	}
+	w.Keys.Snapshot, w.Keys.Timestamp, w.Keys.CRL = trust.One(public("trust-snapshot")), trust.One(public("trust-timestamp")), trust.One(public("trust-crl"))
+	w.Offline = nil
+	w.Rebuild()
+	w.Pin = trust.PinRoot(w.Offline["metadata/1.root.json"])
+	d.world = w
+	d.writeOfficers("officers")
+	d.config("")
+	return d
+}
+
+func (d *desk) writeOfficers(name string) string {
+	for p, data := range d.world.Offline {
+		d.write(filepath.Join(name, p), data)
+	}
+	return d.path(name)
+}
+
+func (d *desk) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *desk) write(name string, data []byte) string {
+	d.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(d.path(name)), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path(name), data, 0o644); err != nil {
+		d.t.Fatal(err)
+	}
+	return d.path(name)
+}
+
+func (d *desk) config(more string) {
+	root := strings.Repeat("0", 64)
+	if d.world != nil {
+		root = d.world.Pin.String()
+	}
+	d.write("repo.yaml", fmt.Appendf(nil, "environment: test\nroot: %q\npublish: published\nkeys:\n  token: %q\n%s", root, d.board.URI, more))
+}
+
+func readPublic(t *testing.T, path string) crypto.PublicKey {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (d *desk) command(args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "HANAPER_REPO_MAIN=1")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	return cmd, &out, &errs
+}
+
+// run runs a verb; the config flag is added behind the verb and its subverb.
+func (d *desk) run(args ...string) (string, string, int) {
+	d.t.Helper()
+	n := 1
+	if args[0] == "keys" || args[0] == "crl" {
+		n = 2
+	}
+	args = append(append(append([]string{}, args[:n]...), "--config", d.path("repo.yaml")), args[n:]...)
+	cmd, out, errs := d.command(args...)
+	err := cmd.Run()
+	if _, exit := err.(*exec.ExitError); err != nil && !exit {
+		d.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func (d *desk) ok(args ...string) string {
+	d.t.Helper()
+	out, errs, code := d.run(args...)
+	if code != 0 {
+		d.t.Fatalf("%v: exit %d: %s", args, code, errs)
+	}
+	return out
+}
+
+func (d *desk) refused(code int, want string, args ...string) {
+	d.t.Helper()
+	before := specimen.Snap(d.t, d.path("published"))
+	out, errs, got := d.run(args...)
+	if got != code || !strings.Contains(errs, want) || !strings.HasPrefix(errs, "hanaper-repo: ") || strings.Contains(errs, "panic") {
+		d.t.Errorf("%v: exit %d, want %d with %q; got %q", args, got, code, want, errs)
+	}
+	if out != "" {
+		d.t.Errorf("%v: output %q", args, out)
+	}
+	if lines := strings.Count(errs, "\n"); lines > 2 {
+		d.t.Errorf("%v: %d lines: %s", args, lines, errs)
+	}
+	after := specimen.Snap(d.t, d.path("published"))
+	if len(before) != len(after) || !bytes.Equal(before["metadata/timestamp.json"], after["metadata/timestamp.json"]) {
+		d.t.Errorf("%v: files have changed", args)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	d := newDesk(t)
+	w := d.world
+	d.refused(4, "nothing is published", "status")
+	d.refused(3, "nothing is published", "serve")
+	d.refused(3, "nothing is published", "crl", "add", d.write("early.crl", w.MakeCRL(w.Issuing, 1)))
+	d.refused(4, "holds no trust repository", "init", t.TempDir())
+	d.refused(2, "TRUST-FOLDER is missing", "init")
+	d.ok("init", d.path("officers"))
+	d.refused(3, "is published already", "init", d.path("officers"))
+	d.refused(3, "already", "keys", "generate", "--out", d.path("again"))
+	if _, err := os.Stat(d.path("again")); !os.IsNotExist(err) {
+		t.Error("keys generate left a folder")
+	}
+	d.ok("keys", "export", "--out", d.path("again"))
+	d.ok("crl", "add", d.write("one.crl", w.MakeCRL(w.Issuing, 1, 5)))
+	d.ok("crl", "add", d.path("one.crl")) // once more: nothing to do
+	d.refused(4, "is not above", "crl", "add", d.write("again.crl", w.MakeCRL(w.Issuing, 1, 5, 6)))
+	d.refused(4, "no longer revoked", "crl", "add", d.write("less.crl", w.MakeCRL(w.Issuing, 2)))
+	d.refused(4, "is not a DER CRL", "crl", "add", d.path("repo.yaml"))
+	d.refused(2, "no such file", "crl", "add", d.path("none"))
+	var s statusDocument
+	if err := json.Unmarshal([]byte(d.ok("status", "--json")), &s); err != nil || !s.Valid || s.Environment != "test" || len(s.CRLs) != 2 || s.Versions.CRL != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if out := d.ok("status"); !strings.Contains(out, "Specimen Issuing CA") {
+		t.Errorf("status: %s", out)
+	}
+	// A later ceremony.
+	w.Rebuild()
+	d.ok("import", d.writeOfficers("officers2"))
+	d.refused(4, "goes back", "import", d.path("officers"))
+	if err := json.Unmarshal([]byte(d.ok("status", "--json")), &s); err != nil || s.Versions.Targets != 2 || s.Versions.CRL != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	// Tampered.
+	at := d.path("published/metadata/timestamp.json")
+	data, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(at, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.refused(4, "timestamp.json", "status")
+	d.refused(4, "timestamp.json", "serve")
+}
+
+func TestConfigRefused(t *testing.T) {
+	d := newDesk(t)
+	d.ok("init", d.path("officers"))
+	for _, c := range []struct {
+		config, want string
+		code         int
+	}{
+		{"environment: test\nnmae: x\n", `repo.yaml:2: unknown key "nmae"`, 2},
+		{"environment: Test!\n", "environment", 2},
+		{"environment: test\nroot: " + d.world.Pin.String() + "\n", "keys.token", 2},
+		{"environment: test\nroot: nowhere.json\nkeys: {token: \"" + d.board.URI + "\"}\n", "no such file", 2},
+		{"environment: other\npublish: published\nroot: " + d.world.Pin.String() + "\nkeys: {token: \"" + d.board.URI + "\"}\n", "belongs to another environment", 4},
+		{"environment: test\npublish: published\nroot: " + strings.Repeat("ab", 32) + "\nkeys: {token: \"" + d.board.URI + "\"}\n", "pinned root", 4},
+		{"environment: test\nserve: {listen: \"0.0.0.0:1\"}\nroot: " + d.world.Pin.String() + "\nkeys: {token: \"" + d.board.URI + "\"}\n", "loopback", 2},
+		{"environment: test\nroot: " + d.world.Pin.String() + "\nkeys: {token: \"pkcs11:token=nowhere?module-path=" + d.board.Module + "\"}\n", "nowhere", 1},
+		{"environment: test\nroot: " + d.world.Pin.String() + "\nkeys: {token: \"" + d.board.URI + "\", crl: none}\n", "none", 1},
+	} {
+		d.write("repo.yaml", []byte(c.config))
+		d.refused(c.code, c.want, "serve")
+	}
+}
+
+// TestJoinedKeys: a CA's key in the online keys' token is refused, before anything is published.
+func TestJoinedKeys(t *testing.T) {
+	d := newDesk(t)
+	cfg, err := loadConfig(d.path("repo.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := openToken(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := token.Generate(context.Background(), hsm.GenerateSpec{Label: "issuing", Algorithm: hsm.P256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := d.world
+	w.Content.Intermediates = append(w.Content.Intermediates, w.CAFor("Issuing CA in the wrong token", key, &w.Root).Cert)
+	token.Close()
+	w.Rebuild()
+	officers := d.writeOfficers("joined")
+	d.refused(3, "beside the online trust keys", "init", officers)
+	d.config("  joined: true\n")
+	if _, errs, code := d.run("init", officers); code != 0 || !strings.Contains(errs, "warning") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func TestServe(t *testing.T) {
+	d := newDesk(t)
+	w := d.world
+	d.config(`lifetimes: {timestamp: 4s}
+serve: {listen: "127.0.0.1:0", interval: 100ms}
+crls: [{file: factory.crl}, {folder: drop}]
+`)
+	if err := os.Mkdir(d.path("drop"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.ok("init", d.path("officers"))
+	cmd, _, _ := d.command("serve", "--config", d.path("repo.yaml"))
+	logs, err := os.Create(d.path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs.Close()
+	cmd.Stderr = logs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	var url string
+	eventually(t, "an address", func() bool {
+		data, _ := os.ReadFile(d.path("log"))
+		_, after, ok := strings.Cut(string(data), "url=")
+		url, _, _ = strings.Cut(after, " ")
+		return ok
+	})
+	f, err := feed.New(feed.Config{Source: url, Pin: w.Pin, Environment: "test", StateDir: d.path("state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ctx := context.Background()
+	look := func() bool { return f.Refresh(ctx) == nil }
+	eventually(t, "a first view", look)
+	d.write("factory.crl", w.MakeCRL(w.Issuing, 1, 5))
+	eventually(t, "the CRL of the file", func() bool { return look() && len(f.Current().CRLs()) == 2 })
+	d.write("drop/two.pem", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: w.MakeCRL(w.Issuing, 2, 5, 6)}))
+	eventually(t, "the CRL of the folder", func() bool { look(); return f.Current().Versions().CRL == 3 })
+	d.ok("crl", "add", d.write("three.crl", w.MakeCRL(w.Issuing, 3, 5, 6, 7)))
+	eventually(t, "the CRL of the verb", func() bool { look(); return f.Current().Versions().CRL == 4 })
+	// Signed anew on a timer, well before its expiry.
+	was := f.Current().Versions().Timestamp
+	eventually(t, "a newer timestamp", func() bool { return look() && f.Current().Versions().Timestamp > was })
+	for path, want := range map[string]int{"/": 404, "/metadata/": 404, "/.lock": 404, "/metadata/..%2f.lock": 404, "/targets/.x": 404, "/healthz": 200, "/metadata/1.root.json": 200} {
+		res, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, res.StatusCode, want)
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		data, _ := os.ReadFile(d.path("log"))
+		t.Errorf("%v: %s", err, data)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %s", what)
+		}
+	}
+}
+
+func TestExampleConfig(t *testing.T) {
+	published, err := os.ReadFile("../../docs/examples/hanaper-repo.yaml")
+	if err != nil || !bytes.Equal(published, exampleConfig) {
+		t.Errorf("docs/examples/hanaper-repo.yaml is not what 'hanaper-repo config' prints: %v", err)
+	}
+	at := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(at, exampleConfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadConfig(at); err != nil {
+		t.Error(err)
+	}
+}
