@@ -32,6 +32,8 @@ type key struct {
 	attrs     hsm.Attributes
 	// purpose is what the key is for, set by its first use: a key has one.
 	purpose string
+	// bornHere is true for a key generated in this ceremony or one that it carries on from.
+	bornHere bool
 	// live is nil until the token is needed.
 	live      hsm.Key
 	destroyed bool

@@ -98,7 +98,7 @@ func (s *Script) openRoster() (*quorum.Roster, error) {
 		return nil, advice.Wrap(advice.Usage, err, "see hanaper roster")
 	}
 	if r.Environment() != s.config.Environment {
-		return nil, refuse(RuleQuorum, "the roster is of environment %q, the script of %q", r.Environment(), s.config.Environment)
+		return nil, refuse(RuleQuorum, "%s: the roster is of environment %q, the script of %q", s.name, r.Environment(), s.config.Environment)
 	}
 	return r, nil
 }

@@ -288,7 +288,7 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 		return nil, s.fail(s.entryError(errors.New("(key-intent) is not what the script asks for")))
 	}
 	spec.ID = id
-	k := &key{session: s, name: name, token: token, label: spec.Label, id: id, algorithm: spec.Algorithm, class: spec.Class}
+	k := &key{session: s, name: name, token: token, label: spec.Label, id: id, algorithm: spec.Algorithm, class: spec.Class, bornHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		t, err := s.token(token)

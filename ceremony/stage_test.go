@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -215,4 +216,17 @@ func (s *stage) objects() int {
 		_ = t.Close()
 	}
 	return n
+}
+
+var operatorURIs = []*url.URL{{Scheme: "urn", Opaque: "hanaper:operator:eve"}}
+
+// breakRequest changes a request's signature.
+func breakRequest(t testing.TB, data []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(data)
+	if block == nil {
+		t.Fatal("no request to break")
+	}
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	return pem.EncodeToMemory(block)
 }

@@ -81,7 +81,7 @@ func (r *RootCertificate) perform(s *Session) error {
 	}
 	prepared, err := ca.PrepareRoot(p, t, k, rand.Reader)
 	if err != nil {
-		return err
+		return caError(err)
 	}
 	return s.sign(prepared, p, &certificate{name: r.Name, key: r.Key})
 }
@@ -154,9 +154,17 @@ func (c *Certificate) perform(s *Session) error {
 	}
 	prepared, err := issuer.Prepare(p, t, rand.Reader)
 	if err != nil {
-		return err
+		return caError(err)
 	}
 	return s.sign(prepared, p, made)
+}
+
+// caError leaves a broken rule of package ca as it is; what else it refuses is a field that does not fit.
+func caError(err error) error {
+	if len(ca.Violations(err)) > 0 {
+		return err
+	}
+	return malformed("%w", err)
 }
 
 // subject takes name and key from the request, the key or the certificate that the step names.

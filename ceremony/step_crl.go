@@ -55,6 +55,10 @@ func (c *CRL) perform(s *Session) error {
 		return err
 	}
 	t := ca.CRLTemplate{Number: big.NewInt(c.Number)}
+	if k := s.state.keys[cert.key]; k != nil && k.bornHere {
+		// The key was born in this chain of ceremonies: all that it issued is known.
+		t.Issued = func(serial *big.Int) bool { return s.state.serials[fmt.Sprintf("%040x", serial)] }
+	}
 	if t.ThisUpdate, err = s.date("this_update", c.ThisUpdate); err != nil {
 		return err
 	}

@@ -152,7 +152,10 @@ func (u *UptaneRoot) role(s *Session, name uptane.Role, r UptaneRole) (uptane.Ro
 	if r.Threshold < 1 || r.Threshold > len(r.Keys) {
 		return rk, refuse(RuleThreshold, "%s: threshold %d with %d keys", name, r.Threshold, len(r.Keys))
 	}
-	for _, n := range r.Keys {
+	for i, n := range r.Keys {
+		if slices.Contains(r.Keys[:i], n) {
+			return rk, refuse(RuleThreshold, "%s: key %q stands twice", name, n)
+		}
 		pub, err := s.publicFor(n, uptanePurpose(u.Repository, name))
 		if err != nil {
 			return rk, err
