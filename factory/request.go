@@ -8,13 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"regexp"
 
-	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
@@ -87,21 +84,13 @@ func WriteRequest(keyPath, outPath string, t csr.Template, p *csr.Policy) error 
 
 var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// WriteCallerRequest is WriteRequest for a station or an operator: the role and name in a URI SAN, the name as CN.
-func WriteCallerRequest(role, name, keyPath, outPath string) error {
+// WriteCallerRequest is WriteRequest for a station or an operator: the name as CN and nothing else. The role is not the
+// caller's to ask for: the ceremony's script gives it.
+func WriteCallerRequest(name, keyPath, outPath string) error {
 	if !callerName.MatchString(name) {
-		return advice.New(advice.Usage, "use letters, digits, dots, dashes", "%s name %.80q", role, name)
+		return advice.New(advice.Usage, "use letters, digits, dots, dashes", "the name %.80q", name)
 	}
-	var uri *url.URL
-	switch role {
-	case ca.RoleStation:
-		uri = ca.StationURI(name)
-	case ca.RoleOperator:
-		uri = ca.OperatorURI(name)
-	default:
-		return fmt.Errorf("no such role: %s", role)
-	}
-	t := csr.Template{URIs: []*url.URL{uri}}
+	var t csr.Template
 	t.Subject.CommonName = name
 	return WriteRequest(keyPath, outPath, t, csr.ClientPolicy())
 }

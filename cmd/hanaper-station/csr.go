@@ -24,7 +24,7 @@ func csrCommand() *cli.Command {
 			if _, err := os.Lstat(c.String("out")); err == nil {
 				return advice.New(advice.Usage, "move it away, or choose another name", "%s exists already", c.String("out"))
 			}
-			return factory.WriteCallerRequest("station", c.String("name"), c.String("key"), c.String("out"))
+			return factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
 		},
 	}
 }

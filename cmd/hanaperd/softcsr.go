@@ -60,7 +60,7 @@ func operatorCSRCommand() *cli.Command {
 			if err := mustNotExist(c.String("out")); err != nil {
 				return err
 			}
-			return factory.WriteCallerRequest("operator", c.String("name"), c.String("key"), c.String("out"))
+			return factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
 		},
 	}
 }
