@@ -136,7 +136,7 @@ func newContent(p *Profile, t Template, rand io.Reader) (c *content, err error) 
 			return nil, err
 		}
 	}
-	if c.spki, err = x509.MarshalPKIXPublicKey(t.PublicKey); err != nil {
+	if c.spki, err = csr.MarshalKey(t.PublicKey); err != nil {
 		return nil, advice.New(advice.Refused, "use a key of an algorithm that the profile allows", "ca: public key: %w", err)
 	}
 	if c.ski, err = keyID(c.spki); err != nil {

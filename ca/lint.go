@@ -112,7 +112,7 @@ func lintKey(f *findings, c *x509.Certificate) {
 	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && c.IsCA && k.N.BitLen() < 3072 {
 		f.add(ruleKey, "a CA with an RSA key of %d bits", k.N.BitLen())
 	}
-	if canonical, err := x509.MarshalPKIXPublicKey(c.PublicKey); err != nil || !bytes.Equal(canonical, c.RawSubjectPublicKeyInfo) {
+	if canonical, err := csr.MarshalKey(c.PublicKey); err != nil || !bytes.Equal(canonical, c.RawSubjectPublicKeyInfo) {
 		f.add(ruleKey, "the key is not in its one encoding")
 	}
 }

@@ -647,4 +647,3 @@ func TestRulesAllow(t *testing.T) {
 		return s
 	}(), cross, f.factoryKey.Public(), f.rootKey), cross}, []*x509.Certificate{otherRoot}, years(1)))
 }
-

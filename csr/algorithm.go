@@ -142,3 +142,30 @@ func SignMessage(rand io.Reader, key crypto.Signer, alg x509.SignatureAlgorithm,
 func CheckSignature(pub crypto.PublicKey, alg x509.SignatureAlgorithm, message, sig []byte) error {
 	return (&x509.Certificate{PublicKey: pub}).CheckSignature(alg, message, sig)
 }
+
+// spkiPrefixes are what stands before the key's bits in the SubjectPublicKeyInfo of each curve (RFC 5480, RFC 8410).
+var spkiPrefixes = map[string]string{
+	"P-256":   unhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"),
+	"P-384":   unhex("3076301006072a8648ce3d020106052b81040022036200"),
+	"P-521":   unhex("30819b301006072a8648ce3d020106052b8104002303818600"),
+	"Ed25519": unhex("302a300506032b6570032100"),
+}
+
+// MarshalKey is x509.MarshalPKIXPublicKey without its reflection, which would be felt three times in each issuance.
+func MarshalKey(pub crypto.PublicKey) ([]byte, error) {
+	var bits []byte
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		b, err := k.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		bits = b
+	case ed25519.PublicKey:
+		bits = k
+	}
+	if prefix, ok := spkiPrefixes[KeyAlgorithm(pub)]; ok {
+		return append([]byte(prefix), bits...), nil
+	}
+	return x509.MarshalPKIXPublicKey(pub)
+}

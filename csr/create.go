@@ -34,7 +34,7 @@ func Create(rand io.Reader, key crypto.Signer, t Template) ([]byte, error) {
 	if alg == x509.UnknownSignatureAlgorithm {
 		return nil, refuse(ErrKeyType, "%T", key.Public())
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	spki, err := MarshalKey(key.Public())
 	if err != nil {
 		return nil, refuse(ErrKeyType, "%w", err)
 	}

@@ -170,7 +170,7 @@ func (p *Policy) parseKey(r *Request) error {
 	default:
 		return refuse(ErrKeyType, "%T", pub)
 	}
-	canonical, err := x509.MarshalPKIXPublicKey(pub)
+	canonical, err := MarshalKey(pub)
 	if err != nil || !bytes.Equal(canonical, r.spki) {
 		return refuse(ErrMalformed, "the public key is not in its one DER encoding")
 	}

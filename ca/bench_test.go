@@ -1,0 +1,79 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/csr"
+)
+
+// ours is what the factory does for each device: read the request, prove possession, prepare by all rules, sign, verify.
+func ours(request []byte, policy *csr.Policy, issuer *Issuer, p *Profile) error {
+	r, err := csr.Parse(request, policy)
+	if err != nil {
+		return err
+	}
+	prep, err := issuer.Prepare(p, Template{RawSubject: r.RawSubject(), PublicKey: r.PublicKey(), NotBefore: t0, NotAfter: years(10)}, rand.Reader)
+	if err != nil {
+		return err
+	}
+	_, err = prep.Sign(rand.Reader)
+	return err
+}
+
+// bare is the least that the standard library needs for a certificate from a request, with no rule checked.
+func bare(request []byte, issuer *x509.Certificate, key *ecdsa.PrivateKey) error {
+	r, err := x509.ParseCertificateRequest(request)
+	if err != nil {
+		return err
+	}
+	if err := r.CheckSignature(); err != nil {
+		return err
+	}
+	serial, err := NewSerial(rand.Reader)
+	if err != nil {
+		return err
+	}
+	_, err = x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: serial, Subject: r.Subject, NotBefore: t0, NotAfter: years(10),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, issuer, r.PublicKey, key)
+	return err
+}
+
+// BenchmarkIssueDevice measures both on one core and one P-256 key in memory, in turns, and reports their ratio.
+func BenchmarkIssueDevice(b *testing.B) {
+	f := newFamily(b, "P-384", "P-256")
+	device, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	request, err := csr.Create(rand.Reader, device, csr.Template{Subject: pkix.Name{CommonName: "dev-0001"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, policy := mustProfile(b, "device"), csr.DevicePolicy()
+	var mine, theirs time.Duration
+	for b.Loop() {
+		start := time.Now()
+		if err := ours(request, policy, f.facIssuer, p); err != nil {
+			b.Fatal(err)
+		}
+		middle := time.Now()
+		if err := bare(request, f.factory, f.factoryKey.(*ecdsa.PrivateKey)); err != nil {
+			b.Fatal(err)
+		}
+		mine, theirs = mine+middle.Sub(start), theirs+time.Since(middle)
+	}
+	b.ReportMetric(float64(b.N)/mine.Seconds(), "ours/s")
+	b.ReportMetric(float64(b.N)/theirs.Seconds(), "bare/s")
+	b.ReportMetric(theirs.Seconds()/mine.Seconds(), "ratio")
+	b.ReportMetric(0, "ns/op")
+	if testing.Verbose() {
+		fmt.Printf("ratio issue_device %.2f\n", theirs.Seconds()/mine.Seconds())
+	}
+}
