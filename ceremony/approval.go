@@ -26,7 +26,7 @@ func (s *Script) Statement(toolSHA256, nonce string, expires time.Time) (quorum.
 }
 
 // firstLeaf checks the quorum and makes the leaf that begins a transcript. The same check is made by Verify.
-func firstLeaf(s *Script, roster *quorum.Roster, approvals [][]byte, tool Tool, asserted time.Time, rehearsal bool) (beginLeaf, error) {
+func firstLeaf(s *Script, roster *quorum.Roster, approvals [][]byte, used func(string) bool, tool Tool, asserted time.Time, rehearsal bool) (beginLeaf, error) {
 	l := beginLeaf{Format: 1, Ceremony: s.config.Ceremony, Environment: s.config.Environment, Script: hexSHA256(s.raw),
 		Roster: hexSHA256(s.roster), Inputs: map[string]string{}, Tool: tool, Asserted: formatTime(asserted), Mode: "real"}
 	if rehearsal {
@@ -47,8 +47,9 @@ func firstLeaf(s *Script, roster *quorum.Roster, approvals [][]byte, tool Tool, 
 	if err != nil {
 		return l, err
 	}
-	used := func(nonce string) bool { return s.earlier != nil && s.earlier.nonces[nonce] }
-	q, err := quorum.Verify(st, roster, approvals, asserted, used)
+	q, err := quorum.Verify(st, roster, approvals, asserted, func(nonce string) bool {
+		return s.earlier != nil && s.earlier.nonces[nonce] || used != nil && used(nonce)
+	})
 	if err != nil {
 		return l, refuse(RuleQuorum, "%w", err)
 	}

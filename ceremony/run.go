@@ -32,8 +32,8 @@ type RunConfig struct {
 	Officers []crypto.Signer
 	// Approvals are the DSSE envelopes of the quorum.
 	Approvals [][]byte
-	// UseNonce marks the approvals' nonce as used on this machine, and refuses one that was.
-	UseNonce func(nonce string) error
+	// Nonces remembers the nonces used on this machine; may be nil.
+	Nonces Nonces
 	Open     Opener
 	Tool     Tool
 	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
@@ -43,6 +43,13 @@ type RunConfig struct {
 	Progress        *term.Progress
 	// Elapsed is the time since Asserted was asserted; by default that of a monotonic clock from now on.
 	Elapsed func() time.Duration
+}
+
+// Nonces remembers which approvals were used, beside what earlier transcripts say.
+type Nonces interface {
+	Used(nonce string) bool
+	// Use marks a nonce as used, durably, and refuses one that is.
+	Use(nonce string) error
 }
 
 // Result is a finished ceremony.
@@ -71,8 +78,8 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
 	}
-	if c.UseNonce != nil {
-		if err := c.UseNonce(r.begin.Nonce); err != nil {
+	if c.Nonces != nil {
+		if err := c.Nonces.Use(r.begin.Nonce); err != nil {
 			return nil, err
 		}
 	}
@@ -138,8 +145,12 @@ func (s *Script) checkAsserted(t time.Time) error {
 
 // authorise checks the quorum and says in the first leaf what is performed.
 func (r *run) authorise() error {
+	var used func(string) bool
+	if r.Nonces != nil {
+		used = r.Nonces.Used
+	}
 	var err error
-	r.begin, err = firstLeaf(r.script, r.roster, r.Approvals, r.Tool, r.Asserted, r.Rehearsal)
+	r.begin, err = firstLeaf(r.script, r.roster, r.Approvals, used, r.Tool, r.Asserted, r.Rehearsal)
 	if err != nil {
 		return err
 	}

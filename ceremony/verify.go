@@ -288,7 +288,7 @@ func (v *verified) first(s *Session) error {
 	if err := v.script.checkAsserted(asserted); err != nil {
 		return s.entryError(err)
 	}
-	want, err := firstLeaf(v.script, v.roster, v.approvals(), v.begin.Tool, asserted, v.begin.Mode == "rehearsal")
+	want, err := firstLeaf(v.script, v.roster, v.approvals(), nil, v.begin.Tool, asserted, v.begin.Mode == "rehearsal")
 	if err != nil {
 		return s.entryError(err)
 	}

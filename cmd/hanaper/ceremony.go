@@ -21,7 +21,8 @@ func ceremonyCommand() *cli.Command {
 		Name:  "ceremony",
 		Usage: "perform a reviewed script on tokens, under a quorum, and prove it afterwards",
 		Subcommands: []*cli.Command{
-			ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(), ceremonyVerifyCommand(),
+			ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
+			ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(),
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,22 +18,28 @@ import (
 	"github.com/hanaper/hanaper/quorum"
 )
 
+// performFlags are those of every verb that acts on tokens.
+func performFlags() []cli.Flag {
+	return []cli.Flag{
+		officerFlag(),
+		&cli.StringFlag{Name: "bindings", Usage: "module and PIN source of each token, a YAML `FILE`"},
+		&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
+		&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
+		answersFlag,
+		&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+	}
+}
+
 func ceremonyRunCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "run",
 		Usage:     "perform a script on its tokens",
 		ArgsUsage: "SCRIPT",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write artefacts and transcript into the new folder `DIR`", Required: true},
-			officerFlag(),
 			&cli.StringSliceFlag{Name: "approval", Usage: "an officer's approval, a `FILE`; give one for each"},
-			&cli.StringFlag{Name: "bindings", Usage: "module and PIN source of each token, a YAML `FILE`"},
-			&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
-			&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
 			&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers used nonces", EnvVars: []string{"HANAPER_STATE"}},
-			answersFlag,
-			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-		},
+		}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
 			if err != nil {
@@ -48,15 +55,7 @@ func runCeremony(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	ask, fromFile, done, err := prompter(c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	config := ceremony.RunConfig{Plan: plan, Out: c.String("out"), AnswersFromFile: fromFile, Progress: term.Stderr()}
-	if config.Tool, err = thisTool(); err != nil {
-		return err
-	}
+	config := ceremony.RunConfig{Plan: plan, Out: c.String("out")}
 	for _, f := range c.StringSlice("approval") {
 		data, err := readFile(f)
 		if err != nil {
@@ -64,28 +63,46 @@ func runCeremony(c *cli.Context, path string) error {
 		}
 		config.Approvals = append(config.Approvals, data)
 	}
+	if config.Nonces, err = openNonces(c.String("state")); err != nil {
+		return err
+	}
+	return withPeople(c, &config, func(ask term.Prompter) error {
+		explain(c.App.ErrWriter, plan)
+		d := quorum.Digest(plan.Script().Digest())
+		return yes(ask, fmt.Sprintf("Read these words aloud and compare them with the printed script:\n  %s\nType Yes to begin: ", d.Words()))
+	}, func(term.Prompter) error {
+		result, err := ceremony.Run(c.Context, config)
+		if err != nil {
+			return err
+		}
+		return tellResult(c, result)
+	})
+}
+
+// withPeople completes config by what this machine and the people present say: tool, bindings, time, officers.
+func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term.Prompter) error) error {
+	ask, fromFile, done, err := prompter(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	config.AnswersFromFile, config.Progress = fromFile, term.Stderr()
+	if config.Tool, err = thisTool(); err != nil {
+		return err
+	}
 	b, err := loadBindings(c.String("bindings"), c.String("module"))
 	if err != nil {
 		return err
 	}
-	if err := b.fit(plan.Script()); err != nil {
+	if err := b.fit(config.Plan.Script()); err != nil {
 		return err
 	}
 	config.Open = b.opener(ask)
-	if config.UseNonce, err = nonceFolder(c.String("state")); err != nil {
-		return err
-	}
 	if config.Asserted, err = assertedTime(c, ask); err != nil {
 		return err
 	}
-	explain(c.App.ErrWriter, plan)
-	d := quorum.Digest(plan.Script().Digest())
-	answer, err := ask.Line(fmt.Sprintf("Read these words aloud and compare them with the printed script:\n  %s\nType Yes to begin: ", d.Words()))
-	if err != nil {
+	if err := agree(ask); err != nil {
 		return err
-	}
-	if answer != "Yes" {
-		return advice.New(advice.Refused, "", "not begun: the answer was not Yes")
 	}
 	keys, closer, err := openOfficer(c.Context, c.StringSlice("officer"), ask)
 	if err != nil {
@@ -93,40 +110,48 @@ func runCeremony(c *cli.Context, path string) error {
 	}
 	defer closer()
 	config.Officers = keys
-	result, err := ceremony.Run(c.Context, config)
-	if err != nil {
-		return err
-	}
+	return act(ask)
+}
+
+func tellResult(c *cli.Context, r *ceremony.Result) error {
 	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, result)
+		return shell.JSON(c.App.Writer, r)
 	}
-	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %v\n", len(result.Artefacts), result.Entries, result.Out, result.Officers)
-	fmt.Fprintf(c.App.Writer, "checkpoint SHA-256 %s\n", result.Checkpoint)
+	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %s\n", len(r.Artefacts), r.Entries, r.Out, strings.Join(r.Officers, ", "))
+	fmt.Fprintf(c.App.Writer, "checkpoint SHA-256 %s\n", r.Checkpoint)
 	return nil
 }
 
-// nonceFolder remembers on this machine which approvals were used.
-func nonceFolder(dir string) (func(nonce string) error, error) {
+// nonceFolder remembers on this machine which approvals were used: an empty file for each nonce.
+type nonceFolder string
+
+func openNonces(dir string) (nonceFolder, error) {
 	if dir == "" {
 		base := os.Getenv("XDG_STATE_HOME")
 		if base == "" {
 			home, err := os.UserHomeDir()
 			if err != nil {
-				return nil, advice.Wrap(advice.Usage, err, "name a folder with --state")
+				return "", advice.Wrap(advice.Usage, err, "name a folder with --state")
 			}
 			base = filepath.Join(home, ".local", "state")
 		}
 		dir = filepath.Join(base, "hanaper")
 	}
-	return func(nonce string) error {
-		folder := filepath.Join(dir, "nonces")
-		if err := durable.Mkdir(folder, 0o700); err != nil {
-			return err
-		}
-		err := durable.Create(filepath.Join(folder, nonce), []byte("used\n"), 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return advice.New(advice.Refused, "have the officers approve anew", "rule %s: these approvals were used on this machine before", ceremony.RuleQuorum.ID)
-		}
+	return nonceFolder(filepath.Join(dir, "nonces")), nil
+}
+
+func (f nonceFolder) Used(nonce string) bool {
+	_, err := os.Lstat(filepath.Join(string(f), nonce))
+	return err == nil
+}
+
+func (f nonceFolder) Use(nonce string) error {
+	if err := durable.Mkdir(string(f), 0o700); err != nil {
 		return err
-	}, nil
+	}
+	err := durable.Create(filepath.Join(string(f), nonce), nil, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return advice.New(advice.Refused, "have the officers approve anew", "these approvals were used on this machine before")
+	}
+	return err
 }
