@@ -7,10 +7,8 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -146,30 +144,26 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 }
 
-// TestFigures prints the day's figures: both in turn, round by round, in one run. It runs only when HANAPER_BENCH is
-// set, to the number of enrolments a round (4000 is good).
-func TestFigures(t *testing.T) {
-	n, err := strconv.Atoi(os.Getenv("HANAPER_BENCH"))
-	if err != nil || n < 1 {
-		t.Skip("HANAPER_BENCH is not set")
-	}
-	r := serve(t, newPlant(t))
-	clients := stations(t, r)
+// BenchmarkCompareEnroll prints the figures of make bench: ours and the in-process limit in turn, round by round, in
+// one run.
+func BenchmarkCompareEnroll(b *testing.B) {
+	const rounds, each = 5, 3000
+	r := serve(b, newPlant(b))
+	clients := stations(b, r)
 	var ours, limit, ratio []float64
-	for round := range 6 {
-		a, b := newPile(t, n), newPile(t, n)
+	for round := range rounds + 1 {
+		mine, theirs := newPile(b, each), newPile(b, each)
 		runtime.GC()
-		https := overHTTPS(t, r, clients, a)
+		https := overHTTPS(b, r, clients, mine)
 		runtime.GC()
-		bare := inProcess(t, r, b, runtime.NumCPU())
+		bare := inProcess(b, r, theirs, runtime.NumCPU())
 		if round == 0 {
 			continue // warms up
 		}
 		ours, limit, ratio = append(ours, https), append(limit, bare), append(ratio, https/bare)
 	}
-	fmt.Printf("figure enroll_https %.0f enrolments/s\n", median(ours))
-	fmt.Printf("figure enroll_in_process %.0f enrolments/s\n", median(limit))
-	fmt.Printf("ratio enroll_https %.3f\n", median(ratio))
+	fmt.Printf("\nfigure enroll-https %.0f certificates/s\nfigure enroll-in-process %.0f certificates/s\nratio enroll-https %.3f\n",
+		median(ours), median(limit), median(ratio))
 }
 
 func median(v []float64) float64 {
