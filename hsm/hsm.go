@@ -100,6 +100,18 @@ type Key interface {
 	URI() URI
 }
 
+// Use is the one thing that a key pair is for.
+type Use string
+
+const (
+	// Signing is the default.
+	Signing Use = "sign"
+	// Agreement is elliptic-curve Diffie-Hellman, for an officer's decryption key (P-256, P-384).
+	Agreement Use = "agree"
+	// Decryption is RSA-OAEP, for an officer's decryption key.
+	Decryption Use = "decrypt"
+)
+
 // GenerateSpec asks a token for a new key pair.
 type GenerateSpec struct {
 	// Label is required and must not exist in the token.
@@ -109,6 +121,31 @@ type GenerateSpec struct {
 	Algorithm Algorithm
 	// Class defaults to Sealed.
 	Class Class
+	// Use defaults to Signing.
+	Use Use
+}
+
+// RestoreSpec asks a token to unwrap a backup as a signing key of class Restored.
+type RestoreSpec struct {
+	// Label and ID are required and must not exist in the token.
+	Label string
+	ID    []byte
+	// Public is the key's public half as it was recorded when it was generated: what is unwrapped must sign for it.
+	Public crypto.PublicKey
+	// Wrapping names the trusted wrapping key in the token.
+	Wrapping Query
+	// Wrapped is the output of AES key wrap with padding (RFC 5649) over the PKCS#8 private key.
+	Wrapped []byte
+}
+
+// SecurityOfficer is what can be done while the security officer (CKU_SO) is logged in, who sees no private object.
+type SecurityOfficer interface {
+	// ImportWrappingKey stores an AES-256 key that wraps and unwraps other keys, marked trusted. The caller wipes key.
+	ImportWrappingKey(label string, id, key []byte) error
+	// InitPIN sets the user PIN, whatever it was.
+	InitPIN(pin []byte) error
+	// SetPIN changes the security officer's own PIN.
+	SetPIN(before, after []byte) error
 }
 
 // Query finds keys; empty fields match anything.

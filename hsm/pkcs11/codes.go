@@ -72,6 +72,8 @@ func hintOf(err error) string {
 		return "choose a PIN within the token's limits; `hanaper token show` tells them"
 	case p11.CKR_USER_PIN_NOT_INITIALIZED:
 		return "the security officer must set the user PIN first"
+	case p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE, p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID:
+		return "the backup is damaged or was made under another wrapping key"
 	case p11.CKR_KEY_UNEXTRACTABLE, p11.CKR_KEY_NOT_WRAPPABLE:
 		return "only a key of class backup can be wrapped, under a trusted wrapping key"
 	}

@@ -14,29 +14,23 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
-// purpose is the one thing that a key pair may do.
-type purpose int
-
-const (
-	signing purpose = iota
-	agreeing
-	decrypting
-)
-
-// Generate makes a signing key pair as hsm.Token says. A label or id that any key or certificate in the token has is refused
+// Generate makes a key pair as hsm.Token says. A label or id that any key or certificate in the token has is refused
 // before anything is generated. The pair is destroyed and refused (hsm.ErrAttributes) if its attributes are not those of its
 // class, or if it does not sign and verify. It is not repeated after an outage: the error then says that a key may be left.
 func (t *Token) Generate(ctx context.Context, spec hsm.GenerateSpec) (hsm.Key, error) {
-	k, err := t.generate(ctx, spec, signing)
+	k, err := t.generate(ctx, spec)
 	if err != nil {
 		return nil, err // not k: a nil *Key in an interface is not nil
 	}
 	return k, nil
 }
 
-func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec, use purpose) (*Key, error) {
+func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec) (*Key, error) {
 	if spec.Class == "" {
 		spec.Class = hsm.Sealed
+	}
+	if spec.Use == "" {
+		spec.Use = hsm.Signing
 	}
 	refuse := func(hint, format string, args ...any) error {
 		return advice.New(advice.Usage, hint, "%s: generate key %q: %w", t.Info().Name(), spec.Label, fmt.Errorf(format, args...))
@@ -55,7 +49,11 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec, use purpose
 		return nil, refuse("a restored key comes from UnwrapKey", "class restored is not generated")
 	case spec.Class != hsm.Sealed && spec.Class != hsm.Backup:
 		return nil, refuse("", "class %q is none of sealed, backup", string(spec.Class))
-	case use == agreeing && kind.family != familyEC, use == decrypting && kind.family != familyRSA:
+	case spec.Use != hsm.Signing && spec.Use != hsm.Agreement && spec.Use != hsm.Decryption:
+		return nil, refuse("", "use %q is none of sign, agree, decrypt", string(spec.Use))
+	case spec.Use != hsm.Signing && spec.Class != hsm.Sealed:
+		return nil, refuse("generate it as sealed; who loses an officer's key gets a new share", "only signing keys are backed up")
+	case spec.Use == hsm.Agreement && kind.family != familyEC, spec.Use == hsm.Decryption && kind.family != familyRSA:
 		return nil, refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", spec.Algorithm)
 	}
 	if err := t.CanGenerate(spec.Algorithm); err != nil {
@@ -73,7 +71,7 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec, use purpose
 			return err
 		}
 		began = true
-		key, err = t.generateIn(s, spec, kind, use)
+		key, err = t.generateIn(s, spec, kind)
 		return err
 	})
 	if err != nil {
@@ -83,7 +81,7 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec, use purpose
 		}
 		return nil, t.fail(err, "generate key %q", spec.Label)
 	}
-	if err := t.prove(ctx, key, use); err != nil {
+	if err := t.prove(ctx, key, spec.Use); err != nil {
 		err = errors.Join(err, t.Destroy(context.WithoutCancel(ctx), hsm.Query{Label: key.attributes.Label, ID: key.attributes.ID}))
 		return nil, t.fail(err, "key %q, freshly generated, was destroyed again", spec.Label)
 	}
@@ -123,18 +121,18 @@ func className(class uint) string {
 }
 
 // generateIn makes the pair, gives it its id, and compares what the token reads back.
-func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, use purpose) (*Key, error) {
+func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind) (*Key, error) {
 	id := spec.ID
 	if len(id) == 0 {
 		id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
 		rand.Read(id)
 	}
-	public, private := templates(spec, id, kind, use)
+	public, private := templates(spec, id, kind)
 	pub, priv, err := t.generatePair(s, kind, public, private)
 	if err != nil {
 		return nil, err
 	}
-	key, err := t.inspect(s, spec, kind, use, pub, priv)
+	key, err := t.inspect(s, spec, pub, priv)
 	if err != nil {
 		c := t.m.ctx
 		return nil, errors.Join(err, c.DestroyObject(s.h, priv), c.DestroyObject(s.h, pub))
@@ -142,17 +140,17 @@ func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, use purp
 	return key, nil
 }
 
-func templates(spec hsm.GenerateSpec, id []byte, kind kind, use purpose) (public, private []*p11.Attribute) {
+func templates(spec hsm.GenerateSpec, id []byte, kind kind) (public, private []*p11.Attribute) {
 	public = []*p11.Attribute{
 		attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, kind.keyType), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),
 		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, id),
-		attr(p11.CKA_VERIFY, use == signing), attr(p11.CKA_ENCRYPT, use == decrypting), attr(p11.CKA_WRAP, false),
+		attr(p11.CKA_VERIFY, spec.Use == hsm.Signing), attr(p11.CKA_ENCRYPT, spec.Use == hsm.Decryption), attr(p11.CKA_WRAP, false),
 	}
 	private = []*p11.Attribute{
 		attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind.keyType), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
 		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, id),
 		attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, spec.Class == hsm.Backup),
-		attr(p11.CKA_SIGN, use == signing), attr(p11.CKA_DECRYPT, use == decrypting), attr(p11.CKA_DERIVE, use == agreeing), attr(p11.CKA_UNWRAP, false),
+		attr(p11.CKA_SIGN, spec.Use == hsm.Signing), attr(p11.CKA_DECRYPT, spec.Use == hsm.Decryption), attr(p11.CKA_DERIVE, spec.Use == hsm.Agreement), attr(p11.CKA_UNWRAP, false),
 	}
 	if spec.Class == hsm.Backup {
 		private = append(private, attr(p11.CKA_WRAP_WITH_TRUSTED, true))
@@ -182,7 +180,7 @@ func (t *Token) generatePair(s session, kind kind, public, private []*p11.Attrib
 }
 
 // inspect reads a fresh pair back, from the token and not from what was asked, and refuses what differs.
-func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, use purpose, pub, priv p11.ObjectHandle) (*Key, error) {
+func (t *Token) inspect(s session, spec hsm.GenerateSpec, pub, priv p11.ObjectHandle) (*Key, error) {
 	public, err := t.readPublic(s, pub)
 	if err != nil {
 		return nil, fmt.Errorf("read the public key back: %w", err)
@@ -213,7 +211,7 @@ func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, use purpose
 		// call, so the answer is known to be wrong. What is recorded is still what was read.
 		expected.Local = true
 	}
-	if use == agreeing && (a.Sign || a.Decrypt || !a.Derive) || use == decrypting && (a.Sign || !a.Decrypt || a.Derive) || use == signing && !a.Sign {
+	if spec.Use == hsm.Agreement && (a.Sign || a.Decrypt || !a.Derive) || spec.Use == hsm.Decryption && (a.Sign || !a.Decrypt || a.Derive) || spec.Use == hsm.Signing && !a.Sign {
 		return nil, fmt.Errorf("%w: its uses are not the one asked for", hsm.ErrAttributes)
 	}
 	if err := expected.CheckFresh(spec.Class); err != nil {
@@ -249,13 +247,13 @@ func (t *Token) rename(s session, id []byte, pub, priv p11.ObjectHandle) error {
 }
 
 // prove shows that the private key belongs to the public one.
-func (t *Token) prove(ctx context.Context, k *Key, use purpose) error {
+func (t *Token) prove(ctx context.Context, k *Key, use hsm.Use) error {
 	message := make([]byte, 32)
 	rand.Read(message)
 	switch use {
-	case agreeing:
+	case hsm.Agreement:
 		return k.proveAgreement(ctx)
-	case decrypting:
+	case hsm.Decryption:
 		return k.proveDecryption(ctx)
 	}
 	var opts crypto.SignerOpts = crypto.SHA256

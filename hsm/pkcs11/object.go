@@ -31,7 +31,7 @@ func (t *Token) search(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, 
 		if err != nil {
 			return nil, err
 		}
-		if !userState(state.State) {
+		if !userState(state.State) && state.State != p11.CKS_RW_SO_FUNCTIONS {
 			return nil, p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
 		}
 	}

@@ -12,10 +12,12 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +38,13 @@ func uri(t testing.TB, s string) hsm.URI {
 	return u
 }
 
+var boards atomic.Int32
+
 // board makes a token named after the test.
 func board(t testing.TB) softhsm.Board {
 	t.Helper()
 	label := strings.NewReplacer("Test", "", "Benchmark", "", "/", "-", "#", "", "_", "").Replace(t.Name())
-	b, err := softhsm.ForTest(t).Create(label[:min(32, len(label))])
+	b, err := softhsm.ForTest(t).Create(fmt.Sprintf("%s-%d", label[:min(24, len(label))], boards.Add(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,11 +299,7 @@ func TestBackupClass(t *testing.T) {
 
 func TestOpenRefusals(t *testing.T) {
 	b := board(t)
-	other, err := softhsm.ForTest(t).Create("OpenRefusals2")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A second token of the same label, as a clone or a careless vendor tool may make it.
+	other := board(t)
 	base := uri(t, b.URI)
 	with := func(change func(u *hsm.URI)) pkcs11.Config {
 		u := base

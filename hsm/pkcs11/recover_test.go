@@ -248,13 +248,7 @@ func TestRecoverTokenVanished(t *testing.T) {
 // TestRecoverLibraryRestart: another user of the library finalised it (or the process's only module was restarted); two
 // tokens share it and both recover.
 func TestRecoverLibraryRestart(t *testing.T) {
-	a, b := board(t), func() softhsm.Board {
-		b, err := softhsm.ForTest(t).Create("RecoverRestart2")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}()
+	a, b := board(t), board(t)
 	ta, tb := open(t, a), open(t, b)
 	ka, kb := generate(t, ta, "k", hsm.P256), generate(t, tb, "k", hsm.P256)
 	for range 3 {
