@@ -315,3 +315,6 @@ func Describe(files trust.Files, name string, path string, version int64) func(s
 			"version": version, "length": len(files[path]), "hashes": map[string]any{"sha256": hex.EncodeToString(h[:])}}
 	}
 }
+
+// Serial is a serial number.
+func Serial(n int64) *big.Int { return big.NewInt(n) }
