@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/softhsm"
+)
+
+// play is the demo's state: the stage, its tokens, and where the services are.
+type play struct {
+	*stage
+	tokens   *softhsm.Store
+	boards   map[string]softhsm.Board
+	now      time.Time
+	roster   string // SHA-256 that the auditor was given
+	factory  string // addresses
+	repo     string
+	gateway  string
+	upstream *upstream
+	hanaperd *server
+	gate     *server
+}
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "run the demo", Before: shell.NoArgs,
+		Description: "Example: hanaper-demo run --bin bin --dir demo",
+		Flags: []cli.Flag{
+			&cli.PathFlag{Name: "bin", Value: "bin", Usage: "`FOLDER` of the programs"},
+			&cli.PathFlag{Name: "dir", Value: "demo", Usage: "`FOLDER` to play in; an earlier demo there is wiped"},
+		},
+		Action: func(c *cli.Context) error {
+			s, err := newStage(c.Path("bin"), c.Path("dir"), c.App.Writer)
+			if err != nil {
+				return err
+			}
+			p := &play{stage: s, boards: map[string]softhsm.Board{}, now: time.Now().UTC()}
+			defer p.close()
+			return p.perform(c.Context)
+		},
+	}
+}
+
+// perform plays the scenes in their order.
+func (p *play) perform(ctx context.Context) error {
+	fmt.Fprintf(p.out, "Hanaper, the whole chain, on throw-away SoftHSM tokens in %s\n", p.dir)
+	for _, scene := range []func(context.Context) error{
+		p.makeTokens, p.enrolOfficers, p.requestCertificates, p.holdCeremony, p.verifyCeremony,
+		p.startFactory, p.publishTrust, p.startGateway, p.enrolDevices, p.admitDevices,
+		p.refuseForeign, p.refuseRevoked, p.refuseTampered, p.judge,
+	} {
+		if err := scene(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(p.out, "\nDone in %.1f s. Look around in %s: ceremony/ has the artefacts and the transcript, *.log what the services said.\n",
+		time.Since(p.started).Seconds(), p.dir)
+	return nil
+}
