@@ -13,41 +13,40 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
-	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/gateway/fleettest"
 	"github.com/hanaper/hanaper/trust"
 )
 
 func TestAdmit(t *testing.T) {
-	f := newFleet(t)
-	d := f.device(t, "device-1")
-	got := Admit(f.view, []*x509.Certificate{d.cert}, testTime)
+	f := fleettest.New(t)
+	d := f.Device(t, "device-1")
+	got := Admit(f.View, []*x509.Certificate{d.Cert}, fleettest.Time)
 	if !got.Admitted() || got.Device != "device-1" || len(got.Path) != 3 {
 		t.Fatalf("%+v", got)
 	}
-	if !got.Until.Equal(f.view.crls[trust.IssuerID(f.root.cert)].NextUpdate) {
+	if !got.Until.Equal(f.View.CRLInfos[trust.IssuerID(f.Root.Cert)].NextUpdate) {
 		t.Errorf("valid until %s, want the next CRL at the latest", got.Until)
 	}
 	// Under the root itself, and whatever the device sends beside its leaf.
-	direct := issue(t, f.root, newKey(t), deviceTemplate("device-2"))
-	if got := Admit(f.view, []*x509.Certificate{direct.cert, d.cert}, testTime); !got.Admitted() || len(got.Path) != 2 {
+	direct := fleettest.Issue(t, f.Root, fleettest.NewKey(t), fleettest.DeviceTemplate("device-2"))
+	if got := Admit(f.View, []*x509.Certificate{direct.Cert, d.Cert}, fleettest.Time); !got.Admitted() || len(got.Path) != 2 {
 		t.Errorf("%+v", got)
 	}
-	if got := Admit(nil, []*x509.Certificate{d.cert}, testTime); got.Reason != NoTrust {
+	if got := Admit(nil, []*x509.Certificate{d.Cert}, fleettest.Time); got.Reason != NoTrust {
 		t.Errorf("no view: %+v", got)
 	}
-	if got := Admit(f.view, nil, testTime); got.Reason != NoCertificate {
+	if got := Admit(f.View, nil, fleettest.Time); got.Reason != NoCertificate {
 		t.Errorf("no certificate: %+v", got)
 	}
 }
 
 // TestLeafRefusals: one thing wrong with a leaf at a time.
 func TestLeafRefusals(t *testing.T) {
-	f := newFleet(t)
+	f := fleettest.New(t)
 	rsaKey := func(bits int) crypto.Signer {
 		k, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
@@ -107,24 +106,24 @@ func TestLeafRefusals(t *testing.T) {
 		{"name constraints", nil, func(c *x509.Certificate) { c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"x"}, true }, BadExtension},
 		{"RSA-1024", rsaKey(1024), nil, BadKey},
 		{"P-224", p224, nil, BadKey},
-		{"expired", nil, func(c *x509.Certificate) { c.NotAfter = testTime.Add(-time.Second) }, Expired},
-		{"not yet valid", nil, func(c *x509.Certificate) { c.NotBefore = testTime.Add(time.Second) }, NotYetValid},
+		{"expired", nil, func(c *x509.Certificate) { c.NotAfter = fleettest.Time.Add(-time.Second) }, Expired},
+		{"not yet valid", nil, func(c *x509.Certificate) { c.NotBefore = fleettest.Time.Add(time.Second) }, NotYetValid},
 		{"large", nil, func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, maxLeafSize)}}
 		}, BadCertificate},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tmpl := deviceTemplate("device")
-			tmpl.NotBefore, tmpl.NotAfter = testTime.Add(-time.Hour), testTime.Add(time.Hour)
+			tmpl := fleettest.DeviceTemplate("device")
+			tmpl.NotBefore, tmpl.NotAfter = fleettest.Time.Add(-time.Hour), fleettest.Time.Add(time.Hour)
 			if c.edit != nil {
 				c.edit(&tmpl)
 			}
 			key := c.key
 			if key == nil {
-				key = newKey(t)
+				key = fleettest.NewKey(t)
 			}
-			leaf := issue(t, f.factory, key, tmpl)
-			if got := Admit(f.view, []*x509.Certificate{leaf.cert}, testTime); got.Reason != c.want {
+			leaf := fleettest.Issue(t, f.Factory, key, tmpl)
+			if got := Admit(f.View, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != c.want {
 				t.Errorf("%s (%s), want %s", string(got.Reason), got.Detail, string(c.want))
 			}
 		})
@@ -132,96 +131,96 @@ func TestLeafRefusals(t *testing.T) {
 }
 
 func TestKeyTypes(t *testing.T) {
-	f := newFleet(t)
+	f := fleettest.New(t)
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
 	r, _ := rsa.GenerateKey(rand.Reader, 2048)
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	for name, k := range map[string]crypto.Signer{"Ed25519": ed, "RSA": r, "P-384": p384, "P-521": p521} {
-		leaf := issue(t, f.factory, k, deviceTemplate("d"))
-		if got := Admit(f.view, []*x509.Certificate{leaf.cert}, testTime); !got.Admitted() {
+		leaf := fleettest.Issue(t, f.Factory, k, fleettest.DeviceTemplate("d"))
+		if got := Admit(f.View, []*x509.Certificate{leaf.Cert}, fleettest.Time); !got.Admitted() {
 			t.Errorf("%s: %s", name, got.Words())
 		}
-		strict := *f.view
-		strict.policy.KeyTypes = []string{"P-256"}
-		if got := Admit(&strict, []*x509.Certificate{leaf.cert}, testTime); got.Reason != BadKey {
+		strict := *f.View
+		strict.GatewayPolicy.KeyTypes = []string{"P-256"}
+		if got := Admit(&strict, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != BadKey {
 			t.Errorf("%s under a policy of P-256 only: %s", name, got.Words())
 		}
 	}
 }
 
 func TestTrustRefusals(t *testing.T) {
-	f, other := newFleet(t), newFleet(t)
-	d := f.device(t, "device-1")
-	chain := []*x509.Certificate{d.cert}
-	edit := func(change func(v *testView)) View {
-		v := *f.view
-		v.crls = map[trust.ID]trust.CRLInfo{}
-		for id, info := range f.view.crls {
-			v.crls[id] = info
+	f, other := fleettest.New(t), fleettest.New(t)
+	d := f.Device(t, "device-1")
+	chain := []*x509.Certificate{d.Cert}
+	edit := func(change func(v *fleettest.View)) View {
+		v := *f.View
+		v.CRLInfos = map[trust.ID]trust.CRLInfo{}
+		for id, info := range f.View.CRLInfos {
+			v.CRLInfos[id] = info
 		}
 		change(&v)
 		return &v
 	}
-	stale := trust.CRLInfo{Number: big.NewInt(1), ThisUpdate: testTime.Add(-time.Hour), NextUpdate: testTime}
-	early := trust.CRLInfo{Number: big.NewInt(1), ThisUpdate: testTime.Add(time.Second), NextUpdate: testTime.Add(time.Hour)}
-	bare := trust.CRLInfo{ThisUpdate: testTime, NextUpdate: testTime.Add(time.Hour)}
+	stale := trust.CRLInfo{Number: big.NewInt(1), ThisUpdate: fleettest.Time.Add(-time.Hour), NextUpdate: fleettest.Time}
+	early := trust.CRLInfo{Number: big.NewInt(1), ThisUpdate: fleettest.Time.Add(time.Second), NextUpdate: fleettest.Time.Add(time.Hour)}
+	bare := trust.CRLInfo{ThisUpdate: fleettest.Time, NextUpdate: fleettest.Time.Add(time.Hour)}
 	for _, c := range []struct {
 		name  string
 		view  View
 		chain []*x509.Certificate
 		want  Reason
 	}{
-		{"foreign", f.view, []*x509.Certificate{other.device(t, "device-1").cert}, UnknownIssuer},
-		{"foreign with its own chain", f.view, []*x509.Certificate{other.device(t, "d").cert, other.factory.cert, other.root.cert}, UnknownIssuer},
-		{"intermediate not in the view", edit(func(v *testView) { v.between = nil }), chain, UnknownIssuer},
-		{"root not in the view", edit(func(v *testView) { v.anchors = other.view.anchors }), chain, UnknownIssuer},
-		{"revoked", f.view.revoke(f.factory.cert, d.cert.SerialNumber), chain, Revoked},
-		{"issuer revoked", f.view.revoke(f.root.cert, f.factory.cert.SerialNumber), chain, IssuerRevoked},
-		{"serial revoked by another CA", f.view.revoke(f.root.cert, d.cert.SerialNumber), chain, Admitted},
-		{"no CRL of the issuer", edit(func(v *testView) { delete(v.crls, trust.IssuerID(f.factory.cert)) }), chain, NoCRL},
-		{"no CRL of the root", edit(func(v *testView) { delete(v.crls, trust.IssuerID(f.root.cert)) }), chain, NoCRL},
-		{"stale CRL", edit(func(v *testView) { v.crls[trust.IssuerID(f.factory.cert)] = stale }), chain, StaleCRL},
-		{"stale CRL of the root", edit(func(v *testView) { v.crls[trust.IssuerID(f.root.cert)] = stale }), chain, StaleCRL},
-		{"CRL of the future", edit(func(v *testView) { v.crls[trust.IssuerID(f.root.cert)] = early }), chain, StaleCRL},
-		{"CRL without number", edit(func(v *testView) { v.crls[trust.IssuerID(f.root.cert)] = bare }), chain, StaleCRL},
-		{"expired view", edit(func(v *testView) { v.expires = testTime }), chain, TrustExpired},
+		{"foreign", f.View, []*x509.Certificate{other.Device(t, "device-1").Cert}, UnknownIssuer},
+		{"foreign with its own chain", f.View, []*x509.Certificate{other.Device(t, "d").Cert, other.Factory.Cert, other.Root.Cert}, UnknownIssuer},
+		{"intermediate not in the view", edit(func(v *fleettest.View) { v.Between = nil }), chain, UnknownIssuer},
+		{"root not in the view", edit(func(v *fleettest.View) { v.Roots = other.View.Roots }), chain, UnknownIssuer},
+		{"revoked", f.View.Revoke(f.Factory.Cert, d.Cert.SerialNumber), chain, Revoked},
+		{"issuer revoked", f.View.Revoke(f.Root.Cert, f.Factory.Cert.SerialNumber), chain, IssuerRevoked},
+		{"serial revoked by another CA", f.View.Revoke(f.Root.Cert, d.Cert.SerialNumber), chain, Admitted},
+		{"no CRL of the issuer", edit(func(v *fleettest.View) { delete(v.CRLInfos, trust.IssuerID(f.Factory.Cert)) }), chain, NoCRL},
+		{"no CRL of the root", edit(func(v *fleettest.View) { delete(v.CRLInfos, trust.IssuerID(f.Root.Cert)) }), chain, NoCRL},
+		{"stale CRL", edit(func(v *fleettest.View) { v.CRLInfos[trust.IssuerID(f.Factory.Cert)] = stale }), chain, StaleCRL},
+		{"stale CRL of the root", edit(func(v *fleettest.View) { v.CRLInfos[trust.IssuerID(f.Root.Cert)] = stale }), chain, StaleCRL},
+		{"CRL of the future", edit(func(v *fleettest.View) { v.CRLInfos[trust.IssuerID(f.Root.Cert)] = early }), chain, StaleCRL},
+		{"CRL without number", edit(func(v *fleettest.View) { v.CRLInfos[trust.IssuerID(f.Root.Cert)] = bare }), chain, StaleCRL},
+		{"expired view", edit(func(v *fleettest.View) { v.ExpiresAt = fleettest.Time }), chain, TrustExpired},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Admit(c.view, c.chain, testTime); got.Reason != c.want {
+			if got := Admit(c.view, c.chain, fleettest.Time); got.Reason != c.want {
 				t.Errorf("%s (%s), want %s", string(got.Reason), got.Detail, string(c.want))
 			}
 		})
 	}
-	noCRL := edit(func(v *testView) { v.crls = nil })
-	if got := newJudge(noCRL, Rules{CRLByPolicy: true}).admit(chain, testTime); !got.Admitted() {
+	noCRL := edit(func(v *fleettest.View) { v.CRLInfos = nil })
+	if got := newJudge(noCRL, Rules{CRLByPolicy: true}).admit(chain, fleettest.Time); !got.Admitted() {
 		t.Errorf("by a policy that asks for no CRL: %s", got.Words())
 	}
-	strict := edit(func(v *testView) { v.crls, v.policy.RequireCRL = nil, true })
-	if got := newJudge(strict, Rules{CRLByPolicy: true}).admit(chain, testTime); got.Reason != NoCRL {
+	strict := edit(func(v *fleettest.View) { v.CRLInfos, v.GatewayPolicy.RequireCRL = nil, true })
+	if got := newJudge(strict, Rules{CRLByPolicy: true}).admit(chain, fleettest.Time); got.Reason != NoCRL {
 		t.Errorf("by a policy that asks for CRLs: %s", got.Words())
 	}
 }
 
 // TestSignature: a leaf that names the factory as issuer, with its key id, signed by another key.
 func TestSignature(t *testing.T) {
-	f := newFleet(t)
-	posing := &entity{cert: f.factory.cert, key: newKey(t)}
-	der := f.device(t, "device-1").cert.Raw
+	f := fleettest.New(t)
+	posing := &fleettest.Entity{Cert: f.Factory.Cert, Key: fleettest.NewKey(t)}
+	der := f.Device(t, "device-1").Cert.Raw
 	bent := bytes.Clone(der)
 	bent[len(bent)-1] ^= 1
 	leaf, err := x509.ParseCertificate(bent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := Admit(f.view, []*x509.Certificate{leaf}, testTime); got.Reason != BadSignature {
+	if got := Admit(f.View, []*x509.Certificate{leaf}, fleettest.Time); got.Reason != BadSignature {
 		t.Errorf("bent signature: %s", got.Words())
 	}
 	// x509.CreateCertificate refuses a key that is not the parent's, so the parent poses with the foreign key.
-	parent := *posing.cert
-	parent.PublicKey = posing.key.Public()
-	forged := issue(t, &entity{cert: &parent, key: posing.key}, newKey(t), deviceTemplate("victim"))
-	if got := Admit(f.view, []*x509.Certificate{forged.cert}, testTime); got.Reason != BadSignature {
+	parent := *posing.Cert
+	parent.PublicKey = posing.Key.Public()
+	forged := fleettest.Issue(t, &fleettest.Entity{Cert: &parent, Key: posing.Key}, fleettest.NewKey(t), fleettest.DeviceTemplate("victim"))
+	if got := Admit(f.View, []*x509.Certificate{forged.Cert}, fleettest.Time); got.Reason != BadSignature {
 		t.Errorf("forged: %s", got.Words())
 	}
 }
@@ -239,7 +238,7 @@ func TestAuthorityRefusals(t *testing.T) {
 		{"server EKU", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, BadIssuer},
 		{"client EKU", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, Admitted},
 		{"expired", func(c *x509.Certificate) {
-			c.NotBefore, c.NotAfter = testTime.Add(-time.Hour), testTime.Add(-time.Second)
+			c.NotBefore, c.NotAfter = fleettest.Time.Add(-time.Hour), fleettest.Time.Add(-time.Second)
 		}, IssuerExpired},
 		{"name constraints not critical", func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example"} }, BadIssuer},
 		{"names permitted", func(c *x509.Certificate) {
@@ -251,22 +250,20 @@ func TestAuthorityRefusals(t *testing.T) {
 		{"pathlen 0", func(c *x509.Certificate) { c.MaxPathLenZero = true }, Admitted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFleet(t)
-			tmpl := caTemplate("Factory")
+			f := fleettest.New(t)
+			tmpl := fleettest.CATemplate("Factory")
 			tmpl.SubjectKeyId = []byte{1, 2, 3}
 			c.edit(&tmpl)
-			ca := issue(t, f.root, newKey(t), tmpl)
-			leafTmpl := deviceTemplate("device")
-			leafTmpl.DNSNames, leafTmpl.IPAddresses = []string{"device.example"}, []net.IP{net.IPv4(10, 0, 0, 1)}
-			leafTmpl.URIs = []*url.URL{{Scheme: "urn", Opaque: "device"}}
-			leafTmpl.IPAddresses, leafTmpl.URIs = nil, nil
+			ca := fleettest.Issue(t, f.Root, fleettest.NewKey(t), tmpl)
+			leafTmpl := fleettest.DeviceTemplate("device")
+			leafTmpl.DNSNames = []string{"device.example"}
 			signer := *ca
-			parent := *ca.cert
+			parent := *ca.Cert
 			parent.IsCA, parent.KeyUsage = true, x509.KeyUsageCertSign
-			signer.cert = &parent
-			leaf := issue(t, &signer, newKey(t), leafTmpl)
-			v := newTestView([]*x509.Certificate{f.root.cert}, []*x509.Certificate{ca.cert}, testTime)
-			if got := Admit(v, []*x509.Certificate{leaf.cert}, testTime); got.Reason != c.want {
+			signer.Cert = &parent
+			leaf := fleettest.Issue(t, &signer, fleettest.NewKey(t), leafTmpl)
+			v := fleettest.NewView([]*x509.Certificate{f.Root.Cert}, []*x509.Certificate{ca.Cert}, fleettest.Time)
+			if got := Admit(v, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != c.want {
 				t.Errorf("%s (%s), want %s", string(got.Reason), got.Detail, string(c.want))
 			}
 		})
@@ -274,56 +271,56 @@ func TestAuthorityRefusals(t *testing.T) {
 }
 
 func TestPathLength(t *testing.T) {
-	root := issue(t, nil, newKey(t), caTemplate("Root"))
-	chain := []*entity{root}
+	root := fleettest.Issue(t, nil, fleettest.NewKey(t), fleettest.CATemplate("Root"))
+	chain := []*fleettest.Entity{root}
 	var between []*x509.Certificate
 	for i := range 3 {
-		ca := issue(t, chain[i], newKey(t), caTemplate(fmt.Sprintf("CA %d", i)))
-		chain, between = append(chain, ca), append(between, ca.cert)
+		ca := fleettest.Issue(t, chain[i], fleettest.NewKey(t), fleettest.CATemplate(fmt.Sprintf("CA %d", i)))
+		chain, between = append(chain, ca), append(between, ca.Cert)
 	}
-	v := newTestView([]*x509.Certificate{root.cert}, between, testTime)
+	v := fleettest.NewView([]*x509.Certificate{root.Cert}, between, fleettest.Time)
 	for i, want := range []Reason{Admitted, Admitted, Admitted, ChainTooLong} {
-		leaf := issue(t, chain[i], newKey(t), deviceTemplate("d"))
-		if got := Admit(v, []*x509.Certificate{leaf.cert}, testTime); got.Reason != want {
+		leaf := fleettest.Issue(t, chain[i], fleettest.NewKey(t), fleettest.DeviceTemplate("d"))
+		if got := Admit(v, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != want {
 			t.Errorf("%d CAs: %s, want %s", i+1, got.Words(), string(want))
 		}
 	}
-	tight := caTemplate("Tight")
+	tight := fleettest.CATemplate("Tight")
 	tight.MaxPathLenZero = true
-	root = issue(t, nil, newKey(t), tight)
-	ca := issue(t, root, newKey(t), caTemplate("CA"))
-	v = newTestView([]*x509.Certificate{root.cert}, []*x509.Certificate{ca.cert}, testTime)
-	leaf := issue(t, ca, newKey(t), deviceTemplate("d"))
-	if got := Admit(v, []*x509.Certificate{leaf.cert}, testTime); got.Reason != UnknownIssuer {
+	root = fleettest.Issue(t, nil, fleettest.NewKey(t), tight)
+	ca := fleettest.Issue(t, root, fleettest.NewKey(t), fleettest.CATemplate("CA"))
+	v = fleettest.NewView([]*x509.Certificate{root.Cert}, []*x509.Certificate{ca.Cert}, fleettest.Time)
+	leaf := fleettest.Issue(t, ca, fleettest.NewKey(t), fleettest.DeviceTemplate("d"))
+	if got := Admit(v, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != UnknownIssuer {
 		t.Errorf("pathlen 0 above a CA: %s", got.Words())
 	}
 }
 
 // FuzzAdmit: whatever bytes come, no panic; and what we admit, crypto/x509 verifies by the same CAs.
 func FuzzAdmit(f *testing.F) {
-	fl := newFleet(f)
-	f.Add(fl.device(f, "device-1").cert.Raw)
-	f.Add(fl.factory.cert.Raw)
-	f.Add(issue(f, fl.root, newKey(f), deviceTemplate("device-2")).cert.Raw)
+	fl := fleettest.New(f)
+	f.Add(fl.Device(f, "device-1").Cert.Raw)
+	f.Add(fl.Factory.Cert.Raw)
+	f.Add(fleettest.Issue(f, fl.Root, fleettest.NewKey(f), fleettest.DeviceTemplate("device-2")).Cert.Raw)
 	f.Add([]byte{0x30, 0x00})
-	j := newJudge(fl.view, Rules{})
+	j := newJudge(fl.View, Rules{})
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(fl.root.cert)
-	between.AddCert(fl.factory.cert)
+	roots.AddCert(fl.Root.Cert)
+	between.AddCert(fl.Factory.Cert)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			deviceName(der)
 			return
 		}
-		d := j.admit([]*x509.Certificate{cert}, testTime)
+		d := j.admit([]*x509.Certificate{cert}, fleettest.Time)
 		if !d.Admitted() {
 			return
 		}
 		if CheckName(d.Device) != nil || len(d.Path) < 2 {
 			t.Errorf("admitted as %q by %d certificates", d.Device, len(d.Path))
 		}
-		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: testTime,
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: fleettest.Time,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("admitted, but: %v", err)
 		}

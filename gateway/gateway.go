@@ -42,7 +42,7 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	if now == nil {
 		now = time.Now
 	}
-	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: Rules{CRLByPolicy: !s.requireCRL},
+	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: s.Rules(),
 		figures: newFigures(now()), refusals: newRefusalLog(logger)}
 	g.sessions.open = map[net.Conn]*session{}
 	var err error

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/gateway/fleettest"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -104,9 +105,9 @@ func (c limboCase) judge(t *testing.T) Decision {
 	if leaf == nil {
 		return refuse(BadCertificate, "crypto/x509 does not parse it")
 	}
-	v := newTestView(parse(c.Trusted), parse(c.Untrusted), now)
+	v := fleettest.NewView(parse(c.Trusted), parse(c.Untrusted), now)
 	for _, p := range c.CRLs {
-		v.setCRL(t, p, now)
+		setCRL(t, v, p, now)
 	}
 	if c.MaxDepth != nil && *c.MaxDepth+2 < maxChain {
 		return c.shallow(v, leaf, now)
@@ -115,7 +116,7 @@ func (c limboCase) judge(t *testing.T) Decision {
 }
 
 // shallow: our bound is fixed; a case with a lower one is judged by the path we find.
-func (c limboCase) shallow(v *testView, leaf *x509.Certificate, now time.Time) Decision {
+func (c limboCase) shallow(v *fleettest.View, leaf *x509.Certificate, now time.Time) Decision {
 	d := Admit(v, []*x509.Certificate{leaf}, now)
 	if d.Admitted() && len(d.Path) > *c.MaxDepth+2 {
 		return refuse(ChainTooLong, "%d certificates", len(d.Path))
@@ -138,19 +139,19 @@ func parsePEM(t *testing.T, s string) *x509.Certificate {
 
 // setCRL puts a CRL into the view in the place of its CA's empty one, as package trust would: signed by the CA, with a
 // number and a next update, and no critical extension that is unknown.
-func (v *testView) setCRL(t *testing.T, s string, now time.Time) {
+func setCRL(t *testing.T, v *fleettest.View, s string, now time.Time) {
 	t.Helper()
 	b, _ := pem.Decode([]byte(s))
 	crl, err := x509.ParseRevocationList(b.Bytes)
-	for _, ca := range append(append([]*x509.Certificate{}, v.anchors...), v.between...) {
+	for _, ca := range append(append([]*x509.Certificate{}, v.Roots...), v.Between...) {
 		if err != nil || crl.CheckSignatureFrom(ca) != nil || crl.Number == nil || criticalCRL(crl) {
-			delete(v.crls, trust.IssuerID(ca))
+			delete(v.CRLInfos, trust.IssuerID(ca))
 			continue
 		}
-		v.crls[trust.IssuerID(ca)] = trust.CRLInfo{Number: crl.Number, ThisUpdate: crl.ThisUpdate, NextUpdate: crl.NextUpdate}
+		v.CRLInfos[trust.IssuerID(ca)] = trust.CRLInfo{Number: crl.Number, ThisUpdate: crl.ThisUpdate, NextUpdate: crl.NextUpdate}
 		id := trust.IssuerID(ca)
 		for _, e := range crl.RevokedCertificateEntries {
-			v.revoked[string(id[:])+e.SerialNumber.String()] = true
+			v.RevokedSerials[string(id[:])+e.SerialNumber.String()] = true
 		}
 	}
 }

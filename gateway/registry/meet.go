@@ -44,6 +44,8 @@ func (r *SQLite) Meet(ctx context.Context, m gateway.Meeting) (gateway.Met, erro
 		return o.met, o.err
 	case <-ctx.Done():
 		return gateway.Met{}, ctx.Err()
+	case <-r.stop:
+		return gateway.Met{}, errClosed
 	}
 }
 

@@ -1,0 +1,56 @@
+package registry
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/gateway/registry/registrytest"
+)
+
+func TestSQLite(t *testing.T) {
+	registrytest.Run(t, func(t *testing.T) registrytest.Opener {
+		// A name that a careless URI would take apart.
+		path := filepath.Join(t.TempDir(), "devices #1?mode=ro.db")
+		return func(t *testing.T) gateway.Registry {
+			r, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Fatalf("%v, %v: want mode 0600", info, err)
+			}
+			return r
+		}
+	})
+}
+
+func TestOpenRefusals(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text.db")
+	if err := os.WriteFile(text, []byte(strings.Repeat("this is no database\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(dir, "newer.db")
+	r, err := Open(newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.write.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	for path, want := range map[string]string{
+		text: "not a database", newer: "newer release", filepath.Join(dir, "none", "x.db"): "no such file",
+	} {
+		if r, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+			if r != nil {
+				r.Close()
+			}
+		}
+	}
+}

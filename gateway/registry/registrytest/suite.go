@@ -1,0 +1,277 @@
+// Package registrytest is the suite that every gateway.Registry must pass.
+package registrytest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/gateway"
+)
+
+// Opener opens the same registry anew each time it is called; the caller closes what it got.
+type Opener func(t *testing.T) gateway.Registry
+
+// Run runs the suite; fresh makes an Opener of an empty registry.
+func Run(t *testing.T, fresh func(t *testing.T) Opener) {
+	for name, test := range map[string]func(*testing.T, Opener){
+		"first contact":        firstContact,
+		"racing first contact": racingFirstContact,
+		"renewal":              renewal,
+		"two keys":             twoKeys,
+		"tombstones":           tombstones,
+		"other processes":      otherProcesses,
+		"last seen":            lastSeen,
+		"pages":                pages,
+		"closed":               closed,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
+	}
+}
+
+var start = time.Now().UTC().Truncate(time.Second)
+
+func meeting(device, certificate, key string, at time.Duration) gateway.Meeting {
+	return gateway.Meeting{Device: device, Certificate: sha256.Sum256([]byte(certificate)), Key: sha256.Sum256([]byte(key)),
+		Serial: "1f", Issuer: "CN=Factory", NotAfter: start.Add(24 * time.Hour), At: start.Add(at)}
+}
+
+func open(t *testing.T, o Opener) gateway.Registry {
+	t.Helper()
+	r := o(t)
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func meet(t *testing.T, r gateway.Registry, m gateway.Meeting) gateway.Met {
+	t.Helper()
+	met, err := r.Meet(context.Background(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return met
+}
+
+func device(t *testing.T, r gateway.Registry, name string) gateway.Device {
+	t.Helper()
+	d, err := r.Device(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func firstContact(t *testing.T, o Opener) {
+	r := open(t, o)
+	if _, err := r.Device(context.Background(), "a"); !errors.Is(err, gateway.ErrNoDevice) {
+		t.Errorf("an unknown device: %v", err)
+	}
+	if met := meet(t, r, meeting("a", "c1", "k1", 0)); met != (gateway.Met{New: true}) {
+		t.Errorf("first: %+v", met)
+	}
+	if met := meet(t, r, meeting("a", "c1", "k1", time.Second)); met != (gateway.Met{}) {
+		t.Errorf("second: %+v", met)
+	}
+	r.Close()
+	d := device(t, open(t, o), "a")
+	if d.State != "known" || !d.FirstSeen.Equal(start) || d.LiveKeys != 1 || len(d.Certificates) != 1 || len(d.Flags) != 0 {
+		t.Errorf("after a restart: %+v", d)
+	}
+	c := d.Certificates[0]
+	if c.Serial != "1f" || c.Issuer != "CN=Factory" || !c.NotAfter.Equal(start.Add(24*time.Hour)) || c.Certificate != fmt.Sprintf("%x", sha256.Sum256([]byte("c1"))) {
+		t.Errorf("%+v", c)
+	}
+}
+
+func racingFirstContact(t *testing.T, o Opener) {
+	a, b := open(t, o), open(t, o)
+	var news [4]int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			r := a
+			if i%2 == 1 {
+				r = b
+			}
+			name := i % 4
+			met, err := r.Meet(context.Background(), meeting(fmt.Sprint("d", name), fmt.Sprint("c", name), "k", 0))
+			if err != nil {
+				t.Error(err)
+			}
+			if met.New {
+				mu.Lock()
+				news[name]++
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if news != [4]int{1, 1, 1, 1} {
+		t.Errorf("devices were new %v times, want once each", news)
+	}
+	list, err := a.Devices(context.Background(), "", 100)
+	if err != nil || len(list) != 4 {
+		t.Errorf("%d records, want 4 (%v)", len(list), err)
+	}
+}
+
+func renewal(t *testing.T, o Opener) {
+	r := open(t, o)
+	meet(t, r, meeting("a", "c1", "k1", 0))
+	if met := meet(t, r, meeting("a", "c2", "k1", time.Second)); met != (gateway.Met{Renewed: true}) {
+		t.Errorf("same key: %+v", met)
+	}
+	// The old certificate again, for it is valid and of the same key: neither new nor a clone's.
+	if met := meet(t, r, meeting("a", "c1", "k1", 2*time.Second)); met != (gateway.Met{}) {
+		t.Errorf("the old certificate: %+v", met)
+	}
+	if d := device(t, r, "a"); len(d.Certificates) != 2 || d.LiveKeys != 1 || len(d.Flags) != 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func twoKeys(t *testing.T, o Opener) {
+	r := open(t, o)
+	meet(t, r, meeting("a", "c1", "k1", 0))
+	if met := meet(t, r, meeting("a", "c2", "k2", time.Second)); met != (gateway.Met{Renewed: true, TwoKeys: true}) {
+		t.Errorf("another key: %+v", met)
+	}
+	if met := meet(t, r, meeting("a", "c1", "k1", 2*time.Second)); met != (gateway.Met{TwoKeys: true, OldKey: true}) {
+		t.Errorf("the old key again: %+v", met)
+	}
+	if d := device(t, r, "a"); d.LiveKeys != 2 || !slices.Equal(d.Flags, []string{"two-live-keys", "old-key-returned"}) {
+		t.Errorf("%+v", d)
+	}
+	// An expired certificate's key is not live.
+	old := meeting("b", "c3", "k3", 0)
+	old.NotAfter = start.Add(-time.Minute)
+	meet(t, r, old)
+	if met := meet(t, r, meeting("b", "c4", "k4", time.Second)); met.TwoKeys {
+		t.Errorf("%+v", met)
+	}
+}
+
+func tombstones(t *testing.T, o Opener) {
+	ctx, r := context.Background(), open(t, o)
+	meet(t, r, meeting("a", "c1", "k1", 0))
+	if err := r.Delete(ctx, "a", "stolen", start); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-r.Changed():
+	case <-time.After(5 * time.Second):
+		t.Error("the deletion was not told")
+	}
+	if _, err := r.Meet(ctx, meeting("a", "c2", "k2", 0)); !errors.Is(err, gateway.ErrDeleted) || !r.Deleted("a") {
+		t.Errorf("a deleted device: %v", err)
+	}
+	if d := device(t, r, "a"); d.State != "deleted" || d.Why != "stolen" || len(d.Certificates) != 1 {
+		t.Errorf("the refused meeting was recorded: %+v", d)
+	}
+	if err := r.Delete(ctx, "a", "", start); !errors.Is(err, gateway.ErrDeleted) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	// Before it was ever met.
+	if err := r.Delete(ctx, "never-met", "", start); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	r = open(t, o)
+	for _, name := range []string{"a", "never-met"} {
+		if _, err := r.Meet(ctx, meeting(name, "c1", "k1", 0)); !errors.Is(err, gateway.ErrDeleted) {
+			t.Errorf("%s after a restart: %v", name, err)
+		}
+	}
+	if err := r.Release(ctx, "a", start); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Release(ctx, "a", start); !errors.Is(err, gateway.ErrNoDevice) {
+		t.Errorf("released twice: %v", err)
+	}
+	if met := meet(t, r, meeting("a", "c1", "k1", 0)); !met.New || r.Deleted("a") {
+		t.Errorf("after its release: %+v", met)
+	}
+}
+
+// otherProcesses: an operator's deletion reaches a gateway that has the device in memory.
+func otherProcesses(t *testing.T, o Opener) {
+	ctx, serving, operator := context.Background(), open(t, o), open(t, o)
+	meet(t, serving, meeting("a", "c1", "k1", 0))
+	if err := operator.Delete(ctx, "a", "", start); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-serving.Changed():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the deletion was not noticed")
+	}
+	if _, err := serving.Meet(ctx, meeting("a", "c1", "k1", 0)); !serving.Deleted("a") || !errors.Is(err, gateway.ErrDeleted) {
+		t.Errorf("a deleted device: %v", err)
+	}
+	if err := operator.Release(ctx, "a", start); err != nil {
+		t.Fatal(err)
+	}
+	<-serving.Changed()
+	if met := meet(t, serving, meeting("a", "c1", "k1", 0)); !met.New {
+		t.Errorf("after its release: %+v", met)
+	}
+}
+
+func lastSeen(t *testing.T, o Opener) {
+	r := open(t, o)
+	meet(t, r, meeting("a", "c1", "k1", 0))
+	r.Seen("a", start.Add(time.Hour))
+	r.Seen("unknown", start)
+	r.Close()
+	r = open(t, o)
+	d := device(t, r, "a")
+	if !d.LastSeen.Equal(start.Add(time.Hour)) || !d.Certificates[0].LastSeen.Equal(start.Add(time.Hour)) || !d.FirstSeen.Equal(start) {
+		t.Errorf("%+v", d)
+	}
+	if _, err := r.Device(context.Background(), "unknown"); !errors.Is(err, gateway.ErrNoDevice) {
+		t.Errorf("Seen made a device: %v", err)
+	}
+}
+
+func pages(t *testing.T, o Opener) {
+	r := open(t, o)
+	for _, name := range []string{"c", "a", "b"} {
+		meet(t, r, meeting(name, name, name, 0))
+	}
+	after, got := "", ""
+	for {
+		list, err := r.Devices(context.Background(), after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, d := range list {
+			got += d.Name
+			after = d.Name
+		}
+	}
+	if got != "abc" {
+		t.Errorf("listed %q", got)
+	}
+}
+
+func closed(t *testing.T, o Opener) {
+	r := open(t, o)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Meet(context.Background(), meeting("a", "c", "k", 0)); err == nil {
+		t.Error("met after Close")
+	}
+	if err := r.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+}
