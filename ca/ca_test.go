@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-var t0 = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+// t0 is yesterday, for certtool judges by its own clock.
+var t0 = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
 
 func years(n int) time.Time { return t0.AddDate(n, 0, 0) }
 
