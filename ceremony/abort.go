@@ -217,10 +217,19 @@ func (s *Session) removeOwn(k abortedKey) (bool, error) {
 	return false, nil
 }
 
+// appended is called after each entry that became durable; a test ends the process there.
+var appended func(entries int64)
+
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
 		infos: map[string]hsm.TokenInfo{}, progress: r.Progress,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
-		write: func(l []byte) error { _, err := r.log.Append(l); return err }}
+		write: func(l []byte) error {
+			n, err := r.log.Append(l)
+			if err == nil && appended != nil {
+				appended(n + 1)
+			}
+			return err
+		}}
 }
