@@ -64,7 +64,9 @@ func newStage(bin, dir string, out io.Writer) (*stage, error) {
 	return s, s.write(marker, "everything here is a throw-away: make demo wipes it\n")
 }
 
-func (s *stage) path(elem ...string) string { return filepath.Join(append([]string{s.dir}, elem...)...) }
+func (s *stage) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
 
 func (s *stage) write(name, content string) error {
 	p := s.path(name)

@@ -86,7 +86,9 @@ func room(path string) string { return strings.TrimPrefix(path, module) }
 
 func TestArrows(t *testing.T) {
 	rooms := 0
-	for _, p := range list(t, "./...") {
+	scaffolds := map[string]bool{}
+	pkgs := list(t, "./...")
+	for _, p := range pkgs {
 		from := room(p.ImportPath)
 		if strings.HasPrefix(from, "internal/") {
 			for _, i := range p.Imports {
@@ -94,6 +96,10 @@ func TestArrows(t *testing.T) {
 					t.Errorf("%s imports %s: internal knows no room", from, to)
 				}
 			}
+			continue
+		}
+		if strings.HasSuffix(from, "test") {
+			scaffolds[p.ImportPath] = true // what several packages' tests share; held to the last check below
 			continue
 		}
 		rooms++
@@ -119,6 +125,13 @@ func TestArrows(t *testing.T) {
 				if (i == outside || strings.HasPrefix(i, outside+"/")) && !slices.Contains(homes, from) {
 					t.Errorf("%s imports %s, which only %v may", from, i, homes)
 				}
+			}
+		}
+	}
+	for _, p := range pkgs {
+		for _, i := range p.Imports {
+			if scaffolds[i] && !scaffolds[p.ImportPath] {
+				t.Errorf("%s imports %s, which is for tests only", room(p.ImportPath), room(i))
 			}
 		}
 	}
