@@ -1,6 +1,8 @@
 package pkcs11
 
 import (
+	"slices"
+
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/hanaper/hanaper/hsm"
@@ -70,4 +72,41 @@ func CreateTrusted(t *Token) error {
 		})
 		return err
 	})
+}
+
+// GenerateWith generates with attributes of the private key overridden, as a token might that ignores what it is asked.
+func GenerateWith(t *Token, spec hsm.GenerateSpec, override map[uint]any) (hsm.Key, error) {
+	var key *Key
+	err := t.do(bg, false, func(s session) (err error) {
+		if spec.Use == "" {
+			spec.Use = hsm.Signing
+		}
+		public, private := templates(spec, []byte("override"), kinds[spec.Algorithm])
+		for kind, value := range override {
+			private = append(slices.DeleteFunc(private, func(a *p11.Attribute) bool { return a.Type == kind }), attr(kind, value))
+		}
+		key, err = t.generateIn(s, spec, kinds[spec.Algorithm], public, private)
+		return err
+	})
+	return key, err
+}
+
+// GenerateAlwaysAuthenticate makes a key that wants the PIN at each use, as PIV's slot 9C has.
+func GenerateAlwaysAuthenticate(t *Token, label string, a hsm.Algorithm) (hsm.Key, error) {
+	return GenerateWith(t, hsm.GenerateSpec{Label: label, Algorithm: a, Class: hsm.Sealed}, map[uint]any{p11.CKA_ALWAYS_AUTHENTICATE: true})
+}
+
+// Drop makes the token believe that it lacks a mechanism.
+func Drop(t *Token, mechanism uint) { delete(t.mechanisms, mechanism) }
+
+// CountObjects counts all objects that a login shows.
+func CountObjects(t *Token) (n int) {
+	if err := t.do(bg, true, func(s session) error {
+		all, err := t.match(s, nil)
+		n = len(all)
+		return err
+	}); err != nil {
+		panic(err)
+	}
+	return n
 }

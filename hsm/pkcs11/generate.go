@@ -71,7 +71,13 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec) (*Key, erro
 			return err
 		}
 		began = true
-		key, err = t.generateIn(s, spec, kind)
+		id := spec.ID
+		if len(id) == 0 {
+			id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
+			rand.Read(id)
+		}
+		public, private := templates(spec, id, kind)
+		key, err = t.generateIn(s, spec, kind, public, private)
 		return err
 	})
 	if err != nil {
@@ -120,14 +126,8 @@ func className(class uint) string {
 	return "certificate"
 }
 
-// generateIn makes the pair, gives it its id, and compares what the token reads back.
-func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind) (*Key, error) {
-	id := spec.ID
-	if len(id) == 0 {
-		id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
-		rand.Read(id)
-	}
-	public, private := templates(spec, id, kind)
+// generateIn makes the pair, and destroys it again if it does not read back as it should.
+func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (*Key, error) {
 	pub, priv, err := t.generatePair(s, kind, public, private)
 	if err != nil {
 		return nil, err
