@@ -31,6 +31,11 @@ type Key struct {
 
 // NewKey makes a Key of an *rsa.PublicKey or an ed25519.PublicKey and refuses any other.
 func NewKey(pub crypto.PublicKey) (Key, error) {
+	k, err := newKey(pub)
+	return k, refused(err)
+}
+
+func newKey(pub crypto.PublicKey) (Key, error) {
 	k := Key{pub: pub}
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
@@ -134,7 +139,7 @@ func parseKeyValue(typ KeyType, public string) (Key, error) {
 		return Key{}, hinted(ErrKeyType, "devices refuse a whole root that holds such a key: use RSA or ED25519",
 			"key type %q is not accepted by devices", typ)
 	}
-	k, err := NewKey(pub)
+	k, err := newKey(pub)
 	if err != nil {
 		return Key{}, err
 	}

@@ -140,7 +140,11 @@ func (p *Policy) Check(doc Document, now time.Time) ([]Finding, error) {
 		}
 		return nil, refused(because(ErrPolicy, "the policy forbids to sign %s version %d: %s", doc.Role(), doc.Version(), strings.Join(lines, "; ")))
 	}
-	return p.recommend.check(doc, now), nil
+	findings := p.recommend.check(doc, now)
+	if !doc.Expires().After(now) {
+		findings = append(findings, Finding{"expiry", fmt.Sprintf("%s expires on %s, which is not in the future", doc.Role(), doc.Expires().Format(timeFormat))})
+	}
+	return findings, nil
 }
 
 func (r *ruleset) check(doc Document, now time.Time) []Finding {
@@ -148,9 +152,6 @@ func (r *ruleset) check(doc Document, now time.Time) []Finding {
 	say := func(rule, format string, args ...any) { out = append(out, Finding{rule, fmt.Sprintf(format, args...)}) }
 	if p, ok := r.validity[string(doc.Role())]; ok && doc.Expires().After(p.After(now)) {
 		say("max_validity", "%s expires on %s, later than %s from now", doc.Role(), doc.Expires().Format(timeFormat), p)
-	}
-	if !doc.Expires().After(now) {
-		say("expiry", "%s expires on %s, which is not in the future", doc.Role(), doc.Expires().Format(timeFormat))
 	}
 	rule := func(name, title string, rk RoleKeys) {
 		rr := r.Roles[name]
