@@ -100,7 +100,25 @@ func contentCipher(key []byte) (cipher.AEAD, error) {
 //   - an ecdh.KeyExchanger on P-256 or P-384, such as a token's ECDH key or *ecdh.PrivateKey
 //   - *ecdsa.PrivateKey on P-256 or P-384
 //   - a crypto.Decrypter with an RSA key, which is given *rsa.OAEPOptions
+//   - a key of a token that offers one of the two: KeyExchanger() (ecdh.KeyExchanger, error), or
+//     Decrypter() (crypto.Decrypter, error)
 type Decrypter any
+
+// resolve asks a token's key for what the scheme needs.
+func resolve(d Decryption, key Decrypter) (Decrypter, error) {
+	if curveOf(d) != nil {
+		if k, ok := key.(interface {
+			KeyExchanger() (ecdh.KeyExchanger, error)
+		}); ok {
+			return k.KeyExchanger()
+		}
+	} else if k, ok := key.(interface {
+		Decrypter() (crypto.Decrypter, error)
+	}); ok {
+		return k.Decrypter()
+	}
+	return key, nil
+}
 
 // publicOf is the public key of a Decrypter, in the form that rosters use.
 func publicOf(key Decrypter) (crypto.PublicKey, error) {
@@ -130,6 +148,10 @@ func fromECDH(p *ecdh.PublicKey) (crypto.PublicKey, error) {
 
 // unseal decrypts with a key whose public half was found to be the one that s was sealed to.
 func unseal(d Decryption, key Decrypter, info []byte, s sealed) ([]byte, error) {
+	key, err := resolve(d, key)
+	if err != nil {
+		return nil, err
+	}
 	if curve := curveOf(d); curve != nil {
 		if k, ok := key.(*ecdsa.PrivateKey); ok {
 			x, err := k.ECDH()
