@@ -40,7 +40,6 @@ const (
 	kindArtefact   = "artefact"
 	kindStepDone   = "step-done"
 	kindResumed    = "resumed"
-	kindAborted    = "aborted"
 	kindEnd        = "end"
 )
 
