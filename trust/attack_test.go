@@ -12,78 +12,78 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 // TestAttacksOnFiles: an attacker with none or some of the keys changes what a reader without history sees.
 func TestAttacksOnFiles(t *testing.T) {
-	other := specimen.New(t)
+	other := trusttest.New(t)
 	other.Content.Environment = "other"
 	for _, c := range []struct {
 		name string
 		want error
-		edit func(w *specimen.World, f trust.Files)
+		edit func(w *trusttest.World, f trust.Files)
 	}{
-		{"timestamp by a stranger", trust.ErrSignature, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", nil, w.Key())
+		{"timestamp by a stranger", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", nil, w.Key())
 		}},
-		{"timestamp with a stranger's signature under the key's id", trust.ErrSignature, func(w *specimen.World, f trust.Files) {
+		{"timestamp with a stranger's signature under the key's id", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
 			stranger := w.Key()
-			specimen.Forge(t, f, "metadata/timestamp.json", nil, stranger)
+			trusttest.Forge(t, f, "metadata/timestamp.json", nil, stranger)
 			f["metadata/timestamp.json"] = bytes.ReplaceAll(f["metadata/timestamp.json"],
-				[]byte(specimen.KeyID(t, stranger.Public())), []byte(specimen.KeyID(t, w.Timestamp.Public())))
+				[]byte(trusttest.KeyID(t, stranger.Public())), []byte(trusttest.KeyID(t, w.Timestamp.Public())))
 		}},
-		{"targets below the threshold", trust.ErrSignature, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/1.targets.json", nil, w.TargetsKeys[0])
+		{"targets below the threshold", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/1.targets.json", nil, w.TargetsKeys[0])
 			redescribe(t, w, f)
 		}},
-		{"targets with one key's signature twice", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/1.targets.json", nil, w.TargetsKeys[0], w.TargetsKeys[0])
+		{"targets with one key's signature twice", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/1.targets.json", nil, w.TargetsKeys[0], w.TargetsKeys[0])
 			redescribe(t, w, f)
 		}},
-		{"root below the threshold", trust.ErrSignature, func(w *specimen.World, f trust.Files) {
+		{"root below the threshold", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
 			f["metadata/2.root.json"] = f["metadata/1.root.json"]
-			specimen.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, w.RootKeys[0])
+			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, w.RootKeys[0])
 		}},
-		{"a second root signed only by itself", trust.ErrSignature, func(w *specimen.World, f trust.Files) {
-			mallory := specimen.New(t)
+		{"a second root signed only by itself", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
+			mallory := trusttest.New(t)
 			f["metadata/2.root.json"] = mallory.Offline["metadata/1.root.json"]
-			specimen.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, mallory.RootKeys...)
+			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, mallory.RootKeys...)
 		}},
-		{"a root that skips a version", trust.ErrMixed, func(w *specimen.World, f trust.Files) {
+		{"a root that skips a version", trust.ErrMixed, func(w *trusttest.World, f trust.Files) {
 			f["metadata/2.root.json"] = f["metadata/1.root.json"]
-			specimen.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 3 }, w.RootKeys...)
+			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 3 }, w.RootKeys...)
 		}},
-		{"the same root again", trust.ErrMixed, func(w *specimen.World, f trust.Files) {
+		{"the same root again", trust.ErrMixed, func(w *trusttest.World, f trust.Files) {
 			f["metadata/2.root.json"] = f["metadata/1.root.json"]
 		}},
-		{"a P-384 key in the root", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
+		{"a P-384 key in the root", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			f["metadata/2.root.json"] = f["metadata/1.root.json"]
-			specimen.Forge(t, f, "metadata/2.root.json", func(s map[string]any) {
+			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) {
 				s["version"] = 2
 				for _, k := range s["keys"].(map[string]any) {
 					k.(map[string]any)["scheme"] = "ecdsa-sha2-nistp384"
 				}
 			}, w.RootKeys...)
 		}},
-		{"mixed: another snapshot under the timestamp", trust.ErrMixed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) { s["expires"] = "2026-05-01T00:00:00Z" }, w.Snapshot)
+		{"mixed: another snapshot under the timestamp", trust.ErrMixed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) { s["expires"] = "2026-05-01T00:00:00Z" }, w.Snapshot)
 		}},
-		{"mixed: a snapshot of another version, hash and all", trust.ErrMixed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) { s["version"] = 7 }, w.Snapshot)
-			specimen.Forge(t, f, "metadata/timestamp.json", specimen.Describe(f, "snapshot.json", "metadata/2.snapshot.json", 2), w.Timestamp)
+		{"mixed: a snapshot of another version, hash and all", trust.ErrMixed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) { s["version"] = 7 }, w.Snapshot)
+			trusttest.Forge(t, f, "metadata/timestamp.json", trusttest.Describe(f, "snapshot.json", "metadata/2.snapshot.json", 2), w.Timestamp)
 		}},
-		{"mixed: an old CRL file under the new name", trust.ErrMixed, func(w *specimen.World, f trust.Files) {
+		{"mixed: an old CRL file under the new name", trust.ErrMixed, func(w *trusttest.World, f trust.Files) {
 			f[crlPath(f)] = w.MakeCRL(w.Issuing, 2)
 		}},
-		{"a CRL by a stranger, signed in by the online keys", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
+		{"a CRL by a stranger, signed in by the online keys", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			swapCRL(t, w, f, w.MakeCRL(w.NewCA("Stranger", nil), 9))
 		}},
-		{"a CRL by another CA of the environment", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
+		{"a CRL by another CA of the environment", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			swapCRL(t, w, f, w.MakeCRL(w.Root, 9))
 		}},
-		{"the online role signs an anchor", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
+		{"the online role signs an anchor", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
 				targets := s["targets"].(map[string]any)
 				for _, v := range targets {
 					targets["anchors.pem"] = v
@@ -91,52 +91,52 @@ func TestAttacksOnFiles(t *testing.T) {
 			}, w.CRL)
 			redescribe(t, w, f)
 		}},
-		{"the online role delegates", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
+		{"the online role delegates", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
 				s["delegations"] = map[string]any{"keys": map[string]any{}, "roles": []any{}}
 			}, w.CRL)
 			redescribe(t, w, f)
 		}},
-		{"another environment's name in the timestamp", trust.ErrEnvironment, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_environment"] = "prod" }, w.Timestamp)
+		{"another environment's name in the timestamp", trust.ErrEnvironment, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_environment"] = "prod" }, w.Timestamp)
 		}},
-		{"no environment", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { delete(s, "hanaper_environment") }, w.Timestamp)
+		{"no environment", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { delete(s, "hanaper_environment") }, w.Timestamp)
 		}},
-		{"a newer format", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_format"] = 2 }, w.Timestamp)
+		{"a newer format", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_format"] = 2 }, w.Timestamp)
 		}},
-		{"expired timestamp", trust.ErrExpired, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["expires"] = "2026-03-01T12:00:00Z" }, w.Timestamp)
+		{"expired timestamp", trust.ErrExpired, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["expires"] = "2026-03-01T12:00:00Z" }, w.Timestamp)
 		}},
-		{"a key that stands twice in the JSON", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
+		{"a key that stands twice in the JSON", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			f["metadata/timestamp.json"] = bytes.Replace(f["metadata/timestamp.json"], []byte(`"version":3`), []byte(`"version":3,"version":3`), 1)
 		}},
-		{"a null where a file should be", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["meta"] = map[string]any{"snapshot.json": nil} }, w.Timestamp)
+		{"a null where a file should be", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["meta"] = map[string]any{"snapshot.json": nil} }, w.Timestamp)
 		}},
-		{"endless data: a timestamp of 20 kB", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
+		{"endless data: a timestamp of 20 kB", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			f["metadata/timestamp.json"] = append(f["metadata/timestamp.json"], bytes.Repeat([]byte(" "), 20<<10)...)
 		}},
-		{"a version that none can follow", trust.ErrMalformed, func(w *specimen.World, f trust.Files) {
-			specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1 << 40 }, w.Timestamp)
+		{"a version that none can follow", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1 << 40 }, w.Timestamp)
 		}},
-		{"half a copy", trust.ErrIncomplete, func(w *specimen.World, f trust.Files) { delete(f, "metadata/2.snapshot.json") }},
-		{"half a copy: targets", trust.ErrIncomplete, func(w *specimen.World, f trust.Files) { delete(f, crlPath(f)) }},
-		{"another repository", trust.ErrPin, func(w *specimen.World, f trust.Files) {
+		{"half a copy", trust.ErrIncomplete, func(w *trusttest.World, f trust.Files) { delete(f, "metadata/2.snapshot.json") }},
+		{"half a copy: targets", trust.ErrIncomplete, func(w *trusttest.World, f trust.Files) { delete(f, crlPath(f)) }},
+		{"another repository", trust.ErrPin, func(w *trusttest.World, f trust.Files) {
 			clear(f)
-			maps.Copy(f, specimen.New(t).Offline)
+			maps.Copy(f, trusttest.New(t).Offline)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := specimen.New(t)
+			w := trusttest.New(t)
 			w.Import()
 			w.AddCRL(1, 5)
 			w.Now = w.Now.Add(12 * time.Hour)
 			if err := w.Publish((*trust.Publisher).Refresh); err != nil {
 				t.Fatal(err)
 			}
-			f := specimen.Snap(t, w.Dir)
+			f := trusttest.Snap(t, w.Dir)
 			pin, err := trust.ParsePin(w.Pin.String())
 			if err != nil {
 				t.Fatal(err)
@@ -163,23 +163,23 @@ func crlPath(f trust.Files) string {
 }
 
 // redescribe makes snapshot and timestamp match the (forged) targets and crl metadata: the attacker holds the online keys.
-func redescribe(t *testing.T, w *specimen.World, f trust.Files) {
+func redescribe(t *testing.T, w *trusttest.World, f trust.Files) {
 	t.Helper()
-	specimen.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) {
-		specimen.Describe(f, "targets.json", "metadata/1.targets.json", 1)(s)
-		specimen.Describe(f, "crl.json", "metadata/2.crl.json", 2)(s)
+	trusttest.Forge(t, f, "metadata/2.snapshot.json", func(s map[string]any) {
+		trusttest.Describe(f, "targets.json", "metadata/1.targets.json", 1)(s)
+		trusttest.Describe(f, "crl.json", "metadata/2.crl.json", 2)(s)
 	}, w.Snapshot)
-	specimen.Forge(t, f, "metadata/timestamp.json", specimen.Describe(f, "snapshot.json", "metadata/2.snapshot.json", 2), w.Timestamp)
+	trusttest.Forge(t, f, "metadata/timestamp.json", trusttest.Describe(f, "snapshot.json", "metadata/2.snapshot.json", 2), w.Timestamp)
 }
 
 // swapCRL puts another CRL in the place of the issuing CA's: the attacker holds the online keys.
-func swapCRL(t *testing.T, w *specimen.World, f trust.Files, der []byte) {
+func swapCRL(t *testing.T, w *trusttest.World, f trust.Files, der []byte) {
 	t.Helper()
 	hash := trust.PinRoot(der).Digest()
 	name := "crl/" + trust.IssuerID(w.Issuing.Cert).String() + ".crl"
 	hex := trust.ID(hash).String()
 	f["targets/crl/"+hex+"."+strings.TrimPrefix(name, "crl/")] = der
-	specimen.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
+	trusttest.Forge(t, f, "metadata/2.crl.json", func(s map[string]any) {
 		s["targets"].(map[string]any)[name] = map[string]any{"length": len(der), "hashes": map[string]any{"sha256": hex}}
 	}, w.CRL)
 	redescribe(t, w, f)
@@ -188,7 +188,7 @@ func swapCRL(t *testing.T, w *specimen.World, f trust.Files, der []byte) {
 // TestAttacksOnHistory: an attacker, with online keys and the issuing CA's key even, against a reader that has seen more.
 func TestAttacksOnHistory(t *testing.T) {
 	type scene struct {
-		*specimen.World
+		*trusttest.World
 		old, seen trust.Files
 		prev      *trust.View
 	}
@@ -200,11 +200,11 @@ func TestAttacksOnHistory(t *testing.T) {
 		{"nothing new", nil, func(s *scene) trust.Files { return s.seen }},
 		{"replay of the old repository", trust.ErrRollback, func(s *scene) trust.Files { return s.old }},
 		{"an old snapshot under a new timestamp", trust.ErrRollback, func(s *scene) trust.Files {
-			specimen.Forge(t, s.old, "metadata/timestamp.json", func(m map[string]any) { m["version"] = 9 }, s.Timestamp)
+			trusttest.Forge(t, s.old, "metadata/timestamp.json", func(m map[string]any) { m["version"] = 9 }, s.Timestamp)
 			return s.old
 		}},
 		{"another timestamp of the same version", trust.ErrRollback, func(s *scene) trust.Files {
-			specimen.Forge(t, s.seen, "metadata/timestamp.json", func(m map[string]any) { m["expires"] = "2026-03-02T00:00:00Z" }, s.Timestamp)
+			trusttest.Forge(t, s.seen, "metadata/timestamp.json", func(m map[string]any) { m["expires"] = "2026-03-02T00:00:00Z" }, s.Timestamp)
 			return s.seen
 		}},
 		{"freeze: the same repository for two days", trust.ErrExpired, func(s *scene) trust.Files {
@@ -229,12 +229,12 @@ func TestAttacksOnHistory(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := specimen.New(t)
+			w := trusttest.New(t)
 			w.Import()
 			w.AddCRL(1, 5)
-			s := &scene{World: w, old: specimen.Snap(t, w.Dir)}
+			s := &scene{World: w, old: trusttest.Snap(t, w.Dir)}
 			w.AddCRL(2, 5, 6)
-			s.seen, s.prev = specimen.Snap(t, w.Dir), w.View()
+			s.seen, s.prev = trusttest.Snap(t, w.Dir), w.View()
 			_, err := trust.OpenAfter(c.edit(s), s.prev, w.Pin, s.Now)
 			if !errors.Is(err, c.want) || c.want == nil && err != nil {
 				t.Errorf("got %v, want %v", err, c.want)
@@ -244,11 +244,11 @@ func TestAttacksOnHistory(t *testing.T) {
 }
 
 // next makes versions 4 of the online half by hand, with this CRL of the issuing CA (none if nil).
-func next(t *testing.T, w *specimen.World, f trust.Files, der []byte) {
+func next(t *testing.T, w *trusttest.World, f trust.Files, der []byte) {
 	t.Helper()
 	f["metadata/4.crl.json"], f["metadata/4.snapshot.json"] = f["metadata/3.crl.json"], f["metadata/3.snapshot.json"]
 	name := trust.IssuerID(w.Issuing.Cert).String() + ".crl"
-	specimen.Forge(t, f, "metadata/4.crl.json", func(s map[string]any) {
+	trusttest.Forge(t, f, "metadata/4.crl.json", func(s map[string]any) {
 		s["version"] = 4
 		s["targets"] = map[string]any{}
 		if der != nil {
@@ -257,28 +257,28 @@ func next(t *testing.T, w *specimen.World, f trust.Files, der []byte) {
 			s["targets"].(map[string]any)["crl/"+name] = map[string]any{"length": len(der), "hashes": map[string]any{"sha256": hex}}
 		}
 	}, w.CRL)
-	specimen.Forge(t, f, "metadata/4.snapshot.json", func(s map[string]any) {
+	trusttest.Forge(t, f, "metadata/4.snapshot.json", func(s map[string]any) {
 		s["version"] = 4
-		specimen.Describe(f, "crl.json", "metadata/4.crl.json", 4)(s)
+		trusttest.Describe(f, "crl.json", "metadata/4.crl.json", 4)(s)
 	}, w.Snapshot)
-	specimen.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) {
+	trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) {
 		s["version"] = 4
-		specimen.Describe(f, "snapshot.json", "metadata/4.snapshot.json", 4)(s)
+		trusttest.Describe(f, "snapshot.json", "metadata/4.snapshot.json", 4)(s)
 	}, w.Timestamp)
 }
 
 // TestRelease: the officers release a serial; then, and only then, a CRL may leave it out.
 func TestRelease(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5, 6)
 	prev := w.View()
 	without := func(p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 2, 6)) }
-	before := specimen.Snap(t, w.Dir)
+	before := trusttest.Snap(t, w.Dir)
 	if err := w.Publish(without); !errors.Is(err, trust.ErrLoosened) {
 		t.Fatalf("got %v", err)
 	}
-	sameFiles(t, before, specimen.Snap(t, w.Dir))
+	sameFiles(t, before, trusttest.Snap(t, w.Dir))
 	w.Content.Releases = []trust.Release{{Issuer: trust.IssuerID(w.Issuing.Cert), Serial: big.NewInt(5)}}
 	w.Rebuild()
 	w.Import()
@@ -288,7 +288,7 @@ func TestRelease(t *testing.T) {
 	if err := w.Publish(without); err != nil {
 		t.Fatal(err)
 	}
-	v, err := trust.OpenAfter(specimen.Snap(t, w.Dir), prev, w.Pin, w.Now)
+	v, err := trust.OpenAfter(trusttest.Snap(t, w.Dir), prev, w.Pin, w.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,34 +302,34 @@ func TestPublisherRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		want error
-		do   func(w *specimen.World, p *trust.Publisher) error
+		do   func(w *trusttest.World, p *trust.Publisher) error
 	}{
-		{"CRL of a stranger", nil, func(w *specimen.World, p *trust.Publisher) error {
+		{"CRL of a stranger", nil, func(w *trusttest.World, p *trust.Publisher) error {
 			return p.AddCRL(w.MakeCRL(w.NewCA("Stranger", nil), 1))
 		}},
-		{"not a CRL", nil, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL([]byte("hello")) }},
-		{"CRL number again", trust.ErrRollback, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 3, 5, 6)) }},
-		{"serial gone", trust.ErrLoosened, func(w *specimen.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 4)) }},
-		{"older officers' part", trust.ErrRollback, func(w *specimen.World, p *trust.Publisher) error {
+		{"not a CRL", nil, func(w *trusttest.World, p *trust.Publisher) error { return p.AddCRL([]byte("hello")) }},
+		{"CRL number again", trust.ErrRollback, func(w *trusttest.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 3, 5, 6)) }},
+		{"serial gone", trust.ErrLoosened, func(w *trusttest.World, p *trust.Publisher) error { return p.AddCRL(w.MakeCRL(w.Issuing, 4)) }},
+		{"older officers' part", trust.ErrRollback, func(w *trusttest.World, p *trust.Publisher) error {
 			return p.Import(w.Offline)
 		}},
-		{"other officers", trust.ErrPin, func(w *specimen.World, p *trust.Publisher) error { return p.Import(specimen.New(t).Offline) }},
-		{"empty folder", trust.ErrEmpty, func(w *specimen.World, p *trust.Publisher) error { return p.Import(trust.Files{}) }},
+		{"other officers", trust.ErrPin, func(w *trusttest.World, p *trust.Publisher) error { return p.Import(trusttest.New(t).Offline) }},
+		{"empty folder", trust.ErrEmpty, func(w *trusttest.World, p *trust.Publisher) error { return p.Import(trust.Files{}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := specimen.New(t)
+			w := trusttest.New(t)
 			w.Import()
 			w.AddCRL(3, 5)
 			first := w.Offline
 			w.Rebuild()
 			w.Import()
 			w.Offline = first
-			before := specimen.Snap(t, w.Dir)
+			before := trusttest.Snap(t, w.Dir)
 			err := w.Publish(func(p *trust.Publisher) error { return c.do(w, p) })
 			if err == nil || c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			sameFiles(t, before, specimen.Snap(t, w.Dir))
+			sameFiles(t, before, trusttest.Snap(t, w.Dir))
 		})
 	}
 }
@@ -337,12 +337,12 @@ func TestPublisherRefuses(t *testing.T) {
 // TestOnlineKeyRotation: after the officers have replaced the online keys, the old ones count for nothing, and versions that the
 // old keys had driven up do not lock readers out.
 func TestOnlineKeyRotation(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5)
-	old := specimen.Snap(t, w.Dir)
+	old := trusttest.Snap(t, w.Dir)
 	stolenTimestamp := w.Timestamp
-	specimen.Forge(t, old, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1 << 30 }, stolenTimestamp)
+	trusttest.Forge(t, old, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1 << 30 }, stolenTimestamp)
 	prev, err := trust.OpenAfter(old, w.View(), w.Pin, w.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -351,7 +351,7 @@ func TestOnlineKeyRotation(t *testing.T) {
 	w.Keys.Timestamp = trust.One(w.Timestamp.Public())
 	w.Rebuild()
 	w.Import()
-	files := specimen.Snap(t, w.Dir)
+	files := trusttest.Snap(t, w.Dir)
 	v, err := trust.OpenAfter(files, prev, w.Pin, w.Now)
 	if err != nil {
 		t.Fatalf("after the rotation: %v", err)
@@ -361,7 +361,7 @@ func TestOnlineKeyRotation(t *testing.T) {
 	}
 	// The stolen key signs a timestamp; the new root is there, or withheld: refused either way.
 	forged := maps.Clone(files)
-	specimen.Forge(t, forged, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1<<30 + 1 }, stolenTimestamp)
+	trusttest.Forge(t, forged, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 1<<30 + 1 }, stolenTimestamp)
 	withheld := maps.Clone(forged)
 	delete(withheld, "metadata/2.root.json")
 	for _, f := range []trust.Files{forged, withheld, old} {
@@ -373,11 +373,11 @@ func TestOnlineKeyRotation(t *testing.T) {
 
 // TestPublicationSurvivesCrash: cut after any number of moves, the next publisher finishes the publication.
 func TestPublicationSurvivesCrash(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
-	before := specimen.Snap(t, w.Dir)
+	before := trusttest.Snap(t, w.Dir)
 	w.AddCRL(1, 5)
-	after := specimen.Snap(t, w.Dir)
+	after := trusttest.Snap(t, w.Dir)
 	var fresh []string
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		if !bytes.Equal(before[name], after[name]) {
@@ -418,10 +418,10 @@ func pick(f trust.Files, names []string, prefix string) trust.Files {
 
 // TestEveryByteCounts: a changed byte in any file is refused.
 func TestEveryByteCounts(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5)
-	files := specimen.Snap(t, w.Dir)
+	files := trusttest.Snap(t, w.Dir)
 	n := 0
 	for name, data := range files {
 		if strings.HasPrefix(name, "metadata/1.") && name != "metadata/1.root.json" && name != "metadata/1.targets.json" {

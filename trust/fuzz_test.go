@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/trust"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 func FuzzPolicy(f *testing.F) {
@@ -23,10 +23,10 @@ func FuzzPolicy(f *testing.F) {
 
 // FuzzOpen puts arbitrary bytes in the place of each file in turn: no panic, and no view but that of the true files.
 func FuzzOpen(f *testing.F) {
-	w := specimen.New(f)
+	w := trusttest.New(f)
 	w.Import()
 	w.AddCRL(1, 5)
-	files := specimen.Snap(f, w.Dir)
+	files := trusttest.Snap(f, w.Dir)
 	want := w.View().Files()
 	names := slices.Sorted(maps.Keys(want))
 	for i, name := range names {
@@ -52,7 +52,7 @@ func FuzzOpen(f *testing.F) {
 		if err == nil && string(data) != string(files[name]) {
 			t.Errorf("%s: another file is accepted, %+v", name, v.Versions())
 		}
-		if err == nil && !v.Revoked(w.Issuing.Cert, specimen.Serial(5)) {
+		if err == nil && !v.Revoked(w.Issuing.Cert, trusttest.Serial(5)) {
 			t.Error("serial 5 is free")
 		}
 	})
@@ -60,7 +60,7 @@ func FuzzOpen(f *testing.F) {
 
 // FuzzCRL publishes arbitrary bytes as a CRL: no panic, nothing published but a CRL of a named CA.
 func FuzzCRL(f *testing.F) {
-	w := specimen.New(f)
+	w := trusttest.New(f)
 	w.Import()
 	p, err := trust.NewPublisher(w.PublisherConfig())
 	if err != nil {

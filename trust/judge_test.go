@@ -17,12 +17,12 @@ import (
 
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 // judged is a repository with all that there is: a rotated root, CRLs, releases none.
-func judged(t *testing.T) *specimen.World {
-	w := specimen.New(t)
+func judged(t *testing.T) *trusttest.World {
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5)
 	w.Timestamp = w.Key()
@@ -90,14 +90,14 @@ func TestJudgeGoTUF(t *testing.T) {
 // TestWhyNotTheUpdater shows the hole for which gateways do not follow with go-tuf's updater: a gateway that has seen the root which
 // revokes an online key, restarted with the root of its config while that root is withheld, takes the revoked key again. Ours does not.
 func TestWhyNotTheUpdater(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	stolen := w.Timestamp
 	w.Timestamp = w.Key()
 	w.Keys.Timestamp = trust.One(w.Timestamp.Public())
 	w.Rebuild()
 	w.Import()
-	files := specimen.Snap(t, w.Dir)
+	files := trusttest.Snap(t, w.Dir)
 	serving := &files
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { http.FileServerFS(*serving).ServeHTTP(rw, r) }))
 	defer server.Close()
@@ -119,7 +119,7 @@ func TestWhyNotTheUpdater(t *testing.T) {
 	}
 	withheld := maps.Clone(files)
 	delete(withheld, "metadata/2.root.json")
-	specimen.Forge(t, withheld, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 9 }, stolen)
+	trusttest.Forge(t, withheld, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 9 }, stolen)
 	serving = &withheld
 	if _, err := client(t, server.URL, dir, pinned, w.Now); err != nil {
 		t.Logf("go-tuf's updater refuses now (%v): it may have become usable", err)

@@ -18,11 +18,11 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 func TestPublishAndOpen(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	v := w.View()
 	if v.Environment() != "test" || len(v.Anchors()) != 1 || len(v.Intermediates()) != 1 {
@@ -66,7 +66,7 @@ func TestPublishAndOpen(t *testing.T) {
 
 // TestDeterministic: the same inputs make the same bytes to sign.
 func TestDeterministic(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	a, err := trust.Prepare(nil, w.Content, w.Keys, w.Validity, w.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func (f failing) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 }
 
 func TestTokenErrorsSurface(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	p, err := trust.Prepare(nil, w.Content, w.Keys, w.Validity, w.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -118,14 +118,14 @@ func TestTokenErrorsSurface(t *testing.T) {
 	}
 	// The online half too: nothing is written.
 	w.Import()
-	before := specimen.Snap(t, w.Dir)
+	before := trusttest.Snap(t, w.Dir)
 	w.Now = w.Now.Add(23 * time.Hour)
 	good := w.Timestamp
 	w.Timestamp = failing{good, gone}
 	if err := w.Publish((*trust.Publisher).Refresh); !errors.Is(err, gone) {
 		t.Errorf("refresh: %v", err)
 	}
-	sameFiles(t, before, specimen.Snap(t, w.Dir))
+	sameFiles(t, before, trusttest.Snap(t, w.Dir))
 }
 
 func sameFiles(t *testing.T, a, b trust.Files) {
@@ -142,44 +142,44 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, want string
-		edit       func(w *specimen.World)
+		edit       func(w *trusttest.World)
 	}{
-		{"environment", "not allowed", func(w *specimen.World) { w.Content.Environment = "Prod/1" }},
-		{"P-384", "P-384 key cannot sign", func(w *specimen.World) { w.Keys.Root.Keys[0] = p384.Public() }},
-		{"threshold", "threshold of 4", func(w *specimen.World) { w.Keys.Root.Threshold = 4 }},
-		{"no threshold", "threshold of 0", func(w *specimen.World) { w.Keys.Targets.Threshold = 0 }},
-		{"key twice", "twice", func(w *specimen.World) { w.Keys.Root.Keys[1] = w.Keys.Root.Keys[0] }},
-		{"officer online", "officers' root key", func(w *specimen.World) { w.Keys.Timestamp = trust.One(w.RootKeys[0].Public()) }},
-		{"issuing key online", "online trust key as well", func(w *specimen.World) { w.Keys.CRL = trust.One(w.Issuing.Key.Public()) }},
-		{"no anchor", "no anchor", func(w *specimen.World) { w.Content.Anchors = nil }},
-		{"anchor not self-signed", "not self-signed", func(w *specimen.World) {
+		{"environment", "not allowed", func(w *trusttest.World) { w.Content.Environment = "Prod/1" }},
+		{"P-384", "P-384 key cannot sign", func(w *trusttest.World) { w.Keys.Root.Keys[0] = p384.Public() }},
+		{"threshold", "threshold of 4", func(w *trusttest.World) { w.Keys.Root.Threshold = 4 }},
+		{"no threshold", "threshold of 0", func(w *trusttest.World) { w.Keys.Targets.Threshold = 0 }},
+		{"key twice", "twice", func(w *trusttest.World) { w.Keys.Root.Keys[1] = w.Keys.Root.Keys[0] }},
+		{"officer online", "officers' root key", func(w *trusttest.World) { w.Keys.Timestamp = trust.One(w.RootKeys[0].Public()) }},
+		{"issuing key online", "online trust key as well", func(w *trusttest.World) { w.Keys.CRL = trust.One(w.Issuing.Key.Public()) }},
+		{"no anchor", "no anchor", func(w *trusttest.World) { w.Content.Anchors = nil }},
+		{"anchor not self-signed", "not self-signed", func(w *trusttest.World) {
 			w.Content.Anchors, w.Content.Intermediates = w.Content.Intermediates, nil
 		}},
-		{"leaf as CA", "not a CA", func(w *specimen.World) { w.Content.Intermediates[0] = w.Device("d", 1).Cert }},
-		{"stranger", "does not chain", func(w *specimen.World) { w.Content.Intermediates[0] = w.NewCA("Stranger", nil).Cert }},
-		{"twice", "stands twice", func(w *specimen.World) { w.Content.Intermediates = append(w.Content.Intermediates, w.Issuing.Cert) }},
-		{"past", "is past", func(w *specimen.World) { w.Validity.TargetsExpires = w.Now }},
-		{"stranger's CRL", "officers do not name", func(w *specimen.World) {
+		{"leaf as CA", "not a CA", func(w *trusttest.World) { w.Content.Intermediates[0] = w.Device("d", 1).Cert }},
+		{"stranger", "does not chain", func(w *trusttest.World) { w.Content.Intermediates[0] = w.NewCA("Stranger", nil).Cert }},
+		{"twice", "stands twice", func(w *trusttest.World) { w.Content.Intermediates = append(w.Content.Intermediates, w.Issuing.Cert) }},
+		{"past", "is past", func(w *trusttest.World) { w.Validity.TargetsExpires = w.Now }},
+		{"stranger's CRL", "officers do not name", func(w *trusttest.World) {
 			w.Content.CRLs = append(w.Content.CRLs, w.MakeCRL(w.NewCA("Stranger", nil), 1))
 		}},
-		{"old CRL", "past its nextUpdate", func(w *specimen.World) {
+		{"old CRL", "past its nextUpdate", func(w *trusttest.World) {
 			w.Now = w.Now.AddDate(0, -3, 0)
 			old := w.MakeCRL(w.Issuing, 1)
-			w.Now = specimen.Start
+			w.Now = trusttest.Start
 			w.Content.CRLs = append(w.Content.CRLs, old)
 		}},
-		{"two CRLs", "two CRLs", func(w *specimen.World) { w.Content.CRLs = append(w.Content.CRLs, w.MakeCRL(w.Root, 2)) }},
-		{"policy", "key type \"DSA\"", func(w *specimen.World) {
+		{"two CRLs", "two CRLs", func(w *trusttest.World) { w.Content.CRLs = append(w.Content.CRLs, w.MakeCRL(w.Root, 2)) }},
+		{"policy", "key type \"DSA\"", func(w *trusttest.World) {
 			w.Content.Policy = trust.DefaultPolicy("test")
 			w.Content.Policy.KeyTypes = []string{"DSA"}
 		}},
-		{"policy of another environment", "\"prod\"", func(w *specimen.World) { w.Content.Policy = trust.DefaultPolicy("prod") }},
-		{"release of a stranger", "not named", func(w *specimen.World) {
+		{"policy of another environment", "\"prod\"", func(w *trusttest.World) { w.Content.Policy = trust.DefaultPolicy("prod") }},
+		{"release of a stranger", "not named", func(w *trusttest.World) {
 			w.Content.Releases = []trust.Release{{Issuer: trust.ID{1}, Serial: big.NewInt(1)}}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := specimen.New(t)
+			w := trusttest.New(t)
 			c.edit(w)
 			_, err := trust.Prepare(nil, w.Content, w.Keys, w.Validity, w.Now)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -194,7 +194,7 @@ func TestPrepareRefuses(t *testing.T) {
 
 // TestNextCeremony: what follows a previous repository.
 func TestNextCeremony(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Content.CRLs = [][]byte{w.MakeCRL(w.Root, 5, 9)}
 	w.Rebuild()
 	prev, err := trust.OpenRepository(w.Offline, w.Pin, w.Now)
@@ -253,7 +253,7 @@ func TestNextCeremony(t *testing.T) {
 }
 
 func TestOpenEmpty(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	for _, dir := range []string{t.TempDir(), t.TempDir() + "/none"} {
 		_, err := trust.Open(os.DirFS(dir), w.Pin, w.Now)
 		if !errors.Is(err, trust.ErrEmpty) || advice.KindOf(err) != advice.Unverified || advice.Hint(err) == "" {

@@ -21,7 +21,7 @@ import (
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 // The test binary is the program when it is told so, so that the real main runs, in a process of its own.
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 type desk struct {
 	t     *testing.T
 	dir   string
-	world *specimen.World
+	world *trusttest.World
 	board softhsm.Board
 }
 
@@ -54,7 +54,7 @@ func newDesk(t *testing.T) *desk {
 	d.config("")
 	d.ok("keys", "generate", "--out", filepath.Join(d.dir, "public"))
 	// The officers' part, with dates of today.
-	w := specimen.NewAt(t, time.Now().Truncate(time.Second))
+	w := trusttest.NewAt(t, time.Now().Truncate(time.Second))
 	public := func(label string) crypto.PublicKey {
 		return readPublic(t, filepath.Join(d.dir, "public", label+".pem"))
 	}
@@ -145,7 +145,7 @@ func (d *desk) ok(args ...string) string {
 
 func (d *desk) refused(code int, want string, args ...string) {
 	d.t.Helper()
-	before := specimen.Snap(d.t, d.path("published"))
+	before := trusttest.Snap(d.t, d.path("published"))
 	out, errs, got := d.run(args...)
 	if got != code || !strings.Contains(errs, want) || !strings.HasPrefix(errs, "hanaper-repo: ") || strings.Contains(errs, "panic") {
 		d.t.Errorf("%v: exit %d, want %d with %q; got %q", args, got, code, want, errs)
@@ -156,7 +156,7 @@ func (d *desk) refused(code int, want string, args ...string) {
 	if lines := strings.Count(errs, "\n"); lines > 2 {
 		d.t.Errorf("%v: %d lines: %s", args, lines, errs)
 	}
-	after := specimen.Snap(d.t, d.path("published"))
+	after := trusttest.Snap(d.t, d.path("published"))
 	if len(before) != len(after) || !bytes.Equal(before["metadata/timestamp.json"], after["metadata/timestamp.json"]) {
 		d.t.Errorf("%v: files have changed", args)
 	}

@@ -19,13 +19,13 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
-	"github.com/hanaper/hanaper/trust/specimen"
+	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
 // gateway is a feed of a World.
 type gateway struct {
 	t     *testing.T
-	w     *specimen.World
+	w     *trusttest.World
 	state string
 	src   string
 	pin   trust.Pin
@@ -46,7 +46,7 @@ func (g *gateway) setClock(t time.Time) {
 	g.now = t
 }
 
-func newGateway(t *testing.T, w *specimen.World) *gateway {
+func newGateway(t *testing.T, w *trusttest.World) *gateway {
 	t.Helper()
 	g := &gateway{t: t, w: w, state: filepath.Join(t.TempDir(), "state"), src: w.Dir, pin: w.Pin, now: w.Now}
 	g.start()
@@ -105,7 +105,7 @@ func replace(t *testing.T, dir string, files trust.Files) {
 }
 
 func TestFollow(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	g := newGateway(t, w)
 	// An empty folder: one clear error, nothing believed.
 	if err := g.refresh(); !errors.Is(err, trust.ErrEmpty) || !strings.Contains(err.Error(), w.Dir) || advice.KindOf(err) != advice.Unverified {
@@ -159,13 +159,13 @@ func modes(t *testing.T, dir string) map[string]fs.FileMode {
 
 // TestHalfCopied: a source cut at any file keeps the last good view, and the next whole copy is taken up.
 func TestHalfCopied(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	g := newGateway(t, w)
 	g.good()
 	seen := g.Current()
 	w.AddCRL(1, 5)
-	whole := specimen.Snap(t, w.Dir)
+	whole := trusttest.Snap(t, w.Dir)
 	files, broken := w.View().Files(), 0
 	for name, data := range whole {
 		// What the gateway has already it does not read again.
@@ -200,9 +200,9 @@ func TestHalfCopied(t *testing.T) {
 
 // TestNoRollbackAcrossRestart is about what go-tuf's updater lets in: see trust/judge_test.go.
 func TestNoRollbackAcrossRestart(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
-	old := specimen.Snap(t, w.Dir)
+	old := trusttest.Snap(t, w.Dir)
 	w.AddCRL(1, 5)
 	g := newGateway(t, w)
 	g.good()
@@ -250,11 +250,11 @@ func TestNoRollbackAcrossRestart(t *testing.T) {
 // TestRevokedOnlineKey: a gateway that has seen the root which revokes the timestamp key never takes that key again: not with the old
 // root pinned in its config, not with the new root withheld, not after a restart.
 func TestRevokedOnlineKey(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5)
 	stolen := w.Timestamp
-	old := specimen.Snap(t, w.Dir)
+	old := trusttest.Snap(t, w.Dir)
 	g := newGateway(t, w)
 	g.good()
 	w.Timestamp = w.Key()
@@ -265,7 +265,7 @@ func TestRevokedOnlineKey(t *testing.T) {
 	if g.Current().Versions().Root != 2 {
 		t.Fatal("the new root has not arrived")
 	}
-	specimen.Forge(t, old, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 99 }, stolen)
+	trusttest.Forge(t, old, "metadata/timestamp.json", func(s map[string]any) { s["version"] = 99 }, stolen)
 	replace(t, w.Dir, old)
 	for range 2 {
 		if err := g.refresh(); !errors.Is(err, trust.ErrSignature) {
@@ -278,7 +278,7 @@ func TestRevokedOnlineKey(t *testing.T) {
 	}
 	// The same state with a pin that is not in the chain: nothing is believed.
 	g.Close()
-	g.pin = specimen.New(t).Pin
+	g.pin = trusttest.New(t).Pin
 	g.start()
 	if g.Current() != nil {
 		t.Error("a view under a root that was not pinned")
@@ -289,7 +289,7 @@ func TestRevokedOnlineKey(t *testing.T) {
 }
 
 func TestExpiryIsTold(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	g := newGateway(t, w)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -332,7 +332,7 @@ func TestExpiryIsTold(t *testing.T) {
 }
 
 func TestHTTPS(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	w.Import()
 	w.AddCRL(1, 5)
 	var mu sync.Mutex
@@ -401,7 +401,7 @@ func TestHTTPS(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	w := specimen.New(t)
+	w := trusttest.New(t)
 	good := feed.Config{Source: w.Dir, Pin: w.Pin, StateDir: filepath.Join(t.TempDir(), "s")}
 	for name, edit := range map[string]func(*feed.Config){
 		"no source": func(c *feed.Config) { c.Source = "" },

@@ -1,6 +1,6 @@
-// Package specimen makes small trust repositories with throw-away software keys, for tests: of this room, and of those that read
+// Package trusttest makes small trust repositories with throw-away software keys, for tests: of this room, and of those that read
 // views. Nothing but tests imports it.
-package specimen
+package trusttest
 
 import (
 	"bytes"
