@@ -90,7 +90,7 @@ func TestKill(t *testing.T) {
 	}
 	defer s.Close()
 	for {
-		open, err := s.OpenIntents(context.Background(), 1)
+		open, err := s.OpenIntents(context.Background(), 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,8 +76,8 @@ type Store interface {
 	// Replace closes the open intent with this id, keeps its serial as abandoned, and records in its place an intent of
 	// the same device. An intent that is open no more is left as it is, and returned.
 	Replace(ctx context.Context, id int64, in Intent) (Record, error)
-	// OpenIntents lists up to limit intents without certificate, oldest first.
-	OpenIntents(ctx context.Context, limit int) ([]Record, error)
+	// OpenIntents lists up to limit intents without certificate, oldest first, beginning behind the ID after.
+	OpenIntents(ctx context.Context, after int64, limit int) ([]Record, error)
 	// ByDevice and BySerial find a record, or ErrNotFound.
 	ByDevice(ctx context.Context, deviceID string) (Record, error)
 	BySerial(ctx context.Context, serial []byte) (Record, error)

@@ -188,11 +188,11 @@ func (s *Service) Run(ctx context.Context) {
 		wait := min(s.c.CRLRefresh/4+time.Second, time.Minute)
 		if !recovered {
 			done, left, err := s.Recover(ctx)
-			recovered = err == nil
+			recovered = err == nil || asFault(err).Code != CodeUnavailable
 			if done > 0 || left > 0 {
 				s.c.Log.Info("open intents", "finished", done, "left", left)
 			}
-			if err != nil && ctx.Err() == nil {
+			if !recovered && ctx.Err() == nil {
 				s.c.Log.Error("open intents are left; they are tried again", "error", err)
 				wait = retryAfter
 			}

@@ -237,21 +237,33 @@ func (s *Service) validity(now time.Time) (from, to time.Time) {
 	return from.UTC(), to.UTC()
 }
 
-// Recover brings every open intent to its end. Those it cannot finish now stay open and are finished by a retry.
+// Recover brings every intent that was open when it began to its end. Those that it cannot finish now stay open, and a
+// retry of their station finishes them; err is the last reason.
 func (s *Service) Recover(ctx context.Context) (done, left int, err error) {
+	began, last := s.c.Now(), int64(0)
 	for {
-		open, err := s.c.Store.OpenIntents(ctx, 500)
-		if err != nil || len(open) == 0 {
-			return done, 0, err
+		open, broken := s.c.Store.OpenIntents(ctx, last, 500)
+		if broken != nil {
+			return done, left, away("the store", broken)
 		}
-		for i, r := range open {
-			if err := ctx.Err(); err != nil {
-				return done, len(open) - i, err
+		if len(open) == 0 || open[0].At.After(began) {
+			return done, left, err
+		}
+		for _, r := range open {
+			last = r.ID
+			if ctx.Err() != nil {
+				return done, left, ctx.Err()
 			}
-			if err := s.recoverOne(ctx, r); err != nil {
-				return done, len(open) - i, err
+			one := s.recoverOne(ctx, r)
+			if one == nil {
+				done++
+				continue
 			}
-			done++
+			left, err = left+1, one
+			if asFault(one).Code == CodeUnavailable {
+				return done, left, err
+			}
+			s.c.Log.Error("an open intent cannot be finished", "device", r.DeviceID, "error", one)
 		}
 	}
 }
@@ -259,8 +271,11 @@ func (s *Service) Recover(ctx context.Context) (done, left int, err error) {
 func (s *Service) recoverOne(ctx context.Context, r Record) error {
 	defer s.devices.lock(r.DeviceID)()
 	now, err := s.c.Store.ByDevice(ctx, r.DeviceID)
-	if err != nil || !now.Open() {
-		return err
+	if err != nil {
+		return away("the store", err)
+	}
+	if !now.Open() {
+		return nil
 	}
 	_, _, err = s.resume(ctx, now)
 	return err

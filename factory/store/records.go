@@ -140,8 +140,8 @@ func (s *SQLite) Replace(ctx context.Context, id int64, in factory.Intent) (rec 
 }
 
 // OpenIntents implements factory.Store.
-func (s *SQLite) OpenIntents(ctx context.Context, limit int) ([]factory.Record, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+columns+from+` WHERE c.id IS NULL ORDER BY e.id LIMIT ?`, limit)
+func (s *SQLite) OpenIntents(ctx context.Context, after int64, limit int) ([]factory.Record, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT `+columns+from+` WHERE c.id IS NULL AND e.id > ? ORDER BY e.id LIMIT ?`, after, limit)
 	if err != nil {
 		return nil, err
 	}

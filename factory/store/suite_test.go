@@ -96,7 +96,7 @@ func suite(t *testing.T, open func(t *testing.T) factory.Store) {
 		if _, err := s.Replace(ctx, r.ID, intent("e", "another key")); err == nil {
 			t.Fatal("replaced by another key's intent")
 		}
-		open, err := s.OpenIntents(ctx, 10)
+		open, err := s.OpenIntents(ctx, 0, 10)
 		if err != nil || len(open) != 2 || open[0].DeviceID != "a" || open[1].DeviceID != "e" {
 			t.Fatalf("%+v, %v", open, err)
 		}
