@@ -54,6 +54,14 @@ func TestCardsOpenAToken(t *testing.T) {
 		card(t, "Dora", hsm.P384, hsm.P256, hsm.Agreement, "", ""),
 		card(t, "Emmy", hsm.RSA2048, hsm.P256, hsm.Agreement, RSAPKCS1SHA256, ""),
 	}
+	for _, p := range list {
+		if d, err := DecryptionOf(t.Context(), p.decrypt); err != nil || d != p.Decryption {
+			t.Errorf("%s: %s, %v", p.Name, d, err)
+		}
+		if err := ProbeDecryption(p.Decryption, p.decrypt); err != nil {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+	}
 	r := newRoster(t, 2, list)
 	st := statement(t, r)
 	if q, err := Verify(st, r, approve(t, st, list...), issued, nil); err != nil || len(q.Officers()) != 5 {

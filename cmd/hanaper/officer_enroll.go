@@ -35,7 +35,7 @@ func officerEnrollCommand() *cli.Command {
 			&cli.StringFlag{Name: "scheme", Usage: "how the signing key signs; rsa-pkcs1-sha256 for a card that cannot do PSS"},
 			&cli.StringFlag{Name: "decryption-key", Usage: "`KEY` to which shares are encrypted, another one than the signing key"},
 			&cli.StringFlag{Name: "decryption-algorithm", Usage: "of a decryption key file that is made: P-256, P-384, RSA-3072 or RSA-4096", Value: "P-256"},
-			&cli.StringFlag{Name: "decryption", Usage: "how shares are encrypted; rsa-oaep-sha1 for a token that has no OAEP with SHA-256"},
+			&cli.StringFlag{Name: "decryption", Usage: "how shares are encrypted; by default the best that the key is found to do"},
 			&cli.StringFlag{Name: "out", Usage: "write the enrolment to `FILE`", Required: true},
 			answersFlag,
 		},
@@ -67,6 +67,15 @@ func enroll(c *cli.Context) error {
 		}
 		defer decrypt.close()
 		o.DecryptionKey, o.Decryption = decrypt.key.Public(), quorum.Decryption(c.String("decryption"))
+		if o.Decryption == "" {
+			if o.Decryption, err = quorum.DecryptionOf(c.Context, decrypt.key); err != nil {
+				return err
+			}
+		}
+		// A key that cannot open what is encrypted to it would be noticed only when a share is lost to it.
+		if err := quorum.ProbeDecryption(o.Decryption, decrypt.key); err != nil {
+			return err
+		}
 		written = append(written, decrypt)
 	}
 	signer, err := quorum.NewSigner(sign.key, quorum.Scheme(c.String("scheme")))
