@@ -1,0 +1,510 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/gateway/fleettest"
+	"github.com/hanaper/hanaper/gateway/registry"
+)
+
+// stand is a gateway that runs, with a real registry, an upstream that tells what it got, and a client's view of it.
+type stand struct {
+	t        testing.TB
+	fleet    *fleettest.Fleet
+	server   *fleettest.Entity
+	gateway  *gateway.Gateway
+	registry *registry.SQLite
+	addr     string
+	admin    string
+	dir      string
+	log      *logBuffer
+
+	mu   sync.Mutex
+	seen []*http.Request
+	body []string
+	// respond, if set, answers in the upstream's place.
+	respond http.HandlerFunc
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newStand(t testing.TB, edit func(*gateway.Config)) *stand {
+	t.Helper()
+	s := &stand{t: t, fleet: fleettest.New(t), dir: t.TempDir(), log: &logBuffer{}}
+	s.server = fleettest.Issue(t, nil, fleettest.NewKey(t), x509.Certificate{Subject: pkix.Name{CommonName: "gateway"}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	s.write("gateway.pem", "CERTIFICATE", s.server.Cert.Raw)
+	s.writeKey("gateway.key", s.server)
+	up := httptest.NewServer(http.HandlerFunc(s.upstream))
+	t.Cleanup(up.Close)
+	c := gateway.Config{Listen: "127.0.0.1:0", Environment: "test", TLS: gateway.TLSConfig{Certificate: "gateway.pem", Key: "gateway.key"},
+		Trust:    gateway.TrustConfig{Source: "trust", Root: "1.root.json", State: "state"},
+		Registry: gateway.RegistryConfig{Path: "devices.db"}, Upstream: gateway.UpstreamConfig{URL: up.URL}}
+	if edit != nil {
+		edit(&c)
+	}
+	settings, err := gateway.NewSettings(c, s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.registry, err = registry.Open(settings.Registry()); err != nil {
+		t.Fatal(err)
+	}
+	if s.gateway, err = gateway.NewGateway(settings, s.registry, slog.New(slog.NewTextHandler(s.log, nil)), nil); err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	devices, admin := listen(), listen()
+	s.addr, s.admin = devices.Addr().String(), admin.Addr().String()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.gateway.Serve(ctx, devices, admin) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		if err := s.registry.Close(); err != nil {
+			t.Errorf("registry: %v", err)
+		}
+	})
+	s.trust(s.fleet.View)
+	return s
+}
+
+func (s *stand) trust(v *fleettest.View) {
+	s.t.Helper()
+	if err := s.gateway.SetTrust(v); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stand) write(name, kind string, der []byte) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+func (s *stand) writeKey(name string, e *fleettest.Entity) string {
+	s.t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(e.Key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.write(name, "PRIVATE KEY", der)
+}
+
+func (s *stand) upstream(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	s.seen, s.body = append(s.seen, r), append(s.body, string(body))
+	respond := s.respond
+	s.mu.Unlock()
+	if respond != nil {
+		respond(w, r)
+		return
+	}
+	fmt.Fprintf(w, "hello %s", r.Header.Get(gateway.DefaultIdentityHeader))
+}
+
+// requests are what the upstream has got so far.
+func (s *stand) requests() []*http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*http.Request{}, s.seen...)
+}
+
+func (s *stand) tlsConfig(d *fleettest.Entity) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.server.Cert)
+	c := &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	if d != nil {
+		c.Certificates = []tls.Certificate{{Certificate: [][]byte{d.Cert.Raw}, PrivateKey: d.Key}}
+	}
+	return c
+}
+
+func (s *stand) client(d *fleettest.Entity, h2 bool) *http.Client {
+	tr := &http.Transport{TLSClientConfig: s.tlsConfig(d), ForceAttemptHTTP2: h2}
+	s.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+func (s *stand) get(c *http.Client, path string) (int, string, error) {
+	resp, err := c.Get("https://" + s.addr + path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+// wellServed asserts that the device gets through; refused that it does not, for the reason, and that the upstream has
+// not heard of it.
+func (s *stand) wellServed(c *http.Client, d *fleettest.Entity) {
+	s.t.Helper()
+	status, body, err := s.get(c, "/x")
+	if want := "hello " + d.Cert.Subject.CommonName; err != nil || status != 200 || body != want {
+		s.t.Fatalf("%d %q %v, want %q", status, body, err, want)
+	}
+}
+
+func (s *stand) refused(c *http.Client, want gateway.Reason) {
+	s.t.Helper()
+	before := len(s.requests())
+	status, body, err := s.get(c, "/x")
+	if err == nil && (status < 400 || !strings.Contains(body, string(want))) {
+		s.t.Errorf("%d %q, want a refusal: %s", status, body, want)
+	}
+	if !strings.Contains(s.log.String(), "reason="+string(want)) {
+		s.t.Errorf("no log line with the reason %s:\n%s", want, s.log)
+	}
+	if after := len(s.requests()); after != before {
+		s.t.Errorf("the upstream got a request of a refused device")
+	}
+}
+
+func TestServe(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	for _, h2 := range []bool{false, true} {
+		s.wellServed(s.client(d, h2), d)
+	}
+	reg, err := s.registry.Device(context.Background(), "device-1")
+	if err != nil || len(reg.Certificates) != 1 {
+		t.Errorf("%+v, %v", reg, err)
+	}
+	if n := strings.Count(s.log.String(), "first contact"); n != 1 {
+		t.Errorf("%d first contacts logged, want 1", n)
+	}
+}
+
+func TestRefusedInTheHandshake(t *testing.T) {
+	s := newStand(t, nil)
+	other := fleettest.New(t)
+	d := s.fleet.Device(t, "device-1")
+	s.refused(s.client(other.Device(t, "device-1"), true), gateway.UnknownIssuer)
+	s.trust(s.fleet.View.Revoke(s.fleet.Factory.Cert, d.Cert.SerialNumber))
+	s.refused(s.client(d, true), gateway.Revoked)
+	if _, _, err := s.get(s.client(nil, true), "/"); err == nil {
+		t.Error("served without a certificate")
+	}
+	tooOld := s.tlsConfig(d)
+	tooOld.MaxVersion = tls.VersionTLS12
+	if c, err := tls.Dial("tcp", s.addr, tooOld); err == nil {
+		c.Close()
+		t.Error("TLS 1.2 was spoken")
+	}
+	list, err := s.registry.Devices(context.Background(), "", 10)
+	if err != nil || len(list) != 0 {
+		t.Errorf("refused devices were registered: %v %v", list, err)
+	}
+}
+
+// TestStolenCertificate: the certificate without its key leaves no trace but a refused handshake.
+func TestStolenCertificate(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "victim")
+	if _, _, err := s.get(s.client(&fleettest.Entity{Cert: d.Cert, Key: fleettest.NewKey(t)}, true), "/x"); err == nil {
+		t.Error("served with a stolen certificate")
+	}
+	if list, err := s.registry.Devices(context.Background(), "", 10); err != nil || len(list) != 0 {
+		t.Errorf("registered: %v %v", list, err)
+	}
+	if len(s.requests()) != 0 || strings.Contains(s.log.String(), "first contact") {
+		t.Error("it left a trace")
+	}
+	if m := s.metrics(); !strings.Contains(m, "hanaper_gateway_handshakes_total 0") {
+		t.Errorf("it was counted:\n%s", m)
+	}
+}
+
+func (s *stand) metrics() string {
+	resp, err := http.Get("http://" + s.admin + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+// TestResumption: a device that is revoked cannot come back by a session ticket, which spares it the handshake in which
+// certificates are shown.
+func TestResumption(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		s := newStand(t, func(c *gateway.Config) { c.TLS.MinVersion = "1.2" })
+		d := s.fleet.Device(t, "device-1")
+		c := s.tlsConfig(d)
+		c.ClientSessionCache, c.MaxVersion = tls.NewLRUClientSessionCache(1), version
+		once := func() (resumed bool, err error) {
+			conn, err := tls.Dial("tcp", s.addr, c)
+			if err != nil {
+				return false, err
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				return conn.ConnectionState().DidResume, err
+			}
+			body, err := io.ReadAll(resp.Body)
+			if resp.StatusCode != 200 {
+				err = fmt.Errorf("%s %s", resp.Status, body)
+			}
+			return conn.ConnectionState().DidResume, err
+		}
+		if _, err := once(); err != nil {
+			t.Fatal(err)
+		}
+		if resumed, err := once(); err != nil || !resumed {
+			t.Fatalf("resumed %v, %v: the test needs resumption", resumed, err)
+		}
+		before := len(s.requests())
+		s.trust(s.fleet.View.Revoke(s.fleet.Factory.Cert, d.Cert.SerialNumber))
+		if _, err := once(); err == nil {
+			t.Error("a revoked device resumed its session")
+		}
+		if len(s.requests()) != before || !strings.Contains(s.log.String(), "reason=revoked") {
+			t.Error("the refusal is not clean")
+		}
+	}
+}
+
+// TestNewTrustOnOpenConnections: idle ones are closed at once, requests under way are cut, the others live on.
+func TestNewTrustOnOpenConnections(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		s := newStand(t, nil)
+		lost, kept := s.fleet.Device(t, "lost"), s.fleet.Device(t, "kept")
+		idle := dialRaw(t, s, lost)
+		idleKept := dialRaw(t, s, kept)
+		c := s.client(lost, h2)
+		s.wellServed(c, lost)
+		hold := make(chan struct{})
+		entered := make(chan struct{})
+		s.mu.Lock()
+		s.respond = func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+			close(entered)
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+		}
+		s.mu.Unlock()
+		cut := make(chan error, 1)
+		go func() { _, _, err := s.get(c, "/long"); cut <- err }()
+		<-entered
+		s.mu.Lock()
+		s.respond = nil
+		s.mu.Unlock()
+		s.trust(s.fleet.View.Revoke(s.fleet.Factory.Cert, lost.Cert.SerialNumber))
+		select {
+		case err := <-cut:
+			if err == nil {
+				t.Error("a revoked device's download went on to its end")
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("a revoked device's download goes on")
+		}
+		close(hold)
+		idle.gone(t)
+		idleKept.again(t)
+		s.refused(c, gateway.Revoked)
+	}
+}
+
+// rawConn is one HTTP/1.1 connection, kept open.
+type rawConn struct {
+	*tls.Conn
+	in *bufio.Reader
+}
+
+func dialRaw(t testing.TB, s *stand, d *fleettest.Entity) *rawConn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", s.addr, s.tlsConfig(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	r := &rawConn{Conn: conn, in: bufio.NewReader(conn)}
+	r.again(t)
+	return r
+}
+
+func (r *rawConn) again(t testing.TB) {
+	t.Helper()
+	if status, body := r.send(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+}
+
+func (r *rawConn) send(t testing.TB, request string) (int, string) {
+	t.Helper()
+	if _, err := io.WriteString(r, request); err != nil {
+		t.Fatal(err)
+	}
+	r.SetReadDeadline(time.Now().Add(10 * time.Second))
+	resp, err := http.ReadResponse(r.in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body)
+}
+
+func (r *rawConn) gone(t testing.TB) {
+	t.Helper()
+	r.SetReadDeadline(time.Now().Add(3 * time.Second))
+	if _, err := r.in.ReadByte(); err == nil || os.IsTimeout(err) {
+		t.Errorf("the idle connection is open still: %v", err)
+	}
+}
+
+func TestDeletedDevice(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	conn := dialRaw(t, s, d)
+	ctx := context.Background()
+	if err := s.registry.Delete(ctx, "device-1", "lost", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	conn.gone(t)
+	s.refused(s.client(d, true), gateway.Deleted)
+	if err := s.registry.Release(ctx, "device-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s.wellServed(s.client(d, true), d)
+}
+
+func TestExpiringTrust(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	conn := dialRaw(t, s, d)
+	short := *s.fleet.View
+	short.ExpiresAt = time.Now().Add(time.Second)
+	s.trust(&short)
+	conn.again(t)
+	time.Sleep(1100 * time.Millisecond)
+	if status, body := conn.send(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); status != http.StatusServiceUnavailable || !strings.Contains(body, string(gateway.TrustExpired)) {
+		t.Errorf("%d %s", status, body)
+	}
+	conn.gone(t)
+	s.refused(s.client(d, true), gateway.TrustExpired)
+	resp, err := http.Get("http://" + s.admin + "/healthz")
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("healthz: %v %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+func TestOtherEnvironment(t *testing.T) {
+	s := newStand(t, func(c *gateway.Config) { c.Environment = "test" })
+	if err := s.gateway.SetTrust(otherEnvironment{s.fleet.View}); err == nil || !strings.Contains(err.Error(), "environment") {
+		t.Errorf("%v", err)
+	}
+	d := s.fleet.Device(t, "device-1")
+	s.wellServed(s.client(d, true), d)
+}
+
+type otherEnvironment struct{ *fleettest.View }
+
+func (otherEnvironment) Environment() string { return "staging" }
+
+func TestRacingFirstContacts(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			if status, body, err := s.get(s.client(d, false), "/"); err != nil || status != 200 {
+				t.Errorf("%d %s %v", status, body, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := strings.Count(s.log.String(), "first contact"); n != 1 {
+		t.Errorf("%d first contacts, want 1", n)
+	}
+}
+
+func TestTLSFilesReplaced(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	s.wellServed(s.client(d, true), d)
+	key := filepath.Join(s.dir, "gateway.key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.gateway.Reload(); err == nil || !strings.Contains(err.Error(), "0644") {
+		t.Errorf("a key that others may read: %v", err)
+	}
+	s.wellServed(s.client(d, true), d)
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := fleettest.Issue(t, s.server, fleettest.NewKey(t), x509.Certificate{Subject: pkix.Name{CommonName: "second"}, DNSNames: []string{"localhost"},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	s.write("gateway.pem", "CERTIFICATE", second.Cert.Raw)
+	if err := s.gateway.Reload(); err == nil {
+		t.Error("a certificate with another's key was taken")
+	}
+	s.writeKey("gateway.key", second)
+	if err := s.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", s.addr, s.tlsConfig(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != "second" {
+		t.Errorf("the gateway shows %q", got)
+	}
+}
