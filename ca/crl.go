@@ -158,14 +158,24 @@ func (p *PreparedCRL) Sign(rand io.Reader) (*x509.RevocationList, error) {
 
 // LintCRL holds a finished CRL to all rules that need no issuer.
 func LintCRL(crl *x509.RevocationList) error {
-	f := findings{subject: fmt.Sprintf("CRL %v of %s", crl.Number, crl.Issuer)}
+	f := findings{subject: "CRL"}
+	if crl == nil {
+		f.add(ruleCRLForm, "there is none")
+		return f.err(advice.Unverified)
+	}
+	f.subject = fmt.Sprintf("CRL %v of %s", crl.Number, crl.Issuer)
 	lintCRL(&f, crl)
 	return f.err(advice.Unverified)
 }
 
 // CheckCRL holds a finished CRL to every rule against its issuer and, unless nil, its predecessor.
 func CheckCRL(crl *x509.RevocationList, issuer *x509.Certificate, previous *x509.RevocationList, released ...*big.Int) error {
-	f := findings{subject: crlName(issuer, crl.Number)}
+	f := findings{subject: "CRL"}
+	if crl == nil || issuer == nil {
+		f.add(ruleCRLIssuer, "there is no CRL or no issuer")
+		return f.err(advice.Unverified)
+	}
+	f.subject = crlName(issuer, crl.Number)
 	lintCRL(&f, crl)
 	checkCRLIssuer(&f, crl, issuer)
 	checkCRLSequence(&f, crl, issuer, previous, released)
@@ -257,11 +267,18 @@ func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certif
 	for _, e := range crl.RevokedCertificateEntries {
 		now[string(e.SerialNumber.Bytes())] = e.RevocationTime
 	}
+	free := make(map[string]bool, len(released))
+	for _, r := range released {
+		if r != nil {
+			free[string(r.Bytes())] = true
+		}
+	}
 	for _, e := range previous.RevokedCertificateEntries {
-		t, ok := now[string(e.SerialNumber.Bytes())]
-		if slices.ContainsFunc(released, func(r *big.Int) bool { return r != nil && r.Cmp(e.SerialNumber) == 0 }) {
+		key := string(e.SerialNumber.Bytes())
+		if free[key] {
 			continue
 		}
+		t, ok := now[key]
 		if !ok {
 			f.add(ruleCRLDrop, "serial %x was revoked and is missing", e.SerialNumber)
 		} else if t.After(e.RevocationTime) {

@@ -17,20 +17,27 @@ import (
 // Waiver sets a rule aside for a stated case.
 type Waiver int
 
-// OTAConnect waives CA-005 (and nothing else) against a root of exactly the shape of profile ota-connect-root: self-signed,
-// with the one critical extended key usage serverAuth. RFC 5280, section 6.1 would not look at it either, for it is in the
-// anchor, but Go and OpenSSL do.
-const OTAConnect Waiver = 1
+const (
+	// OTAConnect waives CA-005 (and nothing else) against a root of exactly the shape of profile ota-connect-root:
+	// self-signed, with the one critical extended key usage serverAuth. RFC 5280, section 6.1 would not look at it either,
+	// for it is in the anchor, but Go and OpenSSL do.
+	OTAConnect Waiver = 1
+	// Imported is for a certificate that another company's CA issued: its serial may be shorter (RFC 5280 asks for 1 to 20
+	// octets), its key identifier made in another way, and, in a CA, its subject hold attributes that we do not issue.
+	Imported Waiver = 2
+)
 
 // CheckChild holds a finished certificate to every rule that needs no profile: Lint's, and those between it and its issuer,
 // the signature included. For a self-signed certificate child and issuer are the same.
 func CheckChild(child, issuer *x509.Certificate, w ...Waiver) error {
 	f := findings{subject: describe(child)}
-	lint(&f, child)
-	if len(f.list) == 0 || child != nil && issuer != nil {
-		checkPair(&f, child, issuer, w)
-		checkSignature(&f, child, issuer)
+	lint(&f, child, w...)
+	if child == nil || issuer == nil {
+		f.add(ruleIssuerCA, "there is no issuer or no certificate")
+		return f.err(advice.Unverified)
 	}
+	checkPair(&f, child, issuer, w)
+	checkSignature(&f, child, issuer)
 	return f.err(advice.Unverified)
 }
 

@@ -60,7 +60,7 @@ func NewIssuer(cert *x509.Certificate, key crypto.Signer, ancestors ...*x509.Cer
 		return nil, advice.New(advice.Usage, "give the issuer's certificate and key", "ca: issuer lacks a certificate or a key")
 	}
 	f := findings{subject: describe(cert)}
-	lint(&f, cert)
+	lint(&f, cert, Imported) // it exists: whether it is one of ours was asked where it was made or imported
 	checkIssuerRole(&f, cert)
 	if !SameKey(cert.PublicKey, key.Public()) {
 		f.add(ruleIssuerKey, "the key given is another")
@@ -70,7 +70,7 @@ func NewIssuer(cert *x509.Certificate, key crypto.Signer, ancestors ...*x509.Cer
 	}
 	below := cert
 	for _, a := range ancestors {
-		if err := CheckChild(below, a, OTAConnect); err != nil {
+		if err := CheckChild(below, a, OTAConnect, Imported); err != nil {
 			return nil, err
 		}
 		below = a
@@ -83,8 +83,8 @@ func (i *Issuer) Certificate() *x509.Certificate { return i.cert }
 
 // Prepare builds the certificate and holds it to the profile and every rule. Nothing is signed and the key not touched.
 func (i *Issuer) Prepare(p *Profile, t Template, rand io.Reader) (*Prepared, error) {
-	if p.c.SelfSigned {
-		return nil, advice.New(advice.Usage, "use PrepareRoot, or a profile that is not self_signed", "ca: profile %q is self-signed", p.c.Name)
+	if p == nil || p.c.SelfSigned {
+		return nil, advice.New(advice.Usage, "use PrepareRoot, or a profile that is not self_signed", "ca: profile %s is self-signed or absent", p)
 	}
 	c, err := newContent(p, t, rand)
 	if err != nil {
@@ -108,8 +108,8 @@ func waive(p *Profile) []Waiver {
 
 // PrepareRoot is Prepare for a self-signed certificate; t.PublicKey may be nil, else it must be key's.
 func PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.Reader) (*Prepared, error) {
-	if !p.c.SelfSigned {
-		return nil, advice.New(advice.Usage, "use a root profile, or an issuer", "ca: profile %q is not self-signed", p.c.Name)
+	if p == nil || key == nil || !p.c.SelfSigned {
+		return nil, advice.New(advice.Usage, "use a root profile and its key, or an issuer", "ca: profile %s is not self-signed, or the key absent", p)
 	}
 	if t.PublicKey == nil {
 		t.PublicKey = key.Public()

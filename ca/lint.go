@@ -18,9 +18,9 @@ import (
 )
 
 // Lint holds one finished certificate to all rules that need neither issuer nor profile.
-func Lint(cert *x509.Certificate) error {
+func Lint(cert *x509.Certificate, w ...Waiver) error {
 	f := findings{subject: describe(cert)}
-	lint(&f, cert)
+	lint(&f, cert, w...)
 	return f.err(advice.Unverified)
 }
 
@@ -35,15 +35,27 @@ func describe(c *x509.Certificate) string {
 	return "serial " + c.SerialNumber.Text(16)
 }
 
-func lint(f *findings, c *x509.Certificate) {
+func lint(f *findings, c *x509.Certificate, w ...Waiver) {
 	if c == nil || len(c.Raw) == 0 {
 		f.add(ruleVersion, "there is no parsed certificate")
 		return
 	}
+	imported := slices.Contains(w, Imported)
+	if !goodSerial(c.SerialNumber, imported) {
+		f.add(ruleSerial, "serial %x has %d octets", c.SerialNumber, serialOctets(c.SerialNumber))
+	}
 	lintRaw(f, c)
 	lintKey(f, c)
-	lintName(f, c)
+	if !imported || !c.IsCA || len(c.Subject.Names) == 0 {
+		lintName(f, c)
+	}
 	lintExtensions(f, c)
+	switch {
+	case len(c.SubjectKeyId) == 0:
+		f.add(ruleSKI, "it has none")
+	case !imported && !madeOfKey(c.SubjectKeyId, c.RawSubjectPublicKeyInfo):
+		f.add(ruleSKI, "%x is not made of the key", c.SubjectKeyId)
+	}
 	lintSANs(f, c)
 	if isSelfIssued(c) && !c.IsCA {
 		f.add(ruleRoot, "a self-signed certificate that is not a CA's")
@@ -60,9 +72,6 @@ func lintRaw(f *findings, c *x509.Certificate) {
 	}
 	if c.SignatureAlgorithm == x509.UnknownSignatureAlgorithm {
 		f.add(ruleAlgorithm, "the signature algorithm is not known")
-	}
-	if !goodSerial(c.SerialNumber) {
-		f.add(ruleSerial, "serial %x has %d octets", c.SerialNumber, serialOctets(c.SerialNumber))
 	}
 	var tbs, skip, validity, rest cryptobyte.String
 	s := cryptobyte.String(c.RawTBSCertificate)
@@ -100,9 +109,9 @@ func serialOctets(n *big.Int) int {
 	return n.BitLen()/8 + 1
 }
 
-func goodSerial(n *big.Int) bool {
+func goodSerial(n *big.Int, imported bool) bool {
 	octets := serialOctets(n)
-	return n != nil && n.Sign() > 0 && (octets == 19 || octets == 20)
+	return n != nil && n.Sign() > 0 && octets <= 20 && (octets >= 19 || imported)
 }
 
 func lintKey(f *findings, c *x509.Certificate) {
@@ -164,12 +173,6 @@ func lintExtensions(f *findings, c *x509.Certificate) {
 		f.add(ruleExtensions, "an extension has an explicit criticality of false")
 	}
 	lintUsages(f, c, present, critical)
-	switch {
-	case len(c.SubjectKeyId) == 0:
-		f.add(ruleSKI, "it has none")
-	case !madeOfKey(c.SubjectKeyId, c.RawSubjectPublicKeyInfo):
-		f.add(ruleSKI, "%x is not made of the key", c.SubjectKeyId)
-	}
 	if len(c.AuthorityKeyId) == 0 && !isSelfIssued(c) {
 		f.add(ruleAKI, "it has none")
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -252,6 +253,14 @@ func checkURL(s string) error {
 
 // Name is the profile's name.
 func (p *Profile) Name() string { return p.c.Name }
+
+// String is the profile's name in messages.
+func (p *Profile) String() string {
+	if p == nil {
+		return "(none)"
+	}
+	return strconv.Quote(p.c.Name)
+}
 
 // Warning is what a user of this profile must know, empty for most.
 func (p *Profile) Warning() string { return p.c.Warning }

@@ -627,6 +627,18 @@ func TestRulesAllow(t *testing.T) {
 		t.Error("without the waiver:", err)
 	}
 
+	// A CA of a commercial private hierarchy: a short serial, and a key identifier of its own making.
+	im := sub(t)
+	im.SerialNumber, im.SubjectKeyId = big.NewInt(1<<40), []byte("not made of the key")
+	foreign := forge(t, im, f.root, mustKey(t, "P-256", "foreign").Public(), f.rootKey)
+	ok("an imported CA", CheckChild(foreign, f.root, Imported))
+	for _, id := range []string{"CA-009", "CA-012"} {
+		if err := CheckChild(foreign, f.root); !Breaks(err, id) {
+			t.Errorf("an imported CA without the waiver: %v", err)
+		}
+	}
+	mustIssuer(t, foreign, mustKey(t, "P-256", "foreign"), f.root)
+
 	previous := previousCRL(t, f, 1, entry(3), entry(1))
 	prep, err := f.facIssuer.PrepareCRL(CRLTemplate{Number: big.NewInt(2), ThisUpdate: years(1), NextUpdate: years(2), Entries: []x509.RevocationListEntry{entry(1)}, Released: []*big.Int{big.NewInt(3)}}, previous)
 	ok("a released entry", err)

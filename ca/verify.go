@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -13,9 +14,9 @@ const maxChain = 4
 // Verify checks a chain, leaf first, by every rule and at time now, up to one of the anchors. The chain may end with the
 // anchor or with a certificate that an anchor issued. Revocation is the caller's to check.
 func Verify(chain, anchors []*x509.Certificate, now time.Time, w ...Waiver) error {
-	if len(chain) == 0 {
+	if len(chain) == 0 || slices.Contains(chain, nil) || slices.Contains(anchors, nil) {
 		f := findings{subject: "chain"}
-		f.add(ruleLength, "it is empty")
+		f.add(ruleLength, "it is empty, or one of its certificates or anchors is")
 		return f.err(advice.Unverified)
 	}
 	f := findings{subject: describe(chain[0])}
@@ -38,7 +39,7 @@ func Verify(chain, anchors []*x509.Certificate, now time.Time, w ...Waiver) erro
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 			f.add(ruleNow, "valid %s to %s, the time is %s", c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
-		lint(&f, c)
+		lint(&f, c, w...)
 		switch {
 		case i+1 < len(path):
 			checkPair(&f, c, path[i+1], w)
