@@ -271,24 +271,8 @@ crls: [{file: factory.crl}, {folder: drop}]
 		t.Fatal(err)
 	}
 	d.ok("init", d.path("officers"))
-	cmd, _, _ := d.command("serve", "--config", d.path("repo.yaml"))
-	logs, err := os.Create(d.path("log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer logs.Close()
-	cmd.Stderr = logs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Process.Kill()
-	var url string
-	eventually(t, "an address", func() bool {
-		data, _ := os.ReadFile(d.path("log"))
-		_, after, ok := strings.Cut(string(data), "url=")
-		url, _, _ = strings.Cut(after, " ")
-		return ok
-	})
+	url, stop := d.serve()
+	defer stop()
 	f, err := feed.New(feed.Config{Source: url, Pin: w.Pin, Environment: "test", StateDir: d.path("state")})
 	if err != nil {
 		t.Fatal(err)
@@ -317,12 +301,64 @@ crls: [{file: factory.crl}, {folder: drop}]
 			t.Errorf("%s: %d, want %d", path, res.StatusCode, want)
 		}
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+}
+
+// serve runs the program until stop, which asks it to end and wants exit code 0.
+func (d *desk) serve() (url string, stop func()) {
+	t := d.t
+	t.Helper()
+	cmd, _, _ := d.command("serve", "--config", d.path("repo.yaml"))
+	logs, err := os.Create(d.path("log"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	cmd.Stderr = logs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "address", func() bool {
 		data, _ := os.ReadFile(d.path("log"))
-		t.Errorf("%v: %s", err, data)
+		_, after, ok := strings.Cut(string(data), "url=")
+		url, _, _ = strings.Cut(after, " ")
+		return ok
+	})
+	return url, func() {
+		defer logs.Close()
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			data, _ := os.ReadFile(d.path("log"))
+			t.Errorf("%v: %s", err, data)
+		}
+	}
+}
+
+// TestServeStopsAtExpiry: what has expired is not served, and 'serve' does not start on it.
+func TestServeStopsAtExpiry(t *testing.T) {
+	d := newDesk(t)
+	d.config("serve: {listen: \"127.0.0.1:0\", interval: 100ms}\n")
+	d.world.Validity.TargetsExpires = time.Now().Add(4 * time.Second)
+	d.world.Rebuild()
+	d.ok("init", d.writeOfficers("brief"))
+	url, stop := d.serve()
+	defer stop()
+	get := func() int {
+		res, err := http.Get(url + "/metadata/timestamp.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if got := get(); got != 200 {
+		t.Errorf("before: %d", got)
+	}
+	eventually(t, "refusal", func() bool { return get() == 503 })
+	d.refused(4, "has expired", "serve")
+	d.refused(4, "has expired", "crl", "add", d.write("late.crl", d.world.MakeCRL(d.world.Issuing, 1)))
+	if out, errs, code := d.run("status"); code != 4 || !strings.Contains(errs, "has expired") || !strings.Contains(out, "Specimen Fleet Root") {
+		t.Errorf("status: exit %d: %s%s", code, out, errs)
 	}
 }
 
