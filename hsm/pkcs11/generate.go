@@ -128,7 +128,7 @@ func className(class uint) string {
 
 // generateIn makes the pair, and destroys it again if it does not read back as it should.
 func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (*Key, error) {
-	pub, priv, err := t.generatePair(s, kind, public, private)
+	pub, priv, err := t.generatePair(s, spec, kind, public, private)
 	if err != nil {
 		return nil, err
 	}
@@ -161,22 +161,56 @@ func templates(spec hsm.GenerateSpec, id []byte, kind kind) (public, private []*
 	return public, private
 }
 
-// generatePair tries each way in which tokens want the curve written.
-func (t *Token) generatePair(s session, kind kind, public, private []*p11.Attribute) (pub, priv p11.ObjectHandle, err error) {
+// generatePair tries each way in which tokens want the curve written, and, for tokens that stumble over a use that is denied
+// (tpm2-pkcs11), once more with only what is granted. What came out is read back in either case.
+func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (pub, priv p11.ObjectHandle, err error) {
 	mechanism := []*p11.Mechanism{p11.NewMechanism(kind.generate, nil)}
+	variants := kind.params
 	if kind.family == familyRSA {
-		return t.m.ctx.GenerateKeyPair(s.h, mechanism, public, private)
+		variants = [][]byte{nil}
 	}
-	for _, params := range kind.params {
-		template := append(public[:len(public):len(public)], attr(p11.CKA_EC_PARAMS, params))
-		pub, priv, err = t.m.ctx.GenerateKeyPair(s.h, mechanism, template, private)
-		switch code(err) {
-		case p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_DOMAIN_PARAMS_INVALID, p11.CKR_TEMPLATE_INCONSISTENT, p11.CKR_CURVE_NOT_SUPPORTED, p11.CKR_GENERAL_ERROR:
+	for _, sparse := range []bool{false, true} {
+		if sparse {
+			public, private = granted(public), granted(private)
+		} else if t.m.sparse {
 			continue
 		}
-		break
+		for _, params := range variants {
+			if err != nil {
+				// A failed try must have left nothing behind.
+				if err := t.refuseExisting(s, hsm.Query{Label: spec.Label}); err != nil {
+					return 0, 0, err
+				}
+			}
+			template := public[:len(public):len(public)]
+			if params != nil {
+				template = append(template, attr(p11.CKA_EC_PARAMS, params))
+			}
+			pub, priv, err = t.m.ctx.GenerateKeyPair(s.h, mechanism, template, private)
+			switch code(err) {
+			case p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_DOMAIN_PARAMS_INVALID, p11.CKR_TEMPLATE_INCONSISTENT, p11.CKR_CURVE_NOT_SUPPORTED,
+				p11.CKR_ATTRIBUTE_TYPE_INVALID, p11.CKR_GENERAL_ERROR:
+				continue
+			}
+			return pub, priv, err
+		}
 	}
 	return pub, priv, err
+}
+
+// granted leaves out the uses that a template denies.
+func granted(template []*p11.Attribute) []*p11.Attribute {
+	var out []*p11.Attribute
+	for _, a := range template {
+		switch a.Type {
+		case p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP, p11.CKA_SIGN, p11.CKA_VERIFY, p11.CKA_DERIVE:
+			if !isTrue(a.Value) {
+				continue
+			}
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // inspect reads a fresh pair back, from the token and not from what was asked, and refuses what differs.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -19,6 +20,7 @@ type module struct {
 	ctx            *p11.Ctx
 	gate           gate
 	refs           int  // guarded by registry
+	sparse         bool // its templates must not name a use that is denied
 	foreign        bool // somebody else in this process initialised it, and must finalise it
 
 	// generation counts initialisations. It changes only while the gate is held alone.
@@ -85,10 +87,16 @@ func (m *module) initialize() error {
 	if code(err) == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
 		m.foreign, err = true, nil
 	}
-	if err == nil {
-		m.generation++
+	if err != nil {
+		return err
 	}
-	return err
+	m.generation++
+	if info, err := m.ctx.GetInfo(); err == nil {
+		// tpm2-pkcs11 takes "CKA_DECRYPT: false" for a wish to decrypt, and leaks one of the TPM's three object slots with
+		// each template that it refuses; so it is not tried the plain way first.
+		m.sparse = strings.Contains(info.ManufacturerID, "tpm2-software")
+	}
+	return nil
 }
 
 func (m *module) release() {
