@@ -18,7 +18,8 @@ type flow struct {
 
 func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
 	f := &flow{ResponseWriter: w, control: http.NewResponseController(w), stall: l.Stall}
-	f.extend()
+	// Until the response begins upstream.timeout is the bound; an earlier request's deadline must not be.
+	_ = f.control.SetWriteDeadline(time.Time{})
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &flowingBody{ReadCloser: http.MaxBytesReader(w, r.Body, l.BodyBytes), flow: f}
 	}
@@ -31,7 +32,6 @@ func (f *flow) extend() {
 		return
 	}
 	f.extended = now
-	// An upstream that takes its time is bounded by upstream.timeout; its first byte extends the deadline anew.
 	_ = f.control.SetWriteDeadline(now.Add(f.stall))
 }
 

@@ -170,8 +170,10 @@ func (g *Gateway) server() *http.Server {
 		ReadHeaderTimeout: l.Header,
 		IdleTimeout:       l.Idle,
 		MaxHeaderBytes:    l.HeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: l.Idle / 2, PingTimeout: 15 * time.Second, WriteByteTimeout: l.Stall},
-		ConnState:         g.connState,
+		// "OPTIONS *" is refused as other targets are that are no path.
+		DisableGeneralOptionsHandler: true,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: l.Idle / 2, PingTimeout: 15 * time.Second, WriteByteTimeout: l.Stall},
+		ConnState:                    g.connState,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, sessionKey{}, g.sessions.add(c))
 		},
