@@ -2,7 +2,6 @@ package quorum
 
 import (
 	"crypto"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -100,7 +99,7 @@ func (r *Roster) Signer(key crypto.Signer) (*Signer, Officer, error) {
 	}
 	o, ok := r.Officer(id)
 	if !ok {
-		return nil, Officer{}, fmt.Errorf("quorum: key %.16s is nobody's in the roster of %s, epoch %d", id, r.environment, r.epoch)
+		return nil, Officer{}, refused("use the key that was enrolled", "quorum: key %.16s is nobody's in the roster of %s, epoch %d", id, r.environment, r.epoch)
 	}
 	s, err := NewSigner(key, o.Scheme)
 	return s, o, err

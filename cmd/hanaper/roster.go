@@ -18,7 +18,7 @@ func rosterCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "roster",
 		Usage:       "make, approve, show and verify rosters of officers",
-		Subcommands: []*cli.Command{rosterNewCommand(), rosterApproveCommand(), rosterShowCommand(), rosterVerifyCommand()},
+		Subcommands: []*cli.Command{rosterNewCommand(), rosterApproveCommand(), rosterShowCommand(), rosterVerifyCommand(), rosterCardsCommand()},
 	}
 }
 

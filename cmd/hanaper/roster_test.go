@@ -126,6 +126,19 @@ func TestOfficersAndRosters(t *testing.T) {
 		t.Error(out)
 	}
 
+	check := func(who, at string) []string {
+		return []string{"officer", "check", "--roster", d.path("roster-1.json"), "--officer", d.key(who), "--decryption-key", d.key(who + "-shares"), "--time", at, "--out", d.path(who + ".check")}
+	}
+	d.ok(check("ada", "2026-11-23T09:00:00Z")...)
+	d.refused(2, "exists already", "", check("ada", "2026-11-23T09:00:00Z")...)
+	d.refused(3, "nobody's", "dora.check", "officer", "check", "--roster", d.path("roster-1.json"), "--officer", d.key("dora"), "--time", "2026-11-23T09:00:00Z", "--out", d.path("dora.check"))
+	cards := []string{"roster", "cards", "--time", "2026-12-23T09:00:00Z", d.path("roster-1.json"), d.path("ada.check")}
+	d.refused(3, "only 1 officers have live cards", "", cards...)
+	d.ok(check("clara", "2026-11-23T09:00:00Z")...)
+	if code, out, errs := hanaper(t, append(cards, d.path("clara.check"))...); code != 0 || !strings.Contains(errs, "no quorum is left") || !strings.Contains(out, "overdue") {
+		t.Errorf("cards: %d %s %s", code, out, errs)
+	}
+
 	other := strings.Repeat("0", 64)
 	enroll := func(more ...string) []string {
 		return append([]string{"officer", "enroll", "--name", "Mallory", "--out", d.path("m.json")}, more...)
