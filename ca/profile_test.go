@@ -2,6 +2,9 @@ package ca
 
 import (
 	"errors"
+	"os"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,4 +143,28 @@ func FuzzParseProfile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSpec holds docs/spec/certificates.md to the code.
+func TestSpec(t *testing.T) {
+	doc, err := os.ReadFile("../docs/spec/certificates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range Rules() {
+		if !strings.Contains(string(doc), "| "+r.ID+" | "+r.Text+" |\n") {
+			t.Errorf("%s is missing or worded otherwise", r.ID)
+		}
+	}
+	fields := reflect.TypeFor[ProfileConfig]()
+	for i := range fields.NumField() {
+		if key := fields.Field(i).Tag.Get("yaml"); !strings.Contains(string(doc), "`"+key+"`") {
+			t.Errorf("key %s is missing", key)
+		}
+	}
+	for _, name := range Builtins() {
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("profile %s is missing", name)
+		}
+	}
 }
