@@ -55,7 +55,7 @@ func (d Delegation) check() error {
 			return inside("delegation "+d.Name, err)
 		}
 	}
-	return d.RoleKeys.check("delegation " + d.Name)
+	return d.RoleKeys.check("delegation "+d.Name, false)
 }
 
 // Matches reports whether a target's name falls under the delegation.

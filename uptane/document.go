@@ -128,10 +128,33 @@ type opened struct {
 }
 
 // open reads {"signatures":[...],"signed":{...}}.
-func open(data []byte, what string, max int) (*opened, error) {
-	if len(data) > max {
-		return nil, because(ErrTooLarge, "%s has %d bytes, and devices stop reading after %d", what, len(data), max)
+func open(data []byte, what string, limit func(Limits) int, opts []Option) (*opened, error) {
+	o := optionsOf(opts)
+	max := limit(o.limits)
+	if err := checkRaw(data, what, max, o.local); err != nil {
+		return nil, err
 	}
+	out, err := openFile(data, what, max)
+	if err != nil {
+		return nil, err
+	}
+	if o.local && len(out.Bytes()) > max {
+		return nil, because(ErrTooLarge, "%s has %d bytes in canonical form, and devices stop reading after %d", what, len(out.Bytes()), max)
+	}
+	return out, nil
+}
+
+func checkRaw(data []byte, what string, max int, local bool) error {
+	if local {
+		max *= rawFactor
+	}
+	if len(data) > max {
+		return because(ErrTooLarge, "%s has %d bytes, and devices stop reading after %d", what, len(data), max)
+	}
+	return nil
+}
+
+func openFile(data []byte, what string, max int) (*opened, error) {
 	v, err := parseJSON(data)
 	if err != nil {
 		return nil, inside(what, err)
@@ -156,15 +179,23 @@ func open(data []byte, what string, max int) (*opened, error) {
 }
 
 // openUnsigned reads a signed part alone, as it lies in roles/unsigned.
-func openUnsigned(data []byte, what string, max int) (*opened, error) {
-	if len(data) > max {
-		return nil, because(ErrTooLarge, "%s has %d bytes, and devices stop reading after %d", what, len(data), max)
+func openUnsigned(data []byte, what string, limit func(Limits) int, opts []Option) (*opened, error) {
+	max := limit(optionsOf(opts).limits)
+	if err := checkRaw(data, what, max, true); err != nil {
+		return nil, err
 	}
 	v, err := parseJSON(data)
 	if err != nil {
 		return nil, inside(what, err)
 	}
-	return openBody(&v, what, max)
+	out, err := openBody(&v, what, max)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRaw(out.signed, what, max, false); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func openBody(body *value, what string, max int) (*opened, error) {

@@ -57,13 +57,23 @@ const (
 	pssSalt = 32
 )
 
-type options struct{ limits Limits }
+type options struct {
+	limits Limits
+	local  bool
+}
+
+// rawFactor is how much longer than its canonical form a local file may be, for it may be indented.
+const rawFactor = 8
 
 // Option changes how a document is read.
 type Option func(*options)
 
 // WithLimits reads with other limits than the client's own.
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+// Local reads a file that lies on this machine and may be indented for people: the limits then hold for its canonical
+// form alone. What a server serves is read without it, for a device stops reading at the limit.
+func Local() Option { return func(o *options) { o.local = true } }
 
 func optionsOf(opts []Option) options {
 	o := options{limits: DefaultLimits()}

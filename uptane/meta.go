@@ -152,7 +152,7 @@ func (m *metaDocument) check(typ string) error {
 
 // ParseSnapshot reads a snapshot.json and checks all but its signatures.
 func ParseSnapshot(data []byte, opts ...Option) (*Snapshot, error) {
-	m, err := parseMeta(data, "Snapshot", optionsOf(opts).limits.Snapshot)
+	m, err := parseMeta(data, "Snapshot", func(l Limits) int { return l.Snapshot }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
@@ -161,16 +161,16 @@ func ParseSnapshot(data []byte, opts ...Option) (*Snapshot, error) {
 
 // ParseTimestamp reads a timestamp.json and checks all but its signatures.
 func ParseTimestamp(data []byte, opts ...Option) (*Timestamp, error) {
-	m, err := parseMeta(data, "Timestamp", optionsOf(opts).limits.Timestamp)
+	m, err := parseMeta(data, "Timestamp", func(l Limits) int { return l.Timestamp }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
 	return &Timestamp{m}, nil
 }
 
-func parseMeta(data []byte, typ string, max int) (metaDocument, error) {
+func parseMeta(data []byte, typ string, limit func(Limits) int, opts []Option) (metaDocument, error) {
 	what := strings.ToLower(typ) + ".json"
-	o, err := open(data, what, max)
+	o, err := open(data, what, limit, opts)
 	if err != nil {
 		return metaDocument{}, err
 	}

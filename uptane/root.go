@@ -26,7 +26,7 @@ func (rk RoleKeys) ids() []string {
 func (rk RoleKeys) has(id string) bool { return slices.Contains(rk.ids(), id) }
 
 // check refuses a rule that cannot be met, or that one key could meet alone under several names.
-func (rk RoleKeys) check(what string) error {
+func (rk RoleKeys) check(what string, draft bool) error {
 	seen := map[string]bool{}
 	for _, k := range rk.Keys {
 		if k.IsZero() {
@@ -40,7 +40,7 @@ func (rk RoleKeys) check(what string) error {
 	if rk.Threshold < 1 || rk.Threshold > MaxThreshold {
 		return because(ErrBadRule, "%s: threshold %d is outside 1 to %d", what, rk.Threshold, MaxThreshold)
 	}
-	if rk.Threshold > len(rk.Keys) {
+	if !draft && rk.Threshold > len(rk.Keys) {
 		return hinted(ErrBadRule, "add keys first, or lower the threshold",
 			"%s: threshold %d can never be met by %d keys", what, rk.Threshold, len(rk.Keys))
 	}
@@ -76,7 +76,7 @@ func NewRoot(c RootConfig) (*Root, error) {
 	if c.Version < 1 || c.Version > MaxVersion {
 		return nil, refused(because(ErrVersion, "root version %d is outside 1 to %d", c.Version, MaxVersion))
 	}
-	if err := checkRoles(r.roles); err != nil {
+	if err := checkRoles(r.roles, false); err != nil {
 		return nil, refused(err)
 	}
 	signed, err := r.encode()
@@ -98,7 +98,7 @@ func cloneRoles(roles map[Role]RoleKeys) map[Role]RoleKeys {
 	return out
 }
 
-func checkRoles(roles map[Role]RoleKeys) error {
+func checkRoles(roles map[Role]RoleKeys, draft bool) error {
 	for _, name := range Roles() {
 		if _, ok := roles[name]; !ok {
 			return because(ErrMalformed, "root: role %s is missing", name)
@@ -108,7 +108,7 @@ func checkRoles(roles map[Role]RoleKeys) error {
 		if !knownRole(name) {
 			return because(ErrUnexpected, "root: %q is not a role that the server knows", name)
 		}
-		if err := roles[name].check("role " + string(name)); err != nil {
+		if err := roles[name].check("role "+string(name), draft); err != nil {
 			return err
 		}
 	}
@@ -169,25 +169,52 @@ func writeKeys(w *writer, keys map[string]Key) {
 
 // ParseRoot reads a root.json and checks all but its signatures: ask VerifyRoot or VerifyRootChain for those.
 func ParseRoot(data []byte, opts ...Option) (*Root, error) {
-	o, err := open(data, "root.json", optionsOf(opts).limits.Root)
+	o, err := open(data, "root.json", func(l Limits) int { return l.Root }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
-	r, err := rootOf(o)
+	r, err := rootOf(o, false)
 	return r, unverified(err)
 }
 
 // ParseUnsignedRoot reads the signed part of a root alone, as it lies in roles/unsigned/root.json.
 func ParseUnsignedRoot(data []byte, opts ...Option) (*Root, error) {
-	o, err := openUnsigned(data, "unsigned root.json", optionsOf(opts).limits.Root)
+	o, err := openUnsigned(data, "unsigned root.json", func(l Limits) int { return l.Root }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
-	r, err := rootOf(o)
+	r, err := rootOf(o, false)
 	return r, unverified(err)
 }
 
-func rootOf(o *opened) (*Root, error) {
+// ReadRootDraft reads an unsigned root that someone is still working on: a threshold may for now be higher than its
+// role has keys. NewRoot refuses it until that is mended.
+func ReadRootDraft(data []byte, opts ...Option) (RootConfig, error) {
+	o, err := openUnsigned(data, "unsigned root.json", func(l Limits) int { return l.Root }, opts)
+	if err != nil {
+		return RootConfig{}, unverified(err)
+	}
+	r, err := rootOf(o, true)
+	if err != nil {
+		return RootConfig{}, unverified(err)
+	}
+	return r.Config(), nil
+}
+
+// WriteRootDraft is the signed part of a root that someone is still working on, in canonical form.
+func WriteRootDraft(c RootConfig) ([]byte, error) {
+	r := &Root{envelope: envelope{version: c.Version, expires: c.Expires.UTC()}, roles: c.Roles}
+	if c.Version < 1 || c.Version > MaxVersion {
+		return nil, refused(because(ErrVersion, "root version %d is outside 1 to %d", c.Version, MaxVersion))
+	}
+	if err := checkRoles(c.Roles, true); err != nil {
+		return nil, refused(err)
+	}
+	b, err := r.encode()
+	return b, refused(err)
+}
+
+func rootOf(o *opened, draft bool) (*Root, error) {
 	if err := o.mustBe("root.json", "Root"); err != nil {
 		return nil, err
 	}
@@ -214,7 +241,7 @@ func rootOf(o *opened) (*Root, error) {
 	if rd.err != nil {
 		return nil, rd.err
 	}
-	if err := checkRoles(r.roles); err != nil {
+	if err := checkRoles(r.roles, draft); err != nil {
 		return nil, fmt.Errorf("root.json: %w", err)
 	}
 	// The server decodes, encodes and compares: so do we.

@@ -13,7 +13,8 @@ import (
 type TargetsConfig struct {
 	// Repository defaults to Image. A Director document holds no delegations, and each ECU serial once.
 	Repository Repository
-	Version    int
+	// Version is 0 or more; the server's own first document of a device has 0.
+	Version int
 	// Expires must be in whole seconds.
 	Expires time.Time
 	// Targets by file name.
@@ -74,8 +75,8 @@ func cloneDelegations(list []Delegation) []Delegation {
 }
 
 func (t *Targets) build() error {
-	if t.version < 1 || t.version > MaxVersion {
-		return because(ErrVersion, "targets version %d is outside 1 to %d", t.version, MaxVersion)
+	if t.version < 0 || t.version > MaxVersion {
+		return because(ErrVersion, "targets version %d is outside 0 to %d", t.version, MaxVersion)
 	}
 	if t.repo != Image && t.repo != Director {
 		return because(ErrMalformed, "repository %q is neither image nor director", t.repo)
@@ -212,7 +213,7 @@ func (t *Targets) writeTargets(w *writer) {
 
 // ParseTargets reads a targets.json or a delegation's metadata and checks all but its signatures.
 func ParseTargets(repo Repository, data []byte, opts ...Option) (*Targets, error) {
-	o, err := open(data, "targets metadata", optionsOf(opts).limits.targets(repo))
+	o, err := open(data, "targets metadata", func(l Limits) int { return l.targets(repo) }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
@@ -223,7 +224,7 @@ func ParseTargets(repo Repository, data []byte, opts ...Option) (*Targets, error
 // ParseUnsignedTargets reads the signed part alone, as it lies in roles/unsigned/targets.json, where build systems
 // edit it.
 func ParseUnsignedTargets(repo Repository, data []byte, opts ...Option) (*Targets, error) {
-	o, err := openUnsigned(data, "unsigned targets metadata", optionsOf(opts).limits.targets(repo))
+	o, err := openUnsigned(data, "unsigned targets metadata", func(l Limits) int { return l.targets(repo) }, opts)
 	if err != nil {
 		return nil, unverified(err)
 	}
