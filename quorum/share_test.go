@@ -289,6 +289,29 @@ func TestReshare(t *testing.T) {
 	}
 }
 
+func TestSharesOfARoster(t *testing.T) {
+	list := people(t)
+	r, other := newRoster(t, 1, list), newRoster(t, 2, list)
+	made, _ := split(t, 2, list)
+	s, err := ParseShares(made.Data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckRoster(r); err != nil {
+		t.Error(err)
+	}
+	if err := s.CheckRoster(other); advice.KindOf(err) != advice.Unverified {
+		t.Errorf("another roster: %v", err)
+	}
+	s, err = ParseShares(bytes.Replace(made.Data(), []byte(`"Ada"`), []byte(`"Ida"`), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckRoster(r); err == nil || !strings.Contains(err.Error(), "share of Ida") {
+		t.Errorf("another name: %v", err)
+	}
+}
+
 func TestPIN(t *testing.T) {
 	list := people(t)[:1]
 	_, secret := split(t, 1, list)

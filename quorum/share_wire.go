@@ -230,3 +230,18 @@ func decodeShare(x shareJSON) (entry, error) {
 	}
 	return e, nil
 }
+
+// CheckRoster says whether the shares were made for this roster: its digest, and of every holder the name, the decryption
+// key and the scheme. Shares made for an earlier roster still open; renew them when an officer is replaced.
+func (s *Shares) CheckRoster(r *Roster) error {
+	if s.roster != r.digest || s.about.environment != r.environment {
+		return unverified("renew the shares for this roster", "shares of token %s are of roster %s, not %s", s.about.serial, s.roster, r.digest)
+	}
+	for _, e := range s.entries {
+		o, ok := r.Named(e.holder.Name)
+		if !ok || o.Name != e.holder.Name || o.DecryptionKeyID != e.holder.DecryptionKeyID || o.Decryption != e.holder.Decryption || o.Role != RoleOfficer {
+			return unverified("restore the document from a copy", "share of %s: the roster knows no such holder and key", e.holder.Name)
+		}
+	}
+	return nil
+}
