@@ -6,11 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/bench"
 )
 
 // ours is what the factory does for each device: read the request, prove possession, prepare by all rules, sign, verify.
@@ -45,7 +45,7 @@ func bare(request []byte, issuer *x509.Certificate, key *ecdsa.PrivateKey) error
 	return err
 }
 
-// BenchmarkIssueDevice measures both on one core and one P-256 key in memory, in turns, and reports their ratio.
+// BenchmarkIssueDevice compares both on one core and one P-256 key in memory, in turns.
 func BenchmarkIssueDevice(b *testing.B) {
 	f := newFamily(b, "P-384", "P-256")
 	device, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -56,24 +56,20 @@ func BenchmarkIssueDevice(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p, policy := mustProfile(b, "device"), csr.DevicePolicy()
-	var mine, theirs time.Duration
-	for b.Loop() {
-		start := time.Now()
-		if err := ours(request, policy, f.facIssuer, p); err != nil {
-			b.Fatal(err)
+	p, policy, key := mustProfile(b, "device"), csr.DevicePolicy(), f.factoryKey.(*ecdsa.PrivateKey)
+	rate := func(one func() error) func() (float64, error) {
+		return func() (float64, error) {
+			const n = 1000
+			start := time.Now()
+			for range n {
+				if err := one(); err != nil {
+					return 0, err
+				}
+			}
+			return n / time.Since(start).Seconds(), nil
 		}
-		middle := time.Now()
-		if err := bare(request, f.factory, f.factoryKey.(*ecdsa.PrivateKey)); err != nil {
-			b.Fatal(err)
-		}
-		mine, theirs = mine+middle.Sub(start), theirs+time.Since(middle)
 	}
-	b.ReportMetric(float64(b.N)/mine.Seconds(), "ours/s")
-	b.ReportMetric(float64(b.N)/theirs.Seconds(), "bare/s")
-	b.ReportMetric(theirs.Seconds()/mine.Seconds(), "ratio")
-	b.ReportMetric(0, "ns/op")
-	if testing.Verbose() {
-		fmt.Printf("ratio issue_device %.2f\n", theirs.Seconds()/mine.Seconds())
-	}
+	bench.Compare(b, "issue_device", "certificates/s",
+		bench.Side{Name: "issue_device_ours", Rate: rate(func() error { return ours(request, policy, f.facIssuer, p) })},
+		bench.Side{Name: "issue_device_bare", Rate: rate(func() error { return bare(request, f.factory, key) })})
 }
