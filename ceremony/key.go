@@ -34,6 +34,8 @@ type key struct {
 	purpose string
 	// bornHere is true for a key generated in this ceremony or one that it carries on from.
 	bornHere bool
+	// imported is true for a key taken up from an earlier ceremony.
+	imported bool
 	// live is nil until the token is needed.
 	live      hsm.Key
 	destroyed bool

@@ -42,7 +42,7 @@ func TestKillChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{t: t, dir: k.Dir, boards: k.Boards, tool: k.Tool}
+	s := &stage{t: t, dir: k.Dir, boards: k.Boards, tool: k.Tool, now: asserted}
 	for _, seed := range k.Seeds {
 		s.officers = append(s.officers, ed25519.NewKeyFromSeed(seed))
 	}

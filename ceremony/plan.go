@@ -54,7 +54,7 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 		tokens[n] = newSpecimenToken(n, uri)
 	}
 	session := &Session{ctx: ctx, script: s, state: s.startState(), tokens: tokens, infos: map[string]hsm.TokenInfo{},
-		clock: func() time.Time { return s.from }, write: p.note}
+		clock: func() time.Time { return s.from }, write: p.note, specimen: true}
 	if err := session.perform(); err != nil {
 		return nil, err
 	}

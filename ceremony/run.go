@@ -34,8 +34,8 @@ type RunConfig struct {
 	Approvals [][]byte
 	// Nonces remembers the nonces used on this machine; may be nil.
 	Nonces Nonces
-	Open     Opener
-	Tool     Tool
+	Open   Opener
+	Tool   Tool
 	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
 	Rehearsal bool
 	// AnswersFromFile records that nobody answered at a terminal.

@@ -3,11 +3,13 @@ package ceremony
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
@@ -36,6 +38,10 @@ type Session struct {
 	step   int
 	tokens map[string]hsm.Token
 	infos  map[string]hsm.TokenInfo
+	// specimen is true while a script is validated: keys are throw-aways, and those taken up cannot sign.
+	specimen bool
+	// confirm asks the people present to agree to what cannot be undone; nil where nothing is.
+	confirm func(what string) error
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
 
@@ -378,4 +384,12 @@ func (s *Session) artefact(path string, data []byte) error {
 // warn keeps what a reader of check should know.
 func (s *Session) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf("step %d: ", s.step)+fmt.Sprintf(format, args...))
+}
+
+// unsigned is true where a script is validated and a key taken up from an earlier ceremony would sign.
+func (s *Session) unsigned(keys ...crypto.Signer) bool {
+	return s.specimen && slices.ContainsFunc(keys, func(k crypto.Signer) bool {
+		own, ok := k.(*key)
+		return ok && own.imported
+	})
 }

@@ -40,6 +40,7 @@ type stage struct {
 	officers []crypto.Signer
 	roster   *quorum.Roster
 	tool     Tool
+	now      time.Time
 	Ceremony string
 }
 
@@ -48,7 +49,7 @@ var stages atomic.Int64
 // newStage makes two tokens, a roster of 2 of 3, and every input of testdata/full.yaml.
 func newStage(t testing.TB) *stage {
 	t.Helper()
-	s := &stage{t: t, dir: t.TempDir(), boards: map[string]softhsm.Board{}, Ceremony: "first",
+	s := &stage{t: t, dir: t.TempDir(), boards: map[string]softhsm.Board{}, Ceremony: "first", now: asserted,
 		tool: Tool{Version: "test", SHA256: hexSHA256([]byte("the tool"))}}
 	n := stages.Add(1)
 	for _, name := range []string{"roots", "online"} {
@@ -119,6 +120,10 @@ func (s *stage) fill(text string) []byte {
 			data, err := os.ReadFile(filepath.Join(s.dir, name))
 			return fmt.Sprintf("{file: %s, sha256: %s}", name, hexSHA256(data)), err
 		},
+		"checkpoint": func(name string) (string, error) {
+			data, err := os.ReadFile(filepath.Join(s.dir, name, checkpointFile))
+			return hexSHA256(data), err
+		},
 		"token": func(name string) string {
 			b := s.boards[name]
 			return hsm.URI{Token: b.Label, Serial: b.Serial}.String()
@@ -179,7 +184,12 @@ func (s *stage) approvals(script *Script, n int) [][]byte {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	st, err := script.Statement(s.tool.SHA256, nonce, asserted.Add(time.Hour))
+	return s.approveAs(script, nonce, n)
+}
+
+func (s *stage) approveAs(script *Script, nonce string, n int) [][]byte {
+	s.t.Helper()
+	st, err := script.Statement(s.tool.SHA256, nonce, s.now.Add(time.Hour))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -195,7 +205,7 @@ func (s *stage) approvals(script *Script, n int) [][]byte {
 }
 
 func (s *stage) config(p *Plan) RunConfig {
-	return RunConfig{Plan: p, Out: filepath.Join(s.dir, "out"), Asserted: asserted, Officers: s.officers[:2],
+	return RunConfig{Plan: p, Out: filepath.Join(s.dir, "out"), Asserted: s.now, Officers: s.officers[:2],
 		Approvals: s.approvals(p.script, 2), Open: s.open, Tool: s.tool}
 }
 

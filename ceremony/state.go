@@ -16,6 +16,8 @@ type state struct {
 	// crls are the newest of each issuer, by the issuer's name; crlNames all that steps named.
 	crls     map[string]*x509.RevocationList
 	crlNames map[string]*x509.RevocationList
+	// unsignedCRLs are specimens that imported keys would have signed.
+	unsignedCRLs map[string]bool
 	// serials drawn, hex.
 	serials   map[string]bool
 	artefacts map[string][]byte
@@ -32,13 +34,15 @@ type certificate struct {
 	cert   *x509.Certificate
 	issuer string // name, empty for one that is self-signed or whose issuer is not of the ceremony
 	key    string // name, empty where the key is someone else's
+	// unsigned is true for a specimen that an imported key would have signed.
+	unsigned bool
 }
 
 func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
 		crlNames: map[string]*x509.RevocationList{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
-		uptane: map[string]*uptaneState{},
+		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{},
 	}
 }
 

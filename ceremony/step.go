@@ -19,13 +19,17 @@ type Step interface {
 
 // StepConfig holds exactly one step under the name of its kind.
 type StepConfig struct {
-	GenerateKey     *GenerateKey     `yaml:"generate-key"`
-	RootCertificate *RootCertificate `yaml:"root-certificate"`
-	Certificate     *Certificate     `yaml:"certificate"`
-	CRL             *CRL             `yaml:"crl"`
-	UptaneRoot      *UptaneRoot      `yaml:"uptane-root"`
-	UptaneTargets   *UptaneTargets   `yaml:"uptane-targets"`
-	TrustRepository *TrustRepository `yaml:"trust-repository"`
+	GenerateKey       *GenerateKey       `yaml:"generate-key"`
+	RootCertificate   *RootCertificate   `yaml:"root-certificate"`
+	Certificate       *Certificate       `yaml:"certificate"`
+	CRL               *CRL               `yaml:"crl"`
+	Request           *Request           `yaml:"csr"`
+	ImportCertificate *ImportCertificate `yaml:"import-certificate"`
+	ImportArtefact    *ImportArtefact    `yaml:"import-artefact"`
+	DestroyKey        *DestroyKey        `yaml:"destroy-key"`
+	UptaneRoot        *UptaneRoot        `yaml:"uptane-root"`
+	UptaneTargets     *UptaneTargets     `yaml:"uptane-targets"`
+	TrustRepository   *TrustRepository   `yaml:"trust-repository"`
 }
 
 // one gives the one step that is set, and the name of its kind.

@@ -96,6 +96,12 @@ func (c *CRL) perform(s *Session) error {
 	if err != nil {
 		return err
 	}
+	if s.unsigned(s.state.keys[cert.key]) {
+		crl := prepared.Specimen()
+		s.state.crls[cert.name], s.state.crlNames[c.Name] = crl, crl
+		s.state.unsignedCRLs[c.Name] = true
+		return s.artefact("artefacts/"+c.Name+".crl", crl.Raw)
+	}
 	crl, err := prepared.Sign(rand.Reader)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 
 	"github.com/hanaper/hanaper/trust"
 )
@@ -65,6 +66,10 @@ func (t *TrustRepository) perform(s *Session) error {
 	if v.TargetsExpires, err = s.expiry("targets_expires", t.TargetsExpires); err != nil {
 		return err
 	}
+	if t.specimens(s) {
+		// What imported keys will sign cannot be checked before they do: Prepare does it then, before the trust keys sign.
+		return keys.Check()
+	}
 	var prev *trust.Repository
 	if s.state.trust != nil {
 		prev = s.state.trust.repository
@@ -72,6 +77,9 @@ func (t *TrustRepository) perform(s *Session) error {
 	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
 	if err != nil {
 		return refuse(RuleVersion, "%w", err)
+	}
+	if s.unsigned(signers...) {
+		return nil
 	}
 	files, err := prepared.Sign(signers...)
 	if err != nil {
@@ -82,7 +90,23 @@ func (t *TrustRepository) perform(s *Session) error {
 			return err
 		}
 	}
+	first := files["metadata/1.root.json"]
+	repository, err := trust.OpenRepository(trust.Files(files), trust.PinRoot(first), s.script.until)
+	if err != nil {
+		return err
+	}
+	s.state.trust = &trustState{repository}
 	return nil
+}
+
+// specimens is true where a script is validated and the content holds what an imported key would have signed.
+func (t *TrustRepository) specimens(s *Session) bool {
+	for _, n := range slices.Concat(t.Anchors, t.Intermediates) {
+		if s.state.certificates[n].unsigned {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.CRLs, func(n string) bool { return s.state.unsignedCRLs[n] })
 }
 
 func (t *TrustRepository) content(s *Session) (trust.Content, error) {

@@ -1,0 +1,126 @@
+package ceremony
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/csr"
+)
+
+// Request makes a PKCS#10 request for a key, to be certified by an external CA.
+type Request struct {
+	Name    string        `yaml:"name"`
+	Key     string        `yaml:"key"`
+	Subject SubjectConfig `yaml:"subject"`
+}
+
+func (r *Request) describe(*Session) string {
+	return fmt.Sprintf("make the certification request %q, CN=%s, signed by key %q", r.Name, r.Subject.CommonName, r.Key)
+}
+
+func (r *Request) perform(s *Session) error {
+	if err := s.claim(r.Name); err != nil {
+		return err
+	}
+	k, err := s.keyFor(r.Key, purposeCA)
+	if err != nil {
+		return err
+	}
+	if r.Subject.CommonName == "" {
+		return malformed("subject.common_name is missing")
+	}
+	if s.unsigned(k) {
+		return s.artefact("artefacts/"+r.Name+".csr", nil)
+	}
+	der, err := csr.Create(rand.Reader, k, csr.Template{Subject: r.Subject.name()})
+	if err != nil {
+		return malformed("%w", err)
+	}
+	return s.artefact("artefacts/"+r.Name+".csr", csr.PEM(der))
+}
+
+// ImportCertificate takes in a certificate that a CA outside issued for a key of the ceremony, or that CA's own.
+type ImportCertificate struct {
+	Name string `yaml:"name"`
+	// Certificate is an input that holds one PEM certificate.
+	Certificate string `yaml:"certificate"`
+	// Issuer is a certificate imported before; empty for one that is self-signed.
+	Issuer string `yaml:"issuer"`
+	// Key is the key that the certificate must be for; empty where it is someone else's.
+	Key string `yaml:"key"`
+	// OTAConnect allows a certificate under a root of profile ota-connect-root.
+	OTAConnect bool `yaml:"ota_connect"`
+}
+
+func (i *ImportCertificate) describe(*Session) string {
+	what := "a CA outside"
+	if i.Key != "" {
+		what = fmt.Sprintf("key %q", i.Key)
+	}
+	return fmt.Sprintf("import the certificate in input %q as %q, for %s", i.Certificate, i.Name, what)
+}
+
+func (i *ImportCertificate) perform(s *Session) error {
+	if err := s.claim(i.Name); err != nil {
+		return err
+	}
+	data, err := s.input(i.Certificate)
+	if err != nil {
+		return err
+	}
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 {
+		return malformed("input %q is not one PEM block CERTIFICATE", i.Certificate)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return malformed("input %q: %w", i.Certificate, err)
+	}
+	made := &certificate{name: i.Name, cert: cert, issuer: i.Issuer, key: i.Key}
+	if err := i.check(s, made); err != nil {
+		return err
+	}
+	if !cert.NotAfter.After(s.script.until) || cert.NotBefore.After(s.script.until) {
+		return refuse(RuleDate, "certificate %q is valid from %s to %s, not throughout the ceremony", i.Name, formatTime(cert.NotBefore), formatTime(cert.NotAfter))
+	}
+	if s.state.certificates[i.Name] != nil {
+		return refuse(RuleName, "the name %q is taken", i.Name)
+	}
+	return s.addCertificate(made)
+}
+
+// check holds the certificate to its key, its issuer and every rule for certificates.
+func (i *ImportCertificate) check(s *Session, c *certificate) error {
+	var waivers []ca.Waiver
+	if i.OTAConnect {
+		waivers = append(waivers, ca.OTAConnect)
+	}
+	issuer := c
+	if i.Issuer != "" {
+		var err error
+		if issuer, err = s.certificate(i.Issuer); err != nil {
+			return err
+		}
+	}
+	if err := ca.CheckChild(c.cert, issuer.cert, waivers...); err != nil {
+		return err
+	}
+	if i.Key == "" {
+		return nil
+	}
+	k, err := s.keyFor(i.Key, purposeCA)
+	if err != nil {
+		return err
+	}
+	if s.specimen && !k.imported {
+		// The key does not exist yet, and a certificate for it cannot either.
+		return refuse(RuleMatch, "key %q is generated in this very ceremony: a certificate for it cannot be an input", i.Key)
+	}
+	if !ca.SameKey(c.cert.PublicKey, k.public) {
+		return refuse(RuleMatch, "the certificate in input %q is for another key than %q", i.Certificate, i.Key)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package ceremony
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/hanaper/hanaper/hsm"
+)
+
+const kindDestroyIntent = "destroy-intent"
+
+// DestroyKey destroys a key of the ceremony, or one that it imported, and proves its absence.
+type DestroyKey struct {
+	Key string `yaml:"key"`
+}
+
+// destroyIntentLeaf: the key with this label and id is about to be destroyed.
+type destroyIntentLeaf struct {
+	Head
+	Name        string `json:"name"`
+	Token       string `json:"token"`
+	Label       string `json:"label"`
+	ID          string `json:"id"`
+	Fingerprint string `json:"spki_sha256"`
+	// Agreed is what the people present answered to the question.
+	Agreed string `json:"agreed"`
+}
+
+func (d *DestroyKey) describe(s *Session) string {
+	if k, ok := s.state.keys[d.Key]; ok {
+		return fmt.Sprintf("DESTROY the key %q, label %q, in token %q", d.Key, k.label, k.token)
+	}
+	return fmt.Sprintf("DESTROY the key %q", d.Key)
+}
+
+func (d *DestroyKey) perform(s *Session) error {
+	k, err := s.key(d.Key)
+	if err != nil {
+		return err
+	}
+	in := destroyIntentLeaf{}
+	if err := s.outcome(&in, kindDestroyIntent, func(bool) error {
+		in.Name, in.Token, in.Label, in.ID, in.Fingerprint = k.name, k.token, k.label, hex.EncodeToString(k.id), hexSHA256(k.spki)
+		in.Agreed = "Yes"
+		if s.confirm == nil {
+			return nil
+		}
+		if err := k.revive(); err != nil {
+			return err
+		}
+		return s.confirm(fmt.Sprintf("This DESTROYS the key %q (id %s, SHA-256 of its public key %s) in %s.", k.label, in.ID, in.Fingerprint, k.live.Token().Name()))
+	}); err != nil {
+		return err
+	}
+	if in.Name != k.name || in.ID != hex.EncodeToString(k.id) || in.Fingerprint != hexSHA256(k.spki) || in.Agreed != "Yes" || in.Token != k.token || in.Label != k.label {
+		return s.fail(s.entryError(errors.New("(destroy-intent) is about another key")))
+	}
+	out := destroyedLeaf{}
+	if err := s.outcome(&out, kindDestroyed, func(again bool) error {
+		t, err := s.token(k.token)
+		if err != nil {
+			return err
+		}
+		out.Name, out.Found = k.name, true
+		if s.unsigned(k) {
+			return nil
+		}
+		q := hsm.Query{Label: k.label, ID: k.id}
+		err = t.Destroy(s.ctx, q)
+		if again && errors.Is(err, hsm.ErrNoKey) {
+			return nil
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if out.Name != k.name || !out.Found {
+		return s.fail(s.entryError(errors.New("(destroyed) is about another key")))
+	}
+	k.destroyed = true
+	return nil
+}

@@ -1,0 +1,148 @@
+package ceremony
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/hsm"
+)
+
+const kindFound = "found"
+
+// ImportArtefact takes in what an earlier ceremony made: a key with the token that holds it, a certificate, or a CRL.
+// Each keeps its name.
+type ImportArtefact struct {
+	// Exactly one of the three.
+	Key         string `yaml:"key"`
+	Certificate string `yaml:"certificate"`
+	CRL         string `yaml:"crl"`
+	// Token is the name that the key's token has in this script.
+	Token string `yaml:"token"`
+}
+
+// foundLeaf: a key of an earlier ceremony, as the token reads it back now.
+type foundLeaf struct {
+	Head
+	Name       string         `json:"name"`
+	Token      string         `json:"token"`
+	SPKI       []byte         `json:"spki"`
+	Attributes hsm.Attributes `json:"attributes"`
+}
+
+func (i *ImportArtefact) describe(*Session) string {
+	switch {
+	case i.Key != "":
+		return fmt.Sprintf("take up the key %q of an earlier ceremony, in token %q", i.Key, i.Token)
+	case i.Certificate != "":
+		return fmt.Sprintf("take up the certificate %q of an earlier ceremony", i.Certificate)
+	}
+	return fmt.Sprintf("take up the CRL %q of an earlier ceremony", i.CRL)
+}
+
+func (i *ImportArtefact) perform(s *Session) error {
+	if s.script.earlier == nil {
+		return refuse(RuleEarlier, "the script names no earlier ceremony")
+	}
+	old := s.script.earlier.verified.session.state
+	given := 0
+	for _, n := range []string{i.Key, i.Certificate, i.CRL} {
+		if n != "" {
+			given++
+		}
+	}
+	switch {
+	case given != 1:
+		return malformed("exactly one of key, certificate and crl must be given")
+	case (i.Key != "") != (i.Token != ""):
+		return malformed("token is for a key, and a key needs it")
+	case i.Key != "":
+		return i.key(s, old)
+	case i.Certificate != "":
+		return i.certificate(s, old)
+	}
+	if err := s.claim(i.CRL); err != nil {
+		return err
+	}
+	crl, ok := old.crlNames[i.CRL]
+	if !ok {
+		return refuse(RuleReference, "the earlier ceremony has no CRL %q", i.CRL)
+	}
+	s.state.crlNames[i.CRL] = crl
+	return nil
+}
+
+// certificate takes up a certificate with those above it, and the newest CRL that it issued.
+func (i *ImportArtefact) certificate(s *Session, old *state) error {
+	c, ok := old.certificates[i.Certificate]
+	if !ok {
+		return refuse(RuleReference, "the earlier ceremony has no certificate %q", i.Certificate)
+	}
+	if err := s.claim(c.name); err != nil {
+		return err
+	}
+	for n := c; ; {
+		if _, ok := s.state.certificates[n.name]; !ok {
+			taken := *n
+			s.state.certificates[n.name] = &taken
+			if crl := old.crls[n.name]; crl != nil {
+				s.state.crls[n.name] = crl
+			}
+		}
+		up, ok := old.certificates[n.issuer]
+		if n.issuer == "" || !ok {
+			return nil
+		}
+		n = up
+	}
+}
+
+// key takes up a key: the token must hold it, with the label, id and public key of the earlier transcript.
+func (i *ImportArtefact) key(s *Session, old *state) error {
+	was, ok := old.keys[i.Key]
+	if !ok || was.destroyed {
+		return refuse(RuleReference, "the earlier ceremony left no key %q", i.Key)
+	}
+	if err := s.claim(i.Key); err != nil {
+		return err
+	}
+	uri, ok := s.script.tokens[i.Token]
+	if !ok {
+		return refuse(RuleReference, "there is no token %q", i.Token)
+	}
+	if info := s.script.earlier.verified.session.infos[was.token]; !uri.MatchesToken(info) {
+		return refuse(RuleToken, "key %q is in %s, not in %s", i.Key, info.Name(), uri)
+	}
+	k := &key{session: s, name: was.name, token: i.Token, label: was.label, id: was.id, algorithm: was.algorithm, class: was.class,
+		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, imported: true}
+	l := foundLeaf{}
+	if err := s.outcome(&l, kindFound, func(bool) error {
+		l.Name, l.Token, l.SPKI, l.Attributes = k.name, k.token, k.spki, k.attrs
+		if s.specimen {
+			return nil
+		}
+		if err := k.revive(); err != nil {
+			return err
+		}
+		l.Attributes = k.live.Attributes()
+		return nil
+	}); err != nil {
+		return err
+	}
+	if l.Name != k.name || l.Token != k.token || !bytes.Equal(l.SPKI, k.spki) || hex.EncodeToString(l.Attributes.ID) != hex.EncodeToString(k.id) {
+		return s.fail(s.entryError(errors.New("(found) is about another key")))
+	}
+	k.attrs = l.Attributes
+	if err := checkAttributes(k); err != nil {
+		return s.fail(err)
+	}
+	for _, other := range s.state.keys {
+		if ca.SameKey(other.public, k.public) {
+			return refuse(RuleOneKey, "key %q is the same key as %q", k.name, other.name)
+		}
+	}
+	s.state.keys[k.name] = k
+	return nil
+}
