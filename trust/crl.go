@@ -200,8 +200,13 @@ func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate) (*x509.Certif
 // parseEntries reads the revokedCertificates of a CRL.
 func parseEntries(list cryptobyte.String) (serials, error) {
 	bad := errors.New("holds a malformed entry")
-	// The smallest entry is 20 bytes long: a serial of one octet and a UTCTime; 2 more each hold the tags' lengths.
-	set := make(serials, 0, min(len(list)/24, MaxCRLEntries))
+	n := 0
+	for rest := list; rest.SkipASN1(cbasn1.SEQUENCE); n++ {
+		if n == MaxCRLEntries {
+			return nil, errors.New("holds too many entries")
+		}
+	}
+	set := make(serials, 0, n)
 	sorted := true
 	for !list.Empty() {
 		var entry, number cryptobyte.String
@@ -220,9 +225,6 @@ func parseEntries(list cryptobyte.String) (serials, error) {
 				return nil, err
 			}
 		}
-		if len(set) == MaxCRLEntries {
-			return nil, errors.New("holds too many entries")
-		}
 		copy(s[len(s)-len(number):], number)
 		sorted = sorted && (len(set) == 0 || compareSerials(set[len(set)-1], s) < 0)
 		set = append(set, s)
@@ -231,31 +233,32 @@ func parseEntries(list cryptobyte.String) (serials, error) {
 		slices.SortFunc(set, compareSerials)
 		set = slices.Compact(set)
 	}
-	return slices.Clip(set), nil
+	return set, nil
 }
 
+var errEntryExtensions = errors.New("holds an entry with malformed extensions")
+
 func checkEntryExtensions(entry cryptobyte.String) error {
-	bad := errors.New("holds an entry with malformed extensions")
 	var exts cryptobyte.String
 	if !entry.ReadASN1(&exts, cbasn1.SEQUENCE) || !entry.Empty() {
-		return bad
+		return errEntryExtensions
 	}
 	for !exts.Empty() {
-		var ext, oid, value cryptobyte.String
-		var critical bool
+		var ext, oid, critical, value cryptobyte.String
 		if !exts.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) ||
-			ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1Boolean(&critical) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
-			return bad
+			ext.PeekASN1Tag(cbasn1.BOOLEAN) && (!ext.ReadASN1(&critical, cbasn1.BOOLEAN) || len(critical) != 1) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
+			return errEntryExtensions
 		}
-		if critical || bytes.Equal(oid, derCertificateIssuer) {
+		// DER says FALSE by leaving it out; anything said is taken as TRUE.
+		if critical != nil || bytes.Equal(oid, derCertificateIssuer) {
 			return errors.New("is an indirect CRL or has an entry with a critical extension: only plain full CRLs are accepted")
 		}
 		if bytes.Equal(oid, derReason) {
-			var reason int
-			if !value.ReadASN1Enum(&reason) || !value.Empty() || reason < 0 || reason > 10 {
-				return bad
+			var reason cryptobyte.String
+			if !value.ReadASN1(&reason, cbasn1.ENUM) || !value.Empty() || len(reason) != 1 || reason[0] > 10 {
+				return errEntryExtensions
 			}
-			if reason == reasonRemoved {
+			if reason[0] == reasonRemoved {
 				return errors.New("holds a removeFromCRL entry: only full CRLs are accepted")
 			}
 		}
