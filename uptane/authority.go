@@ -156,3 +156,20 @@ func Emit(doc Document, a Authority) ([]byte, error) {
 	}
 	return doc.Bytes(), nil
 }
+
+// AttachSignature adds a signature that was made elsewhere after verifying it, in place of one by the same key.
+func AttachSignature[D Document](doc D, k Key, s Signature) (D, error) {
+	var none D
+	if s.KeyID != k.id {
+		return none, refused(because(ErrKeyID, "the signature is by key %s, not %s", s.KeyID, k.id))
+	}
+	if err := k.verify(doc.Signed(), s); err != nil {
+		return none, refused(err)
+	}
+	list := slices.DeleteFunc(doc.Signatures(), func(have Signature) bool { return have.KeyID == s.KeyID })
+	if len(list) >= MaxSignatures {
+		return none, refused(because(ErrTooLarge, "more than %d signatures", MaxSignatures))
+	}
+	out := doc.with(append(list, s)).(D)
+	return out, refused(checkSize(string(doc.Role())+" metadata", out))
+}

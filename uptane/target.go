@@ -346,3 +346,6 @@ func targetOf(name string, v *value) (t Target, custom *value, err error) {
 	}
 	return t, custom, r.err
 }
+
+// CheckTarget refuses an entry of the Image repository that devices or the server would refuse.
+func CheckTarget(name string, t Target) error { return refused(t.check(name, Image)) }

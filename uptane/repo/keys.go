@@ -1,0 +1,431 @@
+package repo
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// Opener opens a private key that a URI names, in whatever token. The signer is good until the closer is closed.
+type Opener func(ctx context.Context, uri string) (crypto.Signer, io.Closer, error)
+
+// maxKeyFile bounds a .pub, .sec or PEM file in bytes.
+const maxKeyFile = 64 << 10
+
+// Keys is a folder of NAME.pub and NAME.sec files in garage-sign's format. A .sec file holds
+// {"keytype":...,"keyval":{"private":...}}, or, for a key in a token, {"keytype":...,"keyval":{"uri":...}}.
+type Keys struct {
+	dir  string
+	open Opener
+}
+
+// NewKeys is the folder at dir, which need not exist yet. open may be nil where no key is in a token.
+func NewKeys(dir string, open Opener) *Keys { return &Keys{dir, open} }
+
+// Dir is the folder.
+func (k *Keys) Dir() string { return k.dir }
+
+type keyFile struct {
+	KeyType string `json:"keytype"`
+	KeyVal  struct {
+		Public  string `json:"public,omitempty"`
+		Private string `json:"private,omitempty"`
+		URI     string `json:"uri,omitempty"`
+	} `json:"keyval"`
+}
+
+// IsURI reports whether a key's name is the URI of a key in a token rather than the name of a file.
+func IsURI(name string) bool {
+	scheme, rest, ok := strings.Cut(name, ":")
+	return ok && rest != "" && scheme != "" && !strings.ContainsAny(scheme, `/\.`)
+}
+
+// CheckKeyName refuses a name that would lead out of the folder.
+func CheckKeyName(name string) error {
+	if name == "" || len(name) > 200 || strings.HasPrefix(name, ".") || strings.ContainsFunc(name, func(r rune) bool {
+		return r < 0x20 || r > 0x7e || strings.ContainsRune(`/\:`, r)
+	}) {
+		return advice.New(advice.Usage, "use letters, digits, '-', '_' and '.'", "key name %q cannot be a file name", name)
+	}
+	return nil
+}
+
+// checkURI refuses a URI that would put a PIN into a file.
+func checkURI(uri string) error {
+	if strings.Contains(strings.ToLower(uri), "pin-value") {
+		return advice.New(advice.Usage, "use pin-source=, or the prompt", "a key URI with a PIN in it does not belong in a file")
+	}
+	if !IsURI(uri) || strings.ContainsFunc(uri, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
+		return advice.New(advice.Usage, "write it as pkcs11:token=...;object=...", "this is not the URI of a key")
+	}
+	return nil
+}
+
+// path takes a key's name with or without its suffix, as users of garage-sign write both.
+func (k *Keys) path(name, suffix string) (string, error) {
+	name = strings.TrimSuffix(strings.TrimSuffix(name, ".pub"), ".sec")
+	if err := CheckKeyName(name); err != nil {
+		return "", err
+	}
+	return filepath.Join(k.dir, name+suffix), nil
+}
+
+// Generate makes a key pair in files, which an offline key should not be: it is for tests and for whoever has no token.
+// bits is for RSA, 0 means 2048. It refuses to replace a key.
+func (k *Keys) Generate(name string, typ uptane.KeyType, bits int, random io.Reader) (uptane.Key, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	var f keyFile
+	var pub crypto.PublicKey
+	switch typ {
+	case uptane.RSA:
+		if bits == 0 {
+			bits = 2048
+		}
+		if bits != 2048 && bits != 3072 && bits != 4096 {
+			return uptane.Key{}, advice.New(advice.Usage, "use 2048, 3072 or 4096", "an RSA key of %d bits cannot sign Uptane metadata", bits)
+		}
+		priv, err := rsa.GenerateKey(random, bits)
+		if err != nil {
+			return uptane.Key{}, fmt.Errorf("generating an RSA key: %w", err)
+		}
+		pub = &priv.PublicKey
+		f.KeyVal.Private = string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(priv)}))
+	case uptane.Ed25519:
+		if bits != 0 && bits != 256 {
+			return uptane.Key{}, advice.New(advice.Usage, "leave the key size out", "an Ed25519 key has 256 bits, not %d", bits)
+		}
+		p, priv, err := ed25519.GenerateKey(random)
+		if err != nil {
+			return uptane.Key{}, fmt.Errorf("generating an Ed25519 key: %w", err)
+		}
+		pub, f.KeyVal.Private = p, hex.EncodeToString(priv)
+	default:
+		return uptane.Key{}, advice.New(advice.Usage, "use ed25519 or rsa", "key type %q cannot sign Uptane metadata", typ)
+	}
+	key, err := uptane.NewKey(pub)
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	f.KeyType = string(key.Type())
+	return key, k.write(name, key, &f)
+}
+
+// Link gives a name to a key in a token: it opens the key, finds out whether the token can sign Uptane with it, and
+// writes the public key and a stub with the URI. It refuses to replace a key.
+func (k *Keys) Link(ctx context.Context, name, uri string) (uptane.Key, error) {
+	if err := checkURI(uri); err != nil {
+		return uptane.Key{}, err
+	}
+	signer, closer, err := k.openURI(ctx, uri)
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	defer closer.Close()
+	if err := uptane.CheckSigner(signer); err != nil {
+		return uptane.Key{}, err
+	}
+	key, err := uptane.NewKey(signer.Public())
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	f := keyFile{KeyType: string(key.Type())}
+	f.KeyVal.URI = uri
+	return key, k.write(name, key, &f)
+}
+
+// Import writes a public key alone, for a key whose owner signs elsewhere. It refuses to replace another key.
+func (k *Keys) Import(name string, key uptane.Key) error { return k.write(name, key, nil) }
+
+// ImportPEM is Import for a PEM of a SubjectPublicKeyInfo.
+func (k *Keys) ImportPEM(name string, data []byte) (uptane.Key, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return uptane.Key{}, advice.New(advice.Usage, "export it as a PEM that begins with BEGIN PUBLIC KEY", "not a public key in PEM")
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return uptane.Key{}, advice.Wrap(advice.Usage, fmt.Errorf("public key: %w", err), "")
+	}
+	key, err := uptane.NewKey(pub)
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	return key, k.Import(name, key)
+}
+
+func (k *Keys) write(name string, key uptane.Key, private *keyFile) error {
+	pub, err := k.path(name, ".pub")
+	if err != nil {
+		return err
+	}
+	sec, err := k.path(name, ".sec")
+	if err != nil {
+		return err
+	}
+	for _, p := range []string{pub, sec} {
+		if private == nil && p == sec {
+			continue
+		}
+		if _, err := os.Lstat(p); err == nil {
+			if have, err := k.Public(name); err == nil && have.ID() == key.ID() && private == nil {
+				return nil
+			}
+			return advice.New(advice.Refused, "choose another name, or move the old files away", "%s exists", p)
+		}
+	}
+	if err := durable.Mkdir(k.dir, 0o700); err != nil {
+		return err
+	}
+	// The private half first: a name whose .pub is there is complete.
+	if private != nil {
+		b, err := json.MarshalIndent(private, "", "  ")
+		if err != nil {
+			return err
+		}
+		err = durable.Create(sec, b, 0o600)
+		clear(b)
+		if err != nil {
+			return err
+		}
+	}
+	b, err := pretty(key)
+	if err != nil {
+		return err
+	}
+	return durable.Create(pub, b, 0o600)
+}
+
+// Public reads NAME.pub.
+func (k *Keys) Public(name string) (uptane.Key, error) {
+	p, err := k.path(name, ".pub")
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	return ReadPublic(p)
+}
+
+// ReadPublic reads a .pub file anywhere.
+func ReadPublic(path string) (uptane.Key, error) {
+	b, err := readFile(path, maxKeyFile)
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	key, err := uptane.ParseKey(b)
+	if err != nil {
+		return uptane.Key{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}
+
+// URI is the URI in NAME.sec, empty for a key in a file.
+func (k *Keys) URI(name string) (string, error) {
+	f, _, err := k.secret(name)
+	if err != nil {
+		return "", err
+	}
+	return f.KeyVal.URI, nil
+}
+
+func (k *Keys) secret(name string) (f keyFile, path string, err error) {
+	if path, err = k.path(name, ".sec"); err != nil {
+		return f, path, err
+	}
+	f, err = readSecret(path)
+	return f, path, err
+}
+
+func readSecret(path string) (f keyFile, err error) {
+	b, err := readFile(path, maxKeyFile)
+	if err != nil {
+		return f, err
+	}
+	defer clear(b)
+	return parseSecret(path, b)
+}
+
+// parseSecret reads a .sec file. Its errors never repeat the content.
+func parseSecret(path string, b []byte) (f keyFile, err error) {
+	bad := func(what string) (keyFile, error) {
+		return keyFile{}, advice.New(advice.Usage, "", "%s: %s", path, what)
+	}
+	if len(b) > maxKeyFile || json.Unmarshal(b, &f) != nil {
+		return bad("not the JSON of a private key")
+	}
+	if (f.KeyVal.Private == "") == (f.KeyVal.URI == "") {
+		return bad("it must hold either a private key or the URI of one")
+	}
+	if f.KeyVal.URI != "" {
+		if err := checkURI(f.KeyVal.URI); err != nil {
+			return keyFile{}, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return f, nil
+}
+
+// Signer opens a private key by its name or by its URI, and checks that it is the one that NAME.pub shows.
+func (k *Keys) Signer(ctx context.Context, name string) (crypto.Signer, io.Closer, error) {
+	if IsURI(name) {
+		if err := checkURI(name); err != nil {
+			return nil, nil, err
+		}
+		return k.openURI(ctx, name)
+	}
+	f, path, err := k.secret(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, closer, err := k.openSecret(ctx, path, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if pub, err := k.Public(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = sameKey(pub, signer)
+		}
+		if err != nil {
+			closer.Close()
+			return nil, nil, fmt.Errorf("key %s: %w", name, err)
+		}
+	}
+	return signer, closer, nil
+}
+
+// OpenSecret opens the private key of a .sec file anywhere.
+func (k *Keys) OpenSecret(ctx context.Context, path string) (crypto.Signer, io.Closer, error) {
+	f, err := readSecret(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return k.openSecret(ctx, path, f)
+}
+
+func sameKey(pub uptane.Key, signer crypto.Signer) error {
+	have, err := uptane.NewKey(signer.Public())
+	if err != nil {
+		return err
+	}
+	if have.ID() != pub.ID() {
+		return advice.New(advice.Unverified, "the key in the token or the .sec file was exchanged", "its private key belongs to %s, its .pub file shows %s", have.ID(), pub.ID())
+	}
+	return nil
+}
+
+type closeNothing struct{}
+
+func (closeNothing) Close() error { return nil }
+
+func (k *Keys) openSecret(ctx context.Context, path string, f keyFile) (crypto.Signer, io.Closer, error) {
+	if f.KeyVal.URI != "" {
+		return k.openURI(ctx, f.KeyVal.URI)
+	}
+	signer, err := parsePrivate(uptane.KeyType(f.KeyType), f.KeyVal.Private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return signer, closeNothing{}, nil
+}
+
+func (k *Keys) openURI(ctx context.Context, uri string) (crypto.Signer, io.Closer, error) {
+	if k.open == nil {
+		return nil, nil, advice.New(advice.Failed, "use a build with token support", "this program cannot open keys in tokens")
+	}
+	signer, closer, err := k.open(ctx, uri)
+	if err != nil {
+		return nil, nil, err
+	}
+	if closer == nil {
+		closer = closeNothing{}
+	}
+	return signer, closer, nil
+}
+
+// parsePrivate reads keyval.private: PKCS#1 PEM (or PKCS#8), or the hex seed with or without the public half.
+func parsePrivate(typ uptane.KeyType, s string) (crypto.Signer, error) {
+	bad := func(what string) (crypto.Signer, error) { return nil, advice.New(advice.Usage, "", "%s", what) }
+	switch typ {
+	case uptane.RSA:
+		block, rest := pem.Decode([]byte(s))
+		if block == nil || len(strings.TrimSpace(string(rest))) != 0 {
+			return bad("an RSA private key must be one PEM block")
+		}
+		if block.Type == "RSA PRIVATE KEY" {
+			if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+				return key, nil
+			}
+		} else if block.Type == "PRIVATE KEY" {
+			if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+				if r, ok := key.(*rsa.PrivateKey); ok {
+					return r, nil
+				}
+			}
+		}
+		return bad("the RSA private key does not parse")
+	case uptane.Ed25519:
+		b, err := hex.DecodeString(s)
+		if err != nil || len(b) != 32 && len(b) != 64 {
+			return bad("an Ed25519 private key must be 64 or 128 hex digits")
+		}
+		key := ed25519.NewKeyFromSeed(b[:32])
+		if len(b) == 64 && !slices.Equal(b, key) {
+			return bad("the public half of the Ed25519 private key is not that of its seed")
+		}
+		return key, nil
+	}
+	return nil, advice.New(advice.Usage, "use ED25519 or RSA", "key type %q cannot sign Uptane metadata", typ)
+}
+
+// Names lists the keys that have a .pub file, sorted.
+func (k *Keys) Names() ([]string, error) {
+	entries, err := os.ReadDir(k.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if n, ok := strings.CutSuffix(e.Name(), ".pub"); ok && e.Type().IsRegular() {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// readFile reads a file that must not be longer than max bytes.
+func readFile(path string, max int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > max {
+		return nil, advice.New(advice.Usage, "", "%s is longer than %d bytes", path, max)
+	}
+	return b, nil
+}
