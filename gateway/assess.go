@@ -29,16 +29,16 @@ type Authority struct {
 }
 
 // Assess says which CAs of view devices can be admitted under.
-func (g *Gateway) Assess(view View) (Assessment, error) {
-	if view.Environment() != g.settings.environment {
+func (s *Settings) Assess(view View, now time.Time) (Assessment, error) {
+	if view.Environment() != s.environment {
 		return Assessment{}, advice.New(advice.Unverified, "follow the repository of this gateway's own environment",
-			"the trust view is of the environment %q, not %q", view.Environment(), g.settings.environment)
+			"the trust view is of the environment %q, not %q", view.Environment(), s.environment)
 	}
 	a := Assessment{Environment: view.Environment(), Expires: view.Expires().UTC()}
-	j := newJudge(view, g.rules)
+	j := newJudge(view, s.Rules())
 	for _, list := range j.cas.bySubject {
 		for _, ca := range list {
-			one := Authority{Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter.UTC(), CRL: "none", State: j.state(ca, g.now())}
+			one := Authority{Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter.UTC(), CRL: "none", State: j.state(ca, now)}
 			if info, ok := view.CRL(ca.cert); ok {
 				one.CRL = info.NextUpdate.UTC().Format(time.RFC3339)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -49,21 +50,21 @@ func (s *Settings) NewFeed(now func() time.Time) (*feed.Feed, error) {
 		Interval: s.trust.Interval, Client: client, Now: now})
 }
 
-// Prime puts in force what f has, once it has looked at its source. It fails only if there is no view at all, not even an
-// earlier one.
-func (g *Gateway) Prime(ctx context.Context, f *feed.Feed) error {
+// FirstLook has f look at its source and returns the view to begin with. It fails only if there is none at all, not even
+// an earlier one; a source that fails is otherwise told as a warning.
+func FirstLook(ctx context.Context, f *feed.Feed, log *slog.Logger) (*trust.View, error) {
 	err := f.Refresh(ctx)
 	view := f.Current()
 	if view == nil {
 		if err == nil {
 			err = errors.New("the feed gives no view")
 		}
-		return advice.Wrap(advice.KindOf(err), fmt.Errorf("no trust to start with: %w", err), advice.Hint(err))
+		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("no trust to start with: %w", err), advice.Hint(err))
 	}
 	if err != nil {
-		g.log.Error("trust source", "why", err, "in_force", "what was accepted earlier")
+		log.Warn("the trust source fails: what was accepted earlier is in force", "why", err)
 	}
-	return g.SetTrust(view)
+	return view, nil
 }
 
 // Follow puts each new view of f in force until ctx ends, and logs when the source fails and when it is well again.

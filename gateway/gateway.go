@@ -49,13 +49,22 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	if g.keys, err = loadKeyPair(s.tls); err != nil {
 		return nil, err
 	}
-	if leaf := g.keys.current.Load().Leaf; now().After(leaf.NotAfter) {
-		return nil, advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", s.tls.Certificate, leaf.NotAfter.UTC().Format(time.RFC3339))
+	if err := g.keys.expired(now()); err != nil {
+		return nil, err
 	}
 	if g.forward, err = g.newForwarder(); err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// CheckFiles says whether the files that s names would do, apart from the trust source; it writes nothing.
+func (s *Settings) CheckFiles(now time.Time) error {
+	if _, err := s.Pin(); err != nil {
+		return err
+	}
+	_, err := NewGateway(s, nil, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	return err
 }
 
 // SetTrust puts view in force: handshakes and requests from now on are judged by it, and open connections whose device it
@@ -74,10 +83,10 @@ func (g *Gateway) SetTrust(view View) error {
 		print := view.Fingerprint()
 		g.log.Info("trust in force", "environment", view.Environment(), "fingerprint", fmt.Sprintf("%x", print[:8]),
 			"anchors", len(view.Anchors()), "intermediates", len(view.Intermediates()), "expires", view.Expires().UTC().Format(time.RFC3339))
-		for subject, list := range after.judge.cas.bySubject {
+		for _, list := range after.judge.cas.bySubject {
 			for _, a := range list {
 				if a.fault != "" {
-					g.log.Warn("a CA in the trust view is unfit: its devices are refused", "subject", a.cert.Subject.String(), "why", a.fault, "raw", len(subject))
+					g.log.Warn("a CA in the trust view is unfit: its devices are refused", "subject", a.cert.Subject.String(), "why", a.fault)
 				}
 			}
 		}

@@ -48,7 +48,7 @@ func (f *headerFilter) strip(h http.Header) {
 }
 
 func (f *headerFilter) refuses(name string) bool {
-	// Most headers are told apart by their first letters, without folding.
+
 	folded := foldHeader(name)
 	return f.folded[folded] || strings.HasPrefix(folded, "x-forwarded-")
 }

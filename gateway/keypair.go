@@ -78,6 +78,14 @@ func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
 	return data, stamp{info.Size(), info.ModTime()}, err
 }
 
+// expired says that the certificate is of no use any more.
+func (k *keyPair) expired(now time.Time) error {
+	if leaf := k.current.Load().Leaf; now.After(leaf.NotAfter) {
+		return advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", k.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // changed says whether a file has another size or time than what was read.
 func (k *keyPair) changed() bool {
 	k.mu.Lock()

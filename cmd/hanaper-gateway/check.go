@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,15 +28,14 @@ func check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := gateway.NewGateway(settings, nil, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
+	if err := settings.CheckFiles(time.Now()); err != nil {
 		return err
 	}
 	view, err := settings.LookAtTrust(c.Context, time.Now)
 	if err != nil {
 		return err
 	}
-	report, err := g.Assess(view)
+	report, err := settings.Assess(view, time.Now())
 	if err != nil {
 		return err
 	}

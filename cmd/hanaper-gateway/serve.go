@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,12 +37,20 @@ func serveCommand() *cli.Command {
 }
 
 func serve(ctx context.Context, settings *gateway.Settings) (err error) {
+	// Whatever can be known to be wrong is told before a file is made.
+	if err := settings.CheckFiles(time.Now()); err != nil {
+		return err
+	}
 	log := settings.NewLogger()
 	feed, err := settings.NewFeed(nil)
 	if err != nil {
 		return err
 	}
 	defer feed.Close()
+	view, err := gateway.FirstLook(ctx, feed, log)
+	if err != nil {
+		return err
+	}
 	devices, err := registry.Open(settings.Registry())
 	if err != nil {
 		return err
@@ -55,7 +64,7 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := g.Prime(ctx, feed); err != nil {
+	if err := g.SetTrust(view); err != nil {
 		return err
 	}
 	listener, err := listen("listen", settings.Listen())

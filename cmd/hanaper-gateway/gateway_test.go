@@ -1,0 +1,481 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"debug/elf"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/trust/trusttest"
+)
+
+// program is the real one, static and without cgo, built once.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hanaper-gateway-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "hanaper-gateway")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := program(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// run calls the program within this process.
+func run(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	a := app()
+	a.Writer, a.ErrWriter = &out, &errs
+	code = shell.Run(a, append([]string{"hanaper-gateway"}, args...))
+	return code, out.String(), errs.String()
+}
+
+// site is an environment with real signed trust, an upstream, and a gateway's folder.
+type site struct {
+	*testing.T
+	world    *trusttest.World
+	dir      string
+	server   trusttest.CA
+	upstream *httptest.Server
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{T: t, world: trusttest.NewAt(t, time.Now().Truncate(time.Second)), dir: t.TempDir()}
+	s.world.Import()
+	s.world.AddCRL(1)
+	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "hello %s", r.Header.Get("x-ats-device-uuid"))
+	}))
+	t.Cleanup(s.upstream.Close)
+	s.server = s.tlsIdentity("gateway", time.Now().Add(time.Hour))
+	s.writePair("gateway", s.server)
+	s.write("1.root.json", s.world.Offline["metadata/1.root.json"])
+	s.write("gateway.yaml", []byte(s.config()))
+	return s
+}
+
+func (s *site) config() string {
+	return fmt.Sprintf(`listen: 127.0.0.1:0
+admin: 127.0.0.1:0
+environment: test
+tls: {certificate: gateway.pem, key: gateway.key}
+trust: {source: %q, root: 1.root.json, state: state, interval: 100ms}
+registry: {path: devices.db}
+upstream: {url: %q}
+`, s.world.Dir, s.upstream.URL)
+}
+
+func (s *site) tlsIdentity(name string, until time.Time) trusttest.CA {
+	s.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return trusttest.CA{Cert: cert, Key: key}
+}
+
+func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *site) write(name string, data []byte) string {
+	s.Helper()
+	if err := os.WriteFile(s.path(name), data, 0o600); err != nil {
+		s.Fatal(err)
+	}
+	return s.path(name)
+}
+
+func (s *site) writePair(name string, c trusttest.CA) {
+	s.Helper()
+	s.write(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Cert.Raw}))
+	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// running is the program as a process of its own.
+type running struct {
+	*site
+	cmd   *exec.Cmd
+	addr  string
+	admin string
+	mu    sync.Mutex
+	log   strings.Builder
+	ended chan error
+}
+
+var listening = regexp.MustCompile(`msg=listening addr=(\S+) admin=(\S+)`)
+
+func (s *site) serve() *running {
+	s.Helper()
+	path, err := program()
+	if err != nil {
+		s.Fatal(err)
+	}
+	r := &running{site: s, cmd: exec.Command(path, "serve", "--config", s.path("gateway.yaml")), ended: make(chan error, 1)}
+	out, err := r.cmd.StderrPipe()
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { r.cmd.Process.Kill() })
+	ready := make(chan []string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			r.mu.Lock()
+			r.log.WriteString(lines.Text() + "\n")
+			r.mu.Unlock()
+			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+				ready <- m
+			}
+		}
+		r.ended <- r.cmd.Wait()
+	}()
+	select {
+	case m := <-ready:
+		r.addr, r.admin = m[1], m[2]
+	case err := <-r.ended:
+		s.Fatalf("serve ended: %v\n%s", err, r.said())
+	case <-time.After(20 * time.Second):
+		s.Fatalf("serve does not listen\n%s", r.said())
+	}
+	return r
+}
+
+func (r *running) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+func (r *running) stop() {
+	r.Helper()
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-r.ended:
+		if err != nil {
+			r.Errorf("serve: %v\n%s", err, r.said())
+		}
+	case <-time.After(20 * time.Second):
+		r.Error("serve does not stop")
+	}
+}
+
+// await waits until cond holds.
+func (r *running) await(what string, cond func() bool) {
+	r.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	r.Fatalf("waited for %s in vain\n%s", what, r.said())
+}
+
+func (s *site) tlsConfig(d trusttest.CA) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.server.Cert)
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{d.Cert.Raw}, PrivateKey: d.Key.(crypto.Signer)}}}
+}
+
+func (r *running) get(d trusttest.CA) (int, string, error) {
+	tr := &http.Transport{TLSClientConfig: r.tlsConfig(d)}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("https://" + r.addr + "/x")
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+func (r *running) served(d trusttest.CA) {
+	r.Helper()
+	status, body, err := r.get(d)
+	if err != nil || status != 200 || body != "hello "+d.Cert.Subject.CommonName {
+		r.Fatalf("%d %q %v\n%s", status, body, err, r.said())
+	}
+}
+
+func (r *running) refused(d trusttest.CA, reason string) {
+	r.Helper()
+	if status, body, err := r.get(d); err == nil && status == 200 {
+		r.Errorf("served: %q, want a refusal: %s", body, reason)
+	}
+	r.await("a log line with reason="+reason, func() bool { return strings.Contains(r.said(), "reason="+reason) })
+}
+
+func TestServe(t *testing.T) {
+	s := newSite(t)
+	r := s.serve()
+	a, b := s.world.Device("device-a", 101), s.world.Device("device-b", 102)
+	r.served(a)
+	r.served(b)
+	foreign := trusttest.NewAt(t, s.world.Now).Device("device-a", 101)
+	r.refused(foreign, "unknown-issuer")
+
+	// New trust, without a restart, on an open connection too.
+	open, err := tls.Dial("tcp", r.addr, s.tlsConfig(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	fmt.Fprint(open, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	in := bufio.NewReader(open)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	} else {
+		io.Copy(io.Discard, resp.Body)
+	}
+	s.world.AddCRL(2, 101)
+	open.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := in.ReadByte(); err == nil || os.IsTimeout(err) {
+		t.Errorf("a revoked device's connection stays open: %v\n%s", err, r.said())
+	}
+	r.refused(a, "revoked")
+	r.served(b)
+
+	// Tampered trust is not taken, and what was good stays.
+	path := filepath.Join(s.world.Dir, "metadata", "timestamp.json")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(good, []byte(`"version"`), []byte(`"versiom"`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.await("a complaint", func() bool { return strings.Contains(r.said(), "msg=\"trust source\"") })
+	r.served(b)
+	r.refused(a, "revoked")
+
+	// A restart on a broken source goes on with what was accepted.
+	r.stop()
+	r = s.serve()
+	r.served(b)
+	r.refused(a, "revoked")
+	if err := os.WriteFile(path, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	// Devices, while the gateway runs.
+	code, out, errs := run("devices", "list", "--config", s.path("gateway.yaml"), "--json")
+	var list struct {
+		Devices []struct {
+			ID string `json:"device_id"`
+		} `json:"devices"`
+	}
+	if err := json.Unmarshal([]byte(out), &list); code != 0 || err != nil || len(list.Devices) != 2 || list.Devices[1].ID != "device-b" {
+		t.Errorf("%d %s %s %v", code, out, errs, err)
+	}
+	if code, _, errs := run("devices", "delete", "--config", s.path("gateway.yaml"), "--why", "stolen", "device-b"); code != 0 {
+		t.Fatal(errs)
+	}
+	r.await("the deletion", func() bool { status, _, err := r.get(b); return err != nil || status != 200 })
+	r.refused(b, "device-deleted")
+	if code, out, _ := run("devices", "show", "--registry", s.path("devices.db"), "device-b"); code != 0 || !strings.Contains(out, "stolen") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, _, errs := run("devices", "release", "--config", s.path("gateway.yaml"), "device-b"); code != 0 {
+		t.Fatal(errs)
+	}
+	r.await("the release", func() bool { status, _, err := r.get(b); return err == nil && status == 200 })
+
+	// SIGHUP takes a new TLS identity.
+	s.server = s.tlsIdentity("second", time.Now().Add(time.Hour))
+	s.writePair("gateway", s.server)
+	r.cmd.Process.Signal(syscall.SIGHUP)
+	r.await("the new identity", func() bool { return strings.Contains(r.said(), "tls identity in force") })
+	r.served(b)
+	resp, err := http.Get("http://" + r.admin + "/healthz")
+	if err != nil || resp.StatusCode != 200 {
+		t.Error(resp, err)
+	}
+	resp.Body.Close()
+	r.stop()
+}
+
+func TestProgramIsStatic(t *testing.T) {
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("not static: it has %s", p.Type)
+		}
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	s := newSite(t)
+	d := s.world.Device("device-a", 101)
+	cert := s.write("d.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Cert.Raw}))
+	der := s.write("d.der", d.Cert.Raw)
+	ca := s.write("ca.der", s.world.Issuing.Cert.Raw)
+	s.world.AddCRL(2, 102)
+	revoked := s.write("r.der", s.world.Device("device-b", 102).Cert.Raw)
+	byFolder := []string{"admit", "--trust", s.world.Dir, "--root", s.path("1.root.json")}
+	byConfig := []string{"admit", "--config", s.path("gateway.yaml")}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{append(byFolder, cert), 0, "admitted as device-a"},
+		{append(byConfig, der), 0, "admitted as device-a"},
+		{append(byConfig, "--json", der), 0, `"device_id": "device-a"`},
+		{[]string{"admit", "--trust", s.world.Dir, "--root", strings.TrimPrefix(s.world.Pin.String(), "sha256:"), cert}, 0, "admitted"},
+		{append(byConfig, ca), 3, "certificate-is-ca"},
+		{append(byConfig, revoked), 3, "revoked"},
+		{append(byConfig, "--json", revoked), 3, `"reason": "revoked"`},
+		{append(byConfig, "--at", "2125-01-01T00:00:00Z", cert), 3, "trust-expired"},
+		{append(byConfig, s.path("gateway.key")), 2, "holds no certificate"},
+		{append(byConfig, s.path("none")), 2, "no such file"},
+		{append(byConfig, s.path("gateway.yaml")), 3, "certificate-malformed"},
+		{[]string{"admit", cert}, 2, "name the trust"},
+		{[]string{"admit", "--trust", s.world.Dir, cert}, 2, "--root"},
+		{byConfig, 2, "CERT is missing"},
+	} {
+		code, out, errs := run(c.args...)
+		if code != c.code || !strings.Contains(out+errs, c.want) {
+			t.Errorf("%q: %d %s%s, want %d %q", c.args[1:], code, out, errs, c.code, c.want)
+		}
+	}
+	if _, err := os.Stat(s.path("state")); err == nil {
+		t.Error("admit left state behind")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	s := newSite(t)
+	code, out, errs := run("check", "--config", s.path("gateway.yaml"))
+	if code != 0 || !strings.Contains(out, "Specimen Issuing CA") || !strings.Contains(out, "ok") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
+// TestRefusals: what is wrong is told in one line, with the right exit code, before anything is written.
+func TestRefusals(t *testing.T) {
+	empty := t.TempDir()
+	for _, c := range []struct {
+		name string
+		edit func(s *site) (from, to string)
+		code int
+		want string
+	}{
+		{"typo", func(*site) (string, string) { return "upstream:", "upsteam:" }, 2, "upsteam"},
+		{"empty trust folder", func(s *site) (string, string) { return s.world.Dir, empty }, 4, "trust source " + empty},
+		{"no trust folder", func(s *site) (string, string) { return s.world.Dir, empty + "/none" }, 0, empty + "/none"},
+		{"other root", func(s *site) (string, string) { return "1.root.json", strings.Repeat("ab", 32) }, 4, "trust source"},
+		{"no root", func(s *site) (string, string) { return "1.root.json", "none.json" }, 2, "trust.root"},
+		{"other environment", func(s *site) (string, string) { return "environment: test", "environment: staging" }, 4, "staging"},
+		{"open key", func(s *site) (string, string) { os.Chmod(s.path("gateway.key"), 0o640); return "", "" }, 2, "mode 0640"},
+		{"no key", func(s *site) (string, string) { os.Remove(s.path("gateway.key")); return "", "" }, 2, "gateway.key"},
+		{"other key", func(s *site) (string, string) {
+			s.writePair("other", s.tlsIdentity("x", time.Now().Add(time.Hour)))
+			return "gateway.key", "other.key"
+		}, 2, "does not match"},
+		{"expired certificate", func(s *site) (string, string) {
+			s.writePair("gateway", s.tlsIdentity("x", time.Now().Add(-time.Hour)))
+			return "", ""
+		}, 2, "expired"},
+		{"tampered trust", func(s *site) (string, string) {
+			p := filepath.Join(s.world.Dir, "metadata", "timestamp.json")
+			data, _ := os.ReadFile(p)
+			os.WriteFile(p, bytes.Replace(data, []byte(`"sha256"`), []byte(`"sha255"`), 1), 0o644)
+			return "", ""
+		}, 4, "timestamp"},
+		{"port taken", func(s *site) (string, string) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.Cleanup(func() { l.Close() })
+			return "listen: 127.0.0.1:0", "listen: " + l.Addr().String()
+		}, 1, "in use"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t)
+			config := s.config()
+			if from, to := c.edit(s); from != "" {
+				config = strings.Replace(config, from, to, 1)
+			}
+			s.write("gateway.yaml", []byte(config))
+			verbs := []string{"serve", "check"}
+			if c.name == "port taken" {
+				verbs = verbs[:1]
+			}
+			for _, verb := range verbs {
+				code, out, errs := run(verb, "--config", s.path("gateway.yaml"))
+				t.Logf("%d %s", code, errs)
+				if code != c.code || !strings.Contains(errs, c.want) || out != "" {
+					t.Errorf("%s: %d %s%s, want %d %q", verb, code, out, errs, c.code, c.want)
+				}
+				if first, rest, _ := strings.Cut(strings.TrimSpace(errs), "\n"); verb == "check" &&
+					(!strings.HasPrefix(first, "hanaper-gateway: ") || rest != "" && !strings.HasPrefix(rest, "hanaper-gateway: hint: ")) {
+					t.Errorf("more than a line and a hint: %s", errs)
+				}
+			}
+			if _, err := os.Stat(s.path("devices.db")); err == nil && c.name != "port taken" {
+				t.Error("a registry was made")
+			}
+		})
+	}
+}
