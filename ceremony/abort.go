@@ -31,6 +31,8 @@ type abortLeaf struct {
 	// Serials and CRLNumbers were signed, or may have been: they count as used.
 	Serials    []string `json:"serials_used"`
 	Signatures int      `json:"signatures_made"`
+	// Remains is what else cannot be undone, in plain words.
+	Remains []string `json:"remains"`
 }
 
 type abortedKey struct {
@@ -59,8 +61,8 @@ type Aborting struct {
 type AbortConfig struct {
 	RunConfig
 	Reason string
-	// Confirm is shown what will be removed and agrees, or returns an error.
-	Confirm func(Aborting) error
+	// Agree is shown what will be removed and agrees, or returns an error.
+	Agree func(Aborting) error
 }
 
 // Abort ends a run that was cut short: it removes the keys that this run made, and no other, and closes the folder with a
@@ -88,14 +90,16 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 		return nil, err
 	}
 	s.onResume = func() error { return errAborted }
-	if err := s.perform(); !errors.Is(err, errAborted) {
+	if err := s.perform(); err != nil && !errors.Is(err, errAborted) {
 		return nil, fmt.Errorf("the journal does not lead to a place to abort: %w", err)
 	}
+	// Where every step was done, only the last entry is missing.
+	s.aborting = true
 	s.failed, s.onResume, s.step = nil, nil, 0
 	leaf := abortPlan(pending)
 	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers = formatTime(c.Asserted), c.Reason, c.Tool, r.present()
 	if len(s.pending) == 0 {
-		if err := c.Confirm(leaf.explain()); err != nil {
+		if err := c.Agree(leaf.explain()); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +131,7 @@ func (r *run) close1(s *Session) (*Result, error) {
 
 // abortPlan reads from the leaves before it what an abort must remove.
 func abortPlan(leaves [][]byte) *abortLeaf {
-	a := &abortLeaf{Destroys: []abortedKey{}, Serials: []string{}}
+	a := &abortLeaf{Destroys: []abortedKey{}, Serials: []string{}, Remains: []string{}}
 	for _, data := range leaves {
 		h, err := headOf(data)
 		if err != nil {
@@ -136,9 +140,9 @@ func abortPlan(leaves [][]byte) *abortLeaf {
 		switch h.Kind {
 		case kindAbort:
 			return a
-		case kindKeyIntent:
+		case kindKeyIntent, kindRestoreIntent:
 			var l keyIntentLeaf
-			if decodeLeaf(data, &l, kindKeyIntent) == nil {
+			if decodeLeaf(data, &l, h.Kind) == nil {
 				a.Destroys = append(a.Destroys, abortedKey{l.Name, l.Token, l.Label, l.ID})
 			}
 		case kindSerial:
@@ -148,6 +152,14 @@ func abortPlan(leaves [][]byte) *abortLeaf {
 			}
 		case kindSignature:
 			a.Signatures++
+		case kindInitIntent:
+			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the token is initialised, or may be", h.Step))
+		case kindPINIntent:
+			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the PIN was changed, or may have been, to what its new shares hold; keep them", h.Step))
+		case kindBackupIntent:
+			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was wrapped, or may have been; its wrapped form is in the transcript", h.Step))
+		case kindDestroyIntent:
+			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was destroyed, or may have been", h.Step))
 		}
 	}
 	return a
@@ -161,6 +173,7 @@ func (a *abortLeaf) explain() Aborting {
 	if a.Signatures > 0 {
 		x.Remains = append(x.Remains, fmt.Sprintf("%d signatures were made; none was written to a file", a.Signatures))
 	}
+	x.Remains = append(x.Remains, a.Remains...)
 	for _, n := range a.Serials {
 		x.Remains = append(x.Remains, "serial number "+n+" counts as used")
 	}
@@ -173,7 +186,7 @@ func (s *Session) abort(want *abortLeaf) error {
 	if err := s.outcome(&got, kindAbort, func(bool) error { h := got.Head; got = *want; got.Head = h; return nil }); err != nil {
 		return err
 	}
-	if fmt.Sprint(got.Destroys, got.Serials, got.Signatures) != fmt.Sprint(want.Destroys, want.Serials, want.Signatures) {
+	if fmt.Sprint(got.Destroys, got.Serials, got.Signatures, got.Remains) != fmt.Sprint(want.Destroys, want.Serials, want.Signatures, want.Remains) {
 		return s.fail(s.entryError(errors.New("(abort) does not list what the entries before it made")))
 	}
 	s.resumes = append(s.resumes, resumedLeaf{Head: got.Head, Asserted: got.Asserted, Tool: got.Tool, Officers: got.Officers})
@@ -196,6 +209,9 @@ func (s *Session) abort(want *abortLeaf) error {
 
 // removeOwn destroys the key with this label and id, if it is there; a key with the label but another id is not ours.
 func (s *Session) removeOwn(k abortedKey) (bool, error) {
+	if _, ok := s.infos[k.Token]; !ok && s.script.initialises(k.Token) {
+		return false, nil
+	}
 	t, err := s.token(k.Token)
 	if err != nil {
 		return false, err
@@ -223,7 +239,7 @@ var appended func(entries int64)
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress,
+		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, open: r.Open, initialise: r.Init,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
 		write: func(l []byte) error {
 			n, err := r.log.Append(l)

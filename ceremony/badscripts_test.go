@@ -35,6 +35,7 @@ var badScripts = []struct {
 	{"PIN source in a script", `{{token "roots"}}`, `pkcs11:token=x?pin-source=/pin`, "bindings", advice.Usage},
 	{"slot number", `{{token "roots"}}`, `pkcs11:slot-id=0`, "slot-id", advice.Usage},
 	{"token without label", `{{token "roots"}}`, `pkcs11:serial=12`, "no token label", advice.Usage},
+	{"token without serial", `{{token "online"}}`, `pkcs11:token=x`, "names no serial", advice.Usage},
 	{"one token twice", `{{token "online"}}`, `{{token "roots"}}`, "same token", advice.Usage},
 	{"input is missing", "factory-csr: {{file \"factory.csr\"}}", "factory-csr: {file: absent.csr, sha256: 0000000000000000000000000000000000000000000000000000000000000000}", "absent.csr", advice.Usage},
 	{"input is another", "factory-csr: {{file \"factory.csr\"}}", "factory-csr: {file: factory.csr, sha256: 0000000000000000000000000000000000000000000000000000000000000000}", "is not the file that the script pins", advice.Usage},

@@ -39,6 +39,9 @@ type key struct {
 	// live is nil until the token is needed.
 	live      hsm.Key
 	destroyed bool
+	// backedUp is true once the key was wrapped and made unextractable; restoredFrom is the key that a restored one is of.
+	backedUp     bool
+	restoredFrom *key
 }
 
 var _ crypto.Signer = (*key)(nil)
@@ -64,9 +67,15 @@ func (k *key) accept(l keyLeaf) error {
 		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, k.algorithm)
 	}
 	for _, other := range k.session.state.keys {
+		if k.restoredFrom != nil {
+			break
+		}
 		if ca.SameKey(other.public, pub) {
 			return refuse(RuleOneKey, "key %q is the same key as %q", k.name, other.name)
 		}
+	}
+	if k.restoredFrom != nil && !ca.SameKey(k.restoredFrom.public, pub) {
+		return refuse(RuleOneKey, "the restored key %q is not the key %q that was backed up", k.name, k.restoredFrom.name)
 	}
 	k.public, k.spki, k.attrs = pub, der, l.Attributes
 	return checkAttributes(k)
@@ -92,7 +101,7 @@ func checkAttributes(k *key) error {
 			return wrong("extractable, or not born in the token")
 		}
 	case hsm.Backup:
-		if !a.Extractable || !a.WrapWithTrusted || !a.AlwaysSensitive || !a.Local {
+		if !k.backedUp && !a.Extractable || k.backedUp && a.Extractable || !a.WrapWithTrusted || !a.AlwaysSensitive || !a.Local {
 			return wrong("without the protection of its class")
 		}
 	case hsm.Restored:

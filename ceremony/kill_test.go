@@ -125,7 +125,7 @@ func killAt(t *testing.T, n, size int64, abort bool) {
 	}
 	want := 9
 	if abort && n < size {
-		_, err = Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "power cut", Confirm: func(Aborting) error { return nil }})
+		_, err = Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "power cut", Agree: func(Aborting) error { return nil }})
 		want = 0
 	} else {
 		_, err = Resume(context.Background(), c)

@@ -35,7 +35,13 @@ type RunConfig struct {
 	// Nonces remembers the nonces used on this machine; may be nil.
 	Nonces Nonces
 	Open   Opener
-	Tool   Tool
+	// Custodians give the PINs and wrapping keys that steps ask for; nil where no step does.
+	Custodians Custodians
+	// Init initialises blank tokens; nil where no step does.
+	Init Initialiser
+	// Confirm asks the people present to agree to what cannot be undone; nil agrees.
+	Confirm func(what string) error
+	Tool    Tool
 	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
 	Rehearsal bool
 	// AnswersFromFile records that nobody answered at a terminal.
@@ -192,9 +198,28 @@ func (r *run) openTokens(ctx context.Context) error {
 		if !uri.MatchesToken(t.Info()) {
 			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, t.Info().Name(), uri)
 		}
+		if err := r.canGenerate(name, t); err != nil {
+			return err
+		}
 		for other, o := range r.tokens {
 			if other != name && o.Info().Label == t.Info().Label && o.Info().Serial == t.Info().Serial {
 				return refuse(RuleToken, "tokens %q and %q are one token", other, name)
+			}
+		}
+	}
+	return nil
+}
+
+// canGenerate asks a token that can say so whether it has the mechanisms that the script needs.
+func (r *run) canGenerate(name string, t hsm.Token) error {
+	able, ok := t.(interface{ CanGenerate(hsm.Algorithm) error })
+	if !ok {
+		return nil
+	}
+	for _, st := range r.script.steps {
+		if g, ok := st.step.(*GenerateKey); ok && g.Token == name {
+			if err := able.CanGenerate(hsm.Algorithm(g.Algorithm)); err != nil {
+				return refuse(RuleToken, "%w", err)
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // ScriptConfig is a script as it is written; docs/spec/script.md is its manual.
@@ -66,6 +67,9 @@ type EarlierConfig struct {
 // TokenConfig names a token by URI: label and serial, never a module, slot or PIN.
 type TokenConfig struct {
 	URI string `yaml:"uri"`
+	// UserShares and SOShares are inputs: the shares that hold the token's PINs. Without, the PINs are asked for.
+	UserShares string `yaml:"user_shares"`
+	SOShares   string `yaml:"so_shares"`
 }
 
 // Script is a script that is well formed and whose inputs are those it pins. Validate says whether it can be performed.
@@ -208,6 +212,9 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 			return nil, fail("inputs."+n, "input %q: %w", n, err)
 		}
 	}
+	if err := s.checkShares(); err != nil {
+		return nil, fail("tokens", "%w", err)
+	}
 	if len(c.Steps) == 0 || len(c.Steps) > maxSteps {
 		return nil, fail("steps", "%d steps; a script has 1 to %d", len(c.Steps), maxSteps)
 	}
@@ -217,6 +224,11 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 			return nil, fail(fmt.Sprintf("steps.%d", i), "step %d: %w", i+1, err)
 		}
 		s.steps = append(s.steps, scriptStep{i + 1, kind, lines.of(fmt.Sprintf("steps.%d", i)), step})
+	}
+	for _, n := range sortedKeys(s.tokens) {
+		if s.tokens[n].Serial == "" && !s.initialises(n) {
+			return nil, fail("tokens."+n, "token %q: the URI names no serial, and no step initialises it", n)
+		}
 	}
 	if c.Earlier != nil {
 		if err := s.loadEarlier(open); err != nil {
@@ -261,6 +273,39 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 		return uri, errors.New("the URI names an object, not a token")
 	}
 	return uri, nil
+}
+
+// checkShares reads the share documents that tokens name.
+func (s *Script) checkShares() error {
+	for _, n := range sortedKeys(s.tokens) {
+		for _, p := range []quorum.Purpose{quorum.PurposeUser, quorum.PurposeSO} {
+			d, err := s.Shares(n, p)
+			if err != nil {
+				return fmt.Errorf("token %q: %w", n, err)
+			}
+			if d != nil && (d.Purpose() != p || d.TokenSerial() != s.tokens[n].Serial || d.Environment() != s.config.Environment) {
+				return fmt.Errorf("token %q: the %s shares are for %s of the token with serial %s of environment %q", n, p, d.Purpose(), d.TokenSerial(), d.Environment())
+			}
+		}
+	}
+	return nil
+}
+
+// Shares gives the shares that hold a PIN of a token when the ceremony begins; nil where no quorum holds it.
+func (s *Script) Shares(token string, p quorum.Purpose) (*quorum.Shares, error) {
+	c := s.config.Tokens[token]
+	name := c.UserShares
+	if p == quorum.PurposeSO {
+		name = c.SOShares
+	}
+	if name == "" {
+		return nil, nil
+	}
+	data, ok := s.inputs[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no input %q", name)
+	}
+	return quorum.ParseShares(data)
 }
 
 // Digest is the SHA-256 of the script's bytes, and hence of every input it pins.

@@ -42,6 +42,11 @@ type Session struct {
 	specimen bool
 	// confirm asks the people present to agree to what cannot be undone; nil where nothing is.
 	confirm func(what string) error
+	// custodians give PINs and wrapping keys; nil where nobody does.
+	custodians Custodians
+	// open and initialise open and make tokens; nil where a session does neither.
+	open       Opener
+	initialise Initialiser
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
 
@@ -268,7 +273,18 @@ func (s *Session) token(name string) (hsm.Token, error) {
 	if t, ok := s.tokens[name]; ok {
 		return t, nil
 	}
-	return nil, fmt.Errorf("token %q is not open", name)
+	info, ok := s.infos[name]
+	if !ok || s.open == nil {
+		return nil, refuse(RuleReference, "token %q does not exist at this step", name)
+	}
+	uri := s.script.tokens[name]
+	uri.Serial = info.Serial
+	t, err := s.open(s.ctx, name, uri)
+	if err != nil {
+		return nil, err
+	}
+	s.tokens[name] = t
+	return t, nil
 }
 
 // generate makes a key as the script's name. Its id is random and journalled before, so that a session which resumes

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/hanaper/hanaper/ca"
@@ -85,4 +86,33 @@ func (t *specimenToken) PutCertificate(context.Context, string, []byte, *x509.Ce
 
 func (t *specimenToken) Certificate(context.Context, []byte) (*x509.Certificate, error) {
 	return nil, hsm.ErrNoKey
+}
+
+// stand makes a key of class restored that signs as live does; live is nil for a key of an earlier ceremony.
+func (t *specimenToken) stand(spec hsm.RestoreSpec, live hsm.Key) hsm.Key {
+	k := &specimenKey{nil, t, hsm.Attributes{Label: spec.Label, ID: spec.ID, Algorithm: AlgorithmOf(spec.Public), Token: true, Private: true,
+		Sensitive: true, Sign: true}}
+	if live != nil {
+		k.Signer = live
+	}
+	t.keys = append(t.keys, k)
+	return k
+}
+
+// What a vault does is stood in for by the steps themselves while a script is validated.
+var errSpecimen = errors.New("ceremony: a specimen token does not wrap")
+
+func (t *specimenToken) CanWrap(hsm.Algorithm) error { return nil }
+func (t *specimenToken) WrapKey(context.Context, hsm.Query, hsm.Query) ([]byte, error) {
+	return nil, errSpecimen
+}
+func (t *specimenToken) SealAfterBackup(context.Context, hsm.Query) (hsm.Attributes, error) {
+	return hsm.Attributes{}, errSpecimen
+}
+func (t *specimenToken) UnwrapKey(context.Context, hsm.RestoreSpec) (hsm.Key, error) {
+	return nil, errSpecimen
+}
+func (t *specimenToken) DestroyWrappingKey(context.Context, hsm.Query) error { return errSpecimen }
+func (t *specimenToken) AsSecurityOfficer(context.Context, []byte, func(hsm.SecurityOfficer) error) error {
+	return errSpecimen
 }

@@ -42,6 +42,7 @@ type stage struct {
 	tool     Tool
 	now      time.Time
 	Ceremony string
+	Vault    string
 }
 
 var stages atomic.Int64

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // state is what a ceremony has made so far, or carries on from an earlier one.
@@ -24,6 +25,10 @@ type state struct {
 	order     []string
 	uptane    map[string]*uptaneState
 	trust     *trustState
+	backups   map[string]*backup
+	shares    map[string]*quorum.Shares
+	// held are the shares that hold a PIN now, by token name and purpose.
+	held map[string]*quorum.Shares
 	// ceremonies are the ids of this ceremony and those it carries on from.
 	ceremonies []string
 }
@@ -42,7 +47,7 @@ func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
 		crlNames: map[string]*x509.RevocationList{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
-		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{},
+		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ type Step interface {
 
 // StepConfig holds exactly one step under the name of its kind.
 type StepConfig struct {
+	InitToken         *InitToken         `yaml:"init-token"`
 	GenerateKey       *GenerateKey       `yaml:"generate-key"`
 	RootCertificate   *RootCertificate   `yaml:"root-certificate"`
 	Certificate       *Certificate       `yaml:"certificate"`
@@ -26,6 +28,9 @@ type StepConfig struct {
 	Request           *Request           `yaml:"csr"`
 	ImportCertificate *ImportCertificate `yaml:"import-certificate"`
 	ImportArtefact    *ImportArtefact    `yaml:"import-artefact"`
+	BackupKey         *BackupKey         `yaml:"backup-key"`
+	RestoreKey        *RestoreKey        `yaml:"restore-key"`
+	HoldSecret        *HoldSecret        `yaml:"hold-secret"`
 	DestroyKey        *DestroyKey        `yaml:"destroy-key"`
 	UptaneRoot        *UptaneRoot        `yaml:"uptane-root"`
 	UptaneTargets     *UptaneTargets     `yaml:"uptane-targets"`
@@ -64,9 +69,11 @@ func StepKinds() []string {
 type tokenUser interface{ writes() (token, label string) }
 
 // tokensAtStart are the tokens that are opened before the first step, by name.
-func (s *Script) tokensAtStart() []string { return sortedKeys(s.tokens) }
+func (s *Script) tokensAtStart() []string {
+	return slices.DeleteFunc(sortedKeys(s.tokens), s.initialises)
+}
 
-// farPast and farFuture bound what a date of a certificate may be, as seen from the script's window.
+// maxBackdate and maxFuture bound what a date of a certificate may be, as seen from the script's window.
 const (
 	maxBackdate = 366 * 24 * time.Hour
 	maxFuture   = 50 * 366 * 24 * time.Hour

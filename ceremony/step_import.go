@@ -116,7 +116,7 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 		return refuse(RuleToken, "key %q is in %s, not in %s", i.Key, info.Name(), uri)
 	}
 	k := &key{session: s, name: was.name, token: i.Token, label: was.label, id: was.id, algorithm: was.algorithm, class: was.class,
-		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, imported: true}
+		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, backedUp: was.backedUp, imported: true}
 	l := foundLeaf{}
 	if err := s.outcome(&l, kindFound, func(bool) error {
 		l.Name, l.Token, l.SPKI, l.Attributes = k.name, k.token, k.spki, k.attrs

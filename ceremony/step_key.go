@@ -49,8 +49,8 @@ func (g *GenerateKey) perform(s *Session) error {
 	if !labelForm.MatchString(g.label()) {
 		return malformed("label %q: use 1 to 64 letters, digits, spaces and . _ : -", g.label())
 	}
-	if _, ok := s.script.tokens[g.Token]; !ok {
-		return refuse(RuleReference, "there is no token %q", g.Token)
+	if _, ok := s.infos[g.Token]; !ok {
+		return refuse(RuleReference, "there is no token %q at this step", g.Token)
 	}
 	if !slices.Contains(hsm.Algorithms(), hsm.Algorithm(g.Algorithm)) {
 		return malformed("algorithm %q is unknown; known are %v", g.Algorithm, hsm.Algorithms())

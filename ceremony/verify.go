@@ -248,18 +248,16 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	if err := v.first(s); err != nil {
 		return err
 	}
-	if err := s.perform(); errors.Is(err, errAborted) {
+	listing, err := v.conclude(s)
+	if errors.Is(err, errAborted) {
 		s.failed, s.step = nil, 0
 		if err := s.abort(abortPlan(record.Leaves())); err != nil {
 			return err
 		}
 		s.state.artefacts, s.state.order, v.aborted = map[string][]byte{}, nil, true
-	} else if err != nil {
-		return err
+		listing, err = v.end(s)
 	}
-	files := contents(v.script, v.approvals(), s.state)
-	listing := encodeManifest(files)
-	if err := s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd); err != nil {
+	if err != nil {
 		return err
 	}
 	if len(s.pending) > 0 {
@@ -273,6 +271,20 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 		v.steps = append(v.steps, PlannedStep{i + 1, st.kind, st.line, st.step.describe(s)})
 	}
 	return v.signedBy(s)
+}
+
+// conclude performs all steps and the end.
+func (v *verified) conclude(s *Session) ([]byte, error) {
+	if err := s.perform(); err != nil {
+		return nil, err
+	}
+	return v.end(s)
+}
+
+// end builds the manifest anew and compares it with the last entry.
+func (v *verified) end(s *Session) ([]byte, error) {
+	listing := encodeManifest(contents(v.script, v.approvals(), s.state))
+	return listing, s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd)
 }
 
 // first reads the first entry and checks what it says of quorum and people.

@@ -70,7 +70,7 @@ func abort(c *cli.Context, out string) error {
 	}
 	config := ceremony.AbortConfig{RunConfig: ceremony.RunConfig{Plan: plan, Out: out, Approvals: approvals}, Reason: c.String("reason")}
 	return withPeople(c, &config.RunConfig, func(term.Prompter) error { return nil }, func(ask term.Prompter) error {
-		config.Confirm = func(a ceremony.Aborting) error {
+		config.Agree = func(a ceremony.Aborting) error {
 			fmt.Fprintf(c.App.ErrWriter, "This will be removed: %s.\n", list(a.Destroys))
 			fmt.Fprintf(c.App.ErrWriter, "This cannot be undone: %s.\n", list(a.Remains))
 			return yes(ask, "Type Yes to abort the ceremony: ")

@@ -1,0 +1,284 @@
+package ceremony
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// The kinds of leaves of backup and restoration.
+const (
+	kindBackupIntent  = "backup-intent"
+	kindBackup        = "backup"
+	kindSealed        = "sealed"
+	kindRestoreIntent = "restore-intent"
+)
+
+// BackupKey wraps a key of class backup under the custodians' wrapping key, and then makes it unextractable.
+type BackupKey struct {
+	// Name of the backup, by which restore-key finds it.
+	Name string `yaml:"name"`
+	Key  string `yaml:"key"`
+	// Shares of purpose wrap: of a step, or an input.
+	Shares string `yaml:"shares"`
+}
+
+// backupIntentLeaf: the security officer is about to import the wrapping key, and the key is about to be wrapped.
+type backupIntentLeaf struct {
+	Head
+	Name   string `json:"name"`
+	Key    string `json:"key"`
+	Shares string `json:"shares_sha256"`
+}
+
+// backupLeaf: the wrapped key. It is a secret of the custodians together, for whoever holds their wrapping key.
+type backupLeaf struct {
+	Head
+	Name    string `json:"name"`
+	Wrapped []byte `json:"wrapped"`
+}
+
+// sealedLeaf: the key's attributes after its backup.
+type sealedLeaf struct {
+	Head
+	Key        string         `json:"key"`
+	Attributes hsm.Attributes `json:"attributes"`
+}
+
+// backup is a wrapped key.
+type backup struct {
+	key     *key
+	wrapped []byte
+	shares  [32]byte
+}
+
+func (b *BackupKey) describe(*Session) string {
+	return fmt.Sprintf("back up key %q as %q: the security officer imports the wrapping key of shares %q, the key is wrapped, made unextractable, and the wrapping key destroyed", b.Key, b.Name, b.Shares)
+}
+
+func (b *BackupKey) perform(s *Session) error {
+	if err := s.claim(b.Name); err != nil {
+		return err
+	}
+	if _, ok := s.state.backups[b.Name]; ok {
+		return refuse(RuleName, "the name %q is taken", b.Name)
+	}
+	k, err := s.key(b.Key)
+	if err != nil {
+		return err
+	}
+	switch {
+	case k.class != hsm.Backup:
+		return refuse(RuleBackup, "key %q is of class %s: only a key of class backup is wrapped", k.name, k.class)
+	case k.algorithm == hsm.Ed25519:
+		return refuse(RuleBackup, "key %q is an Ed25519 key, which no token wraps", k.name)
+	case k.backedUp:
+		return refuse(RuleBackup, "key %q was backed up and made unextractable", k.name)
+	}
+	shares, err := s.shares(b.Shares, quorum.PurposeWrap)
+	if err != nil {
+		return err
+	}
+	if err := s.emit(&backupIntentLeaf{Name: b.Name, Key: k.name, Shares: quorum.Digest(shares.Digest()).String()}, kindBackupIntent); err != nil {
+		return err
+	}
+	q := hsm.Query{Label: k.label, ID: k.id}
+	var l backupLeaf
+	if err := s.outcome(&l, kindBackup, func(again bool) error {
+		return s.withWrappingKey(k.token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
+			l.Name = b.Name
+			l.Wrapped, err = s.wrap(v, k, wrapping, q)
+			return err
+		})
+	}); err != nil {
+		return err
+	}
+	if l.Name != b.Name || len(l.Wrapped) < 24 || len(l.Wrapped)%8 != 0 {
+		return s.fail(s.entryError(errors.New("(backup) holds no wrapped key")))
+	}
+	if err := b.seal(s, k, q); err != nil {
+		return err
+	}
+	s.state.backups[b.Name] = &backup{k, l.Wrapped, shares.Digest()}
+	return s.artefact("backups/"+b.Name+".wrapped", l.Wrapped)
+}
+
+// wrap wraps k, or stands in for it where a key taken up from an earlier ceremony is only a specimen.
+func (s *Session) wrap(v vault, k *key, wrapping, q hsm.Query) ([]byte, error) {
+	if s.specimen {
+		return make([]byte, 40), nil
+	}
+	if err := v.CanWrap(k.algorithm); err != nil {
+		return nil, err
+	}
+	return v.WrapKey(s.ctx, wrapping, q)
+}
+
+// seal makes the key unextractable.
+func (b *BackupKey) seal(s *Session, k *key, q hsm.Query) error {
+	var l sealedLeaf
+	if err := s.outcome(&l, kindSealed, func(bool) error {
+		l.Key, l.Attributes = k.name, k.attrs
+		if s.specimen {
+			l.Attributes.Extractable = false
+			return nil
+		}
+		v, err := s.vault(k.token)
+		if err != nil {
+			return err
+		}
+		l.Attributes, err = v.SealAfterBackup(s.ctx, q)
+		return err
+	}); err != nil {
+		return err
+	}
+	a := l.Attributes
+	if l.Key != k.name || a.Extractable || !a.Sensitive || a.Label != k.label || !bytes.Equal(a.ID, k.id) {
+		return s.fail(refuse(RuleAttributes, "key %q is not sealed after its backup", k.name))
+	}
+	k.attrs, k.backedUp = a, true
+	return nil
+}
+
+// RestoreKey unwraps a backup into another token, as class restored.
+type RestoreKey struct {
+	// Name of the restored key.
+	Name string `yaml:"name"`
+	// Backup of this ceremony or the earlier one.
+	Backup string `yaml:"backup"`
+	Token  string `yaml:"token"`
+	// Label in the token; the name where it is left out.
+	Label  string `yaml:"label"`
+	Shares string `yaml:"shares"`
+}
+
+func (r *RestoreKey) label() string {
+	if r.Label == "" {
+		return r.Name
+	}
+	return r.Label
+}
+
+func (r *RestoreKey) describe(*Session) string {
+	return fmt.Sprintf("restore the backup %q as key %q in token %q, label %q, and prove it by its public key and a test signature", r.Backup, r.Name, r.Token, r.label())
+}
+
+func (r *RestoreKey) perform(s *Session) error {
+	if err := s.claim(r.Name); err != nil {
+		return err
+	}
+	if !labelForm.MatchString(r.label()) {
+		return malformed("label %q: use 1 to 64 letters, digits, spaces and . _ : -", r.label())
+	}
+	b, ok := s.state.backups[r.Backup]
+	if !ok && s.script.earlier != nil {
+		b, ok = s.script.earlier.verified.session.state.backups[r.Backup]
+	}
+	if !ok {
+		return refuse(RuleReference, "there is no backup %q at this step", r.Backup)
+	}
+	if _, ok := s.infos[r.Token]; !ok {
+		return refuse(RuleReference, "there is no token %q at this step", r.Token)
+	}
+	for _, k := range s.state.keys {
+		if k.token == r.Token && k.label == r.label() && !k.destroyed {
+			return refuse(RuleLabel, "token %q holds the label %q already", r.Token, r.label())
+		}
+	}
+	shares, err := s.shares(r.Shares, quorum.PurposeWrap)
+	if err != nil {
+		return err
+	}
+	if shares.Digest() != b.shares {
+		return refuse(RuleBackup, "backup %q was made with the wrapping key of other shares", r.Backup)
+	}
+	k, err := r.restore(s, b, shares)
+	if err != nil {
+		return err
+	}
+	s.state.keys[r.Name] = k
+	return k.prove()
+}
+
+func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares) (*key, error) {
+	in := keyIntentLeaf{}
+	if err := s.outcome(&in, kindRestoreIntent, func(bool) error {
+		id := make([]byte, 20)
+		_, err := rand.Read(id)
+		in.Name, in.Token, in.Label, in.Algorithm, in.Class, in.ID = r.Name, r.Token, r.label(), b.key.algorithm, hsm.Restored, hex.EncodeToString(id)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	id, err := hex.DecodeString(in.ID)
+	want := keyIntentLeaf{Head: in.Head, Name: r.Name, Token: r.Token, Label: r.label(), Algorithm: b.key.algorithm, Class: hsm.Restored, ID: in.ID}
+	if err != nil || len(id) != 20 || in != want {
+		return nil, s.fail(s.entryError(errors.New("(restore-intent) is not what the script asks for")))
+	}
+	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
+		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: b.key.imported, restoredFrom: b.key}
+	var out keyLeaf
+	if err := s.outcome(&out, kindKey, func(again bool) error {
+		if again {
+			t, err := s.token(r.Token)
+			if err != nil {
+				return err
+			}
+			if k.live, err = adopt(s.ctx, t, hsm.GenerateSpec{Label: k.label, ID: id}); err != nil {
+				return err
+			}
+		}
+		spec := hsm.RestoreSpec{Label: k.label, ID: id, Public: b.key.public, Wrapped: b.wrapped}
+		if s.specimen {
+			t, err := s.token(r.Token)
+			if err != nil {
+				return err
+			}
+			k.live = t.(*specimenToken).stand(spec, b.key.live)
+		}
+		if k.live == nil {
+			if err := s.withWrappingKey(r.Token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
+				spec.Wrapping = wrapping
+				k.live, err = v.UnwrapKey(s.ctx, spec)
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+		out.Name, out.Attributes = k.name, k.live.Attributes()
+		out.SPKI, out.Fingerprint = b.key.spki, hexSHA256(b.key.spki)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if err := k.accept(out); err != nil {
+		return nil, s.fail(err)
+	}
+	return k, nil
+}
+
+// prove makes and journals a signature over a text that is nothing else.
+func (k *key) prove() error {
+	if k.session.unsigned(k) {
+		return nil
+	}
+	text := []byte("a signature to prove that a restored key is the one that was backed up\n")
+	hash := crypto.SHA256
+	switch k.algorithm {
+	case hsm.Ed25519:
+		_, err := k.Sign(rand.Reader, text, crypto.Hash(0))
+		return err
+	case hsm.P384:
+		hash = crypto.SHA384
+	}
+	h := hash.New()
+	h.Write(text)
+	_, err := k.Sign(rand.Reader, h.Sum(nil), hash)
+	return err
+}

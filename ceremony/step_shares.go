@@ -1,0 +1,189 @@
+package ceremony
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+const (
+	kindShares    = "shares"
+	kindPINIntent = "pin-intent"
+	kindPIN       = "pin"
+)
+
+// HoldSecret splits a new secret among officers: the user PIN or the security officer PIN of a token, which is set to what
+// is derived from it, or the wrapping key of backups.
+type HoldSecret struct {
+	Name  string `yaml:"name"`
+	Token string `yaml:"token"`
+	// Purpose: user, so or wrap.
+	Purpose string `yaml:"purpose"`
+	// Threshold of shares; the roster's where it is left out.
+	Threshold int `yaml:"threshold"`
+	// Holders by name; every officer with a decryption key where it is left out.
+	Holders []string `yaml:"holders"`
+	// Previous is an input: the shares that these replace.
+	Previous string `yaml:"previous"`
+}
+
+// sharesLeaf: the new shares, stored before anything derived from them is used.
+type sharesLeaf struct {
+	Head
+	Name     string `json:"name"`
+	Document []byte `json:"document"`
+}
+
+// pinLeaf: a PIN is about to be set, or was set, to what the shares hold.
+type pinLeaf struct {
+	Head
+	Token   string `json:"token"`
+	Purpose string `json:"purpose"`
+	Shares  string `json:"shares_sha256"`
+}
+
+func (h *HoldSecret) describe(*Session) string {
+	what := "split a new wrapping key for backups"
+	switch h.Purpose {
+	case "user":
+		what = fmt.Sprintf("set the user PIN of token %q to a secret split", h.Token)
+	case "so":
+		what = fmt.Sprintf("set the security officer PIN of token %q to a secret split", h.Token)
+	}
+	who := "the officers of the roster"
+	if h.Holders != nil {
+		who = fmt.Sprint(h.Holders)
+	}
+	return fmt.Sprintf("%s among %s, as shares %q", what, who, h.Name)
+}
+
+func (h *HoldSecret) perform(s *Session) error {
+	if err := s.claim(h.Name); err != nil {
+		return err
+	}
+	if _, ok := s.state.shares[h.Name]; ok {
+		return refuse(RuleName, "the name %q is taken", h.Name)
+	}
+	if h.Purpose != "user" && h.Purpose != "so" && h.Purpose != "wrap" {
+		return malformed("purpose %q is none of user, so and wrap", h.Purpose)
+	}
+	info, ok := s.infos[h.Token]
+	if !ok {
+		return refuse(RuleReference, "there is no token %q", h.Token)
+	}
+	roster, err := s.script.openRoster()
+	if err != nil {
+		return err
+	}
+	c := quorum.ShareConfig{Purpose: quorum.Purpose(h.Purpose), TokenSerial: info.Serial, Threshold: h.Threshold, Holders: h.Holders}
+	if s.specimen && c.TokenSerial == "" {
+		c.TokenSerial = "specimen"
+	}
+	if h.Previous != "" {
+		if c.Previous, err = s.shares(h.Previous, c.Purpose); err != nil {
+			return err
+		}
+	}
+	var l sharesLeaf
+	if err := s.outcome(&l, kindShares, func(bool) error {
+		d, secret, err := quorum.Split(c, roster)
+		if err != nil {
+			return refuse(RuleThreshold, "%w", err)
+		}
+		secret.Wipe()
+		l.Name, l.Document = h.Name, d.Data()
+		return nil
+	}); err != nil {
+		return err
+	}
+	d, err := quorum.ParseShares(l.Document)
+	if err == nil {
+		err = d.CheckRoster(roster)
+	}
+	threshold := h.Threshold
+	if threshold == 0 {
+		threshold = roster.Threshold()
+	}
+	if err != nil || l.Name != h.Name || d.Purpose() != c.Purpose || d.TokenSerial() != c.TokenSerial || d.Threshold() != threshold ||
+		h.Holders != nil && fmt.Sprint(d.Holders()) != fmt.Sprint(h.Holders) {
+		return s.fail(s.entryError(errors.Join(errors.New("(shares) is not what the script asks for"), err)))
+	}
+	if err := s.artefact("shares/"+h.Name+".json", l.Document); err != nil {
+		return err
+	}
+	if h.Purpose != "wrap" {
+		if err := h.setPIN(s, d); err != nil {
+			return err
+		}
+		s.state.held[h.Token+" "+h.Purpose] = d
+	}
+	s.state.shares[h.Name] = d
+	return nil
+}
+
+// setPIN has the holders test their shares, puts the secret together and sets the PIN.
+func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
+	sum := quorum.Digest(d.Digest()).String()
+	if err := s.emit(&pinLeaf{Token: h.Token, Purpose: h.Purpose, Shares: sum}, kindPINIntent); err != nil {
+		return err
+	}
+	var l pinLeaf
+	if err := s.outcome(&l, kindPIN, func(bool) error {
+		l.Token, l.Purpose, l.Shares = h.Token, h.Purpose, sum
+		if s.specimen {
+			return nil
+		}
+		return h.change(s, d)
+	}); err != nil {
+		return err
+	}
+	if l.Token != h.Token || l.Purpose != h.Purpose || l.Shares != sum {
+		return s.fail(s.entryError(errors.New("(pin) is about another PIN")))
+	}
+	return nil
+}
+
+// pinSetter changes the PIN of the one who is logged in.
+type pinSetter interface {
+	SetPIN(before, after []byte) error
+}
+
+func (h *HoldSecret) change(s *Session, d *quorum.Shares) error {
+	if s.custodians == nil {
+		return advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody can open the shares %q", h.Name)
+	}
+	if err := s.custodians.Test(s.ctx, d); err != nil {
+		return err
+	}
+	v, err := s.vault(h.Token)
+	if err != nil {
+		return err
+	}
+	info := v.Info()
+	before, err := s.pin(h.Token, quorum.Purpose(h.Purpose), info)
+	if err != nil {
+		return err
+	}
+	defer clear(before)
+	secret, err := s.custodians.Secret(s.ctx, d)
+	if err != nil {
+		return err
+	}
+	defer secret.Wipe()
+	after, err := secret.PIN(info.MinPIN, info.MaxPIN)
+	if err != nil {
+		return err
+	}
+	defer clear(after)
+	if h.Purpose == "so" {
+		return v.AsSecurityOfficer(s.ctx, before, func(o hsm.SecurityOfficer) error { return pinSetter(o).SetPIN(before, after) })
+	}
+	setter, ok := v.(userPINSetter)
+	if !ok {
+		return fmt.Errorf("%s: its PIN cannot be changed", info.Name())
+	}
+	return setter.SetPIN(s.ctx, before, after)
+}
