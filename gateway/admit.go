@@ -34,7 +34,7 @@ type Decision struct {
 	Detail string
 	// Device is the CN. In a refusal it is what the certificate claims, where that could be read: for logs only.
 	Device string
-	// Path is the chain found, leaf first, root last; nil in most refusals.
+	// Path is the chain found, leaf first, root last; nil in refusals and in decisions remembered.
 	Path []*x509.Certificate
 	// Until is when the decision must be taken anew at the latest; zero in a refusal.
 	Until time.Time

@@ -60,7 +60,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		},
 		Transport:    transport,
 		ErrorHandler: g.upstreamError,
-		ErrorLog:     log.New(serverLog{g.log}, "", 0),
+		ErrorLog:     log.New(serverLog{g}, "", 0),
 		BufferPool:   buffers{},
 	}, nil
 }
@@ -113,12 +113,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // meet registers the device at a connection's first request: the handshake is done, the key is proven.
 func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.meetMu.Lock()
+	defer s.meetMu.Unlock()
 	if s.met {
 		return d
 	}
-	met, err := g.registry.Meet(ctx, s.meeting(g.now()))
+	met, err := g.registry.Meet(ctx, s.meeting(d.Device, g.now()))
 	if errors.Is(err, ErrDeleted) {
 		return Decision{Reason: Deleted, Device: d.Device}
 	}

@@ -19,7 +19,6 @@ type gate struct {
 type verified struct {
 	device    string
 	at, until time.Time
-	path      []*x509.Certificate
 }
 
 // newGate makes view ready; before is the gate in force, or nil.
@@ -36,7 +35,7 @@ func newGate(view View, rules Rules, before *gate) *gate {
 	return &gate{judge: newJudge(view, rules), verified: cache}
 }
 
-// admit decides as judge.admit does, by the cache where it can.
+// admit decides as judge.admit does, by the cache where it can; such a decision has no Path.
 func (g *gate) admit(chain []*x509.Certificate, now time.Time) Decision {
 	if g == nil {
 		return refuse(NoTrust, "")
@@ -46,11 +45,11 @@ func (g *gate) admit(chain []*x509.Certificate, now time.Time) Decision {
 	}
 	key := sha256.Sum256(chain[0].Raw)
 	if v, ok := g.verified.Get(key); ok && now.Before(v.until) && !now.Before(v.at) && g.judge.view.Valid(now) == nil {
-		return Decision{Reason: Admitted, Device: v.device, Path: v.path, Until: v.until}
+		return Decision{Reason: Admitted, Device: v.device, Until: v.until}
 	}
 	d := g.judge.admit(chain, now)
 	if d.Admitted() {
-		g.verified.Add(key, verified{device: d.Device, at: now, until: d.Until, path: d.Path})
+		g.verified.Add(key, verified{device: d.Device, at: now, until: d.Until})
 	}
 	return d
 }

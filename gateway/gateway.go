@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
@@ -108,24 +109,32 @@ func (g *Gateway) Reload() error {
 	return nil
 }
 
-// tlsConfig asks for a certificate, any: who may come in is decided by verify, which, unlike VerifyPeerCertificate, also
-// runs when a session is resumed.
+// tlsConfig asks for a certificate, any: who may come in is decided by VerifyConnection, which, unlike
+// VerifyPeerCertificate, also runs when a session is resumed. Each connection has a copy, for the peer's address; session
+// ticket keys stay those of the first.
 func (g *Gateway) tlsConfig() *tls.Config {
 	c := &tls.Config{
-		MinVersion:       tls.VersionTLS13,
-		ClientAuth:       tls.RequireAnyClientCert,
-		GetCertificate:   g.keys.get,
-		VerifyConnection: g.verify,
-		NextProtos:       []string{"h2", "http/1.1"},
+		MinVersion:     tls.VersionTLS13,
+		ClientAuth:     tls.RequireAnyClientCert,
+		GetCertificate: g.keys.get,
+		NextProtos:     []string{"h2", "http/1.1"},
 	}
 	if g.settings.tls12 {
 		c.MinVersion = tls.VersionTLS12
+	}
+	// For a connection that had no copy, should there ever be one.
+	c.VerifyConnection = func(cs tls.ConnectionState) error { return g.verify(cs, "") }
+	shared := c.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		own := shared.Clone()
+		own.VerifyConnection = func(cs tls.ConnectionState) error { return g.verify(cs, hello.Conn.RemoteAddr().String()) }
+		return own, nil
 	}
 	return c
 }
 
 // verify refuses in the handshake. The peer has not proven its key yet, so that nothing is registered here.
-func (g *Gateway) verify(cs tls.ConnectionState) error {
+func (g *Gateway) verify(cs tls.ConnectionState, peer string) error {
 	d := g.gate.Load().admit(cs.PeerCertificates, g.now())
 	if d.Admitted() && g.registry.Deleted(d.Device) {
 		d = Decision{Reason: Deleted, Device: d.Device}
@@ -133,9 +142,13 @@ func (g *Gateway) verify(cs tls.ConnectionState) error {
 	if d.Admitted() {
 		return nil
 	}
-	g.figures.refusedHandshake[d.Reason].Add(1)
-	g.refusals.tell(d, cs.PeerCertificates, "", false)
+	g.refuseHandshake(d, cs.PeerCertificates, peer)
 	return errRefused
+}
+
+func (g *Gateway) refuseHandshake(d Decision, chain []*x509.Certificate, peer string) {
+	g.figures.refusedHandshake[d.Reason].Add(1)
+	g.refusals.tell(d, chain, peer, false)
 }
 
 var errRefused = errors.New("the device is refused")
@@ -186,23 +199,8 @@ func (g *Gateway) server() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, sessionKey{}, g.sessions.add(c))
 		},
-		ErrorLog: log.New(serverLog{g.log}, "", 0),
+		ErrorLog: log.New(serverLog{g}, "", 0),
 	}
-}
-
-// serverLog takes what net/http has to say (broken handshakes, mostly) at the debug level: refusals have their own line.
-type serverLog struct{ log *slog.Logger }
-
-func (l serverLog) Write(p []byte) (int, error) {
-	l.log.Debug("connection", "what", string(trimNewline(p)))
-	return len(p), nil
-}
-
-func trimNewline(p []byte) []byte {
-	if n := len(p); n > 0 && p[n-1] == '\n' {
-		return p[:n-1]
-	}
-	return p
 }
 
 // watch does what comes with time: new TLS files, deletions by operators, expiry on open connections.

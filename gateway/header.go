@@ -48,7 +48,6 @@ func (f *headerFilter) strip(h http.Header) {
 }
 
 func (f *headerFilter) refuses(name string) bool {
-
 	folded := foldHeader(name)
 	return f.folded[folded] || strings.HasPrefix(folded, "x-forwarded-")
 }

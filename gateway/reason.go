@@ -10,6 +10,7 @@ const (
 	NoTrust         Reason = "trust-missing"
 	TrustExpired    Reason = "trust-expired"
 	NoCertificate   Reason = "certificate-missing"
+	NotProven       Reason = "key-not-proven"
 	BadCertificate  Reason = "certificate-malformed"
 	BadVersion      Reason = "certificate-version"
 	BadSerial       Reason = "certificate-serial"
@@ -46,6 +47,7 @@ var reasonText = map[Reason]string{
 	NoTrust:         "the gateway holds no trust view yet",
 	TrustExpired:    "the gateway's trust view has expired",
 	NoCertificate:   "the device sent no certificate",
+	NotProven:       "the peer showed a certificate and did not prove its key",
 	BadCertificate:  "the certificate cannot be read, or is too large",
 	BadVersion:      "the certificate is not of version 3",
 	BadSerial:       "the certificate's serial number is not positive and of 1 to 20 octets",
@@ -80,7 +82,7 @@ func (r Reason) Text() string { return reasonText[r] }
 
 // Reasons are all reasons.
 func Reasons() []Reason {
-	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
+	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
 		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown}
 }

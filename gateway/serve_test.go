@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -139,7 +140,10 @@ func (s *stand) writeKey(name string, e *fleettest.Entity) string {
 }
 
 func (s *stand) upstream(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
 	s.mu.Lock()
 	s.seen, s.body = append(s.seen, r), append(s.body, string(body))
 	respond := s.respond
@@ -261,6 +265,43 @@ func TestStolenCertificate(t *testing.T) {
 	}
 	if m := s.metrics(); !strings.Contains(m, "hanaper_gateway_handshakes_total 0") {
 		t.Errorf("it was counted:\n%s", m)
+	}
+}
+
+// TestHandshakeLog: what crypto/tls refuses by itself gets a line with a reason, and every line the peer's address.
+func TestHandshakeLog(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "victim")
+	for _, c := range []struct {
+		cert   [][]byte
+		reason gateway.Reason
+	}{
+		{nil, gateway.NoCertificate},
+		{[][]byte{{0x30, 0x03, 0x02, 0x01, 0x01}}, gateway.BadCertificate},
+		{[][]byte{d.Cert.Raw}, gateway.NotProven},
+		{[][]byte{fleettest.New(t).Device(t, "x").Cert.Raw}, gateway.UnknownIssuer},
+	} {
+		config := s.tlsConfig(nil)
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &tls.Certificate{Certificate: c.cert, PrivateKey: fleettest.NewKey(t)}, nil
+		}
+		conn, err := tls.Dial("tcp", s.addr, config)
+		if err != nil {
+			t.Fatal(err) // in TLS 1.3 the refusal comes after the client's side is done
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s: not refused", c.reason)
+		}
+		line := regexp.MustCompile("msg=refused reason=" + string(c.reason) + ".*key_proven=false.*peer=" + regexp.QuoteMeta(conn.LocalAddr().String()))
+		conn.Close()
+		for end := time.Now().Add(5 * time.Second); !line.MatchString(s.log.String()); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no line for %s with the peer:\n%s", c.reason, s.log)
+			}
+		}
+		if !strings.Contains(s.metrics(), fmt.Sprintf(`{reason=%q,stage="handshake"} 1`, string(c.reason))) {
+			t.Errorf("%s was not counted", c.reason)
+		}
 	}
 }
 

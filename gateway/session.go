@@ -20,9 +20,11 @@ type session struct {
 	// gate and until say what the last good check rested on, and how long it holds.
 	gate  atomic.Pointer[gate]
 	until time.Time
-	mu    sync.Mutex
-	met   bool
 	gone  bool
+	mu    sync.Mutex
+	// met is whether the registry knows; its own lock, for a slow disk must not hold up a sweep.
+	met    bool
+	meetMu sync.Mutex
 }
 
 type sessionKey struct{}
@@ -120,9 +122,9 @@ func (s *session) check(g *Gateway) Decision {
 }
 
 // meeting is what the registry is told about the session's device.
-func (s *session) meeting(now time.Time) Meeting {
+func (s *session) meeting(device string, now time.Time) Meeting {
 	leaf := s.chain[0]
-	return Meeting{Device: s.device, Certificate: sha256.Sum256(leaf.Raw), Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
+	return Meeting{Device: device, Certificate: sha256.Sum256(leaf.Raw), Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
 		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotAfter: leaf.NotAfter, At: now}
 }
 

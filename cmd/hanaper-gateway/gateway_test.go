@@ -422,7 +422,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"typo", func(*site) (string, string) { return "upstream:", "upsteam:" }, 2, "upsteam"},
 		{"empty trust folder", func(s *site) (string, string) { return s.world.Dir, empty }, 4, "trust source " + empty},
-		{"no trust folder", func(s *site) (string, string) { return s.world.Dir, empty + "/none" }, 0, empty + "/none"},
+		{"no trust folder", func(s *site) (string, string) { return s.world.Dir, empty + "/none" }, 4, empty + "/none"},
 		{"other root", func(s *site) (string, string) { return "1.root.json", strings.Repeat("ab", 32) }, 4, "trust source"},
 		{"no root", func(s *site) (string, string) { return "1.root.json", "none.json" }, 2, "trust.root"},
 		{"other environment", func(s *site) (string, string) { return "environment: test", "environment: staging" }, 4, "staging"},
