@@ -72,8 +72,10 @@ func Init(dir string, c InitConfig, open Opener) (r *Repository, warnings []stri
 	}
 	var root *uptane.Root
 	if c.Kind == uptane.Image {
-		if root, err = cred.Root(); err != nil {
-			warnings = append(warnings, "no root from the credentials, so that the first pull is trusted as it comes: "+err.Error())
+		if _, ok := cred.Entry(EntryRoot); !ok {
+			warnings = append(warnings, "no root in the credentials, so that the first pull is trusted as it comes")
+		} else if root, err = cred.Root(); err != nil {
+			return nil, nil, err
 		} else if err := uptane.VerifyRoot(root); err != nil {
 			return nil, nil, fmt.Errorf("credentials.zip: %w", err)
 		}
