@@ -12,23 +12,14 @@ export CGO_ENABLED := 1
 all: build
 
 ## build: the programs, in bin/
-build: $(PROGRAMS:%=bin/%)
-
-bin/hanaper-gateway: FORCE | bin
-	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ ./cmd/hanaper-gateway
-
-bin/%: FORCE | bin
-	go build $(GOFLAGS_BUILD) -o $@ ./cmd/$*
-
-bin:
-	mkdir -p bin
-
-FORCE:
+build:
+	go build $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS)) $(EXTRA))
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ ./cmd/hanaper-gateway
 
 ## demo: the main job on throw-away tokens, on loopback, in the folder demo/
 demo:
 	scripts/install-peers demo
-	$(MAKE) -s build bin/hanaper-demo
+	$(MAKE) -s build EXTRA=hanaper-demo
 	bin/hanaper-demo run --bin bin --dir demo
 
 ## test: all tests, with the race detector, against real peers
