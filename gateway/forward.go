@@ -191,11 +191,11 @@ func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err erro
 	case errors.As(err, &tooLarge):
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case r.Context().Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
+		// Without an answer the server would make it 200, which a device that is there still must not read.
+		g.log.Debug("the device went away, or stood still", "device", device, "path", r.URL.Path, "why", err)
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusRequestTimeout, "request", "the body stood still for too long")
-	case r.Context().Err() != nil:
-		g.log.Debug("the device went away", "device", device, "path", r.URL.Path)
 	default:
 		g.figures.upstreamErrors.Add(1)
 		status := http.StatusBadGateway
