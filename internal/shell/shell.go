@@ -26,10 +26,15 @@ var Version = "devel"
 // error by default), and returns the exit code: 0 done, 1 failed, 2 usage, 3 refused by quorum or policy, 4
 // verification failed.
 func Run(app *cli.App, args []string) int {
+	return RunCodes(app, args, func(err error) int { return int(advice.KindOf(err)) })
+}
+
+// RunCodes is Run for a program with exit codes of its own.
+func RunCodes(app *cli.App, args []string, code func(error) int) int {
 	ctx, stop := Context()
 	defer stop()
 	prepare(app)
-	return report(app, app.RunContext(ctx, args))
+	return report(app, app.RunContext(ctx, args), code)
 }
 
 func prepare(app *cli.App) {
@@ -90,15 +95,15 @@ func path(c *cli.Context) string {
 	return c.App.HelpName
 }
 
-func report(app *cli.App, err error) int {
+func report(app *cli.App, err error, code func(error) int) int {
 	if err == nil {
 		return 0
 	}
-	kind, hint := advice.KindOf(err), advice.Hint(err)
 	// The library's error for a required flag has no type that can be named here.
 	if strings.HasPrefix(err.Error(), "Required flag") {
-		kind = advice.Usage
+		err = advice.Wrap(advice.Usage, err, "")
 	}
+	hint := advice.Hint(err)
 	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; "))
 	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
 		msg = string(r[0]+'a'-'A') + string(r[1:])
@@ -107,7 +112,7 @@ func report(app *cli.App, err error) int {
 	if hint != "" {
 		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, hint)
 	}
-	return int(kind)
+	return code(err)
 }
 
 // NoArgs refuses positional arguments; a verb without any sets it as Before.
