@@ -1,0 +1,485 @@
+package reposerver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane"
+)
+
+const (
+	// ChecksumHeader carries the SHA-256 of the canonical signed targets file in hex.
+	ChecksumHeader = "X-Ats-Role-Checksum"
+
+	imagePath    = "/api/v1/user_repo/"
+	directorPath = "/api/v1/director/admin/repo/"
+
+	// gzipFrom is the size in bytes from which a body is compressed, as garage-sign does.
+	gzipFrom = 500_000
+	// maxAnswer bounds what is read of an answer in bytes; no role is larger.
+	maxAnswer = 16 << 20
+)
+
+// ClientConfig says where a repository's server is.
+type ClientConfig struct {
+	// URL is the server's, without the API's path: the content of tufrepo.url, or of api_gateway.url for a Director.
+	URL      string
+	Director bool
+	// Auth defaults to NoAuth.
+	Auth Auth
+	// Roots verify the server's certificate; nil: the system's.
+	Roots *x509.CertPool
+	// Progress is told the bytes of an upload that the server has, and all of them; nil: nobody.
+	Progress func(done, total int64)
+	// Timeout bounds each request but uploads of file content; default one minute.
+	Timeout time.Duration
+	// RetryDelay is the first pause before a request that failed on the way is sent again; default one second.
+	RetryDelay time.Duration
+	// Now defaults to time.Now.
+	Now func() time.Time
+}
+
+// Client talks to a repository server. It is safe for concurrent use.
+type Client struct {
+	base     *url.URL
+	director bool
+	auth     Auth
+	tokens   *tokens
+	api      *http.Client // with the client certificate, if any
+	storage  *http.Client // for other hosts: no certificate, no credentials
+	progress func(done, total int64)
+	delay    time.Duration
+	timeout  time.Duration
+}
+
+// NewClient checks the configuration; nothing is sent.
+func NewClient(c ClientConfig) (*Client, error) {
+	base, err := url.Parse(strings.TrimSpace(c.URL))
+	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" || base.RawQuery != "" || base.Fragment != "" || base.User != nil {
+		return nil, advice.New(advice.Usage, "give it as https://host/, without the API's path", "%q is not the URL of a repository server", c.URL)
+	}
+	if c.Auth == nil {
+		c.Auth = NoAuth{}
+	}
+	if _, open := c.Auth.(NoAuth); !open && base.Scheme == "http" && !loopback(base.Hostname()) {
+		return nil, advice.New(advice.Refused, "use https", "credentials would be sent in clear to %s", base.Host)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute
+	}
+	if c.RetryDelay == 0 {
+		c.RetryDelay = time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Progress == nil {
+		c.Progress = func(int64, int64) {}
+	}
+	out := &Client{director: c.Director, auth: c.Auth, progress: c.Progress, delay: c.RetryDelay, timeout: c.Timeout}
+	path := imagePath
+	if c.Director {
+		path = directorPath
+	}
+	out.base = &url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimRight(base.Path, "/") + path}
+	out.storage = newHTTP(&tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12})
+	out.api = out.storage
+	switch a := c.Auth.(type) {
+	case NoAuth, Basic:
+	case MTLS:
+		roots := c.Roots
+		if a.Roots != nil {
+			roots = a.Roots
+		}
+		if len(a.Certificate.Certificate) == 0 {
+			return nil, advice.New(advice.Usage, "", "the client certificate is empty")
+		}
+		if base.Scheme != "https" {
+			return nil, advice.New(advice.Usage, "use https", "a client certificate needs https, and %s has none", base)
+		}
+		out.api = newHTTP(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{a.Certificate}, MinVersion: tls.VersionTLS12})
+	case OAuth2:
+		endpoint, _ := a.tokenURL()
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+			return nil, advice.New(advice.Usage, "it must be https", "%q is not the URL of an OAuth2 server", a.Server)
+		}
+		out.tokens = &tokens{auth: a, http: newHTTP(&tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12}), now: c.Now}
+		out.tokens.http.Timeout = c.Timeout
+	default:
+		return nil, advice.New(advice.Usage, "", "unknown authentication %T", a)
+	}
+	return out, nil
+}
+
+// newHTTP makes a client that follows no redirect: credentials must not wander.
+func newHTTP(t *tls.Config) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: t, ForceAttemptHTTP2: true,
+			DialContext:         (&net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 5 * time.Minute, IdleConnTimeout: 90 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Root fetches the newest root.json.
+func (c *Client) Root(ctx context.Context) ([]byte, error) { return c.get(ctx, "root.json") }
+
+// RootVersion fetches N.root.json; one that does not exist is ErrNotFound.
+func (c *Client) RootVersion(ctx context.Context, n int) ([]byte, error) {
+	return c.get(ctx, fmt.Sprintf("%d.root.json", n))
+}
+
+// PushRoot hands over a root that is signed to the thresholds of the one before it and its own.
+func (c *Client) PushRoot(ctx context.Context, signed []byte) error {
+	_, err := c.call(ctx, request{method: http.MethodPost, path: "root", body: signed})
+	return err
+}
+
+// CosignRoot hands over a root that lacks nothing but the signatures of root keys that the server holds in a token. The
+// server adds them, checks the root as if it had been pushed, and stores it, in one step; it returns what it stored. It
+// is this project's own: other servers answer ErrNotFound, and give the key out instead (FetchPrivateKey).
+func (c *Client) CosignRoot(ctx context.Context, signed []byte) ([]byte, error) {
+	a, err := c.call(ctx, request{method: http.MethodPost, path: "root/cosign", body: signed})
+	if err != nil {
+		return nil, err
+	}
+	return a.body, nil
+}
+
+func (c *Client) privateKeyPath(keyid string) string {
+	if c.director {
+		return "private_keys/" + url.PathEscape(keyid)
+	}
+	return "root/private_keys/" + url.PathEscape(keyid)
+}
+
+// FetchPrivateKey asks for a key that the server holds. It stays in memory. ErrKeySealed: the server keeps it in a
+// token, and CosignRoot is the way; ErrNotFound: it was deleted, or never was there.
+func (c *Client) FetchPrivateKey(ctx context.Context, keyid string) (crypto.Signer, error) {
+	body, err := c.get(ctx, c.privateKeyPath(keyid))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(body)
+	key, err := parseKeyPair(body)
+	if err != nil {
+		return nil, advice.Wrap(advice.Unverified, err, "")
+	}
+	pub, err := uptane.NewKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	if pub.ID() != keyid {
+		return nil, advice.New(advice.Unverified, "", "the server gave key %s for key %s", pub.ID(), keyid)
+	}
+	return key, nil
+}
+
+// DeletePrivateKey destroys a key on the server for good.
+func (c *Client) DeletePrivateKey(ctx context.Context, keyid string) error {
+	_, err := c.call(ctx, request{method: http.MethodDelete, path: c.privateKeyPath(keyid)})
+	return err
+}
+
+// Targets fetches targets.json and the checksum that a push must send back; it is empty where a server sends none.
+func (c *Client) Targets(ctx context.Context) (signed []byte, checksum string, err error) {
+	a, err := c.call(ctx, request{method: http.MethodGet, path: "targets.json", again: true})
+	if err != nil {
+		return nil, "", err
+	}
+	checksum = a.header.Get(ChecksumHeader)
+	if b, err := hex.DecodeString(checksum); checksum != "" && (err != nil || len(b) != 32) {
+		return nil, "", advice.New(advice.Failed, "", "the server's %s is not a SHA-256 in hex", ChecksumHeader)
+	}
+	return a.body, checksum, nil
+}
+
+// PushTargets replaces targets.json. checksum is the one that came with the targets that these were built on;
+// ErrChecksum: they have been replaced since.
+func (c *Client) PushTargets(ctx context.Context, signed []byte, checksum string) error {
+	header := http.Header{}
+	if checksum != "" {
+		header.Set(ChecksumHeader, checksum)
+	}
+	_, err := c.call(ctx, request{method: http.MethodPut, path: "targets", body: signed, header: header})
+	if errors.Is(err, ErrChecksum) {
+		return advice.Wrap(advice.Failed, err, "somebody else has pushed targets: pull, add your changes again, sign and push")
+	}
+	return err
+}
+
+// Delegation fetches a delegation's metadata.
+func (c *Client) Delegation(ctx context.Context, name string) ([]byte, error) {
+	return c.get(ctx, "delegations/"+url.PathEscape(name)+".json")
+}
+
+// PushDelegation replaces a delegation's metadata.
+func (c *Client) PushDelegation(ctx context.Context, name string, signed []byte) error {
+	_, err := c.call(ctx, request{method: http.MethodPut, path: "delegations/" + url.PathEscape(name) + ".json", body: signed})
+	return err
+}
+
+func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
+	a, err := c.call(ctx, request{method: http.MethodGet, path: path, again: true})
+	if err != nil {
+		return nil, err
+	}
+	return a.body, nil
+}
+
+type request struct {
+	method, path string // path is escaped, relative to the API's
+	query        url.Values
+	header       http.Header
+	body         []byte
+	kind         string // content type; default JSON
+	redirect     bool   // a 302 is a success
+	again        bool   // safe to send again after a fault on the way
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// tries is how often a request that is safe to repeat is sent.
+const tries = 4
+
+func (c *Client) call(ctx context.Context, r request) (*answer, error) {
+	var out *answer
+	return out, c.retry(ctx, r.again, func() (err error) {
+		out, err = c.once(ctx, r)
+		return err
+	})
+}
+
+// retry repeats f while what fails is the way to the server, not the request.
+func (c *Client) retry(ctx context.Context, again bool, f func() error) error {
+	for i := 1; ; i++ {
+		err := f()
+		if err == nil || !again || i == tries || ctx.Err() != nil || !transient(err) {
+			return err
+		}
+		pause := c.delay << (i - 1)
+		pause += rand.N(pause/2 + 1) // so that many builds do not come back at once
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+func transient(err error) bool {
+	var res *ResponseError
+	if errors.As(err, &res) {
+		return res.Status == http.StatusTooManyRequests || res.Status == http.StatusRequestTimeout ||
+			res.Status >= 500 && res.Status != http.StatusNotImplemented
+	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) || errors.Is(err, errAnswer) {
+		return false
+	}
+	var u *url.Error
+	return errors.As(err, &u) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+var errAnswer = errors.New("the server's answer makes no sense")
+
+func (c *Client) once(ctx context.Context, r request) (*answer, error) {
+	token := ""
+	for again := true; ; again = false {
+		if c.tokens != nil {
+			var err error
+			if token, err = c.tokens.get(ctx, token); err != nil {
+				return nil, err
+			}
+		}
+		a, err := c.send(ctx, r, token)
+		var res *ResponseError
+		if again && c.tokens != nil && errors.As(err, &res) && res.Status == http.StatusUnauthorized {
+			continue // the token may have ended early: once more with a new one
+		}
+		return a, err
+	}
+}
+
+func (c *Client) send(ctx context.Context, r request, token string) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := c.newRequest(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	switch a := c.auth.(type) {
+	case OAuth2:
+		req.Header.Set("Authorization", "Bearer "+token)
+	case Basic:
+		req.SetBasicAuth(a.User, a.Password)
+	}
+	res, err := c.api.Do(req)
+	if err != nil {
+		return nil, advice.Wrap(advice.Failed, err, "is the repository server within reach?")
+	}
+	defer res.Body.Close()
+	return readAnswer(res, r.redirect)
+}
+
+func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
+	at, err := c.base.Parse(c.base.EscapedPath() + r.path)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "")
+	}
+	at.RawQuery = r.query.Encode()
+	body, packed := r.body, false
+	if len(body) >= gzipFrom {
+		if body, err = compress(body); err != nil {
+			return nil, err
+		}
+		packed = true
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, at.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range r.header {
+		req.Header[k] = v
+	}
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if packed {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "hanaper-sign")
+	return req, nil
+}
+
+func compress(b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// readAnswer reads a whole answer and turns what is no success into a *ResponseError.
+func readAnswer(res *http.Response, redirect bool) (*answer, error) {
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, &url.Error{Op: res.Request.Method, URL: res.Request.URL.Redacted(), Err: err}
+	}
+	if len(data) > maxAnswer {
+		return nil, advice.New(advice.Failed, "", "%w: %s is larger than %d bytes", errAnswer, res.Request.URL.Path, maxAnswer)
+	}
+	if res.StatusCode/100 == 2 || redirect && isRedirect(res.StatusCode) {
+		return &answer{res.StatusCode, res.Header, data}, nil
+	}
+	out := &ResponseError{Status: res.StatusCode, Method: res.Request.Method, Path: res.Request.URL.Path}
+	var doc struct {
+		Code        string          `json:"code"`
+		Description string          `json:"description"`
+		Cause       json.RawMessage `json:"cause"`
+	}
+	if json.Unmarshal(data, &doc) == nil {
+		out.Code, out.Description = printable(doc.Code), printable(doc.Description)
+		if len(doc.Cause) > 0 && string(doc.Cause) != "null" {
+			out.Description = printable(out.Description + " " + string(doc.Cause))
+		}
+	}
+	return nil, advice.Wrap(advice.Failed, out, hintFor(out))
+}
+
+func isRedirect(status int) bool {
+	return status == http.StatusFound || status == http.StatusSeeOther || status == http.StatusTemporaryRedirect
+}
+
+func hintFor(e *ResponseError) string {
+	switch {
+	case isRedirect(e.Status) || e.Status == http.StatusMovedPermanently || e.Status == http.StatusPermanentRedirect:
+		return "credentials follow no redirect: give the server's final URL"
+	case errors.Is(e, ErrUnauthorized):
+		return "the credentials may have been withdrawn: ask for a new credentials.zip"
+	case errors.Is(e, ErrKeySealed):
+		return "the server signs the new root itself: use the cosign route"
+	}
+	return ""
+}
+
+// parseKeyPair reads {"keytype":...,"keyval":{"public":...,"private":...}}, as the server gives a key out and .sec files
+// hold it: a PEM for RSA, and for Ed25519 the seed in hex with the public key after it.
+func parseKeyPair(data []byte) (crypto.Signer, error) {
+	var doc struct {
+		Type  uptane.KeyType `json:"keytype"`
+		Value struct {
+			Public  string `json:"public"`
+			Private string `json:"private"`
+		} `json:"keyval"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, errors.New("the private key is not JSON")
+	}
+	switch doc.Type {
+	case uptane.Ed25519:
+		raw, err := hex.DecodeString(strings.TrimSpace(doc.Value.Private))
+		if err != nil || len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
+			return nil, errors.New("the Ed25519 private key is not a seed in hex")
+		}
+		key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+		if len(raw) == ed25519.PrivateKeySize && !bytes.Equal(key[ed25519.SeedSize:], raw[ed25519.SeedSize:]) {
+			return nil, errors.New("the Ed25519 private key does not belong to its public key")
+		}
+		return key, nil
+	case uptane.RSA:
+		block, _ := pem.Decode([]byte(doc.Value.Private))
+		if block == nil {
+			return nil, errors.New("the RSA private key is not a PEM")
+		}
+		if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+			return key, nil
+		}
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, errors.New("the RSA private key does not parse")
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("a private key of type %T cannot sign", key)
+		}
+		return signer, nil
+	}
+	return nil, fmt.Errorf("private key of type %q is neither RSA nor ED25519", doc.Type)
+}
