@@ -8,13 +8,14 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
-	"github.com/hanaper/hanaper/internal/term"
 )
 
 // bindings say of this machine what a script may not: the module and PIN source of each token.
 type bindings struct {
 	// Tokens are URIs by the script's token names; label and serial may stand in them and must then be the script's.
 	Tokens map[string]string `yaml:"tokens"`
+	// PINs are files that hold the "so" PIN, or for a token to be initialised the first "user" PIN, by token name.
+	PINs map[string]map[string]string `yaml:"pins"`
 
 	module string
 	uris   map[string]hsm.URI
@@ -54,22 +55,32 @@ func (b *bindings) fit(s *ceremony.Script) error {
 	return nil
 }
 
-// opener opens the script's tokens with this machine's modules and PIN sources.
-func (b *bindings) opener(ask term.Prompter) ceremony.Opener {
+// moduleOf is the PKCS#11 library of a token.
+func (b *bindings) moduleOf(name string) string {
+	if m := b.uris[name].ModulePath; m != "" {
+		return m
+	}
+	return b.module
+}
+
+// opener opens the script's tokens with this machine's modules and PIN sources, or with the PIN that a quorum holds.
+func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opener {
 	return func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
 		local := b.uris[name]
-		module := local.ModulePath
-		if module == "" {
-			module = b.module
-		}
 		if local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
 			return nil, advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
 		}
-		if local.Serial != "" {
-			uri.Serial = local.Serial
+		pin, err := people.userPIN(s, name)
+		if err != nil {
+			return nil, err
 		}
-		pin := hsm.PINFromURI(local, hsm.PINPrompt(ask.Secret))
-		t, err := pkcs11.Open(ctx, pkcs11.Config{Module: module, URI: uri, PIN: pin})
+		if pin == nil {
+			pin = hsm.PINFromURI(local, hsm.PINPrompt(people.ask.Secret))
+		}
+		if local.PINSource == "" && b.PINs[name]["user"] != "" {
+			pin = hsm.PINFile(b.PINs[name]["user"])
+		}
+		t, err := pkcs11.Open(ctx, pkcs11.Config{Module: b.moduleOf(name), URI: uri, PIN: pin})
 		if err != nil {
 			return nil, err
 		}

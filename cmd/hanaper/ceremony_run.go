@@ -22,6 +22,7 @@ import (
 func performFlags() []cli.Flag {
 	return []cli.Flag{
 		officerFlag(),
+		&cli.StringSliceFlag{Name: "custodian", Usage: "decryption `KEY` of a holder of shares present, as for --officer"},
 		&cli.StringFlag{Name: "bindings", Usage: "module and PIN source of each token, a YAML `FILE`"},
 		&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
 		&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
@@ -97,7 +98,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	if err := b.fit(config.Plan.Script()); err != nil {
 		return err
 	}
-	config.Open = b.opener(ask)
+	people := &custodians{bindings: b, ask: ask}
+	config.Open, config.Init, config.Custodians = b.opener(config.Plan.Script(), people), b.initialiser(), people
+	config.Confirm = func(what string) error { return yes(ask, what+" Type Yes: ") }
 	if config.Asserted, err = assertedTime(c, ask); err != nil {
 		return err
 	}
@@ -110,6 +113,12 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	}
 	defer closer()
 	config.Officers = keys
+	holders, closeHolders, err := openOfficer(c.Context, c.StringSlice("custodian"), ask)
+	if err != nil {
+		return err
+	}
+	defer closeHolders()
+	people.keys = holders
 	return act(ask)
 }
 

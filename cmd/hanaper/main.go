@@ -11,6 +11,7 @@ import (
 )
 
 func main() {
+	harden()
 	os.Exit(shell.Run(&cli.App{
 		Name:     "hanaper",
 		Usage:    "keep, and prove, the roots of trust of a device fleet",

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/term"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// custodians are the officers present with their decryption keys.
+type custodians struct {
+	keys     []crypto.Signer
+	bindings *bindings
+	ask      term.Prompter
+}
+
+// Secret puts the secret together from the shares of those present. What is wrong with a share is found before a
+// token sees a PIN.
+func (p *custodians) Secret(ctx context.Context, shares *quorum.Shares) (*quorum.Secret, error) {
+	var opened []*quorum.Share
+	defer func() {
+		for _, s := range opened {
+			s.Wipe()
+		}
+	}()
+	var failed []string
+	for _, k := range p.keys {
+		if len(opened) == shares.Threshold() {
+			break
+		}
+		s, err := shares.Open(k)
+		if err != nil {
+			failed = append(failed, err.Error())
+			continue
+		}
+		opened = append(opened, s)
+	}
+	if len(opened) < shares.Threshold() {
+		why := ""
+		if len(failed) > 0 {
+			why = ": " + strings.Join(failed, "; ")
+		}
+		return nil, advice.New(advice.Refused, fmt.Sprintf("name the decryption keys of %d of %s with --custodian", shares.Threshold(), strings.Join(shares.Holders(), ", ")),
+			"%d of %d shares of the %s secret of token %s could be opened%s", len(opened), shares.Threshold(), shares.Purpose(), shares.TokenSerial(), why)
+	}
+	return shares.Combine(opened...)
+}
+
+// Test asks that every holder is present and opens their share.
+func (p *custodians) Test(ctx context.Context, shares *quorum.Shares) error {
+	var holders []string
+	for _, k := range p.keys {
+		if s, err := shares.Open(k); err == nil {
+			holders = append(holders, s.Holder())
+			s.Wipe()
+		}
+	}
+	for _, h := range shares.Holders() {
+		if !slices.Contains(holders, h) {
+			return advice.New(advice.Refused, "every holder of a new share opens it once before it is relied on: name all their keys with --custodian",
+				"%s has not opened the new share", h)
+		}
+	}
+	return nil
+}
+
+// PIN reads a PIN that no quorum holds: from the file that the bindings name, or from the terminal.
+func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.TokenInfo) ([]byte, error) {
+	if path := p.bindings.PINs[token][which]; path != "" {
+		return hsm.PINFile(path)(ctx, info)
+	}
+	name := map[string]string{"user": "user PIN", "so": "security officer (SO) PIN"}[which]
+	return p.ask.Secret(fmt.Sprintf("The %s of token %q (label %q): ", name, token, info.Label))
+}
+
+// initialiser makes blank tokens, in the module that the bindings name.
+func (b *bindings) initialiser() ceremony.Initialiser {
+	return func(ctx context.Context, name string, uri hsm.URI, so, user []byte) (hsm.TokenInfo, error) {
+		return pkcs11.Init(ctx, b.moduleOf(name), uri.Serial, uri.Token, so, user)
+	}
+}
+
+// userPIN gives the PIN of a token whose PIN a quorum holds when the ceremony begins; nil where none does.
+func (p *custodians) userPIN(s *ceremony.Script, name string) (hsm.PINSource, error) {
+	shares, err := s.Shares(name, quorum.PurposeUser)
+	if err != nil || shares == nil {
+		return nil, err
+	}
+	return func(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
+		if info.Serial != shares.TokenSerial() {
+			return nil, advice.New(advice.Refused, "", "the shares are for the token with serial %s, not for %s", shares.TokenSerial(), info.Name())
+		}
+		secret, err := p.Secret(ctx, shares)
+		if err != nil {
+			return nil, err
+		}
+		defer secret.Wipe()
+		return secret.PIN(info.MinPIN, info.MaxPIN)
+	}, nil
+}
