@@ -171,5 +171,8 @@ func AttachSignature[D Document](doc D, k Key, s Signature) (D, error) {
 		return none, refused(because(ErrTooLarge, "more than %d signatures", MaxSignatures))
 	}
 	out := doc.with(append(list, s)).(D)
-	return out, refused(checkSize(string(doc.Role())+" metadata", out))
+	if err := checkSize(string(doc.Role())+" metadata", out); err != nil {
+		return none, refused(err)
+	}
+	return out, nil
 }

@@ -45,5 +45,8 @@ func VerifyRootChain(trusted *Root, chain [][]byte, now time.Time, opts ...Optio
 		}
 		current = next
 	}
-	return current, CheckExpiry(current, now)
+	if err := CheckExpiry(current, now); err != nil {
+		return nil, err
+	}
+	return current, nil
 }

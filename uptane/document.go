@@ -289,3 +289,23 @@ func FileDigest(doc Document) string {
 	digest := sha256.Sum256(doc.Bytes())
 	return hex.EncodeToString(digest[:])
 }
+
+// ParseDocument reads a document of a role.
+func ParseDocument(repo Repository, role Role, data []byte, opts ...Option) (doc Document, err error) {
+	switch role {
+	case RoleRoot:
+		doc, err = ParseRoot(data, opts...)
+	case RoleTargets:
+		doc, err = ParseTargets(repo, data, opts...)
+	case RoleSnapshot:
+		doc, err = ParseSnapshot(data, opts...)
+	case RoleTimestamp:
+		doc, err = ParseTimestamp(data, opts...)
+	default:
+		err = unverified(because(ErrType, "%q is not a role with a document", role))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return doc, nil
+}

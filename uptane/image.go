@@ -87,7 +87,10 @@ func VerifyImage(trusted *Root, f ImageFiles, previous *VerifiedImage, now time.
 	if err = v.verifyDelegations(v.targets, f.Delegations, map[string]bool{}, 0, now, opts); err != nil {
 		return nil, err
 	}
-	return v, v.notOlderThan(previous)
+	if err := v.notOlderThan(previous); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 func verifyRole(root *Root, doc Document, now time.Time) error {
