@@ -440,3 +440,69 @@ func (s swapped) Public() crypto.PublicKey { return s.shown.Public() }
 func (s swapped) Sign(r io.Reader, m []byte, o crypto.SignerOpts) ([]byte, error) {
 	return s.used.Sign(r, m, o)
 }
+
+// TestSizes has every document above its client's limit, on both sides.
+func TestSizes(t *testing.T) {
+	w := newWorld()
+	root := w.root(t)
+	targets := signed(t, must(NewTargets(w.targetsConfig(2))), w.targets)
+	f := w.files(t, root, targets, nil, 1)
+	tiny := Limits{Root: 100, ImageTargets: 100, DirectorTargets: 100, Snapshot: 100, Timestamp: 100}
+	director := targets.Config()
+	director.Repository, director.Limits = Director, &tiny
+	for n, x := range director.Targets {
+		x.Custom = must(DirectorCustom{ECUs: map[string]string{n: "h"}}.JSON())
+		director.Targets[n] = x
+	}
+	meta := map[string]MetaItem{"root.json": MetaOf(root), "targets.json": MetaOf(targets), "snapshot.json": MetaOf(targets)}
+	rc, tc := w.rootConfig(t), w.targetsConfig(2)
+	rc.Limits, tc.Limits = &tiny, &tiny
+	var errs []error
+	collect := func(_ any, err error) { errs = append(errs, err) }
+	for _, do := range []func(){
+		func() { collect(NewRoot(rc)) },
+		func() { collect(NewTargets(tc)) },
+		func() { collect(NewTargets(director)) },
+		func() { collect(NewSnapshot(MetaConfig{Version: 1, Expires: soon, Meta: meta, Limits: &tiny})) },
+		func() { collect(NewTimestamp(MetaConfig{Version: 1, Expires: soon, Meta: meta, Limits: &tiny})) },
+		func() { collect(ParseRoot(root.Bytes(), WithLimits(tiny))) },
+		func() { collect(ParseTargets(Image, targets.Bytes(), WithLimits(tiny))) },
+		func() { collect(ParseTargets(Director, targets.Bytes(), WithLimits(tiny))) },
+		func() { collect(ParseSnapshot(f.Snapshot, WithLimits(tiny))) },
+		func() { collect(ParseTimestamp(f.Timestamp, WithLimits(tiny))) },
+		func() { collect(ParseRoot(root.Bytes(), WithLimits(tiny), Local())) },
+		func() { collect(ParseUnsignedTargets(Image, targets.Signed(), WithLimits(tiny))) },
+		func() { collect(ParseKey(bytes.Repeat([]byte(" "), maxKeyFile+1))) },
+		func() { collect(ParsePolicy("x", bytes.Repeat([]byte(" "), maxPolicy+1))) },
+	} {
+		do()
+	}
+	for i, err := range errs {
+		if !errors.Is(err, ErrTooLarge) {
+			t.Errorf("case %d: %v", i, err)
+		}
+	}
+	// A signature can be what makes a document too large.
+	exact := DefaultLimits()
+	exact.ImageTargets = len(must(NewTargets(w.targetsConfig(2))).Bytes())
+	tc.Limits = &exact
+	if out, err := Sign(must(NewTargets(tc)), w.targets); !errors.Is(err, ErrTooLarge) || out != nil {
+		t.Errorf("signed beyond the limit: %v", err)
+	}
+	// An indented local file is judged by its canonical form.
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, targets.Bytes(), "", "        "); err != nil {
+		t.Fatal(err)
+	}
+	exact.ImageTargets = len(targets.Bytes())
+	if _, err := ParseTargets(Image, indented.Bytes(), WithLimits(exact), Local()); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseTargets(Image, indented.Bytes(), WithLimits(exact)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a device would not read it to its end: %v", err)
+	}
+	deep := strings.Repeat("[", maxDepth+2) + strings.Repeat("]", maxDepth+2)
+	if _, err := Canonical([]byte(deep)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("nesting: %v", err)
+	}
+}

@@ -399,6 +399,40 @@ func TestSignRefusals(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
+func TestCopyTargets(t *testing.T) {
+	root := serverRoot(t)
+	name, target, err := add("7").Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := must(uptane.AddSignatures(must(uptane.NewTargets(uptane.TargetsConfig{Version: 1, Expires: noon, Targets: map[string]uptane.Target{name: target}})), seedKey("server targets")))
+	snapshot := must(uptane.AddSignatures(must(uptane.NewSnapshot(uptane.MetaConfig{Version: 1, Expires: noon, Meta: map[string]uptane.MetaItem{
+		"root.json": uptane.MetaOf(root), "targets.json": uptane.MetaOf(doc)}})), seedKey("server snapshot")))
+	timestamp := must(uptane.AddSignatures(must(uptane.NewTimestamp(uptane.MetaConfig{Version: 1, Expires: noon, Meta: map[string]uptane.MetaItem{
+		"snapshot.json": uptane.MetaOf(snapshot)}})), seedKey("server timestamp")))
+	from := must(uptane.VerifyImage(root, uptane.ImageFiles{Timestamp: timestamp.Bytes(), Snapshot: snapshot.Bytes(), Targets: doc.Bytes()}, nil, noon))
+	r := newRepo(t, nil)
+	must(r.InitTargets(1, noon))
+	must(r.CopyTargets(from, name))
+	must(r.CopyTargets(from, name))
+	if got, _ := must(r.UnsignedTargets()).Target(name); !got.Equal(target) {
+		t.Errorf("%+v is not %+v", got, target)
+	}
+	if _, err := r.CopyTargets(from, "none"); !errors.Is(err, uptane.ErrNoTarget) {
+		t.Errorf("%v", err)
+	}
+	other := add("7")
+	other.Length++
+	must(r.AddTarget(other))
+	before := must(os.ReadFile(r.Path("roles/unsigned/targets.json")))
+	if _, err := r.CopyTargets(from, name); advice.KindOf(err) != advice.Refused {
+		t.Errorf("%v", err)
+	}
+	if !bytes.Equal(before, must(os.ReadFile(r.Path("roles/unsigned/targets.json")))) {
+		t.Error("a refused copy changed the file")
+	}
+}
+
 func TestSignaturesFromElsewhere(t *testing.T) {
 	r := newRepo(t, nil)
 	if err := r.StoreRoot(serverRoot(t)); err != nil {
