@@ -294,6 +294,9 @@ func TestGoldenBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if spec, err := os.ReadFile("../docs/spec/uptane.md"); err != nil || !bytes.Contains(spec, want) {
+		t.Errorf("the specification does not show these bytes (%v)", err)
+	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("the bytes of a root have changed; every offline signature in the field depends on them:\n%s", got)
 	}
