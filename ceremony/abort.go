@@ -239,7 +239,7 @@ var appended func(entries int64)
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, open: r.Open, initialise: r.Init,
+		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, open: r.Open, initialise: r.Init,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
 		write: func(l []byte) error {
 			n, err := r.log.Append(l)

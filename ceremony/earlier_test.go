@@ -18,7 +18,7 @@ func second(t *testing.T) *stage {
 	if _, err := Run(context.Background(), s.config(s.plan(s.full()))); err != nil {
 		t.Fatal(err)
 	}
-	s.request("factory-2.csr", csr.Template{Subject: pkix.Name{CommonName: "Demo Factory CA 2"}})
+	s.request("factory-2.csr", factory2)
 	s.Ceremony = "second"
 	s.now = asserted.AddDate(0, 0, 345)
 	return s
@@ -110,3 +110,5 @@ func TestGoingBack(t *testing.T) {
 		t.Errorf("a reused nonce: %v", err)
 	}
 }
+
+var factory2 = csr.Template{Subject: pkix.Name{CommonName: "Demo Factory CA 2"}}

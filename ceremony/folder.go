@@ -25,6 +25,8 @@ const (
 	transcriptFile = "transcript.log"
 	checkpointFile = "checkpoint"
 	signatureFile  = "transcript.dsse.json"
+	// rehearsalSuffix ends the name of every artefact of a rehearsal, so that no program takes one for real.
+	rehearsalSuffix = ".rehearsal"
 	// incompleteFile stands in a folder until its ceremony has ended.
 	incompleteFile = "INCOMPLETE"
 )

@@ -21,6 +21,8 @@ type Head struct {
 	Step int `json:"step"`
 	// At is the asserted time plus what has passed since it was asserted; it never falls.
 	At string `json:"at"`
+	// Rehearsal marks every entry of a rehearsal.
+	Rehearsal bool `json:"rehearsal,omitempty"`
 }
 
 func (h *Head) head() *Head { return h }

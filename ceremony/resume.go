@@ -71,14 +71,14 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 	}
 	path := filepath.Join(c.Out, transcriptFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		r.log, err = journal.Create(path, Origin(r.script))
+		r.log, err = journal.Create(path, r.origin())
 		if err != nil {
 			return nil, nil, err
 		}
 	} else if r.log, err = journal.Open(path); err != nil {
 		return nil, nil, advice.Wrap(advice.Unverified, err, "the journal is damaged: keep the folder and compare it with what officers remember")
 	}
-	if r.log.Origin() != Origin(r.script) {
+	if r.log.Origin() != r.origin() {
 		r.close()
 		return nil, nil, damaged(transcriptFile, "is that of another ceremony, %q", r.log.Origin())
 	}

@@ -3,6 +3,8 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -84,7 +86,7 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
 	}
-	if c.Nonces != nil {
+	if c.Nonces != nil && !c.Rehearsal {
 		if err := c.Nonces.Use(r.begin.Nonce); err != nil {
 			return nil, err
 		}
@@ -120,7 +122,10 @@ func newRun(c RunConfig) (*run, error) {
 	if err := r.script.checkAsserted(c.Asserted); err != nil {
 		return nil, err
 	}
-	found := false
+	found := c.Rehearsal
+	if c.Rehearsal && len(c.Officers) > 0 {
+		return nil, advice.New(advice.Usage, "", "nobody signs a rehearsal")
+	}
 	for _, k := range c.Officers {
 		signer, officer, err := r.roster.Signer(k)
 		if err != nil {
@@ -195,6 +200,9 @@ func (r *run) openTokens(ctx context.Context) error {
 			return fmt.Errorf("token %q: %w", name, err)
 		}
 		r.tokens[name] = t
+		if r.Rehearsal {
+			uri.Serial = ""
+		}
 		if !uri.MatchesToken(t.Info()) {
 			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, t.Info().Name(), uri)
 		}
@@ -262,14 +270,20 @@ func (r *run) start() error {
 		return err
 	}
 	var err error
-	r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), Origin(r.script))
+	r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), r.origin())
 	return err
 }
 
 // Origin names a ceremony's transcript.
-func Origin(s *Script) string {
-	return "hanaper/ceremony/" + s.config.Environment + "/" + s.config.Ceremony
+func Origin(s *Script, rehearsal bool) string {
+	kind := "ceremony/"
+	if rehearsal {
+		kind = "rehearsal/"
+	}
+	return "hanaper/" + kind + s.config.Environment + "/" + s.config.Ceremony
 }
+
+func (r *run) origin() string { return Origin(r.script, r.Rehearsal) }
 
 // perform performs the script, after the leaves in pending, and writes the result.
 func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
@@ -318,7 +332,7 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	env, ok := r.signed(body)
 	if !ok {
 		var err error
-		if env, err = quorum.SignDSSE(quorum.TranscriptPayload, body, keys...); err != nil {
+		if env, err = r.seal(body, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -341,6 +355,21 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	r.log = nil
 	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
 	return result, durable.Remove(filepath.Join(r.Out, incompleteFile))
+}
+
+// rehearsalPayload is the payload type of the envelope of a rehearsal.
+const rehearsalPayload = "application/vnd.hanaper.rehearsal"
+
+// seal signs the checkpoint: with the keys of those present, or for a rehearsal with a key that is thrown away.
+func (r *run) seal(body []byte, keys []crypto.Signer) ([]byte, error) {
+	if !r.Rehearsal {
+		return quorum.SignDSSE(quorum.TranscriptPayload, body, keys...)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return quorum.SignDSSE(rehearsalPayload, body, key)
 }
 
 // presentAsRecorded asks that those who sign are those whom the transcript names as present last.

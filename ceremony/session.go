@@ -40,6 +40,9 @@ type Session struct {
 	infos  map[string]hsm.TokenInfo
 	// specimen is true while a script is validated: keys are throw-aways, and those taken up cannot sign.
 	specimen bool
+	// rehearsal is true for a performance on throw-away tokens: keys of earlier ceremonies are not there, and nobody's
+	// cards open shares.
+	rehearsal bool
 	// confirm asks the people present to agree to what cannot be undone; nil where nothing is.
 	confirm func(what string) error
 	// custodians give PINs and wrapping keys; nil where nobody does.
@@ -68,7 +71,7 @@ func (s *Session) fail(err error) error {
 // stamp fills in the head that all leaves share.
 func (s *Session) stamp(l leaf, kind string) {
 	h := l.head()
-	h.Kind, h.Step = kind, s.step
+	h.Kind, h.Step, h.Rehearsal = kind, s.step, s.rehearsal
 	now := s.clock()
 	if now.Before(s.last) {
 		now = s.last
@@ -122,6 +125,9 @@ func (s *Session) follow(data []byte, l leaf, kind string) error {
 	}
 	if at.Before(s.last) {
 		return s.entryError(fmt.Errorf("is dated %s, before the entry it follows", l.head().At))
+	}
+	if l.head().Rehearsal != s.rehearsal {
+		return s.entryError(errors.New("is marked as of a rehearsal in a ceremony, or not marked in a rehearsal"))
 	}
 	if l.head().Step != s.step {
 		return s.entryError(fmt.Errorf("belongs to step %d where step %d is at work", l.head().Step, s.step))
@@ -261,11 +267,20 @@ func (s *Session) admit(name string) error {
 	if l.Name != name {
 		return s.fail(s.entryError(fmt.Errorf("is about token %q, not %q", l.Name, name)))
 	}
-	if !s.script.tokens[name].MatchesToken(l.Token) {
-		return s.fail(refuse(RuleToken, "the token opened as %q is %s, not %s", name, l.Token.Name(), s.script.tokens[name]))
+	if !s.uri(name).MatchesToken(l.Token) {
+		return s.fail(refuse(RuleToken, "the token opened as %q is %s, not %s", name, l.Token.Name(), s.uri(name)))
 	}
 	s.infos[name] = l.Token
 	return nil
+}
+
+// uri names the token that the script means. A rehearsal's has another serial.
+func (s *Session) uri(name string) hsm.URI {
+	u := s.script.tokens[name]
+	if s.rehearsal {
+		u.Serial = ""
+	}
+	return u
 }
 
 // token gives an open token.
@@ -386,6 +401,9 @@ func (s *Session) artefact(path string, data []byte) error {
 	if len(path) > 250 || !fileForm.MatchString(path) {
 		return s.fail(refuse(RuleOutput, "%q is no name for an output", path))
 	}
+	if s.rehearsal {
+		path += rehearsalSuffix
+	}
 	if _, ok := s.state.artefacts[path]; ok {
 		return s.fail(refuse(RuleOutput, "output %s would be written twice", path))
 	}
@@ -404,7 +422,7 @@ func (s *Session) warn(format string, args ...any) {
 
 // unsigned is true where a script is validated and a key taken up from an earlier ceremony would sign.
 func (s *Session) unsigned(keys ...crypto.Signer) bool {
-	return s.specimen && slices.ContainsFunc(keys, func(k crypto.Signer) bool {
+	return (s.specimen || s.rehearsal) && slices.ContainsFunc(keys, func(k crypto.Signer) bool {
 		own, ok := k.(*key)
 		return ok && own.imported
 	})

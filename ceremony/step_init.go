@@ -54,6 +54,7 @@ func (i *InitToken) perform(s *Session) error {
 	}); err != nil {
 		return err
 	}
+	uri = s.uri(i.Token)
 	if l.Name != i.Token || !uri.MatchesToken(l.Token) || !l.Token.Initialized {
 		return s.fail(s.entryError(errors.New("(token) is not the token that the script initialises")))
 	}

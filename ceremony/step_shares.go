@@ -118,7 +118,9 @@ func (h *HoldSecret) perform(s *Session) error {
 		if err := h.setPIN(s, d); err != nil {
 			return err
 		}
-		s.state.held[h.Token+" "+h.Purpose] = d
+		if !s.rehearsal {
+			s.state.held[h.Token+" "+h.Purpose] = d
+		}
 	}
 	s.state.shares[h.Name] = d
 	return nil
@@ -133,7 +135,7 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	var l pinLeaf
 	if err := s.outcome(&l, kindPIN, func(bool) error {
 		l.Token, l.Purpose, l.Shares = h.Token, h.Purpose, sum
-		if s.specimen {
+		if s.specimen || s.rehearsal {
 			return nil
 		}
 		return h.change(s, d)

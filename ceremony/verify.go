@@ -68,6 +68,7 @@ type verified struct {
 	ended      time.Time
 	entries    int
 	aborted    bool
+	rehearsal  bool
 	files      map[string][]byte
 }
 
@@ -84,6 +85,9 @@ func Verify(ctx context.Context, folder fs.FS, roster *[32]byte) (*Report, error
 		return nil, err
 	}
 	r := v.report()
+	if v.rehearsal {
+		return r, advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
+	}
 	r.Authenticated = roster != nil
 	if roster == nil {
 		return r, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
@@ -120,11 +124,12 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 	if v.roster, err = quorum.ParseRoster(v.files[rosterFile]); err != nil {
 		return nil, damaged(rosterFile, "%w", err)
 	}
-	body, signers, err := quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1)
-	if err != nil {
-		return nil, damaged(signatureFile, "%w", err)
+	v.checkpoint = record.Checkpoint()
+	if !v.rehearsal {
+		if _, v.signers, err = quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1); err != nil {
+			return nil, damaged(signatureFile, "%w", err)
+		}
 	}
-	v.signers, v.checkpoint = signers, body
 	if v.script, err = loadCopy(v.files); err != nil {
 		return nil, damaged(scriptFile, "%w", err)
 	}
@@ -184,7 +189,11 @@ func (v *verified) sealed() (*journal.Record, []byte, error) {
 	if err != nil {
 		return nil, nil, damaged(transcriptFile, "%w", err)
 	}
-	signed, err := quorum.PayloadDigest(env, quorum.TranscriptPayload)
+	kind := quorum.TranscriptPayload
+	if v.rehearsal = strings.HasPrefix(record.Origin(), "hanaper/rehearsal/"); v.rehearsal {
+		kind = rehearsalPayload
+	}
+	signed, err := quorum.PayloadDigest(env, kind)
 	if err != nil {
 		return nil, nil, damaged(signatureFile, "%w", err)
 	}
@@ -240,10 +249,10 @@ func (v *verified) listed(record *journal.Record) error {
 // perform performs the script along the transcript.
 func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	s := &Session{ctx: ctx, script: v.script, state: v.script.startState(), pending: record.Leaves(), infos: map[string]hsm.TokenInfo{},
-		clock: func() time.Time { return time.Time{} }}
+		clock: func() time.Time { return time.Time{} }, rehearsal: v.rehearsal}
 	v.session, v.entries = s, int(record.Size())
-	if record.Origin() != Origin(v.script) {
-		return damaged(transcriptFile, "is that of %q, not of %q", record.Origin(), Origin(v.script))
+	if want := Origin(v.script, v.rehearsal); record.Origin() != want {
+		return damaged(transcriptFile, "is that of %q, not of %q", record.Origin(), want)
 	}
 	if err := v.first(s); err != nil {
 		return err
@@ -300,7 +309,7 @@ func (v *verified) first(s *Session) error {
 	if err := v.script.checkAsserted(asserted); err != nil {
 		return s.entryError(err)
 	}
-	want, err := firstLeaf(v.script, v.roster, v.approvals(), nil, v.begin.Tool, asserted, v.begin.Mode == "rehearsal")
+	want, err := firstLeaf(v.script, v.roster, v.approvals(), nil, v.begin.Tool, asserted, v.rehearsal)
 	if err != nil {
 		return s.entryError(err)
 	}
@@ -325,6 +334,9 @@ func (v *verified) approvals() [][]byte {
 
 // signedBy asks that exactly those present, at the beginning or where a run was resumed, signed.
 func (v *verified) signedBy(s *Session) error {
+	if v.rehearsal {
+		return nil
+	}
 	present := v.begin.Officers
 	if n := len(s.resumes); n > 0 {
 		present = s.resumes[n-1].Officers
