@@ -209,7 +209,7 @@ func (s *Session) abort(want *abortLeaf) error {
 
 // removeOwn destroys the key with this label and id, if it is there; a key with the label but another id is not ours.
 func (s *Session) removeOwn(k abortedKey) (bool, error) {
-	if _, ok := s.infos[k.Token]; !ok && s.script.initialises(k.Token) {
+	if _, ok := s.infos[k.Token]; !ok && s.script.Initialises(k.Token) {
 		return false, nil
 	}
 	t, err := s.token(k.Token)

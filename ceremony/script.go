@@ -226,7 +226,7 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 		s.steps = append(s.steps, scriptStep{i + 1, kind, lines.of(fmt.Sprintf("steps.%d", i)), step})
 	}
 	for _, n := range sortedKeys(s.tokens) {
-		if s.tokens[n].Serial == "" && !s.initialises(n) {
+		if s.tokens[n].Serial == "" && !s.Initialises(n) {
 			return nil, fail("tokens."+n, "token %q: the URI names no serial, and no step initialises it", n)
 		}
 	}
@@ -384,3 +384,6 @@ func (l scriptLines) of(key string) int {
 
 // TokenNames lists the names by which the steps know tokens.
 func (s *Script) TokenNames() []string { return sortedKeys(s.tokens) }
+
+// TokenURI is the URI by which the script names a token.
+func (s *Script) TokenURI(name string) hsm.URI { return s.tokens[name] }

@@ -70,7 +70,7 @@ type tokenUser interface{ writes() (token, label string) }
 
 // tokensAtStart are the tokens that are opened before the first step, by name.
 func (s *Script) tokensAtStart() []string {
-	return slices.DeleteFunc(sortedKeys(s.tokens), s.initialises)
+	return slices.DeleteFunc(sortedKeys(s.tokens), s.Initialises)
 }
 
 // maxBackdate and maxFuture bound what a date of a certificate may be, as seen from the script's window.

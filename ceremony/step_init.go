@@ -105,8 +105,8 @@ func (i *InitToken) make(s *Session, uri hsm.URI, again bool) (hsm.Token, error)
 	return t, nil
 }
 
-// initialises says whether a step of the script makes the token.
-func (s *Script) initialises(name string) bool {
+// Initialises says whether a step of the script makes the token.
+func (s *Script) Initialises(name string) bool {
 	for _, st := range s.steps {
 		if i, ok := st.step.(*InitToken); ok && i.Token == name {
 			return true

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -108,4 +109,21 @@ func TestCeremony(t *testing.T) {
 	}
 	d.refused(4, "artefacts/root.pem", "", "ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
 	d.refused(2, "has ended", "", "ceremony", "resume", "--officer", d.key("ada"), d.path("out"))
+}
+
+// TestRehearse performs the script on throw-away tokens, in a process of its own: SoftHSM is one store a process.
+func TestRehearse(t *testing.T) {
+	d := newCeremony(t, "rehearse command")
+	bin := d.path("hanaper")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(bin, "ceremony", "rehearse", "--out", d.path("rehearsal"), "--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "rehearsed: ") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	d.refused(4, "REHEARSAL", "", "ceremony", "verify", "--roster", d.digest("roster.json"), d.path("rehearsal"))
+	if _, err := os.Stat(d.path("rehearsal/artefacts/root.pem.rehearsal")); err != nil {
+		t.Error(err)
+	}
 }
