@@ -330,6 +330,7 @@ func TestVerifyingRefuses(t *testing.T) {
 		"exponent":                   {`"version":1`, `"version":1e0`, ErrNumber},
 		"trailing data":              {`"version":1}}`, `"version":1}} {}`, ErrMalformed},
 		"an extra field of the file": {`{"signatures"`, `{"a":1,"signatures"`, ErrUnexpected},
+		"a line break in base64":     {`"sig":"`, `"sig":"\n`, ErrMalformed},
 		"leading zero":               {`"version":1`, `"version":01`, ErrMalformed},
 		"minus zero":                 {`"version":1`, `"version":-0`, ErrMalformed},
 	} {

@@ -117,8 +117,8 @@ func signaturesOf(v *value) ([]Signature, error) {
 			r.fail(ErrMethod, "signature method %q is not accepted by devices", method)
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(sig)
-		if err != nil {
-			r.fail(ErrMalformed, "%q is not base64", "sig")
+		if err != nil || base64.StdEncoding.EncodeToString(raw) != sig { // the decoder skips line breaks
+			r.fail(ErrMalformed, "%q is not base64 without white space", "sig")
 		}
 		if seen[id] {
 			r.fail(ErrRepeatedKey, "a second signature of key %s: devices refuse the document", id)

@@ -97,3 +97,37 @@ func TestKeysInTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOfficersWithTokens has three officers with a token each sign one root, in all six orders, by bundles alone.
+func TestOfficersWithTokens(t *testing.T) {
+	ctx := context.Background()
+	var signers []crypto.Signer
+	rk := uptane.RoleKeys{Threshold: 3}
+	for i, alg := range []hsm.Algorithm{hsm.RSA2048, hsm.Ed25519, hsm.RSA2048} {
+		board := must(softhsm.ForTest(t).Create("officer-" + string(rune('a'+i))))
+		token := must(pkcs11.Open(ctx, pkcs11.Config{URI: must(hsm.ParseURI(board.URI))}))
+		defer token.Close()
+		k := must(token.Generate(ctx, hsm.GenerateSpec{Label: "root", Algorithm: alg}))
+		signers = append(signers, k)
+		rk.Keys = append(rk.Keys, must(uptane.NewKey(k.Public())))
+	}
+	c := serverRoot(t).Config()
+	c.Roles[uptane.RoleRoot] = rk
+	request := must(uptane.NewRequest(uptane.RequestConfig{Repository: uptane.Director, Document: must(uptane.NewRoot(c))})).Bytes()
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		own := must(uptane.ParseRequest(request))
+		var responses []*uptane.Response
+		for _, i := range order {
+			carried := must(uptane.SignRequest(must(uptane.ParseRequest(request)), signers[i])).Bytes()
+			responses = append(responses, must(uptane.ParseResponse(carried)))
+		}
+		doc := must(uptane.Merge(own, responses...))
+		out, err := uptane.Emit(doc, own.Authority())
+		if err != nil || !bytes.Equal(doc.Signed(), own.Document().Signed()) {
+			t.Fatalf("order %v: %v", order, err)
+		}
+		if err := uptane.VerifyRoot(must(uptane.ParseRoot(out))); err != nil {
+			t.Errorf("order %v: %v", order, err)
+		}
+	}
+}
