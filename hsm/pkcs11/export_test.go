@@ -28,8 +28,8 @@ func FinalizeLibrary(t *Token) {
 }
 
 func CloseSessions(t *Token) {
-	_ = t.m.gate.enter(bg)
-	defer t.m.gate.leave()
+	_ = t.m.enter(bg)
+	defer t.m.leave()
 	t.mu.Lock()
 	slot := t.slot
 	t.mu.Unlock()
@@ -37,8 +37,8 @@ func CloseSessions(t *Token) {
 }
 
 func LogOut(t *Token) {
-	_ = t.m.gate.enter(bg)
-	defer t.m.gate.leave()
+	_ = t.m.enter(bg)
+	defer t.m.leave()
 	if err := t.m.ctx.Logout(t.anchor); err != nil {
 		panic(err)
 	}

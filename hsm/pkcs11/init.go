@@ -22,10 +22,10 @@ func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte)
 		return hsm.TokenInfo{}, err
 	}
 	defer m.release()
-	if err := m.gate.enter(ctx); err != nil {
+	if err := m.enter(ctx); err != nil {
 		return hsm.TokenInfo{}, err
 	}
-	defer m.gate.leave()
+	defer m.leave()
 	return m.initToken(which, label, soPIN, userPIN)
 }
 

@@ -19,9 +19,10 @@ type module struct {
 	path, initArgs string
 	ctx            *p11.Ctx
 	gate           gate
-	refs           int  // guarded by registry
-	sparse         bool // its templates must not name a use that is denied
-	foreign        bool // somebody else in this process initialised it, and must finalise it
+	turn           chan struct{} // not nil for a library that takes one call at a time; see enter
+	refs           int           // guarded by registry
+	sparse         bool          // its templates must not name a use that is denied
+	foreign        bool          // somebody else in this process initialised it, and must finalise it
 
 	// generation counts initialisations. It changes only while the gate is held alone.
 	generation uint64
@@ -58,6 +59,9 @@ func acquire(path, initArgs string) (*module, error) {
 			return nil, advice.New(advice.Failed, "is it a PKCS#11 library for this machine's architecture? `ldd` and `file` tell", "PKCS#11 library %s cannot be loaded", path)
 		}
 		m = &module{path: path, ctx: ctx, logins: map[string]*login{}}
+		if strings.Contains(filepath.Base(real), "p11-kit") {
+			m.turn = make(chan struct{}, 1)
+		}
 		registry.modules[real] = m
 	}
 	if m.refs > 0 {
@@ -73,6 +77,29 @@ func acquire(path, initArgs string) (*module, error) {
 	}
 	m.refs = 1
 	return m, nil
+}
+
+// enter waits until a call into the library may be made; leave ends it. p11-kit's client (0.24) gets its calls one at a
+// time: when its connection breaks, only the thread that reads at the moment learns of it, and those that wait for their answers behind
+// it never return. Nothing is lost, for its server answers one call at a time as well.
+func (m *module) enter(ctx context.Context) error {
+	if err := m.gate.enter(ctx); err != nil || m.turn == nil {
+		return err
+	}
+	select {
+	case m.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		m.gate.leave()
+		return context.Cause(ctx)
+	}
+}
+
+func (m *module) leave() {
+	if m.turn != nil {
+		<-m.turn
+	}
+	m.gate.leave()
 }
 
 // initialize calls C_Initialize. The caller is alone.

@@ -58,10 +58,10 @@ func (t *Token) sharers() int {
 
 // officer runs f between login and logout. begun says whether the user's login is over.
 func (t *Token) officer(ctx context.Context, soPIN []byte, f func(hsm.SecurityOfficer) error) (begun bool, err error) {
-	if err := t.m.gate.enter(ctx); err != nil {
+	if err := t.m.enter(ctx); err != nil {
 		return false, err
 	}
-	defer t.m.gate.leave()
+	defer t.m.leave()
 	t.mu.Lock()
 	at, closed, generation := seat{slot: t.slot, info: t.info}, t.closed, t.generation
 	anchor := t.anchor

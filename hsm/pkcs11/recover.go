@@ -32,6 +32,9 @@ func (t *Token) do(ctx context.Context, again bool, f func(s session) error) err
 	}
 	for try := 0; ; {
 		epoch, began, err := t.once(ctx, f)
+		if errors.Is(err, errFull) {
+			continue
+		}
 		if err == nil || !lost(err) || try == 2 {
 			return err
 		}
@@ -58,10 +61,19 @@ func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64
 		return epoch, false, errStale // recover waits for the flight
 	}
 	t.mu.Unlock()
-	if err := t.m.gate.enter(ctx); err != nil {
+	if err := t.pool.wait(ctx, t.life); err != nil {
 		return 0, false, err
 	}
-	defer t.m.gate.leave()
+	permit := true
+	defer func() {
+		if permit {
+			t.pool.permits <- struct{}{}
+		}
+	}()
+	if err := t.m.enter(ctx); err != nil {
+		return 0, false, err
+	}
+	defer t.m.leave()
 	t.mu.Lock()
 	slot, epoch, generation, verdict, closed := t.slot, t.epoch, t.generation, t.verdict, t.closed
 	t.mu.Unlock()
@@ -73,7 +85,8 @@ func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64
 	case generation != t.m.generation:
 		return epoch, false, errStale
 	}
-	s, err := t.pool.get(ctx, slot, epoch)
+	permit = false // get and put see to it
+	s, err := t.pool.get(slot, epoch)
 	if err != nil {
 		return epoch, false, err
 	}
@@ -180,10 +193,10 @@ func (t *Token) reopen(force bool) (seen uint64, err error) {
 		}
 		defer func() { clear(pin) }()
 	}
-	if err := t.m.gate.enter(t.life); err != nil {
+	if err := t.m.enter(t.life); err != nil {
 		return generation, err
 	}
-	defer t.m.gate.leave()
+	defer t.m.leave()
 	seen = t.m.generation
 	same := generation == seen
 	if same && !force && t.stands(anchor, slot, info, pin != nil) {

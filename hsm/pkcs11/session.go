@@ -6,10 +6,16 @@ import (
 	"sync"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
 )
 
-// errStale: the session pool belongs to a login that is over.
-var errStale = errors.New("session is of an earlier login")
+var (
+	// errStale: the session pool belongs to a login that is over.
+	errStale = errors.New("session is of an earlier login")
+	// errFull: the token opens no further session now.
+	errFull = errors.New("no further session")
+)
 
 // session is an open session of the pool, in one caller's hands at a time.
 type session struct {
@@ -36,34 +42,40 @@ func newPool(ctx *p11.Ctx, n int) *pool {
 	return p
 }
 
-// get waits for a permit and gives a session of this epoch, opened if none is idle. The caller is inside the gate.
-func (p *pool) get(ctx context.Context, slot uint, epoch uint64) (session, error) {
-	for {
-		select {
-		case <-p.permits:
-		case <-ctx.Done():
-			return session{}, context.Cause(ctx)
-		}
-		p.mu.Lock()
-		for len(p.idle) > 0 {
-			s := p.idle[len(p.idle)-1]
-			p.idle = p.idle[:len(p.idle)-1]
-			if s.epoch == epoch {
-				p.mu.Unlock()
-				return s, nil
-			}
-		}
-		p.mu.Unlock()
-		h, err := openSession(p.ctx, slot)
-		if err == nil {
-			return session{h: h, slot: slot, epoch: epoch}, nil
-		}
-		if code(err) == p11.CKR_SESSION_COUNT && p.shrink() {
-			continue // the token takes fewer than it said: wait for one of those in use
-		}
-		p.permits <- struct{}{}
-		return session{}, err
+// wait waits for a permit, outside the gate, until ctx or the pool's life is over.
+func (p *pool) wait(ctx, life context.Context) error {
+	select {
+	case <-p.permits:
+		return nil
+	case <-life.Done():
+		return hsm.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
+}
+
+// get gives a session of this epoch, opened if none is idle, to the holder of a permit, who is inside the gate. If the
+// token takes fewer sessions than it said, the permit is gone for good and the answer is errFull: wait for another.
+func (p *pool) get(slot uint, epoch uint64) (session, error) {
+	p.mu.Lock()
+	for len(p.idle) > 0 {
+		s := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if s.epoch == epoch {
+			p.mu.Unlock()
+			return s, nil
+		}
+	}
+	p.mu.Unlock()
+	h, err := openSession(p.ctx, slot)
+	if err == nil {
+		return session{h: h, slot: slot, epoch: epoch}, nil
+	}
+	if code(err) == p11.CKR_SESSION_COUNT && p.shrink() {
+		return session{}, errFull
+	}
+	p.permits <- struct{}{}
+	return session{}, err
 }
 
 // shrink gives the permit in hand up for good, unless it is the last.

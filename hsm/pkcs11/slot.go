@@ -107,10 +107,10 @@ func List(path string) ([]hsm.TokenInfo, error) {
 		return nil, err
 	}
 	defer m.release()
-	if err := m.gate.enter(bg); err != nil {
+	if err := m.enter(bg); err != nil {
 		return nil, err
 	}
-	defer m.gate.leave()
+	defer m.leave()
 	all, err := m.seats()
 	if err != nil {
 		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", path, err)

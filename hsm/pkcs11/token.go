@@ -100,10 +100,10 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 
 // locate finds the token inside the gate.
 func (t *Token) locate(ctx context.Context) (at seat, generation uint64, err error) {
-	if err := t.m.gate.enter(ctx); err != nil {
+	if err := t.m.enter(ctx); err != nil {
 		return seat{}, 0, err
 	}
-	defer t.m.gate.leave()
+	defer t.m.leave()
 	at, err = t.m.find(t.uri)
 	return at, t.m.generation, err
 }
@@ -137,10 +137,10 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 			return err
 		}
 	}
-	if err := t.m.gate.enter(ctx); err != nil {
+	if err := t.m.enter(ctx); err != nil {
 		return err
 	}
-	defer t.m.gate.leave()
+	defer t.m.leave()
 	if t.anchor, err = t.enter(at, pin); err != nil {
 		return t.fail(err, "log in")
 	}
@@ -208,7 +208,7 @@ func (t *Token) Close() error {
 	if _, err := t.pool.seize(bg); err != nil { // never restored
 		return err
 	}
-	if err := t.m.gate.enter(bg); err != nil {
+	if err := t.m.enter(bg); err != nil {
 		return err
 	}
 	alive := t.generation == t.m.generation
@@ -219,7 +219,7 @@ func (t *Token) Close() error {
 		}
 		_ = t.m.ctx.CloseSession(t.anchor)
 	}
-	t.m.gate.leave()
+	t.m.leave()
 	t.m.release()
 	return nil
 }
