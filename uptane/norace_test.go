@@ -1,0 +1,5 @@
+//go:build !race
+
+package uptane
+
+const slowdown = 1
