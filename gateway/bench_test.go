@@ -46,7 +46,7 @@ func BenchmarkCompareHandshakeCold(b *testing.B) {
 const (
 	// connections of a round, by this many clients at a time.
 	connections = 2000
-	clients     = 8
+	clients     = 32
 )
 
 // pair is a gateway and a bare server for the same devices.

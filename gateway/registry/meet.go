@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hanaper/hanaper/gateway"
@@ -96,7 +97,7 @@ func (r *SQLite) meetAll(list []*meeting) {
 	err := r.tx(context.Background(), func(tx *sql.Tx) error {
 		for i, m := range list {
 			var err error
-			outcomes[i].met, err = meetOne(tx, m.Meeting)
+			outcomes[i].met, err = r.meetOne(tx, m.Meeting)
 			if errors.Is(err, gateway.ErrDeleted) {
 				outcomes[i].err = err
 			} else if err != nil {
@@ -115,56 +116,98 @@ func (r *SQLite) meetAll(list []*meeting) {
 	}
 }
 
-// meetOne records one meeting. A certificate's turn grows with each change of certificate, so that the key in use last is
-// that of the highest turn.
-func meetOne(tx *sql.Tx, m gateway.Meeting) (gateway.Met, error) {
-	var met gateway.Met
+// sentences are the statements of a meeting, prepared once for the one write connection.
+type sentences struct {
+	newDevice, state, newCertificate, turns, mark *sql.Stmt
+}
+
+func (r *SQLite) prepareSentences() error {
+	for _, s := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&r.say.newDevice, "INSERT INTO devices (name, first_seen, last_seen) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING"},
+		{&r.say.state, "SELECT deleted FROM devices WHERE name = ?"},
+		{&r.say.newCertificate, `INSERT INTO certificates (sha256, device, key_sha256, serial, issuer, not_after, first_seen, last_seen, turn)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8) ON CONFLICT (sha256) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)`},
+		{&r.say.turns, "SELECT sha256, key_sha256, turn, not_after FROM certificates WHERE device = ? ORDER BY turn"},
+		{&r.say.mark, "UPDATE devices SET last_seen = max(last_seen, ?2), old_key = max(old_key, ?3) WHERE name = ?1"},
+	} {
+		var err error
+		if *s.stmt, err = r.write.Prepare(s.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// meetOne records one meeting.
+func (r *SQLite) meetOne(tx *sql.Tx, m gateway.Meeting) (gateway.Met, error) {
+	insert := func(turn int64) error {
+		_, err := tx.Stmt(r.say.newCertificate).Exec(m.Certificate[:], m.Device, m.Key[:], m.Serial, m.Issuer, m.NotAfter.Unix(), m.At.Unix(), turn)
+		return err
+	}
+	result, err := tx.Stmt(r.say.newDevice).Exec(m.Device, m.At.Unix())
+	if err != nil {
+		return gateway.Met{}, err
+	}
+	if n, err := result.RowsAffected(); err != nil {
+		return gateway.Met{}, err
+	} else if n == 1 {
+		return gateway.Met{New: true}, insert(1)
+	}
 	var deleted int64
-	err := tx.QueryRow("SELECT deleted FROM devices WHERE name = ?", m.Device).Scan(&deleted)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		met.New = true
-		if _, err := tx.Exec("INSERT INTO devices (name, first_seen, last_seen) VALUES (?1, ?2, ?2)", m.Device, m.At.Unix()); err != nil {
-			return met, err
-		}
-	case err != nil:
-		return met, err
-	case deleted != 0:
-		return met, gateway.ErrDeleted
+	if err := tx.Stmt(r.say.state).QueryRow(m.Device).Scan(&deleted); err != nil {
+		return gateway.Met{}, err
 	}
-	// The device's last certificate, and the turn of this one, if they are known.
-	var lastTurn sql.NullInt64
-	if err := tx.QueryRow("SELECT max(turn) FROM certificates WHERE device = ?", m.Device).Scan(&lastTurn); err != nil {
-		return met, err
+	if deleted != 0 {
+		return gateway.Met{}, gateway.ErrDeleted
 	}
-	var firstOfKey sql.NullInt64
-	if err := tx.QueryRow("SELECT min(turn) FROM certificates WHERE device = ? AND key_sha256 = ?", m.Device, m.Key[:]).Scan(&firstOfKey); err != nil {
-		return met, err
-	}
-	var newerKey int
-	if firstOfKey.Valid {
-		if err := tx.QueryRow("SELECT count(*) FROM certificates WHERE device = ?1 AND key_sha256 <> ?2 AND turn > ?3",
-			m.Device, m.Key[:], firstOfKey.Int64).Scan(&newerKey); err != nil {
-			return met, err
-		}
-	}
-	_, err = tx.Exec(`INSERT INTO certificates (sha256, device, key_sha256, serial, issuer, not_after, first_seen, last_seen, turn)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8) ON CONFLICT (sha256) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)`,
-		m.Certificate[:], m.Device, m.Key[:], m.Serial, m.Issuer, m.NotAfter.Unix(), m.At.Unix(), lastTurn.Int64+1)
+	met, next, err := r.compare(tx, m)
 	if err != nil {
 		return met, err
 	}
-	var turn int64
-	if err := tx.QueryRow("SELECT turn FROM certificates WHERE sha256 = ?", m.Certificate[:]).Scan(&turn); err != nil {
+	if err := insert(next); err != nil {
 		return met, err
 	}
-	met.Renewed = !met.New && turn == lastTurn.Int64+1
-	met.OldKey = newerKey > 0
-	var live int
-	if err := tx.QueryRow("SELECT count(DISTINCT key_sha256) FROM certificates WHERE device = ? AND not_after > ?", m.Device, m.At.Unix()).Scan(&live); err != nil {
-		return met, err
-	}
-	met.TwoKeys = live > 1
-	_, err = tx.Exec("UPDATE devices SET last_seen = max(last_seen, ?2), old_key = max(old_key, ?3) WHERE name = ?1", m.Device, m.At.Unix(), met.OldKey)
+	_, err = tx.Stmt(r.say.mark).Exec(m.Device, m.At.Unix(), met.OldKey)
 	return met, err
+}
+
+// compare holds m against the certificates that the device has used. Each has a turn, in the order in which they were
+// first met: a key is old if another key's first turn, or a later one, lies behind its own first.
+func (r *SQLite) compare(tx *sql.Tx, m gateway.Meeting) (met gateway.Met, next int64, err error) {
+	rows, err := tx.Stmt(r.say.turns).Query(m.Device)
+	if err != nil {
+		return met, 0, err
+	}
+	defer rows.Close()
+	live := map[[32]byte]bool{}
+	if m.NotAfter.After(m.At) {
+		live[m.Key] = true
+	}
+	met.Renewed, next = true, 1
+	knownKey := false
+	for rows.Next() {
+		var sum, key []byte
+		var turn, notAfter int64
+		if err := rows.Scan(&sum, &key, &turn, &notAfter); err != nil {
+			return met, 0, err
+		}
+		if len(sum) != 32 || len(key) != 32 {
+			return met, 0, fmt.Errorf("a certificate of %q is damaged", m.Device)
+		}
+		next = turn + 1
+		met.Renewed = met.Renewed && [32]byte(sum) != m.Certificate
+		if [32]byte(key) == m.Key {
+			knownKey = true
+		} else if knownKey {
+			met.OldKey = true
+		}
+		if notAfter > m.At.Unix() {
+			live[[32]byte(key)] = true
+		}
+	}
+	met.TwoKeys = len(live) > 1
+	return met, next, rows.Err()
 }

@@ -36,6 +36,7 @@ const (
 type SQLite struct {
 	path        string
 	write, read *sql.DB
+	say         sentences
 
 	meetings chan *meeting
 	changed  chan struct{}
@@ -124,8 +125,10 @@ func (r *SQLite) prepare() error {
 			return err
 		}
 	}
-	_, err := r.look(true)
-	return err
+	if _, err := r.look(true); err != nil {
+		return err
+	}
+	return r.prepareSentences()
 }
 
 // look reads the tombstones if the generation has changed, or in any case if must.
