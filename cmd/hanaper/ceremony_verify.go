@@ -16,7 +16,7 @@ func ceremonyVerifyCommand() *cli.Command {
 		Usage:     "check a finished ceremony's folder, without token, network or clock",
 		ArgsUsage: "DIR",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it"},
+			rosterDigestFlag,
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: func(c *cli.Context) error {
@@ -29,14 +29,22 @@ func ceremonyVerifyCommand() *cli.Command {
 	}
 }
 
+var rosterDigestFlag = &cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it"}
+
+// rosterDigest is the anchor that --roster gives; nil without.
+func rosterDigest(c *cli.Context) (*[32]byte, error) {
+	text := c.String("roster")
+	if text == "" {
+		return nil, nil
+	}
+	d, err := ceremony.ParseDigest(text)
+	return &d, err
+}
+
 func verify(c *cli.Context, dir string) error {
-	var anchor *[32]byte
-	if text := c.String("roster"); text != "" {
-		d, err := ceremony.ParseDigest(text)
-		if err != nil {
-			return err
-		}
-		anchor = &d
+	anchor, err := rosterDigest(c)
+	if err != nil {
+		return err
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return err
