@@ -122,13 +122,16 @@ func (j *judge) decide(leaf *x509.Certificate, now time.Time) Decision {
 	if at.After(leaf.NotAfter) {
 		return refuse(Expired, "at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	best := refuse(UnknownIssuer, "issuer %q", leaf.Issuer.String())
+	var best Decision
 	for _, ca := range j.cas.bySubject[string(leaf.RawIssuer)] {
 		d := j.under(ca, leaf, now)
 		if d.Admitted() {
 			return d
 		}
 		best = d.orBetter(best)
+	}
+	if best.Reason == "" {
+		return refuse(UnknownIssuer, "issuer %q", leaf.Issuer.String())
 	}
 	return best
 }

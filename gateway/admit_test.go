@@ -11,8 +11,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -296,31 +298,48 @@ func TestPathLength(t *testing.T) {
 	}
 }
 
-// FuzzAdmit: whatever bytes come, no panic; and what we admit, crypto/x509 verifies by the same CAs.
+// FuzzAdmit: whatever bytes come, no panic; and what we admit, crypto/x509 verifies by the same CAs. The certificates are
+// files, for the fuzzer's processes must agree on them: a root, two factories (one with name constraints), a device of each.
 func FuzzAdmit(f *testing.F) {
-	fl := fleettest.New(f)
-	f.Add(fl.Device(f, "device-1").Cert.Raw)
-	f.Add(fl.Factory.Cert.Raw)
-	f.Add(fleettest.Issue(f, fl.Root, fleettest.NewKey(f), fleettest.DeviceTemplate("device-2")).Cert.Raw)
+	data, err := os.ReadFile("testdata/fleet.pem")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			f.Fatal(err)
+		}
+		certs = append(certs, c)
+		f.Add(c.Raw)
+	}
 	f.Add([]byte{0x30, 0x00})
-	j := newJudge(fl.View, Rules{})
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	j := newJudge(fleettest.NewView(certs[:1], certs[1:3], now), Rules{})
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(fl.Root.Cert)
-	between.AddCert(fl.Factory.Cert)
+	roots.AddCert(certs[0])
+	between.AddCert(certs[1])
+	between.AddCert(certs[2])
+	for _, c := range certs[3:] {
+		if d := j.admit([]*x509.Certificate{c}, now); !d.Admitted() {
+			f.Fatalf("%s: %s", c.Subject, d.Words())
+		}
+	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			deviceName(der)
 			return
 		}
-		d := j.admit([]*x509.Certificate{cert}, fleettest.Time)
+		d := j.admit([]*x509.Certificate{cert}, now)
 		if !d.Admitted() {
 			return
 		}
 		if CheckName(d.Device) != nil || len(d.Path) < 2 {
 			t.Errorf("admitted as %q by %d certificates", d.Device, len(d.Path))
 		}
-		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: fleettest.Time,
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("admitted, but: %v", err)
 		}
