@@ -5,12 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto"
-	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -437,49 +435,4 @@ func hintFor(e *ResponseError) string {
 		return "the server signs the new root itself: use the cosign route"
 	}
 	return ""
-}
-
-// parseKeyPair reads {"keytype":...,"keyval":{"public":...,"private":...}}, as the server gives a key out and .sec files
-// hold it: a PEM for RSA, and for Ed25519 the seed in hex with the public key after it.
-func parseKeyPair(data []byte) (crypto.Signer, error) {
-	var doc struct {
-		Type  uptane.KeyType `json:"keytype"`
-		Value struct {
-			Public  string `json:"public"`
-			Private string `json:"private"`
-		} `json:"keyval"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, errors.New("the private key is not JSON")
-	}
-	switch doc.Type {
-	case uptane.Ed25519:
-		raw, err := hex.DecodeString(strings.TrimSpace(doc.Value.Private))
-		if err != nil || len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
-			return nil, errors.New("the Ed25519 private key is not a seed in hex")
-		}
-		key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
-		if len(raw) == ed25519.PrivateKeySize && !bytes.Equal(key[ed25519.SeedSize:], raw[ed25519.SeedSize:]) {
-			return nil, errors.New("the Ed25519 private key does not belong to its public key")
-		}
-		return key, nil
-	case uptane.RSA:
-		block, _ := pem.Decode([]byte(doc.Value.Private))
-		if block == nil {
-			return nil, errors.New("the RSA private key is not a PEM")
-		}
-		if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
-			return key, nil
-		}
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, errors.New("the RSA private key does not parse")
-		}
-		signer, ok := key.(crypto.Signer)
-		if !ok {
-			return nil, fmt.Errorf("a private key of type %T cannot sign", key)
-		}
-		return signer, nil
-	}
-	return nil, fmt.Errorf("private key of type %q is neither RSA nor ED25519", doc.Type)
 }

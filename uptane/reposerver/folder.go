@@ -1,0 +1,263 @@
+package reposerver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// folder keeps a repository's metadata: each file under the SHA-256 of its bytes in objects/, and index.json, which says
+// what is current. A change writes its objects first and then replaces the index, which is the one step that counts: a
+// process killed at any point leaves the old state or the new one. Readers take no lock.
+type folder struct {
+	dir string
+	mu  sync.Mutex // one writer in this process; the lock file keeps other processes out
+}
+
+// index is what is current.
+type index struct {
+	Repository uptane.Repository `json:"repository"`
+	// First is the version of Roots[0]; the last root is the current one.
+	First int      `json:"first_root"`
+	Roots []string `json:"roots"`
+	// Targets, Snapshot and Timestamp are the Image repository's; the Director's are each device's own.
+	Targets     string                 `json:"targets,omitempty"`
+	Snapshot    string                 `json:"snapshot,omitempty"`
+	Timestamp   string                 `json:"timestamp,omitempty"`
+	Delegations map[string]delegateRef `json:"delegations,omitempty"`
+	// Given lists the keys whose private half was given out.
+	Given []string `json:"keys_given_out,omitempty"`
+}
+
+// delegateRef is a delegation's metadata. Digest is empty for one that the targets do not vouch for any more; its version
+// is remembered, for devices remember it too.
+type delegateRef struct {
+	Digest  string `json:"digest,omitempty"`
+	Version int    `json:"version"`
+}
+
+func (ix *index) clone() *index {
+	out := *ix
+	out.Roots, out.Given, out.Delegations = slices.Clone(ix.Roots), slices.Clone(ix.Given), maps.Clone(ix.Delegations)
+	return &out
+}
+
+func (ix *index) digests() map[string]bool {
+	out := map[string]bool{ix.Targets: true, ix.Snapshot: true, ix.Timestamp: true}
+	for _, d := range ix.Roots {
+		out[d] = true
+	}
+	for _, d := range ix.Delegations {
+		out[d.Digest] = true
+	}
+	delete(out, "")
+	return out
+}
+
+func (f *folder) indexPath() string { return filepath.Join(f.dir, "index.json") }
+func (f *folder) objectPath(digest string) string {
+	return filepath.Join(f.dir, "objects", digest+".json")
+}
+
+// index reads what is current.
+func (f *folder) index() (*index, error) {
+	data, err := os.ReadFile(f.indexPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", f.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseIndex(f.indexPath(), data)
+}
+
+func parseIndex(name string, data []byte) (*index, error) {
+	ix := &index{}
+	if err := strict.JSON(name, data, ix); err != nil {
+		return nil, err
+	}
+	if ix.First < 1 || len(ix.Roots) == 0 || ix.Repository != uptane.Image && ix.Repository != uptane.Director {
+		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s does not describe a repository", name)
+	}
+	for d := range ix.digests() {
+		if b, err := hex.DecodeString(d); err != nil || len(b) != sha256.Size || hex.EncodeToString(b) != d {
+			return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s: %q is no digest", name, d)
+		}
+	}
+	return ix, nil
+}
+
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// object reads a file and checks that it is the one that was written.
+func (f *folder) object(digest string) ([]byte, error) {
+	data, err := os.ReadFile(f.objectPath(digest))
+	if err != nil {
+		return nil, err
+	}
+	if digestOf(data) != digest {
+		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s was changed", f.objectPath(digest))
+	}
+	return data, nil
+}
+
+// read gives the object that pick chooses. One that a change removes meanwhile is chosen anew.
+func (f *folder) read(pick func(*index) string) (data []byte, found bool, err error) {
+	for range 5 {
+		ix, err := f.index()
+		if err != nil {
+			return nil, false, err
+		}
+		digest := pick(ix)
+		if digest == "" {
+			return nil, false, nil
+		}
+		data, err = f.object(digest)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return data, err == nil, err
+		}
+	}
+	return nil, false, fmt.Errorf("an object that %s lists is missing", f.indexPath())
+}
+
+// change is what is about to become current. Nothing is written before it is complete.
+type change struct {
+	*index
+	folder  *folder
+	objects map[string][]byte
+}
+
+// put adds a file and returns its digest.
+func (c *change) put(data []byte) string {
+	d := digestOf(data)
+	c.objects[d] = data
+	return d
+}
+
+// get reads a file, one of this change first.
+func (c *change) get(digest string) ([]byte, error) {
+	if data, ok := c.objects[digest]; ok {
+		return data, nil
+	}
+	return c.folder.object(digest)
+}
+
+// lock keeps other writers out until it is released, those of other processes too.
+func (f *folder) lock(ctx context.Context) (release func(), err error) {
+	f.mu.Lock()
+	end := time.Now().Add(lockPatience)
+	for {
+		file, err := durable.Lock(filepath.Join(f.dir, "lock"))
+		if err == nil {
+			return func() { closeQuietly(file); f.mu.Unlock() }, nil
+		}
+		if !errors.Is(err, durable.ErrLocked) || time.Now().After(end) || ctx.Err() != nil {
+			f.mu.Unlock()
+			return nil, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func closeQuietly(c io.Closer) { _ = c.Close() }
+
+// update makes one change. When f fails, or leaves the index as it was, nothing is written.
+func (f *folder) update(ctx context.Context, do func(*change) error) error {
+	release, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	old, err := f.index()
+	if err != nil {
+		return err
+	}
+	c := &change{old.clone(), f, map[string][]byte{}}
+	if err := do(c); err != nil {
+		return err
+	}
+	return f.commit(old, c)
+}
+
+func (f *folder) commit(old *index, c *change) error {
+	data, err := json.MarshalIndent(c.index, "", " ")
+	if err != nil {
+		return err
+	}
+	if was, err := json.MarshalIndent(old, "", " "); err != nil || string(was) == string(data) {
+		return err
+	}
+	if err := f.writeObjects(c); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(f.indexPath(), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	// What nothing refers to any more may go; what is left behind does no harm.
+	now := c.digests()
+	for d := range old.digests() {
+		if !now[d] {
+			_ = os.Remove(f.objectPath(d))
+		}
+	}
+	return nil
+}
+
+func (f *folder) writeObjects(c *change) error {
+	listed := c.digests()
+	for d, data := range c.objects {
+		if !listed[d] {
+			continue
+		}
+		if err := durable.WriteFile(f.objectPath(d), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the repository; one that is there is refused.
+func (f *folder) create(ctx context.Context, ix *index, do func(*change) error) error {
+	if err := durable.Mkdir(filepath.Join(f.dir, "objects"), 0o755); err != nil {
+		return err
+	}
+	release, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := os.Lstat(f.indexPath()); !errors.Is(err, fs.ErrNotExist) {
+		return advice.New(advice.Refused, "", "there is a repository in %s already", f.dir)
+	}
+	c := &change{ix, f, map[string][]byte{}}
+	if err := do(c); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(c.index, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := f.writeObjects(c); err != nil {
+		return err
+	}
+	return durable.Create(f.indexPath(), append(data, '\n'), 0o644)
+}

@@ -1,0 +1,389 @@
+package reposerver
+
+import (
+	"context"
+	"time"
+
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// Image is the Image repository.
+type Image struct{ *Repository }
+
+// OpenImage opens the Image repository that Create made.
+func OpenImage(c Config) (*Image, error) {
+	c.Kind = uptane.Image
+	r, err := newRepository(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.files.index(); err != nil {
+		return nil, err
+	}
+	return &Image{r}, nil
+}
+
+// dress makes snapshot and timestamp for what the change holds.
+func (r *Repository) dress(ctx context.Context, t *change, root *uptane.Root) error {
+	now := r.now().UTC().Truncate(time.Second)
+	version, files := 0, map[string]uptane.MetaItem{}
+	if t.Snapshot != "" {
+		data, err := t.get(t.Snapshot)
+		if err != nil {
+			return err
+		}
+		old, err := uptane.ParseSnapshot(data)
+		if err != nil {
+			return err
+		}
+		version = old.Version()
+		for _, name := range old.Files() {
+			files[name], _ = old.Meta(name)
+		}
+	}
+	meta := map[string]uptane.MetaItem{"root.json": uptane.MetaOf(root)}
+	describe := func(name, digest string) error {
+		// The objects are named by the very digest that a snapshot lists.
+		if item, ok := files[name]; ok && item.SHA256 == digest {
+			meta[name] = item
+			return nil
+		}
+		data, err := t.get(digest)
+		if err != nil {
+			return err
+		}
+		doc, err := uptane.ParseTargets(uptane.Image, data)
+		if err != nil {
+			return err
+		}
+		meta[name] = uptane.MetaOf(doc)
+		return nil
+	}
+	if err := describe("targets.json", t.Targets); err != nil {
+		return err
+	}
+	for name, d := range t.Delegations {
+		if d.Digest != "" {
+			if err := describe(name+".json", d.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	snapshot, err := uptane.NewSnapshot(uptane.MetaConfig{Version: version + 1, Expires: now.Add(r.lives.Snapshot).Truncate(time.Second), Meta: meta})
+	if err != nil {
+		return err
+	}
+	if snapshot, err = signOnline(ctx, r, root, snapshot); err != nil {
+		return err
+	}
+	t.Snapshot = t.put(snapshot.Bytes())
+	return r.stamp(ctx, t, root, snapshot)
+}
+
+// stamp makes the timestamp for a snapshot.
+func (r *Repository) stamp(ctx context.Context, t *change, root *uptane.Root, snapshot *uptane.Snapshot) error {
+	now := r.now().UTC().Truncate(time.Second)
+	version := 0
+	if t.Timestamp != "" {
+		data, err := t.get(t.Timestamp)
+		if err != nil {
+			return err
+		}
+		old, err := uptane.ParseTimestamp(data)
+		if err != nil {
+			return err
+		}
+		version = old.Version()
+	}
+	stamp, err := uptane.NewTimestamp(uptane.MetaConfig{Version: version + 1, Expires: now.Add(r.lives.Timestamp).Truncate(time.Second),
+		Meta: map[string]uptane.MetaItem{"snapshot.json": uptane.MetaOf(snapshot)}})
+	if err != nil {
+		return err
+	}
+	if stamp, err = signOnline(ctx, r, root, stamp); err != nil {
+		return err
+	}
+	t.Timestamp = t.put(stamp.Bytes())
+	return nil
+}
+
+// due says that a document should be signed anew: half its life has passed.
+func due(doc uptane.Document, life time.Duration, now time.Time) bool {
+	return doc.Expires().Sub(now) < life/2
+}
+
+// Refresh signs snapshot and timestamp anew when half of their life has passed.
+func (i *Image) Refresh(ctx context.Context) error {
+	ok, err := i.fresh()
+	if err != nil || ok {
+		return err
+	}
+	return i.files.update(ctx, func(t *change) error {
+		root, err := i.current(t)
+		if err != nil {
+			return err
+		}
+		snapshot, stamp, err := i.online(t)
+		if err != nil {
+			return err
+		}
+		if due(snapshot, i.lives.Snapshot, i.now()) {
+			return i.dress(ctx, t, root)
+		}
+		if due(stamp, i.lives.Timestamp, i.now()) {
+			return i.stamp(ctx, t, root, snapshot)
+		}
+		return nil // another process was faster
+	})
+}
+
+func (i *Image) online(t *change) (*uptane.Snapshot, *uptane.Timestamp, error) {
+	data, err := t.get(t.Snapshot)
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, err := uptane.ParseSnapshot(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if data, err = t.get(t.Timestamp); err != nil {
+		return nil, nil, err
+	}
+	stamp, err := uptane.ParseTimestamp(data)
+	return snapshot, stamp, err
+}
+
+func (i *Image) fresh() (bool, error) {
+	data, _, err := i.files.read(func(ix *index) string { return ix.Snapshot })
+	if err != nil {
+		return false, err
+	}
+	snapshot, err := uptane.ParseSnapshot(data)
+	if err != nil {
+		return false, err
+	}
+	if data, _, err = i.files.read(func(ix *index) string { return ix.Timestamp }); err != nil {
+		return false, err
+	}
+	stamp, err := uptane.ParseTimestamp(data)
+	if err != nil {
+		return false, err
+	}
+	now := i.now()
+	return !due(snapshot, i.lives.Snapshot, now) && !due(stamp, i.lives.Timestamp, now), nil
+}
+
+// Snapshot returns snapshot.json. Call Refresh first.
+func (i *Image) Snapshot() ([]byte, error) {
+	data, _, err := i.files.read(func(ix *index) string { return ix.Snapshot })
+	return data, err
+}
+
+// Timestamp returns timestamp.json. Call Refresh first.
+func (i *Image) Timestamp() ([]byte, error) {
+	data, _, err := i.files.read(func(ix *index) string { return ix.Timestamp })
+	return data, err
+}
+
+// Targets returns targets.json and its checksum, the SHA-256 of these bytes in hex.
+func (i *Image) Targets() (data []byte, checksum string, err error) {
+	data, _, err = i.files.read(func(ix *index) string { return ix.Targets })
+	return data, digestOf(data), err
+}
+
+// Delegation returns a delegation's metadata; found is false where there is none.
+func (i *Image) Delegation(name string) (data []byte, found bool, err error) {
+	return i.files.read(func(ix *index) string { return ix.Delegations[name].Digest })
+}
+
+// checkTargets is what every targets document must pass: the server's form, the signatures that the root asks for and no
+// others, not expired, newer than the last, and entries that devices can use.
+func (r *Repository) checkTargets(root *uptane.Root, old *uptane.Targets, data []byte) (*uptane.Targets, error) {
+	doc, err := r.parseTargets(data)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && doc.Version() <= old.Version() {
+		return nil, refuse(400, codeInvalidTargets, "targets version %d is not higher than version %d, which the server has", doc.Version(), old.Version())
+	}
+	if _, err := uptane.Emit(doc, uptane.RoleAuthority(root, uptane.RoleTargets)); err != nil {
+		return nil, refuseWith(400, codeBadSignature, err)
+	}
+	return doc, r.checkEntries(old, doc)
+}
+
+func (r *Repository) parseTargets(data []byte) (*uptane.Targets, error) {
+	doc, err := uptane.ParseTargets(uptane.Image, data, uptane.Local())
+	if err != nil {
+		return nil, refuseWith(400, codeInvalidTargets, err)
+	}
+	c := doc.Config()
+	for name := range c.Extra {
+		return nil, refuse(400, codeInvalidTargets, "member %q is none that the server knows: it decodes and encodes again, and the signatures would not fit", name)
+	}
+	if len(c.Custom) > 0 {
+		return nil, refuse(400, codeInvalidTargets, "member \"custom\" is for the Director's targets")
+	}
+	if doc.Version() < 1 {
+		return nil, refuse(400, codeInvalidTargets, "version %d is below 1", doc.Version())
+	}
+	if err := uptane.CheckExpiry(doc, r.now()); err != nil {
+		return nil, refuseWith(400, codeInvalidTargets, err)
+	}
+	return doc, nil
+}
+
+// checkEntries demands of each new entry what the original demands: name, version and hardware ids.
+func (r *Repository) checkEntries(old, doc *uptane.Targets) error {
+	for _, name := range doc.Names() {
+		t, _ := doc.Target(name)
+		if old != nil {
+			if was, ok := old.Target(name); ok && was.Equal(t) {
+				continue
+			}
+		}
+		c, err := t.ImageCustom()
+		if err != nil {
+			return refuse(400, codeInvalidTargets, "target item error %s: %v", name, err)
+		}
+		if c.Name == "" || c.Version == "" || len(c.HardwareIDs) == 0 {
+			return refuse(400, codeInvalidTargets, "target item error %s: new targets need custom name, version and hardwareIds", name)
+		}
+	}
+	return nil
+}
+
+// PushTargets replaces targets.json. checksum must be that of the targets now there. Delegations that the new
+// targets do not vouch for any more are dropped.
+func (i *Image) PushTargets(ctx context.Context, data []byte, checksum string) error {
+	return i.files.update(ctx, func(t *change) error {
+		if checksum == "" {
+			return refuseHint(428, codeChecksumAbsent, "send the checksum that came with the targets", "header %s is missing", ChecksumHeader)
+		}
+		if checksum != t.Targets {
+			return refuseHint(412, codeChecksumMismatch, "pull the targets first", "the targets on the server have checksum %s", t.Targets)
+		}
+		root, err := i.current(t)
+		if err != nil {
+			return err
+		}
+		was, err := t.get(t.Targets)
+		if err != nil {
+			return err
+		}
+		old, err := uptane.ParseTargets(uptane.Image, was)
+		if err != nil {
+			return err
+		}
+		doc, err := i.checkTargets(root, old, data)
+		if err != nil {
+			return err
+		}
+		t.Targets = t.put(doc.Bytes())
+		for name, d := range t.Delegations {
+			if d.Digest != "" && !i.vouched(t, doc, name, d.Digest) {
+				t.Delegations[name] = delegateRef{Version: d.Version}
+			}
+		}
+		return i.dress(ctx, t, root)
+	})
+}
+
+func (i *Image) vouched(t *change, parent *uptane.Targets, name, digest string) bool {
+	a, err := uptane.DelegationAuthority(parent, name)
+	if err != nil {
+		return false
+	}
+	data, err := t.get(digest)
+	if err != nil {
+		return false
+	}
+	doc, err := uptane.ParseTargets(uptane.Image, data)
+	return err == nil && a.Verify(doc) == nil
+}
+
+// PushDelegation replaces a delegation's metadata. The current targets must delegate to it, and to every entry's name.
+func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) error {
+	return i.files.update(ctx, func(t *change) error {
+		root, err := i.current(t)
+		if err != nil {
+			return err
+		}
+		top, err := t.get(t.Targets)
+		if err != nil {
+			return err
+		}
+		parent, err := uptane.ParseTargets(uptane.Image, top)
+		if err != nil {
+			return err
+		}
+		d, ok := parent.Delegation(name)
+		if !ok {
+			return refuseHint(404, codeNoDelegation, "push targets with the delegation first", "the targets do not delegate to %q", printable(name))
+		}
+		doc, err := i.parseTargets(data)
+		if err != nil {
+			return err
+		}
+		if was := t.Delegations[name]; doc.Version() <= was.Version {
+			return refuse(400, codeInvalidTargets, "version %d of delegation %s is not higher than version %d, which the server had", doc.Version(), name, was.Version)
+		}
+		a, err := uptane.DelegationAuthority(parent, name)
+		if err != nil {
+			return err
+		}
+		if _, err := uptane.Emit(doc, a); err != nil {
+			return refuseWith(400, codeBadSignature, err)
+		}
+		for _, target := range doc.Names() {
+			if !d.Matches(target) {
+				return refuse(400, codeInvalidTargets, "target %s does not fall under delegation %s", target, name)
+			}
+		}
+		if err := i.checkEntries(nil, doc); err != nil {
+			return err
+		}
+		if t.Delegations == nil {
+			t.Delegations = map[string]delegateRef{}
+		}
+		t.Delegations[name] = delegateRef{t.put(doc.Bytes()), doc.Version()}
+		return i.dress(ctx, t, root)
+	})
+}
+
+// Find looks for a target in the current targets and the delegations, in the order of their search.
+func (i *Image) Find(name string) (t uptane.Target, found bool, err error) {
+	data, _, err := i.Targets()
+	if err != nil {
+		return t, false, err
+	}
+	doc, err := uptane.ParseTargets(uptane.Image, data)
+	if err != nil {
+		return t, false, err
+	}
+	if t, found = doc.Target(name); found {
+		return t, true, nil
+	}
+	for _, d := range doc.Delegations() {
+		if !d.Matches(name) {
+			continue
+		}
+		data, there, err := i.Delegation(d.Name)
+		if err != nil {
+			return t, false, err
+		}
+		if there {
+			child, err := uptane.ParseTargets(uptane.Image, data)
+			if err != nil {
+				return t, false, err
+			}
+			if t, found = child.Target(name); found {
+				return t, true, nil
+			}
+		}
+		if d.Terminating {
+			break
+		}
+	}
+	return t, false, nil
+}

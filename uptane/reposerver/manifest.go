@@ -1,0 +1,205 @@
+package reposerver
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// registration is a device's ECUs, as it tells them itself.
+type registration struct {
+	Primary string
+	ECUs    map[string]ECU
+}
+
+func parseRegistration(data []byte) (*registration, error) {
+	bad := func(format string, args ...any) (*registration, error) {
+		return nil, refuse(400, codeBadRequest, "registration: "+format, args...)
+	}
+	data, err := uptane.Canonical(data) // refuses repeated members and what two readers could read differently
+	if err != nil {
+		return bad("%v", err)
+	}
+	var doc struct {
+		Primary string `json:"primary_ecu_serial"`
+		ECUs    []struct {
+			Serial     string          `json:"ecu_serial"`
+			HardwareID string          `json:"hardware_identifier"`
+			Key        json.RawMessage `json:"clientKey"`
+		} `json:"ecus"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&doc); err != nil {
+		return bad("%v", err)
+	}
+	out := &registration{Primary: doc.Primary, ECUs: map[string]ECU{}}
+	if len(doc.ECUs) > maxECUs {
+		return bad("%d ECUs are more than %d", len(doc.ECUs), maxECUs)
+	}
+	for _, e := range doc.ECUs {
+		if err := checkWord("ecu_serial", e.Serial, uptane.MaxECUSerial); err != nil {
+			return bad("%v", err)
+		}
+		if err := checkWord("hardware_identifier", e.HardwareID, uptane.MaxHardwareID); err != nil {
+			return bad("%v", err)
+		}
+		if _, ok := out.ECUs[e.Serial]; ok {
+			return bad("ECU %s is there twice", e.Serial)
+		}
+		key, err := uptane.ParseKey(e.Key)
+		if err != nil {
+			return bad("ECU %s: %v", e.Serial, err)
+		}
+		form, err := key.MarshalJSON()
+		if err != nil {
+			return bad("ECU %s: %v", e.Serial, err)
+		}
+		out.ECUs[e.Serial] = ECU{e.HardwareID, form}
+	}
+	if _, ok := out.ECUs[out.Primary]; !ok {
+		return bad("the primary ECU %q is not among the ECUs", printable(out.Primary))
+	}
+	return out, nil
+}
+
+func checkWord(what, s string, most int) error {
+	if s == "" || len(s) > most {
+		return fmt.Errorf("%s is empty or longer than %d characters", what, most)
+	}
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return fmt.Errorf("%s holds a character other than printable ASCII", what)
+		}
+	}
+	return nil
+}
+
+// signedPart is {"signatures","signed"} with the signed part in canonical form.
+type signedPart struct {
+	Signatures []struct {
+		KeyID  string `json:"keyid"`
+		Method string `json:"method"`
+		Sig    string `json:"sig"`
+	} `json:"signatures"`
+	Signed json.RawMessage `json:"signed"`
+}
+
+// manifest is what a device says is installed. It is parsed, and believed only after verify.
+type manifest struct {
+	primary   string
+	whole     signedPart
+	ecus      map[string]signedPart
+	installed map[string]Installed
+}
+
+func parseManifest(data []byte) (*manifest, error) {
+	bad := func(format string, args ...any) (*manifest, error) {
+		return nil, refuse(400, codeBadRequest, "manifest: "+format, args...)
+	}
+	// Every part of a canonical document is in canonical form: what is signed can be cut out as it is.
+	data, err := uptane.Canonical(data)
+	if err != nil {
+		return bad("%v", err)
+	}
+	m := &manifest{installed: map[string]Installed{}}
+	if err := json.Unmarshal(data, &m.whole); err != nil || len(m.whole.Signed) == 0 {
+		return bad("not a signed document")
+	}
+	var body struct {
+		Primary string                `json:"primary_ecu_serial"`
+		ECUs    map[string]signedPart `json:"ecu_version_manifests"`
+	}
+	if err := json.Unmarshal(m.whole.Signed, &body); err != nil {
+		return bad("%v", err)
+	}
+	if len(body.ECUs) == 0 || len(body.ECUs) > maxECUs {
+		return bad("%d ECU manifests are not between 1 and %d", len(body.ECUs), maxECUs)
+	}
+	m.primary, m.ecus = body.Primary, body.ECUs
+	if _, ok := m.ecus[m.primary]; !ok {
+		return bad("the primary ECU %q says nothing", printable(m.primary))
+	}
+	for serial, part := range m.ecus {
+		var ecu struct {
+			Serial    string `json:"ecu_serial"`
+			Installed struct {
+				Path string `json:"filepath"`
+				Info struct {
+					Length int64             `json:"length"`
+					Hashes map[string]string `json:"hashes"`
+				} `json:"fileinfo"`
+			} `json:"installed_image"`
+		}
+		if err := json.Unmarshal(part.Signed, &ecu); err != nil {
+			return bad("ECU %s: %v", printable(serial), err)
+		}
+		if ecu.Serial != serial {
+			return bad("the manifest of ECU %s stands under %s", printable(ecu.Serial), printable(serial))
+		}
+		m.installed[serial] = Installed{ecu.Installed.Path, ecu.Installed.Info.Length, ecu.Installed.Info.Hashes["sha256"]}
+	}
+	return m, nil
+}
+
+// verify demands that every ECU manifest is signed by that ECU's registered key, and the whole by the primary's.
+func (m *manifest) verify(dev *Device) error {
+	if m.primary != dev.Primary {
+		return refuse(400, codeBadRequest, "manifest: the primary ECU of device %s is %s, not %s", dev.ID, dev.Primary, printable(m.primary))
+	}
+	check := func(what, serial string, part signedPart) error {
+		ecu, ok := dev.ECUs[serial]
+		if !ok {
+			return refuse(400, codeBadRequest, "manifest: device %s has no ECU %q", dev.ID, printable(serial))
+		}
+		key, err := uptane.ParseKey(ecu.Key)
+		if err != nil {
+			return err
+		}
+		if !part.signedBy(key) {
+			return refuse(400, codeBadSignature, "manifest: %s is not signed by the key of ECU %s", what, serial)
+		}
+		return nil
+	}
+	for serial, part := range m.ecus {
+		if err := check("what ECU "+printable(serial)+" says", serial, part); err != nil {
+			return err
+		}
+	}
+	return check("the whole", m.primary, m.whole)
+}
+
+// signedBy looks for one valid signature. The key ids of devices are made otherwise than the server's, and are not
+// compared; a PSS salt of any length is a device's own affair.
+func (p signedPart) signedBy(key uptane.Key) bool {
+	if len(p.Signatures) > 10 {
+		return false
+	}
+	for _, s := range p.Signatures {
+		sig, err := base64.StdEncoding.DecodeString(s.Sig)
+		if err != nil {
+			continue
+		}
+		switch pub := key.Public().(type) {
+		case ed25519.PublicKey:
+			if s.Method == string(uptane.MethodEd25519) && ed25519.Verify(pub, p.Signed, sig) {
+				return true
+			}
+		case *rsa.PublicKey:
+			digest := sha256.Sum256(p.Signed)
+			if slices.Contains([]string{"rsassa-pss", "rsassa-pss-sha256"}, s.Method) &&
+				rsa.VerifyPSS(pub, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
