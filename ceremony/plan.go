@@ -25,6 +25,8 @@ type Plan struct {
 	Signatures map[string]int
 
 	state *state
+	// leaves are those that a session on specimens wrote.
+	leaves [][]byte
 }
 
 // PlannedStep is a step in plain words.
@@ -68,6 +70,7 @@ func (p *Plan) note(data []byte) error {
 	if err != nil {
 		return err
 	}
+	p.leaves = append(p.leaves, data)
 	switch h.Kind {
 	case kindStep:
 		var l stepLeaf
