@@ -1,17 +1,14 @@
 package gateway
 
 import (
+	_ "embed"
 	"fmt"
-	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
-	"github.com/hanaper/hanaper/trust"
 )
 
 // Config is the YAML file of hanaper-gateway, as written; docs/examples/hanaper-gateway.yaml explains every key.
@@ -98,6 +95,11 @@ type Settings struct {
 // DefaultIdentityHeader carries the device id upstream, as OTA Connect's services expect it.
 const DefaultIdentityHeader = "x-ats-device-uuid"
 
+// Example is a config file that explains every key.
+//
+//go:embed hanaper-gateway.yaml
+var Example []byte
+
 // LoadSettings reads and checks the config file at path.
 func LoadSettings(path string) (*Settings, error) {
 	var c Config
@@ -141,170 +143,6 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		}
 	}
 	return s, nil
-}
-
-func wrong(key, hint, format string, args ...any) error {
-	return advice.New(advice.Usage, hint, "%s %s", key, fmt.Sprintf(format, args...))
-}
-
-func (s *Settings) checkPresent() error {
-	for _, p := range []struct{ key, value, hint string }{
-		{"listen", s.listen, "the address that devices connect to, such as 0.0.0.0:8443"},
-		{"environment", s.environment, "the name in the signed trust metadata"},
-		{"tls.certificate", s.tls.Certificate, "the gateway's certificate, PEM, leaf first"},
-		{"tls.key", s.tls.Key, "the gateway's private key, PEM, mode 0600"},
-		{"trust.source", s.trust.Source, "a folder or an https URL"},
-		{"trust.root", s.trust.Root, "the environment's first root.json, or its SHA-256"},
-		{"trust.state", s.trust.State, "a folder of the gateway's own"},
-		{"registry.path", s.registry, "a file for the devices met, such as devices.db"},
-	} {
-		if p.value == "" {
-			return wrong(p.key, p.hint, "is missing")
-		}
-	}
-	return trust.CheckEnvironment(s.environment)
-}
-
-func (s *Settings) checkListen() error {
-	if _, _, err := net.SplitHostPort(s.listen); err != nil {
-		return wrong("listen", "write host:port", "%q is no address", s.listen)
-	}
-	if s.admin == "" {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(s.admin)
-	if err != nil {
-		return wrong("admin", "write host:port", "%q is no address", s.admin)
-	}
-	if !loopback(host) {
-		return wrong("admin", "it has no authentication: use 127.0.0.1 or [::1]", "%q is not a loopback address", s.admin)
-	}
-	return nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
-}
-
-func (s *Settings) checkTLS() error {
-	switch s.tls.MinVersion {
-	case "", "1.3":
-	case "1.2":
-		s.tls12 = true
-	default:
-		return wrong("tls.min_version", `write "1.3" or "1.2"`, "%q is unknown", s.tls.MinVersion)
-	}
-	return nil
-}
-
-func (s *Settings) checkTrust(abs func(string) string) error {
-	t := &s.trust
-	if _, err := trust.ParsePin(t.Root); err == nil {
-		s.pin = t.Root
-	} else {
-		t.Root = abs(t.Root)
-	}
-	if strings.Contains(t.Source, "://") {
-		u, err := url.Parse(t.Source)
-		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return wrong("trust.source", "write https://host/path, or a folder", "%q is no plain URL", t.Source)
-		}
-		if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
-			return wrong("trust.source", "http is for loopback addresses only", "%q is not https", t.Source)
-		}
-	}
-	if t.Interval < 0 || t.Interval > 24*time.Hour {
-		return wrong("trust.interval", "such as 30s", "%s is not between 0 and 24h", t.Interval)
-	}
-	switch t.CRL {
-	case "", "required":
-		s.requireCRL = true
-	case "policy":
-	default:
-		return wrong("trust.crl", `write "required" or "policy"`, "%q is unknown", t.CRL)
-	}
-	return nil
-}
-
-func (s *Settings) checkUpstream(raw string) error {
-	if raw == "" {
-		return wrong("upstream.url", "such as http://127.0.0.1:8080", "is missing")
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return wrong("upstream.url", "write http://host:port or https://host:port, with a path if you like", "%q is no plain URL", raw)
-	}
-	switch u.Scheme {
-	case "https":
-	case "http":
-		if !loopback(u.Hostname()) {
-			return wrong("upstream.url", "use https, or a loopback address: the identity header must not cross a network in the clear",
-				"%q is http to another machine", raw)
-		}
-		if s.upstreamCA != "" {
-			return wrong("upstream.ca", "remove it, or use https", "is of no use with an http upstream")
-		}
-	default:
-		return wrong("upstream.url", "http or https", "has the unknown scheme %q", u.Scheme)
-	}
-	if s.upstreamWait == 0 {
-		s.upstreamWait = defaultUpstreamWait
-	}
-	if s.upstreamWait < 0 {
-		return wrong("upstream.timeout", "such as 60s", "is negative")
-	}
-	s.upstream = u
-	return nil
-}
-
-func (s *Settings) checkHeaders() error {
-	if s.header == "" {
-		s.header = DefaultIdentityHeader
-	}
-	for _, h := range append([]string{s.header}, s.strip...) {
-		if !validHeaderName(h) {
-			return wrong("identity_header, strip_headers:", "letters, digits and hyphens", "%q is no header name", h)
-		}
-		switch foldHeader(h) {
-		case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "content-type", "cookie":
-			return wrong("identity_header, strip_headers:", "choose a name of your own", "%q has a meaning of its own in HTTP", h)
-		}
-	}
-	return nil
-}
-
-func (s *Settings) checkLimits() error {
-	l := &s.limits
-	if l.Connections < 0 || l.HeaderBytes < 0 || l.BodyBytes < 0 || l.Header < 0 || l.Idle < 0 || l.Stall < 0 {
-		return wrong("limits", "0 or absent is the default", "may not be negative")
-	}
-	l.Connections = or(l.Connections, defaultConnections)
-	l.HeaderBytes = or(l.HeaderBytes, defaultHeaderBytes)
-	l.BodyBytes = or(l.BodyBytes, defaultBodyBytes)
-	l.Header = or(l.Header, defaultHeaderWait)
-	l.Idle = or(l.Idle, defaultIdle)
-	l.Stall = or(l.Stall, defaultStall)
-	if l.HeaderBytes < 4096 || l.HeaderBytes > 1<<20 {
-		return wrong("limits.header_bytes", "4096 to 1048576", "is %d", l.HeaderBytes)
-	}
-	return nil
-}
-
-func (s *Settings) checkLog() error {
-	switch s.log.Format {
-	case "", "text", "json":
-	default:
-		return wrong("log.format", `write "text" or "json"`, "%q is unknown", s.log.Format)
-	}
-	switch s.log.Level {
-	case "", "debug", "info", "warn", "error":
-		return nil
-	}
-	return wrong("log.level", "debug, info, warn or error", "%q is unknown", s.log.Level)
 }
 
 func or[T comparable](v, def T) T {

@@ -25,6 +25,9 @@ func TestExampleConfig(t *testing.T) {
 	if s.header != DefaultIdentityHeader || s.limits.Connections != defaultConnections || !s.requireCRL || s.tls12 {
 		t.Errorf("the example does not state the defaults: %+v", s)
 	}
+	if page, err := os.ReadFile("../docs/examples/hanaper-gateway.yaml"); err != nil || string(page) != string(Example) {
+		t.Errorf("docs/examples and what the program prints differ (%v)", err)
+	}
 	if !strings.HasSuffix(s.registry, "/docs/examples/devices.db") {
 		t.Errorf("registry.path is not relative to the file: %s", s.registry)
 	}

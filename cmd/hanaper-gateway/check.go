@@ -50,3 +50,15 @@ func check(c *cli.Context) error {
 	shell.Table(c.App.Writer, []string{"CA", "not after", "next CRL due", "state"}, rows)
 	return nil
 }
+
+func configCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "config",
+		Usage:  "print a config file that explains every key",
+		Before: shell.NoArgs,
+		Action: func(c *cli.Context) error {
+			_, err := c.App.Writer.Write(gateway.Example)
+			return err
+		},
+	}
+}

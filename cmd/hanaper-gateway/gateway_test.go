@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -226,7 +225,7 @@ func (r *running) await(what string, cond func() bool) {
 func (s *site) tlsConfig(d trusttest.CA) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.server.Cert)
-	return &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{d.Cert.Raw}, PrivateKey: d.Key.(crypto.Signer)}}}
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{d.Cert.Raw}, PrivateKey: d.Key}}}
 }
 
 func (r *running) get(d trusttest.CA) (int, string, error) {
