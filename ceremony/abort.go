@@ -233,15 +233,23 @@ func (s *Session) removeOwn(k abortedKey) (bool, error) {
 	return false, nil
 }
 
-// appended is called after each entry that became durable; a test ends the process there.
-var appended func(entries int64)
+// appended is called after each entry that became durable, and appending before; tests end the process or the run there.
+var (
+	appended  func(entries int64)
+	appending func(entries int64) error
+)
 
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, open: r.Open, initialise: r.Init,
+		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, login: r.login, initialise: r.Init,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
 		write: func(l []byte) error {
+			if appending != nil {
+				if err := appending(r.log.Size() + 1); err != nil {
+					return err
+				}
+			}
 			n, err := r.log.Append(l)
 			if err == nil && appended != nil {
 				appended(n + 1)

@@ -140,10 +140,5 @@ func (s *Session) pin(token string, p quorum.Purpose, info hsm.TokenInfo) ([]byt
 	if d == nil {
 		return s.custodians.PIN(s.ctx, token, string(p), info)
 	}
-	secret, err := s.custodians.Secret(s.ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	defer secret.Wipe()
-	return secret.PIN(info.MinPIN, info.MaxPIN)
+	return pinOf(s.ctx, s.custodians, d, info)
 }

@@ -87,11 +87,14 @@ func custodyStage(t *testing.T) (*stage, *desk, RunConfig) {
 	c.Init = func(ctx context.Context, name string, uri hsm.URI, so, user []byte) (hsm.TokenInfo, error) {
 		return pkcs11.Init(ctx, module, "", uri.Token, so, user)
 	}
-	c.Open = func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
-		if name == "spare" {
-			return s.open(ctx, "roots", uri)
+	c.Open = func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
+		if pin == nil {
+			pin = hsm.PINBytes(d.pins["vault user"])
 		}
-		return pkcs11.Open(ctx, pkcs11.Config{Module: module, URI: uri, PIN: hsm.PINBytes(d.pins["vault user"])})
+		if name == "spare" {
+			return s.open(ctx, "roots", uri, nil)
+		}
+		return pkcs11.Open(ctx, pkcs11.Config{Module: module, URI: uri, PIN: pin})
 	}
 	return s, d, c
 }
@@ -146,7 +149,7 @@ func TestCustody(t *testing.T) {
 	if keys, err := tok.Keys(context.Background()); err != nil || len(keys) != 0 {
 		t.Errorf("%d keys are left in the vault, %v", len(keys), err)
 	}
-	spare, err := s.open(context.Background(), "roots", hsm.URI{Token: s.boards["roots"].Label})
+	spare, err := s.open(context.Background(), "roots", hsm.URI{Token: s.boards["roots"].Label}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

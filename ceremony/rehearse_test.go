@@ -18,9 +18,9 @@ func TestRehearsal(t *testing.T) {
 	real := s.plan(s.full())
 	stand := newStage(t)
 	c := RunConfig{Plan: real, Out: filepath.Join(s.dir, "rehearsal"), Asserted: asserted, Tool: s.tool, Rehearsal: true,
-		Open: func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+		Open: func(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {
 			b := stand.boards[name]
-			tok, err := stand.open(ctx, name, hsm.URI{Token: b.Label, Serial: b.Serial})
+			tok, err := stand.open(ctx, name, hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
 			return relabelled{tok, uri.Token}, err
 		}}
 	result, err := Run(context.Background(), c)

@@ -91,6 +91,7 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 		}
 		pending = append(pending, l)
 	}
+	r.login = newLogin(c.Open, c.Custodians, pending)
 	if len(pending) == 0 {
 		return r, nil, r.authorise()
 	}

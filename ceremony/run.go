@@ -20,8 +20,8 @@ import (
 )
 
 // Opener opens and logs in to the token that a script calls name. Which module and where the PIN comes from is the
-// opener's to know: a script says neither.
-type Opener func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error)
+// opener's to know: a script says neither. Where the ceremony itself changed the PIN, it gives its own source.
+type Opener func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error)
 
 // RunConfig is what a run needs beside its script.
 type RunConfig struct {
@@ -106,6 +106,7 @@ type run struct {
 	officers []officerKey
 	tokens   map[string]hsm.Token
 	log      *journal.Log
+	login    *login
 }
 
 type officerKey struct {
@@ -114,7 +115,7 @@ type officerKey struct {
 }
 
 func newRun(c RunConfig) (*run, error) {
-	r := &run{RunConfig: c, script: c.Plan.script, roster: c.Plan.roster, tokens: map[string]hsm.Token{}}
+	r := &run{RunConfig: c, script: c.Plan.script, roster: c.Plan.roster, tokens: map[string]hsm.Token{}, login: newLogin(c.Open, c.Custodians, nil)}
 	if c.Elapsed == nil {
 		start := time.Now()
 		r.Elapsed = func() time.Duration { return time.Since(start) }
@@ -195,7 +196,7 @@ func (r *run) openTokens(ctx context.Context) error {
 	for _, name := range r.script.tokensAtStart() {
 		r.Progress.Step("opening token %q", name)
 		uri := r.script.tokens[name]
-		t, err := r.Open(ctx, name, uri)
+		t, err := r.login.token(ctx, name, uri)
 		if err != nil {
 			return fmt.Errorf("token %q: %w", name, err)
 		}

@@ -47,8 +47,8 @@ type Session struct {
 	confirm func(what string) error
 	// custodians give PINs and wrapping keys; nil where nobody does.
 	custodians Custodians
-	// open and initialise open and make tokens; nil where a session does neither.
-	open       Opener
+	// login and initialise open and make tokens; nil where a session does neither.
+	login      *login
 	initialise Initialiser
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
@@ -289,12 +289,12 @@ func (s *Session) token(name string) (hsm.Token, error) {
 		return t, nil
 	}
 	info, ok := s.infos[name]
-	if !ok || s.open == nil {
+	if !ok || s.login == nil {
 		return nil, refuse(RuleReference, "token %q does not exist at this step", name)
 	}
 	uri := s.script.tokens[name]
 	uri.Serial = info.Serial
-	t, err := s.open(s.ctx, name, uri)
+	t, err := s.login.token(s.ctx, name, uri)
 	if err != nil {
 		return nil, err
 	}

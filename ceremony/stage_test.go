@@ -169,7 +169,7 @@ func (s *stage) plan(text string) *Plan {
 	return p
 }
 
-func (s *stage) open(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+func (s *stage) open(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {
 	b := s.boards[name]
 	t, err := pkcs11.Open(ctx, pkcs11.Config{Module: b.Module, URI: uri, PIN: hsm.PINFile(b.PINFile)})
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *stage) objects() int {
 	s.t.Helper()
 	n := 0
 	for name, b := range s.boards {
-		t, err := s.open(context.Background(), name, hsm.URI{Token: b.Label, Serial: b.Serial})
+		t, err := s.open(context.Background(), name, hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
 		if err != nil {
 			s.t.Fatal(err)
 		}

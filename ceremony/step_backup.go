@@ -123,7 +123,7 @@ func (s *Session) wrap(v vault, k *key, wrapping, q hsm.Query) ([]byte, error) {
 // seal makes the key unextractable.
 func (b *BackupKey) seal(s *Session, k *key, q hsm.Query) error {
 	var l sealedLeaf
-	if err := s.outcome(&l, kindSealed, func(bool) error {
+	if err := s.outcome(&l, kindSealed, func(again bool) error {
 		l.Key, l.Attributes = k.name, k.attrs
 		if s.specimen {
 			l.Attributes.Extractable = false
@@ -132,6 +132,16 @@ func (b *BackupKey) seal(s *Session, k *key, q hsm.Query) error {
 		v, err := s.vault(k.token)
 		if err != nil {
 			return err
+		}
+		if again {
+			// Some tokens refuse to set what is set already.
+			live, err := v.Key(s.ctx, q)
+			if err != nil {
+				return err
+			}
+			if l.Attributes = live.Attributes(); !l.Attributes.Extractable {
+				return nil
+			}
 		}
 		l.Attributes, err = v.SealAfterBackup(s.ctx, q)
 		return err

@@ -68,11 +68,11 @@ func (i *InitToken) make(s *Session, uri hsm.URI, again bool) (hsm.Token, error)
 	if s.specimen {
 		return s.tokens[i.Token], nil
 	}
-	if s.initialise == nil || s.custodians == nil || s.open == nil {
+	if s.initialise == nil || s.custodians == nil || s.login == nil {
 		return nil, advice.New(advice.Usage, "", "nobody can initialise token %q here", i.Token)
 	}
 	if again {
-		if t, err := s.open(s.ctx, i.Token, uri); err == nil {
+		if t, err := s.login.token(s.ctx, i.Token, uri); err == nil {
 			keys, err := t.Keys(s.ctx)
 			if err == nil && len(keys) == 0 {
 				s.tokens[i.Token] = t
@@ -97,7 +97,7 @@ func (i *InitToken) make(s *Session, uri hsm.URI, again bool) (hsm.Token, error)
 		return nil, err
 	}
 	uri.Serial = info.Serial
-	t, err := s.open(s.ctx, i.Token, uri)
+	t, err := s.login.token(s.ctx, i.Token, uri)
 	if err != nil {
 		return nil, err
 	}

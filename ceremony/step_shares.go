@@ -133,12 +133,12 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 		return err
 	}
 	var l pinLeaf
-	if err := s.outcome(&l, kindPIN, func(bool) error {
+	if err := s.outcome(&l, kindPIN, func(again bool) error {
 		l.Token, l.Purpose, l.Shares = h.Token, h.Purpose, sum
 		if s.specimen || s.rehearsal {
 			return nil
 		}
-		return h.change(s, d)
+		return h.change(s, d, again)
 	}); err != nil {
 		return err
 	}
@@ -153,7 +153,8 @@ type pinSetter interface {
 	SetPIN(before, after []byte) error
 }
 
-func (h *HoldSecret) change(s *Session, d *quorum.Shares) error {
+// change changes the PIN. again is true when a session that was cut short may have done so: the token says.
+func (h *HoldSecret) change(s *Session, d *quorum.Shares, again bool) error {
 	if s.custodians == nil {
 		return advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody can open the shares %q", h.Name)
 	}
@@ -165,6 +166,9 @@ func (h *HoldSecret) change(s *Session, d *quorum.Shares) error {
 		return err
 	}
 	info := v.Info()
+	if with := s.login.with[h.Token]; again && h.Purpose == "user" && with != nil && with.Digest() == d.Digest() {
+		return nil
+	}
 	before, err := s.pin(h.Token, quorum.Purpose(h.Purpose), info)
 	if err != nil {
 		return err
@@ -181,6 +185,9 @@ func (h *HoldSecret) change(s *Session, d *quorum.Shares) error {
 	}
 	defer clear(after)
 	if h.Purpose == "so" {
+		if again && v.AsSecurityOfficer(s.ctx, after, func(hsm.SecurityOfficer) error { return nil }) == nil {
+			return nil
+		}
 		return v.AsSecurityOfficer(s.ctx, before, func(o hsm.SecurityOfficer) error { return pinSetter(o).SetPIN(before, after) })
 	}
 	setter, ok := v.(userPINSetter)

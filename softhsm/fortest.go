@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"testing"
 )
 
 var shared struct {
@@ -13,10 +12,15 @@ var shared struct {
 	store *Store
 }
 
+// T is what ForTest needs of a *testing.T; the testing package itself is kept out of the programs that rehearse.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // ForTest gives the one Store of this test process, made at the first call and used (see Use) by the process. Tests
-// take a token of their own from it by Create. It lives in a temporary folder that the last call's Main removes, or, without
-// Main, the operating system's cleaning of temporary folders.
-func ForTest(t testing.TB) *Store {
+// take a token of their own from it by Create. It lives in a temporary folder, which Main removes.
+func ForTest(t T) *Store {
 	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
@@ -42,7 +46,7 @@ func ForTest(t testing.TB) *Store {
 }
 
 // Main runs a package's tests and removes the Store that ForTest made: func TestMain(m *testing.M) { softhsm.Main(m) }
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if s := shared.store; s != nil {
 		_ = s.Destroy()

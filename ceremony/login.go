@@ -1,0 +1,103 @@
+package ceremony
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// login opens tokens by the PIN that they have now. Where a run was cut short while it changed a user PIN, nobody knows
+// whether the token took the new one: the new is tried first, then the old, once each.
+type login struct {
+	open       Opener
+	custodians Custodians
+	// changed are the shares whose PIN a token may have, newest first, by token name; nil in the list stands for the PIN
+	// that the token had before.
+	changed map[string][]*quorum.Shares
+	// with are the shares by whose PIN a token was opened.
+	with map[string]*quorum.Shares
+}
+
+// newLogin reads from a journal which user PINs were changed.
+func newLogin(open Opener, custodians Custodians, pending [][]byte) *login {
+	l := &login{open: open, custodians: custodians, changed: map[string][]*quorum.Shares{}, with: map[string]*quorum.Shares{}}
+	var newest *quorum.Shares
+	for _, data := range pending {
+		h, err := headOf(data)
+		if err != nil {
+			continue
+		}
+		var pin pinLeaf
+		switch h.Kind {
+		case kindShares:
+			var s sharesLeaf
+			if decodeLeaf(data, &s, kindShares) == nil {
+				newest, _ = quorum.ParseShares(s.Document)
+			}
+		case kindPINIntent, kindPIN:
+			if decodeLeaf(data, &pin, h.Kind) != nil || pin.Purpose != string(quorum.PurposeUser) || newest == nil {
+				continue
+			}
+			if h.Kind == kindPIN {
+				l.changed[pin.Token] = []*quorum.Shares{newest}
+				continue
+			}
+			before := l.changed[pin.Token]
+			if before == nil {
+				before = []*quorum.Shares{nil}
+			}
+			l.changed[pin.Token] = append([]*quorum.Shares{newest}, before...)
+		}
+	}
+	return l
+}
+
+// token opens a token.
+func (l *login) token(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+	if l.open == nil {
+		return nil, advice.New(advice.Usage, "", "nobody can open token %q here", name)
+	}
+	candidates := l.changed[name]
+	if len(candidates) == 0 {
+		return l.open(ctx, name, uri, nil)
+	}
+	for i, d := range candidates {
+		t, err := l.try(ctx, name, uri, d)
+		if errors.Is(err, hsm.ErrPIN) && i+1 < len(candidates) {
+			continue
+		}
+		if err == nil {
+			l.with[name] = d
+		}
+		return t, err
+	}
+	return nil, nil
+}
+
+func (l *login) try(ctx context.Context, name string, uri hsm.URI, d *quorum.Shares) (hsm.Token, error) {
+	if d == nil {
+		return l.open(ctx, name, uri, nil)
+	}
+	if l.custodians == nil {
+		return nil, advice.New(advice.Usage, "give the decryption keys of the custodians present", "the PIN of token %q is held by a quorum", name)
+	}
+	return l.open(ctx, name, uri, func(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
+		return pinOf(ctx, l.custodians, d, info)
+	})
+}
+
+// pinOf puts the secret of the shares together and derives the PIN.
+func pinOf(ctx context.Context, c Custodians, d *quorum.Shares, info hsm.TokenInfo) ([]byte, error) {
+	if info.Serial != d.TokenSerial() {
+		return nil, refuse(RuleToken, "the shares are for the token with serial %s, not for %s", d.TokenSerial(), info.Name())
+	}
+	secret, err := c.Secret(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer secret.Wipe()
+	return secret.PIN(info.MinPIN, info.MaxPIN)
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+func exportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "export-credentials", Usage: "write a credentials.zip with the present root and a targets key; a key in a token goes along as its URI",
+		Flags: []cli.Flag{repoFlag(), keyNamesFlag(true), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Required: true, Usage: "the `FILE` to write (.zip)"}},
+		Action: func(c *cli.Context) error {
+			names := c.StringSlice("key-name")
+			if len(names) != 1 {
+				return usagef("a credentials.zip holds one targets key, not %d", len(names))
+			}
+			r, err := openRepo(c)
+			if err != nil {
+				return err
+			}
+			if err := r.ExportCredentials(names[0], c.String("output")); err != nil {
+				return err
+			}
+			say(c, "exported credentials to %s", c.String("output"))
+			return nil
+		},
+	}
+}
+
+func importCertCommand() *cli.Command {
+	return &cli.Command{
+		Name: "import-client-cert", Usage: "log in to the server by a client certificate from now on",
+		Flags: []cli.Flag{
+			repoFlag(),
+			&cli.StringFlag{Name: "client-cert", Aliases: []string{"c"}, Required: true, Usage: "PKCS#12 `FILE` with certificate and key, and an empty password"},
+			&cli.StringFlag{Name: "server-cert", Aliases: []string{"s"}, Usage: "PKCS#12 `FILE` with the certificates that verify the server"},
+		},
+		Action: func(c *cli.Context) error {
+			r, err := openRepo(c)
+			if err != nil {
+				return err
+			}
+			client, err := readInput(c.String("client-cert"))
+			if err != nil {
+				return err
+			}
+			if _, _, _, err := pkcs12.DecodeChain(client, ""); err != nil {
+				return advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", c.String("client-cert"), err)
+			}
+			var server []byte
+			if path := c.String("server-cert"); path != "" {
+				if server, err = readInput(path); err != nil {
+					return err
+				}
+				if _, err := serverCertificates(server); err != nil {
+					return advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", path, err)
+				}
+			}
+			if err := r.ImportClientCertificate(client, server); err != nil {
+				return err
+			}
+			say(c, "Certificate(s) imported")
+			return nil
+		},
+	}
+}
