@@ -65,20 +65,16 @@ func (b *bindings) moduleOf(name string) string {
 
 // opener opens the script's tokens with this machine's modules and PIN sources, or with the PIN that a quorum holds.
 func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opener {
-	return func(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+	return func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
 		local := b.uris[name]
 		if local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
 			return nil, advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
 		}
-		pin, err := people.userPIN(s, name)
-		if err != nil {
-			return nil, err
-		}
 		if pin == nil {
-			pin = hsm.PINFromURI(local, hsm.PINPrompt(people.ask.Secret))
-		}
-		if local.PINSource == "" && b.PINs[name]["user"] != "" {
-			pin = hsm.PINFile(b.PINs[name]["user"])
+			var err error
+			if pin, err = b.userPIN(s, people, name); err != nil {
+				return nil, err
+			}
 		}
 		t, err := pkcs11.Open(ctx, pkcs11.Config{Module: b.moduleOf(name), URI: uri, PIN: pin})
 		if err != nil {
@@ -86,4 +82,16 @@ func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opene
 		}
 		return t, nil
 	}
+}
+
+// userPIN says where a token's PIN comes from: the quorum that holds it, a file that the bindings name, or a person.
+func (b *bindings) userPIN(s *ceremony.Script, people *custodians, name string) (hsm.PINSource, error) {
+	pin, err := people.userPIN(s, name)
+	if pin != nil || err != nil {
+		return pin, err
+	}
+	if path := b.PINs[name]["user"]; path != "" {
+		return hsm.PINFile(path), nil
+	}
+	return hsm.PINFromURI(b.uris[name], hsm.PINPrompt(people.ask.Secret)), nil
 }

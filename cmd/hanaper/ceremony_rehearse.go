@@ -121,7 +121,7 @@ func (p *props) close() {
 	_ = os.RemoveAll(p.dir)
 }
 
-func (p *props) open(ctx context.Context, name string, uri hsm.URI) (hsm.Token, error) {
+func (p *props) open(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {
 	c := pkcs11.Config{Module: p.module, URI: hsm.URI{Token: uri.Token}, PIN: hsm.PINBytes(p.pins[name+" user"])}
 	if b, ok := p.boards[name]; ok {
 		c.URI.Serial, c.PIN = b.Serial, hsm.PINFile(b.PINFile)
