@@ -90,7 +90,7 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 		return nil, err
 	}
 	s.onResume = func() error { return errAborted }
-	if err := s.perform(); err != nil && !errors.Is(err, errAborted) {
+	if err := s.whole(); err != nil && !errors.Is(err, errAborted) {
 		return nil, fmt.Errorf("the journal does not lead to a place to abort: %w", err)
 	}
 	// Where every step was done, only the last entry is missing.
@@ -242,7 +242,7 @@ var (
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, login: r.login, initialise: r.Init,
+		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, login: r.login, ask: r.Remarks, initialise: r.Init,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
 		write: func(l []byte) error {
 			if appending != nil {

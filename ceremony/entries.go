@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -75,19 +76,22 @@ func leafFacts(list []entry) paper.Facts {
 		case kindArtefact:
 			var l artefactLeaf
 			if decodeLeaf(e.data, &l, kindArtefact) == nil {
-				writes = append(writes, l.Path)
+				writes = append(writes, ofContent.ReplaceAllString(l.Path, "(SHA-256)"))
 			}
 		}
 	}
 	var facts paper.Facts
 	for _, k := range sortedKeys(signs) {
-		facts = append(facts, paper.Fact{Label: "signed by", Value: fmt.Sprintf("key %s: %d", k, signs[k])})
+		facts = append(facts, paper.Fact{Label: "signed by", Value: fmt.Sprintf("key %s, signatures: %d", k, signs[k])})
 	}
 	for _, w := range writes {
 		facts = append(facts, paper.Fact{Label: "writes", Value: w})
 	}
 	return append(facts, blanks...)
 }
+
+// ofContent are the parts of names that are the digest of a content, which is known only when it was made.
+var ofContent = regexp.MustCompile(`[0-9a-f]{64}`)
 
 // recorded says what an entry holds, whatever its kind.
 func recorded(e entry) string {
@@ -111,6 +115,11 @@ func recorded(e entry) string {
 		var l tokenLeaf
 		if decodeLeaf(e.data, &l, kindToken) == nil {
 			return fmt.Sprintf("%s: %s, %s %s, firmware %s", l.Name, l.Token.Name(), l.Token.Manufacturer, l.Token.Model, l.Token.Firmware)
+		}
+	case kindSignature:
+		var l signatureLeaf
+		if decodeLeaf(e.data, &l, kindSignature) == nil {
+			return fmt.Sprintf("%d bytes, SHA-256 %s", len(l.Signature), hexSHA256(l.Signature))
 		}
 	case kindArtefact:
 		var l artefactLeaf

@@ -25,8 +25,8 @@ func (p *Plan) Paper() *paper.Document {
 	}
 	return &paper.Document{
 		Title: s.title(), Subtitle: "Script of a key ceremony, to be followed step by step and kept", Footer: s.footer(), Date: s.from,
-		Sections: []paper.Section{s.summary(p.roster, fmt.Sprintf("%d steps; %d files will be written", len(s.steps), len(p.Outputs))),
-			people(p.roster), s.tokenSection(), s.inputSection(), preparation(p.roster), steps, closing(s), exceptions()},
+		Sections: slices.Concat([]paper.Section{s.summary(p.roster, fmt.Sprintf("%d steps; %d files will be written", len(s.steps), len(p.Outputs))),
+			people(p.roster), s.tokenSection(), s.inputSection(), preparation(p.roster), steps}, closing(), []paper.Section{exceptions()}),
 	}
 }
 
@@ -119,7 +119,7 @@ func (s *Script) inputSection() paper.Section {
 }
 
 func preparation(r *quorum.Roster) paper.Section {
-	t := paper.Table{Head: []string{"Before the first step", "Found or read", "Time (UTC)", "Initials"}, Weights: []float64{80, 42, 20, 24}, Height: 9}
+	t := paper.Table{Head: []string{"What is checked", "Found or read", "Time (UTC)", "Initials"}, Weights: []float64{80, 42, 20, 24}, Height: 9}
 	for _, what := range []string{
 		"Everyone present has shown who they are, and has signed under People",
 		"The machine has no network: no cable, no radio",
@@ -131,17 +131,17 @@ func preparation(r *quorum.Roster) paper.Section {
 	} {
 		t.Rows = append(t.Rows, []string{what, "", "", ""})
 	}
-	return paper.Section{Title: "Before", Blocks: []paper.Block{t}}
+	return paper.Section{Title: "Before the first step", Blocks: []paper.Block{t}}
 }
 
-func closing(s *Script) paper.Section {
-	return paper.Section{Title: "After the last step", Blocks: []paper.Block{
+func closing() []paper.Section {
+	return []paper.Section{{Title: "After the last step", Blocks: []paper.Block{
+		paper.Text("Check the result on another machine: hanaper ceremony verify --roster DIGEST DIR. Bag and seal the tokens, and write the new numbers under Tokens."),
 		paper.Facts{{Label: "Ended (UTC)"}, {Label: "Entries of the transcript"}, {Label: "SHA-256 of the checkpoint, first and last 16 digits"},
 			{Label: "Copies of the folder, and who took them"}, {Label: "Exceptions (number of forms)"}},
-		paper.Text("Check the result on another machine: hanaper ceremony verify --roster DIGEST DIR. Bag and seal the tokens, and write the new numbers under Tokens. " +
-			"We were present, saw this script performed, and wrote down all that differed:"),
+	}}, {Title: "We were present, saw this script performed, and wrote down all that differed", Blocks: []paper.Block{
 		paper.Table{Head: []string{"Name", "Role", "Date and time (UTC)", "Signature"}, Weights: []float64{40, 25, 35, 60}, Height: 11, Rows: make([][]string, 6)},
-	}}
+	}}}
 }
 
 func exceptions() paper.Section {

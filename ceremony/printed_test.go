@@ -72,7 +72,7 @@ func TestPrint(t *testing.T) {
 		want = append(want, b.Label, b.Serial)
 	}
 	for _, path := range p.Outputs {
-		want = append(want, path)
+		want = append(want, ofContent.ReplaceAllString(path, "(SHA-256)"))
 	}
 	want = append(want, "script SHA-256 "+fmt.Sprintf("%x", p.script.Digest()), "The first ceremony of the demo fleet", "Exception form", "2 of 3 officers", "initials")
 	for _, w := range spoken(p.script.Digest()) {

@@ -51,7 +51,7 @@ func (v *verified) record() (*paper.Document, error) {
 		Footer: v.script.footer(), Date: v.ended}
 	summary := v.script.summary(v.roster, fmt.Sprintf("%d steps; %d entries; %d files written", len(v.script.steps), v.entries, len(v.session.state.order)))
 	summary.Blocks = append([]paper.Block{v.outcome()}, summary.Blocks...)
-	steps := paper.Section{Title: "Steps", NewPage: true}
+	steps := paper.Section{Title: "Steps"}
 	for _, st := range v.script.steps {
 		steps.Blocks = append(steps.Blocks, v.recordedStep(st, entries))
 	}

@@ -39,6 +39,8 @@ type RunConfig struct {
 	Open   Opener
 	// Custodians give the PINs and wrapping keys that steps ask for; nil where no step does.
 	Custodians Custodians
+	// Remarks asks the people present what to record, at AtBegin and AtEnd; nil asks nobody.
+	Remarks func(when string) ([]Remark, error)
 	// Init initialises blank tokens; nil where no step does.
 	Init Initialiser
 	// Confirm asks the people present to agree to what cannot be undone; nil agrees.
@@ -299,7 +301,7 @@ func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 	if err := s.emit(&r.begin, kindBegin); err != nil {
 		return nil, err
 	}
-	if err := s.perform(); err != nil {
+	if err := s.whole(); err != nil {
 		return nil, fmt.Errorf("%w; the folder %s is unfinished", err, r.Out)
 	}
 	files := contents(r.script, r.Approvals, s.state)

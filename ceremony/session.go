@@ -45,6 +45,8 @@ type Session struct {
 	rehearsal bool
 	// confirm asks the people present to agree to what cannot be undone; nil where nothing is.
 	confirm func(what string) error
+	// ask asks the people present for remarks; nil where nobody is asked.
+	ask func(when string) ([]Remark, error)
 	// custodians give PINs and wrapping keys; nil where nobody does.
 	custodians Custodians
 	// login and initialise open and make tokens; nil where a session does neither.

@@ -284,7 +284,7 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 
 // conclude performs all steps and the end.
 func (v *verified) conclude(s *Session) ([]byte, error) {
-	if err := s.perform(); err != nil {
+	if err := s.whole(); err != nil {
 		return nil, err
 	}
 	return v.end(s)

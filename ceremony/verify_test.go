@@ -118,7 +118,7 @@ func TestReplayEntries(t *testing.T) {
 		if err := v.first(s); err != nil {
 			return
 		}
-		if err := s.perform(); err != nil {
+		if err := s.whole(); err != nil {
 			if !strings.Contains(err.Error(), "entry") {
 				t.Errorf("%s: no entry is named: %v", what, err)
 			}

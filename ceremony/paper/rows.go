@@ -52,7 +52,11 @@ func (s *sheet) rows(b Block) []row {
 	case Grid:
 		return append(together(s.gridRows(b)), space(2))
 	case Table:
-		return append(s.tableRows(b, left, width), space(2))
+		rows := s.tableRows(b, left, width)
+		if len(b.Rows) <= 8 {
+			rows = together(rows)
+		}
+		return append(rows, space(2))
 	case Form:
 		return append(together(s.formRows(b)), space(5))
 	case Step:

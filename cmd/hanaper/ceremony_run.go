@@ -33,9 +33,10 @@ func performFlags() []cli.Flag {
 
 func ceremonyRunCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "run",
-		Usage:     "perform a script on its tokens",
-		ArgsUsage: "SCRIPT",
+		Name:        "run",
+		Usage:       "perform a script on its tokens",
+		Description: "Example:\n  hanaper ceremony run --out ceremony-1 --bindings bindings.yaml --officer ada.key --approval approval-ada.json --approval approval-grace.json script.yaml",
+		ArgsUsage:   "SCRIPT",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write artefacts and transcript into the new folder `DIR`", Required: true},
 			&cli.StringSliceFlag{Name: "approval", Usage: "an officer's approval, a `FILE`; give one for each"},
@@ -100,6 +101,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	}
 	people := &custodians{bindings: b, ask: ask}
 	config.Open, config.Init, config.Custodians = b.opener(config.Plan.Script(), people), b.initialiser(), people
+	if !fromFile {
+		config.Remarks = remarks(ask)
+	}
 	config.Confirm = func(what string) error { return yes(ask, what+" Type Yes: ") }
 	if config.Asserted, err = assertedTime(c, ask); err != nil {
 		return err
@@ -163,4 +167,28 @@ func (f nonceFolder) Use(nonce string) error {
 		return advice.New(advice.Refused, "have the officers approve anew", "these approvals were used on this machine before")
 	}
 	return err
+}
+
+// remarks asks the people present what to record; an empty line ends the list.
+func remarks(ask term.Prompter) func(when string) ([]ceremony.Remark, error) {
+	questions := map[string][][2]string{
+		ceremony.AtBegin: {{"present", "Somebody else who is present (empty: nobody else): "}, {"seal", "A bag or seal number (empty: no more): "}},
+		ceremony.AtEnd:   {{"exception", "An exception (empty: no more): "}, {"deviation", "A deviation from the script (empty: no more): "}},
+	}
+	return func(when string) ([]ceremony.Remark, error) {
+		var list []ceremony.Remark
+		for _, q := range questions[when] {
+			for {
+				text, err := ask.Line(q[1])
+				if err != nil {
+					return nil, err
+				}
+				if text == "" {
+					break
+				}
+				list = append(list, ceremony.Remark{About: q[0], Text: text})
+			}
+		}
+		return list, nil
+	}
 }
