@@ -24,7 +24,8 @@ func admitCommand() *cli.Command {
 		Usage:     "say whether a certificate would be admitted, and why",
 		ArgsUsage: "CERT",
 		Description: "CERT is PEM or DER, its first certificate is the device's. The trust is that of --config, or the folder --trust from\n" +
-			"--root on. The registry is not asked. Exit code 0: admitted; 3: refused.",
+			"--root on. The registry is not asked. Exit code 0: admitted; 3: refused.\n\n" +
+			"Example:\n  hanaper-gateway admit --config gateway.yaml devices/vin-0001/client.pem",
 		Flags: []cli.Flag{configFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "trust", Usage: "the trust repository's `FOLDER`"},
 			&cli.StringFlag{Name: "root", Usage: "the environment's first `root.json`, or its SHA-256"},

@@ -14,12 +14,13 @@ func checkCommand() *cli.Command {
 	config := configFlag()
 	config.Required = true
 	return &cli.Command{
-		Name:        "check",
-		Usage:       "check the config, the TLS files and the trust source, and change nothing",
-		Description: "Trust is looked at as a new gateway would: what this one has seen earlier is not taken into account.",
-		Flags:       []cli.Flag{config, jsonFlag()},
-		Before:      shell.NoArgs,
-		Action:      check,
+		Name:  "check",
+		Usage: "check the config, the TLS files and the trust source, and change nothing",
+		Description: "Trust is looked at as a new gateway would: what this one has seen earlier is not taken into account.\n\n" +
+			"Example:\n  hanaper-gateway check --config gateway.yaml",
+		Flags:  []cli.Flag{config, jsonFlag()},
+		Before: shell.NoArgs,
+		Action: check,
 	}
 }
 
@@ -53,9 +54,10 @@ func check(c *cli.Context) error {
 
 func configCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "config",
-		Usage:  "print a config file that explains every key",
-		Before: shell.NoArgs,
+		Name:        "config",
+		Usage:       "print a config file that explains every key",
+		Description: "Example:\n  hanaper-gateway config > gateway.yaml",
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			_, err := c.App.Writer.Write(gateway.Example)
 			return err

@@ -22,13 +22,17 @@ func devicesCommand() *cli.Command {
 		Name:  "devices",
 		Usage: "the devices met; may be used while the gateway runs",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list devices, in order of id", Before: shell.NoArgs, Flags: with(
-				&cli.StringFlag{Name: "after", Usage: "begin after this device `ID`"},
-				&cli.IntFlag{Name: "limit", Value: 1000, Usage: "list at most `N`"}), Action: onRegistry(listDevices)},
-			{Name: "show", Usage: "show a device and its certificates", ArgsUsage: "ID", Flags: with(), Action: onRegistry(showDevice)},
-			{Name: "delete", Usage: "bar a device, met or not, until it is released", ArgsUsage: "ID",
+			{Name: "list", Usage: "list devices, in order of id",
+				Description: "Example:\n  hanaper-gateway devices list --config gateway.yaml", Before: shell.NoArgs, Flags: with(
+					&cli.StringFlag{Name: "after", Usage: "begin after this device `ID`"},
+					&cli.IntFlag{Name: "limit", Value: 1000, Usage: "list at most `N`"}), Action: onRegistry(listDevices)},
+			{Name: "show", Usage: "show a device and its certificates",
+				Description: "Example:\n  hanaper-gateway devices show --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(showDevice)},
+			{Name: "delete", Usage: "bar a device, met or not, until it is released",
+				Description: "Example:\n  hanaper-gateway devices delete --config gateway.yaml --why \"stolen, ticket 4711\" vin-0001", ArgsUsage: "ID",
 				Flags: with(&cli.StringFlag{Name: "why", Usage: "a `TEXT` for those who come after"}), Action: onRegistry(deleteDevice)},
-			{Name: "release", Usage: "lift a deletion; the device is met anew", ArgsUsage: "ID", Flags: with(), Action: onRegistry(releaseDevice)},
+			{Name: "release", Usage: "lift a deletion; the device is met anew",
+				Description: "Example:\n  hanaper-gateway devices release --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(releaseDevice)},
 		},
 	}
 }

@@ -21,11 +21,12 @@ func serveCommand() *cli.Command {
 	config := configFlag()
 	config.Required = true
 	return &cli.Command{
-		Name:        "serve",
-		Usage:       "admit devices until told to stop",
-		Description: "SIGHUP reads the TLS files again. New trust and new TLS files take effect by themselves.",
-		Flags:       []cli.Flag{config},
-		Before:      shell.NoArgs,
+		Name:  "serve",
+		Usage: "admit devices until told to stop",
+		Description: "SIGHUP reads the TLS files again. New trust and new TLS files take effect by themselves.\n\n" +
+			"Example:\n  hanaper-gateway serve --config gateway.yaml",
+		Flags:  []cli.Flag{config},
+		Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			settings, err := gateway.LoadSettings(c.String("config"))
 			if err != nil {

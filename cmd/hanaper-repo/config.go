@@ -26,6 +26,7 @@ var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: 
 func configCommand() *cli.Command {
 	return &cli.Command{
 		Name: "config", Usage: "print a commented configuration", Before: shell.NoArgs,
+		Description: "Example:\n  hanaper-repo config > hanaper-repo.yaml",
 		Action: func(c *cli.Context) error {
 			_, err := c.App.Writer.Write(exampleConfig)
 			return err

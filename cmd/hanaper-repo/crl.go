@@ -16,7 +16,8 @@ func crlCommand() *cli.Command {
 	return &cli.Command{
 		Name: "crl", Usage: "CRLs",
 		Subcommands: []*cli.Command{{
-			Name: "add", Usage: "publish a CA's CRL, DER or PEM; 'serve' may be running", ArgsUsage: "FILE",
+			Name: "add", Usage: "publish a CA's CRL, DER or PEM; 'serve' may be running",
+			Description: "Example:\n  hanaper-repo crl add --config hanaper-repo.yaml factory-ca.crl", ArgsUsage: "FILE",
 			Flags:  []cli.Flag{configFlag},
 			Action: addCRL,
 		}},

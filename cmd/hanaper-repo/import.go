@@ -15,18 +15,20 @@ import (
 func initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "publish for the first time", ArgsUsage: "TRUST-FOLDER",
-		Description: "TRUST-FOLDER is the ceremony's trust/ folder. It is verified against the root in the configuration.",
-		Flags:       []cli.Flag{configFlag},
-		Action:      func(c *cli.Context) error { return importOfficers(c, true) },
+		Description: "TRUST-FOLDER is the ceremony's trust/ folder. It is verified against the root in the configuration.\n\n" +
+			"Example:\n  hanaper-repo init --config hanaper-repo.yaml ceremony-1/trust",
+		Flags:  []cli.Flag{configFlag},
+		Action: func(c *cli.Context) error { return importOfficers(c, true) },
 	}
 }
 
 func importCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", Usage: "publish the officers' newer part", ArgsUsage: "TRUST-FOLDER",
-		Description: "TRUST-FOLDER is a later ceremony's trust/ folder. 'serve' may be running.",
-		Flags:       []cli.Flag{configFlag},
-		Action:      func(c *cli.Context) error { return importOfficers(c, false) },
+		Description: "TRUST-FOLDER is a later ceremony's trust/ folder. 'serve' may be running.\n\n" +
+			"Example:\n  hanaper-repo import --config hanaper-repo.yaml ceremony-2/trust",
+		Flags:  []cli.Flag{configFlag},
+		Action: func(c *cli.Context) error { return importOfficers(c, false) },
 	}
 }
 

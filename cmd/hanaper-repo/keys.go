@@ -25,12 +25,14 @@ func keysCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "generate", Usage: "make the three online keys (P-256, sealed) and export their public halves for the ceremony",
-				Flags: []cli.Flag{configFlag, out}, Before: shell.NoArgs,
+				Description: "Example:\n  hanaper-repo keys generate --config hanaper-repo.yaml --out requests",
+				Flags:       []cli.Flag{configFlag, out}, Before: shell.NoArgs,
 				Action: func(c *cli.Context) error { return exportKeys(c, true) },
 			},
 			{
 				Name: "export", Usage: "export the public halves again",
-				Flags: []cli.Flag{configFlag, out}, Before: shell.NoArgs,
+				Description: "Example:\n  hanaper-repo keys export --config hanaper-repo.yaml --out requests",
+				Flags:       []cli.Flag{configFlag, out}, Before: shell.NoArgs,
 				Action: func(c *cli.Context) error { return exportKeys(c, false) },
 			},
 		},

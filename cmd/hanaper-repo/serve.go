@@ -19,7 +19,8 @@ import (
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "sign anew in time, take up CRLs, and serve the published folder, until SIGINT or SIGTERM",
-		Flags: []cli.Flag{configFlag}, Before: shell.NoArgs,
+		Description: "Example:\n  hanaper-repo serve --config hanaper-repo.yaml",
+		Flags:       []cli.Flag{configFlag}, Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			o, err := openOffice(c)
 			if err != nil {

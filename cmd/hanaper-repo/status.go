@@ -22,10 +22,11 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "verify and describe what is published; needs no token",
-		Description: "Exit code 4 if what is published does not verify or has expired.",
-		Flags:       []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}},
-		Before:      shell.NoArgs,
-		Action:      status,
+		Description: "Exit code 4 if what is published does not verify or has expired.\n\n" +
+			"Example:\n  hanaper-repo status --config hanaper-repo.yaml",
+		Flags:  []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}},
+		Before: shell.NoArgs,
+		Action: status,
 	}
 }
 

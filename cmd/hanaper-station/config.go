@@ -176,9 +176,10 @@ func oneByte(key, s string) ([]byte, error) {
 
 func configCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "config",
-		Usage:  "print a complete, commented configuration",
-		Before: shell.NoArgs,
+		Name:        "config",
+		Usage:       "print a complete, commented configuration",
+		Description: "Example:\n  hanaper-station config > station.yaml",
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			_, err := c.App.Writer.Write(example)
 			return err

@@ -12,8 +12,9 @@ import (
 
 func csrCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "csr",
-		Usage: "make this station's own key, if it is not there, and its certificate request for the ceremony",
+		Name:        "csr",
+		Usage:       "make this station's own key, if it is not there, and its certificate request for the ceremony",
+		Description: "Example:\n  hanaper-station csr --name line-3 --key station.key --out station.csr",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Required: true, Usage: "the station's `NAME`"},
 			&cli.StringFlag{Name: "key", Aliases: []string{"k"}, Required: true, Usage: "key `FILE` (PKCS#8, mode 0600); made if it is not there", TakesFile: true},

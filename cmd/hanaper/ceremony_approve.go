@@ -15,9 +15,10 @@ import (
 
 func ceremonyApproveCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "approve",
-		Usage:     "sign that you approve this script, with exactly these inputs, for one run",
-		ArgsUsage: "SCRIPT",
+		Name:        "approve",
+		Usage:       "sign that you approve this script, with exactly these inputs, for one run",
+		Description: "Example:\n  hanaper ceremony approve --officer ada.key --out approval-ada.json script.yaml\n  hanaper ceremony approve --officer grace.key --with approval-ada.json --out approval-grace.json script.yaml",
+		ArgsUsage:   "SCRIPT",
 		Flags: []cli.Flag{
 			officerFlag(),
 			&cli.StringFlag{Name: "out", Usage: "write the approval to `FILE`", Required: true},

@@ -14,10 +14,11 @@ import (
 
 func ceremonyCheckCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "check",
-		Usage:     "say everything that can be known about a script before a token is touched",
-		ArgsUsage: "SCRIPT",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
+		Name:        "check",
+		Usage:       "say everything that can be known about a script before a token is touched",
+		Description: "Example:\n  hanaper ceremony check script.yaml",
+		ArgsUsage:   "SCRIPT",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
 			if err != nil {

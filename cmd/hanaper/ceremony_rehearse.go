@@ -21,9 +21,10 @@ import (
 
 func ceremonyRehearseCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "rehearse",
-		Usage:     "perform the same script, byte for byte, on throw-away tokens; nothing of it can be used",
-		ArgsUsage: "SCRIPT",
+		Name:        "rehearse",
+		Usage:       "perform the same script, byte for byte, on throw-away tokens; nothing of it can be used",
+		Description: "Example:\n  hanaper ceremony rehearse --out rehearsal script.yaml",
+		ArgsUsage:   "SCRIPT",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write the marked result into the new folder `DIR`", Required: true},
 			&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},

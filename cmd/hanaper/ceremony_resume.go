@@ -14,10 +14,11 @@ import (
 
 func ceremonyResumeCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "resume",
-		Usage:     "go on with a run that was cut short",
-		ArgsUsage: "DIR",
-		Flags:     performFlags(),
+		Name:        "resume",
+		Usage:       "go on with a run that was cut short",
+		Description: "Example:\n  hanaper ceremony resume --bindings bindings.yaml --officer ada.key ceremony-1",
+		ArgsUsage:   "DIR",
+		Flags:       performFlags(),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
@@ -47,9 +48,10 @@ func resume(c *cli.Context, out string) error {
 
 func ceremonyAbortCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "abort",
-		Usage:     "end a run that was cut short: remove only the keys that it made, and sign its transcript",
-		ArgsUsage: "DIR",
+		Name:        "abort",
+		Usage:       "end a run that was cut short: remove only the keys that it made, and sign its transcript",
+		Description: "Example:\n  hanaper ceremony abort --reason \"power failed, HSM did not come back\" --bindings bindings.yaml --officer ada.key ceremony-1",
+		ArgsUsage:   "DIR",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "why, for the transcript", Required: true},
 		}, performFlags()...),

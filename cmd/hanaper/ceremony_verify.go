@@ -12,9 +12,10 @@ import (
 
 func ceremonyVerifyCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "verify",
-		Usage:     "check a finished ceremony's folder, without token, network or clock",
-		ArgsUsage: "DIR",
+		Name:        "verify",
+		Usage:       "check a finished ceremony's folder, without token, network or clock",
+		Description: "Example:\n  hanaper ceremony verify --roster $(cat roster.sha256) ceremony-1",
+		ArgsUsage:   "DIR",
 		Flags: []cli.Flag{
 			rosterDigestFlag,
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},

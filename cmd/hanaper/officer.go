@@ -20,10 +20,11 @@ func officerCommand() *cli.Command {
 
 func officerShowCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "show",
-		Usage:     "check an enrolment and show whose it is",
-		ArgsUsage: "ENROLMENT",
-		Flags:     []cli.Flag{jsonFlag},
+		Name:        "show",
+		Usage:       "check an enrolment and show whose it is",
+		Description: "Example:\n  hanaper officer show ada.json",
+		ArgsUsage:   "ENROLMENT",
+		Flags:       []cli.Flag{jsonFlag},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "ENROLMENT")
 			if err != nil {

@@ -14,8 +14,9 @@ import (
 
 func officerCheckCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "check",
-		Usage: "prove that an officer's keys still work, once a year: a test signature and a test decryption",
+		Name:        "check",
+		Usage:       "prove that an officer's keys still work, once a year: a test signature and a test decryption",
+		Description: "Example:\n  hanaper officer check --roster roster.json --officer ada.key --decryption-key ada-decryption.key --out check-ada.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "roster", Usage: "the roster in `FILE`", Required: true},
 			officerFlag(),
@@ -75,9 +76,10 @@ func checkOfficer(c *cli.Context) error {
 
 func rosterCardsCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "cards",
-		Usage:     "show whose keys were checked lately, and how many officers could be lost before no quorum is left",
-		ArgsUsage: "ROSTER CHECK...",
+		Name:        "cards",
+		Usage:       "show whose keys were checked lately, and how many officers could be lost before no quorum is left",
+		Description: "Example:\n  hanaper roster cards roster.json check-ada.json check-grace.json",
+		ArgsUsage:   "ROSTER CHECK...",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "time", Usage: "the `TIME` now (UTC, as 2026-11-21T09:00:00Z); by default this machine's"},
 			&cli.IntFlag{Name: "days", Usage: "a check counts for so many days", Value: 400},

@@ -25,8 +25,9 @@ const keyUsage = "a pkcs11: URI of a key that is in a card or token already, or 
 
 func officerEnrollCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "enroll",
-		Usage: "make the public document by which a roster will know an officer",
+		Name:        "enroll",
+		Usage:       "make the public document by which a roster will know an officer",
+		Description: "Example:\n  hanaper officer enroll --name ada --key ada.key --decryption-key ada-decryption.key --out ada.json\n  hanaper officer enroll --name grace --key \"pkcs11:token=grace;object=signing?module-path=/usr/lib/softhsm/libsofthsm2.so\" --out grace.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "name", Usage: "the officer's `NAME`", Required: true},
 			&cli.StringFlag{Name: "role", Usage: "officer, witness or auditor", Value: string(quorum.RoleOfficer)},

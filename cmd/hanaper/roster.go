@@ -24,9 +24,10 @@ func rosterCommand() *cli.Command {
 
 func rosterNewCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "new",
-		Usage:     "put enrolments together to a roster",
-		ArgsUsage: "ENROLMENT...",
+		Name:        "new",
+		Usage:       "put enrolments together to a roster",
+		Description: "Example:\n  hanaper roster new --environment production --threshold 2 --out roster.json ada.json grace.json katherine.json",
+		ArgsUsage:   "ENROLMENT...",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "environment", Usage: "the `NAME` of the environment, such as production", Required: true},
 			&cli.IntFlag{Name: "threshold", Usage: "how many officers must agree: `M`", Required: true},
@@ -81,10 +82,11 @@ func newRoster(c *cli.Context) error {
 
 func rosterShowCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "show",
-		Usage:     "show a roster and its digest; whether it is the right one, roster verify says",
-		ArgsUsage: "ROSTER",
-		Flags:     []cli.Flag{jsonFlag},
+		Name:        "show",
+		Usage:       "show a roster and its digest; whether it is the right one, roster verify says",
+		Description: "Example:\n  hanaper roster show roster.json",
+		ArgsUsage:   "ROSTER",
+		Flags:       []cli.Flag{jsonFlag},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "ROSTER")
 			if err != nil {

@@ -13,9 +13,10 @@ import (
 
 func rosterApproveCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "approve",
-		Usage:     "sign that a new roster may replace the one that you are in",
-		ArgsUsage: "ROSTER",
+		Name:        "approve",
+		Usage:       "sign that a new roster may replace the one that you are in",
+		Description: "Example:\n  hanaper roster approve --previous roster.json --officer ada.key --out roster-2-ada.json roster-2.json",
+		ArgsUsage:   "ROSTER",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "previous", Usage: "the roster in `FILE`, which is replaced and lists you", Required: true},
 			officerFlag(),

@@ -12,9 +12,10 @@ import (
 
 func rosterVerifyCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "verify",
-		Usage:     "check a roster against a digest that people compared, and each one after it against the one before",
-		ArgsUsage: "ROSTER [NEXT...]",
+		Name:        "verify",
+		Usage:       "check a roster against a digest that people compared, and each one after it against the one before",
+		Description: "Example:\n  hanaper roster verify --digest $(cat roster.sha256) --approval roster-2-ada.json --approval roster-2-grace.json roster.json roster-2.json",
+		ArgsUsage:   "ROSTER [NEXT...]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "digest", Usage: "the `SHA256` of the first roster", Required: true},
 			&cli.StringSliceFlag{Name: "approval", Usage: "an approval of one of the next rosters, in `FILE`"},

@@ -37,7 +37,8 @@ type initLeaf struct {
 func tokenInitCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; keeps a transcript", HideHelpCommand: true,
-		Description: "A token that is initialised already is refused, for initialising destroys its keys. The PINs are asked for twice each, or read from files.",
+		Description: "A token that is initialised already is refused, for initialising destroys its keys. The PINs are asked for twice each, or read from files.\n\n" +
+			"Example:\n  hanaper token init --module /usr/lib/softhsm/libsofthsm2.so --label roots --transcript tokens.log",
 		Flags: []cli.Flag{moduleFlag, jsonFlag,
 			&cli.StringFlag{Name: "label", Usage: "the new token's `LABEL`, up to 32 bytes"},
 			&cli.StringFlag{Name: "blank", Usage: "which blank token: its `SERIAL` or slot number; the first blank one otherwise"},

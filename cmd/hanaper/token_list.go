@@ -19,7 +19,8 @@ type listedToken struct {
 
 func tokenListCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "list the tokens that a library shows, with the URI to name each by", HideHelpCommand: true,
+		Name: "list", Usage: "list the tokens that a library shows, with the URI to name each by",
+		Description: "Example:\n  hanaper token list --module /usr/lib/softhsm/libsofthsm2.so", HideHelpCommand: true,
 		Flags: []cli.Flag{moduleFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			if err := shell.NoArgs(c); err != nil {

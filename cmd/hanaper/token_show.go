@@ -42,7 +42,8 @@ type shownCertificate struct {
 
 func tokenShowCommand() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "show a token's keys, their attributes, certificates, PIN tries and mechanisms", ArgsUsage: "URI", HideHelpCommand: true,
+		Name: "show", Usage: "show a token's keys, their attributes, certificates, PIN tries and mechanisms",
+		Description: "Example:\n  hanaper token show \"pkcs11:token=roots?module-path=/usr/lib/softhsm/libsofthsm2.so\"", ArgsUsage: "URI", HideHelpCommand: true,
 		Flags: []cli.Flag{moduleFlag, pinFlag, jsonFlag,
 			&cli.BoolFlag{Name: "public", Usage: "do not log in: show what the token tells anybody"}},
 		Action: func(c *cli.Context) error {

@@ -12,10 +12,11 @@ import (
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "check",
-		Usage:  "load all that the configuration names, the issuing key in its token included, and serve nothing",
-		Flags:  []cli.Flag{configFlag},
-		Before: shell.NoArgs,
+		Name:        "check",
+		Usage:       "load all that the configuration names, the issuing key in its token included, and serve nothing",
+		Description: "Example:\n  hanaperd check --config hanaperd.yaml",
+		Flags:       []cli.Flag{configFlag},
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			p, err := assemble(c.Context, c.String("config"))
 			if err != nil {
@@ -35,9 +36,10 @@ func checkCommand() *cli.Command {
 
 func configCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "config",
-		Usage:  "print a complete, commented configuration",
-		Before: shell.NoArgs,
+		Name:        "config",
+		Usage:       "print a complete, commented configuration",
+		Description: "Example:\n  hanaperd config > hanaperd.yaml",
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			_, err := c.App.Writer.Write(factory.Example)
 			return err

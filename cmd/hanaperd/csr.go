@@ -18,8 +18,9 @@ import (
 
 func csrCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "csr",
-		Usage: "make the issuing key in this service's own token, if it is not there, and its certificate request for the ceremony",
+		Name:        "csr",
+		Usage:       "make the issuing key in this service's own token, if it is not there, and its certificate request for the ceremony",
+		Description: "Example:\n  hanaperd csr --config hanaperd.yaml --common-name \"Plant 7 Factory CA\" --out factory-ca.csr",
 		Flags: []cli.Flag{configFlag,
 			&cli.StringFlag{Name: "key", Usage: "issuing key `URI`, instead of the configuration's issuing.key"},
 			&cli.StringFlag{Name: "common-name", Aliases: []string{"n"}, Required: true, Usage: "`CN` of the issuing certificate"},

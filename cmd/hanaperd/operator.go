@@ -37,8 +37,9 @@ func caller(c *cli.Context) (*factory.Client, error) {
 
 func revokeCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "revoke",
-		Usage: "as an operator, revoke a device's certificate at a running hanaperd",
+		Name:        "revoke",
+		Usage:       "as an operator, revoke a device's certificate at a running hanaperd",
+		Description: "Example:\n  hanaperd revoke --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --device-id vin-0001 --reason key_compromise",
 		Flags: append(callerFlags(),
 			&cli.StringFlag{Name: "device-id", Usage: "the device's `ID`; or:"},
 			&cli.StringFlag{Name: "serial", Usage: "the certificate's serial number, in `HEX`"},
@@ -69,10 +70,11 @@ func revokeCommand() *cli.Command {
 
 func deviceCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "device",
-		Usage:     "as an operator, show what a running hanaperd has on record for a device id",
-		ArgsUsage: "ID",
-		Flags:     callerFlags(),
+		Name:        "device",
+		Usage:       "as an operator, show what a running hanaperd has on record for a device id",
+		Description: "Example:\n  hanaperd device --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key vin-0001",
+		ArgsUsage:   "ID",
+		Flags:       callerFlags(),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "ID")
 			if err != nil {
@@ -98,10 +100,11 @@ func deviceCommand() *cli.Command {
 
 func crlCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "crl",
-		Usage:  "as an operator, fetch the latest CRL from a running hanaperd",
-		Flags:  append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "`FILE` to put it in, DER", TakesFile: true}),
-		Before: shell.NoArgs,
+		Name:        "crl",
+		Usage:       "as an operator, fetch the latest CRL from a running hanaperd",
+		Description: "Example:\n  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --out factory-ca.crl",
+		Flags:       append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "`FILE` to put it in, DER", TakesFile: true}),
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			client, err := caller(c)
 			if err != nil {

@@ -18,11 +18,12 @@ import (
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "serve",
-		Usage:       "enrol and revoke until SIGINT or SIGTERM, which lets the requests in work finish",
-		Description: "The log goes to standard error. It names device ids, which are personal data: keep it as long as operation needs it, no longer.",
-		Flags:       []cli.Flag{configFlag, &cli.StringFlag{Name: "log", Value: "text", Usage: "form of the log: text or json"}},
-		Before:      shell.NoArgs,
+		Name:  "serve",
+		Usage: "enrol and revoke until SIGINT or SIGTERM, which lets the requests in work finish",
+		Description: "The log goes to standard error. It names device ids, which are personal data: keep it as long as operation needs it, no longer.\n\n" +
+			"Example:\n  hanaperd serve --config /etc/hanaper/hanaperd.yaml",
+		Flags:  []cli.Flag{configFlag, &cli.StringFlag{Name: "log", Value: "text", Usage: "form of the log: text or json"}},
+		Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			log, err := logger(c.String("log"))
 			if err != nil {

@@ -21,8 +21,9 @@ func keyOut() []cli.Flag {
 
 func tlsCSRCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "tls-csr",
-		Usage: "make this service's TLS key, if it is not there, and its certificate request for the ceremony",
+		Name:        "tls-csr",
+		Usage:       "make this service's TLS key, if it is not there, and its certificate request for the ceremony",
+		Description: "Example:\n  hanaperd tls-csr --key hanaperd.key --dns factory.plant7.example --out hanaperd.csr",
 		Flags: append(keyOut(),
 			&cli.StringFlag{Name: "common-name", Aliases: []string{"n"}, Value: "hanaperd", Usage: "`CN` of the certificate"},
 			&cli.StringSliceFlag{Name: "dns", Usage: "`NAME` that stations call it by; repeat for more"},
@@ -52,10 +53,11 @@ func tlsCSRCommand() *cli.Command {
 
 func operatorCSRCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "operator-csr",
-		Usage:  "make an operator's key, if it is not there, and its certificate request for the ceremony",
-		Flags:  append(keyOut(), &cli.StringFlag{Name: "name", Aliases: []string{"n"}, Required: true, Usage: "the operator's `NAME`"}),
-		Before: shell.NoArgs,
+		Name:        "operator-csr",
+		Usage:       "make an operator's key, if it is not there, and its certificate request for the ceremony",
+		Description: "Example:\n  hanaperd operator-csr --name olga --key olga.key --out olga.csr",
+		Flags:       append(keyOut(), &cli.StringFlag{Name: "name", Aliases: []string{"n"}, Required: true, Usage: "the operator's `NAME`"}),
+		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
 			if err := mustNotExist(c.String("out")); err != nil {
 				return err
