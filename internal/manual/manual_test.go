@@ -1,0 +1,160 @@
+// Package manual holds no code, only the tests that keep help texts, manual pages and runbooks true: every verb's help
+// has an example, everything that a page tells people to type exists, and the runbooks' commands are run as shown.
+package manual
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hanaper/hanaper/softhsm"
+)
+
+// bin is where the programs are, built once from what is tested.
+var bin string
+
+func TestMain(m *testing.M) {
+	code := 1
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(bin)
+	os.Exit(code)
+}
+
+func build() (err error) {
+	if bin, err = os.MkdirTemp("", "hanaper-manual-"); err != nil {
+		return err
+	}
+	if _, err := softhsm.Module(); err != nil {
+		return err
+	}
+	args := []string{"build", "-o", bin + "/"}
+	for _, name := range programs() {
+		args = append(args, "./cmd/"+name)
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// programs are all that are installed: hanaper-demo is not.
+func programs() []string {
+	mains, _ := filepath.Glob("../../cmd/*/main.go")
+	var names []string
+	for _, m := range mains {
+		if name := filepath.Base(filepath.Dir(m)); name != "hanaper-demo" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// verb is a program or one of its commands, as --help shows it.
+type verb struct {
+	path     []string
+	subs     map[string]*verb
+	flags    map[string]bool // whether the flag takes a value
+	above    *verb
+	examples []string
+	failed   error
+}
+
+var (
+	listed  = regexp.MustCompile(`^   ([a-z][a-z0-9-]*)(?:, [a-z-]+)*\s`)
+	flagged = regexp.MustCompile(`--?[A-Za-z][a-z0-9-]*`)
+)
+
+// look reads a verb's help, and that of the verbs below it.
+func look(path []string) (*verb, error) {
+	args := append(slices.Clone(path[1:]), "--help")
+	out, err := exec.Command(filepath.Join(bin, path[0]), args...).CombinedOutput()
+	if err != nil && !strings.HasPrefix(string(out), "NAME:") {
+		return nil, fmt.Errorf("%s --help: %w\n%s", strings.Join(path, " "), err, out)
+	}
+	v := &verb{path: path, subs: map[string]*verb{}, flags: map[string]bool{}, failed: err}
+	section, example := "", false
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimRight(line, "\n")
+		text := strings.TrimSpace(line)
+		if line != "" && line[0] != ' ' && strings.HasSuffix(line, ":") {
+			section, example = strings.TrimSuffix(line, ":"), false
+			continue
+		}
+		switch {
+		case section == "DESCRIPTION" && text == "Example:":
+			example = true
+		case section == "DESCRIPTION" && example && text == "":
+			example = false
+		case section == "DESCRIPTION" && example:
+			v.examples = append(v.examples, text)
+		case section == "COMMANDS":
+			if m := listed.FindStringSubmatch(line); m != nil {
+				sub, err := look(append(slices.Clone(path), m[1]))
+				if err != nil {
+					return nil, err
+				}
+				sub.above, v.subs[m[1]] = v, sub
+			}
+		case strings.HasSuffix(section, "OPTIONS"):
+			left, _, _ := strings.Cut(text, "  ")
+			left, _, _ = strings.Cut(left, " [ ")
+			// "--config FILE, -c FILE" takes a value in both spellings, "--json" in none.
+			takes := strings.Contains(strings.ReplaceAll(left, ", -", ""), " ")
+			for _, m := range flagged.FindAllString(left, -1) {
+				v.flags[m] = takes
+			}
+		}
+	}
+	return v, nil
+}
+
+var tree = sync.OnceValues(func() (map[string]*verb, error) {
+	all := map[string]*verb{}
+	for _, p := range programs() {
+		v, err := look([]string{p})
+		if err != nil {
+			return nil, err
+		}
+		all[p] = v
+	}
+	return all, nil
+})
+
+func verbs(t *testing.T) map[string]*verb {
+	t.Helper()
+	all, err := tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// flag looks a flag up here and above: some programs take those of a group after its verbs, too.
+func (v *verb) flag(name string) (takesValue, known bool) {
+	for ; v != nil && !known; v = v.above {
+		takesValue, known = v.flags[name]
+	}
+	return takesValue, known
+}
+
+// leaves calls f for each verb that does something.
+func (v *verb) leaves(f func(*verb)) {
+	if len(v.subs) == 0 {
+		f(v)
+	}
+	for _, s := range v.subs {
+		s.leaves(f)
+	}
+}
