@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -49,6 +50,11 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 	for _, id := range v.session.state.ceremonies {
 		if id == s.config.Ceremony {
 			return refuse(RuleEarlier, "ceremony %q was held already", id)
+		}
+	}
+	if !bytes.Equal(s.roster, v.script.roster) {
+		if _, err := v.roster.Succeed(s.roster, s.rosterApprovals); err != nil {
+			return refuse(RuleEarlier, "the roster is not that of %s, and does not follow it: %w", c.Folder, err)
 		}
 	}
 	if up := v.script.earlier; up != nil {

@@ -2,13 +2,18 @@ package ceremony
 
 import (
 	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509/pkix"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // second performs the first ceremony and prepares the one that carries on from it.
@@ -112,3 +117,66 @@ func TestGoingBack(t *testing.T) {
 }
 
 var factory2 = csr.Template{Subject: pkix.Name{CommonName: "Demo Factory CA 2"}}
+
+// TestRosterSuccession: a later ceremony's roster is the earlier one's, or one that M of its officers approved; the
+// first roster's digest, and the first checkpoint's, anchor both.
+func TestRosterSuccession(t *testing.T) {
+	s := second(t)
+	old := s.roster
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	list := append(old.Officers()[:2:2], quorum.Officer{Name: "Officer 4", Role: quorum.RoleOfficer, SigningKey: key.Public(), Scheme: quorum.Ed25519})
+	next, err := quorum.NewRoster(quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: s.now, Previous: old, Officers: list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("roster-2.json", next.Data())
+	for i, k := range append(s.officers[:2:2], key) {
+		roster := old
+		if i == 2 {
+			roster = next
+		}
+		signer, _, err := roster.Signer(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env, err := quorum.ApproveRoster(next, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(fmt.Sprintf("approval-%d.json", i+1), env)
+	}
+	with := func(files ...string) string {
+		var list []string
+		for _, f := range files {
+			list = append(list, `{{file "`+f+`"}}`)
+		}
+		roster := strings.TrimSuffix(string(s.fill(`{{file "roster-2.json"}}`)), "}") + ", approvals: [" + strings.Join(list, ", ") + "]}"
+		return strings.Replace(s.secondScript(), `{{file "roster.json"}}`, roster, 1)
+	}
+	for name, text := range map[string]string{
+		"no approval": with(), "one approval": with("approval-1.json"), "one twice": with("approval-1.json", "approval-1.json"),
+		"one by a newcomer": with("approval-1.json", "approval-3.json"),
+	} {
+		if _, err := s.script(text); err == nil || !strings.Contains(err.Error(), RuleEarlier.ID) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	p := s.plan(with("approval-1.json", "approval-2.json"))
+	s.officers = []crypto.Signer{s.officers[0], key}
+	c := s.config(p)
+	c.Out += "-2"
+	result, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint := p.script.earlier.checkpoint
+	for name, anchor := range map[string][32]byte{"the new roster": next.Digest(), "the first roster": old.Digest(), "the first checkpoint": checkpoint} {
+		if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+			t.Errorf("by %s: %v", name, err)
+		}
+	}
+	other := quorum.Sum([]byte("another"))
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), (*[32]byte)(&other)); err == nil {
+		t.Error("by another digest: accepted")
+	}
+}

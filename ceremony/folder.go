@@ -31,6 +31,9 @@ const (
 	incompleteFile = "INCOMPLETE"
 )
 
+// rosterApproval is the place of an approval of the roster.
+func rosterApproval(i int) string { return fmt.Sprintf("roster-approvals/%d.json", i+1) }
+
 // outside are the files that the manifest does not list, for it is listed in them.
 var outside = map[string]bool{manifestFile: true, transcriptFile: true, checkpointFile: true, signatureFile: true}
 
@@ -51,6 +54,9 @@ func contents(s *Script, approvals [][]byte, st *state) map[string][]byte {
 	files := map[string][]byte{scriptFile: s.raw, rosterFile: s.roster}
 	for n, data := range s.inputs {
 		files[path.Join(inputsDir, n)] = data
+	}
+	for i, a := range s.rosterApprovals {
+		files[rosterApproval(i)] = a
 	}
 	for i, a := range approvals {
 		files[fmt.Sprintf("%s/%d.json", approvalsDir, i+1)] = a

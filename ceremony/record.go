@@ -192,7 +192,7 @@ func (v *verified) recordedStep(st scriptStep, entries []entry) paper.Step {
 
 // logOf is the table of those entries that are wanted; nil if there are none.
 func logOf(entries []entry, want func(entry) bool) *paper.Table {
-	t := &paper.Table{Head: []string{"Entry", "Time (UTC)", "What", "Recorded"}, Weights: []float64{11, 30, 22, 100}}
+	t := &paper.Table{Head: []string{"Entry", "Time (UTC)", "What", "Recorded"}, Weights: []float64{11, 36, 22, 94}}
 	for _, e := range entries {
 		if want(e) {
 			t.Rows = append(t.Rows, []string{fmt.Sprint(e.index), e.head.At, e.head.Kind, recorded(e)})

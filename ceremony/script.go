@@ -35,7 +35,7 @@ type ScriptConfig struct {
 	// Window in which the asserted time must lie.
 	Window WindowConfig `yaml:"window"`
 	// Roster of officers, pinned.
-	Roster FileConfig `yaml:"roster"`
+	Roster RosterConfig `yaml:"roster"`
 	// Earlier is the transcript that this ceremony carries on from; optional.
 	Earlier *EarlierConfig `yaml:"earlier"`
 	// Tokens by the names that steps use.
@@ -58,6 +58,13 @@ type FileConfig struct {
 	SHA256 string `yaml:"sha256"`
 }
 
+// RosterConfig pins the roster. One that replaces the earlier ceremony's comes with the approvals of that one's officers.
+type RosterConfig struct {
+	File      string       `yaml:"file"`
+	SHA256    string       `yaml:"sha256"`
+	Approvals []FileConfig `yaml:"approvals"`
+}
+
 // EarlierConfig pins an earlier ceremony's folder, named relative to the script, by the digest of its checkpoint.
 type EarlierConfig struct {
 	Folder     string `yaml:"folder"`
@@ -74,16 +81,18 @@ type TokenConfig struct {
 
 // Script is a script that is well formed and whose inputs are those it pins. Validate says whether it can be performed.
 type Script struct {
-	name    string
-	raw     []byte
-	config  ScriptConfig
-	from    time.Time
-	until   time.Time
-	roster  []byte
-	inputs  map[string][]byte
-	tokens  map[string]hsm.URI
-	steps   []scriptStep
-	earlier *earlier
+	name   string
+	raw    []byte
+	config ScriptConfig
+	from   time.Time
+	until  time.Time
+	roster []byte
+	// rosterApprovals are envelopes by which officers of the earlier roster approved this one.
+	rosterApprovals [][]byte
+	inputs          map[string][]byte
+	tokens          map[string]hsm.URI
+	steps           []scriptStep
+	earlier         *earlier
 }
 
 type scriptStep struct {
@@ -186,8 +195,15 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 	if !s.until.After(s.from) || s.until.Sub(s.from) > maxWindow {
 		return nil, fail("window", "window: until must follow from, by 31 days at most")
 	}
-	if s.roster, err = pinned(c.Roster, rosterFile, read); err != nil {
+	if s.roster, err = pinned(FileConfig{c.Roster.File, c.Roster.SHA256}, rosterFile, read); err != nil {
 		return nil, fail("roster", "roster: %w", err)
+	}
+	for i, a := range c.Roster.Approvals {
+		data, err := pinned(a, rosterApproval(i), read)
+		if err != nil {
+			return nil, fail("roster", "approval of the roster: %w", err)
+		}
+		s.rosterApprovals = append(s.rosterApprovals, data)
 	}
 	if len(c.Tokens) > maxTokens || len(c.Inputs) > maxInputs {
 		return nil, fail("tokens", "more than %d tokens or %d inputs", maxTokens, maxInputs)
@@ -329,6 +345,9 @@ func (s *Script) InputDigests() map[string][32]byte {
 	d := map[string][32]byte{"roster": sha256.Sum256(s.roster)}
 	for n, data := range s.inputs {
 		d["inputs/"+n] = sha256.Sum256(data)
+	}
+	for i, data := range s.rosterApprovals {
+		d[rosterApproval(i)] = sha256.Sum256(data)
 	}
 	if s.earlier != nil {
 		d["earlier"] = s.earlier.checkpoint

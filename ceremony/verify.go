@@ -73,11 +73,12 @@ type verified struct {
 }
 
 // Verify checks a finished folder offline: every file against the manifest, the manifest against the transcript, the
-// transcript against the checkpoint and its signatures, and all that the script says against all that was done. roster
-// is the digest that people compared; with nil nothing says whose folder this is, and the error says so beside the
+// transcript against the checkpoint and its signatures, and all that the script says against all that was done. anchor
+// is a digest that people compared: of the roster, or of a roster or the checkpoint of an earlier ceremony that this one
+// carries on from; with nil nothing says whose folder this is, and the error says so beside the
 // report.
-func Verify(ctx context.Context, folder fs.FS, roster *[32]byte) (*Report, error) {
-	v, err := replay(ctx, folder, roster)
+func Verify(ctx context.Context, folder fs.FS, anchor *[32]byte) (*Report, error) {
+	v, err := replay(ctx, folder, anchor)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -88,8 +89,8 @@ func Verify(ctx context.Context, folder fs.FS, roster *[32]byte) (*Report, error
 	if v.rehearsal {
 		return r, advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
 	}
-	r.Authenticated = roster != nil
-	if roster == nil {
+	r.Authenticated = anchor != nil
+	if anchor == nil {
 		return r, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 			"consistent, NOT authenticated: nothing says that these officers are the right ones")
 	}
@@ -116,11 +117,6 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 	if err := v.listed(record); err != nil {
 		return nil, err
 	}
-	if anchor != nil {
-		if quorum.Sum(v.files[rosterFile]) != *anchor {
-			return nil, damaged(rosterFile, "is not the roster of the digest given: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
-		}
-	}
 	if v.roster, err = quorum.ParseRoster(v.files[rosterFile]); err != nil {
 		return nil, damaged(rosterFile, "%w", err)
 	}
@@ -133,7 +129,19 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 	if v.script, err = loadCopy(v.files); err != nil {
 		return nil, damaged(scriptFile, "%w", err)
 	}
+	if anchor != nil && !v.script.anchored(*anchor) {
+		return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
+	}
 	return v, v.perform(ctx, record)
+}
+
+// anchored says whether a digest that people compared is that of the script's roster, or of a roster or checkpoint of
+// the ceremonies before it: each of those approved, by its officers, what came after.
+func (s *Script) anchored(digest [32]byte) bool {
+	if quorum.Sum(s.roster) == digest {
+		return true
+	}
+	return s.earlier != nil && (s.earlier.checkpoint == digest || s.earlier.verified.script.anchored(digest))
 }
 
 // readFolder reads every file; what is not a regular file or is too large is refused.

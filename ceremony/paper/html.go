@@ -80,10 +80,10 @@ table { border-collapse: collapse; width: 100%; table-layout: fixed; font-size: 
 th, .step > h3 { background: #e4e4e4; } tr { break-inside: avoid; } thead { display: table-header-group; }
 .grid { display: grid; grid-template-columns: repeat(8, 1fr); } .grid div { border: 1px solid #777; padding: .1em .3em; font-size: .84em; } .grid code { display: block; }
 .step { break-inside: avoid; margin: 0 0 1.2em; } .step > h3 { margin: 0 0 .3em; padding: .15em .5em; font-size: 1em; display: flex; gap: 1.5em; }
-.step > h3 .place { margin-left: auto; font-weight: normal; font-size: .85em; } .long { break-inside: auto; } .step > :not(h3) { margin-left: 1em; } .step p { margin: .2em 0; }
-.boxes { display: flex; margin-top: .4em; } .boxes > div { border: 1px solid #000; margin-right: -1px; min-height: 2.6em; padding: .1em .3em; font-size: .84em; flex-basis: 0; min-width: 0; }
+.step > h3 .place { margin-left: auto; font-weight: normal; font-size: .85em; } .long { break-inside: auto; } .step > :not(h3) { margin-left: 1em; } .step > table { width: calc(100% - 1em); } .step > p { margin: .2em 0 .2em 1em; }
+.boxes { display: flex; margin-top: .4em; break-inside: avoid; } .boxes > div { border: 1px solid #000; margin-right: -1px; min-height: 2.6em; padding: .1em .3em; font-size: .84em; flex-basis: 0; min-width: 0; }
 .boxes small { display: block; font-size: .8em; } .form { break-inside: avoid; margin-bottom: 1.5em; } .form .boxes { margin-top: -1px; }
-footer { border-top: 1px solid #777; margin-top: 2em; font-size: .8em; } @media print { footer { display: none; } .pagebreak { break-before: page; } }
+footer { border-top: 1px solid #777; margin-top: 2em; font-size: .8em; } @media print { body { max-width: none; margin: 0; padding: 0; } footer { display: none; } .pagebreak { break-before: page; } }
 </style>
 </head>
 <body>

@@ -17,7 +17,7 @@ func ceremonyVerifyCommand() *cli.Command {
 		Description: "Example:\n  hanaper ceremony verify --roster $(cat roster.sha256) ceremony-1",
 		ArgsUsage:   "DIR",
 		Flags: []cli.Flag{
-			rosterDigestFlag,
+			rosterDigestFlag, earlierDigestFlag,
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: func(c *cli.Context) error {
@@ -32,9 +32,14 @@ func ceremonyVerifyCommand() *cli.Command {
 
 var rosterDigestFlag = &cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it"}
 
-// rosterDigest is the anchor that --roster gives; nil without.
+var earlierDigestFlag = &cli.StringFlag{Name: "earlier", Usage: "in place of --roster: the SHA-256 `DIGEST` of the checkpoint of an earlier ceremony that this one carries on from"}
+
+// rosterDigest is the anchor that --roster or --earlier gives; nil without.
 func rosterDigest(c *cli.Context) (*[32]byte, error) {
 	text := c.String("roster")
+	if text == "" {
+		text = c.String("earlier")
+	}
 	if text == "" {
 		return nil, nil
 	}
