@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var socketCall = regexp.MustCompile(`socket(?:pair)?\((\w+)`)
+
+// TestAirGap performs a whole ceremony in a network namespace that has only a downed loopback, under strace: no socket of
+// a family other than AF_UNIX is made. Neither PIN nor passphrase is in any argument, environment, output or file.
+func TestAirGap(t *testing.T) {
+	d := newCeremony(t, "air gap")
+	bin, trace := d.path("hanaper"), d.path("trace")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	secrets := [][]byte{[]byte("correct horse battery")}
+	bindings, err := os.ReadFile(d.path("bindings.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinFile := regexp.MustCompile(`pin-source=([^"&]+)`).FindSubmatch(bindings)
+	pin, err := os.ReadFile(string(pinFile[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets = append(secrets, bytes.TrimSpace(pin))
+	// Approvals name this program's digest, so the program under trace approves too.
+	isolated := func(args ...string) string {
+		t.Helper()
+		argv := append([]string{"--net", "--map-root-user", "--user", "strace", "-f", "-v", "-s", "4096", "-e", "trace=network,execve", "-o", trace, bin}, args...)
+		cmd := exec.Command("unshare", argv...)
+		cmd.Dir = d.dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		calls, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range socketCall.FindAllStringSubmatch(string(calls), -1) {
+			if m[1] != "AF_UNIX" {
+				t.Errorf("%v made a socket of family %s", args[:2], m[1])
+			}
+		}
+		if !strings.Contains(string(calls), "execve(") {
+			t.Error("nothing was traced")
+		}
+		return string(out) + string(calls)
+	}
+	said := isolated(d.approve("ada", "ada.json")...)
+	said += isolated(d.approve("berta", "berta.json", "--with", d.path("ada.json"))...)
+	said += isolated(d.run("out", "ada.json", "berta.json")...)
+	said += isolated("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
+	for _, s := range secrets {
+		if strings.Contains(said, string(s)) {
+			t.Error("a secret is in the output, the arguments or the environment")
+		}
+	}
+	err = filepath.WalkDir(d.path("out"), func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		for _, s := range secrets {
+			if bytes.Contains(data, s) {
+				t.Errorf("a secret is in %s", name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range []string{"ada.key", "berta.key"} {
+		if st, err := os.Stat(d.path(f)); err != nil || st.Mode().Perm() != 0o600 {
+			t.Error(fmt.Errorf("%s: %v", f, err))
+		}
+	}
+}
