@@ -497,4 +497,3 @@ func (dev *Device) State() string {
 		return "update assigned"
 	}
 }
-

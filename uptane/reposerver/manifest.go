@@ -1,15 +1,16 @@
 package reposerver
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -36,9 +37,7 @@ func parseRegistration(data []byte) (*registration, error) {
 			Key        json.RawMessage `json:"clientKey"`
 		} `json:"ecus"`
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&doc); err != nil {
+	if err := json.Unmarshal(data, &doc); err != nil {
 		return bad("%v", err)
 	}
 	out := &registration{Primary: doc.Primary, ECUs: map[string]ECU{}}
@@ -55,7 +54,7 @@ func parseRegistration(data []byte) (*registration, error) {
 		if _, ok := out.ECUs[e.Serial]; ok {
 			return bad("ECU %s is there twice", e.Serial)
 		}
-		key, err := uptane.ParseKey(e.Key)
+		key, err := deviceKey(e.Key)
 		if err != nil {
 			return bad("ECU %s: %v", e.Serial, err)
 		}
@@ -69,6 +68,29 @@ func parseRegistration(data []byte) (*registration, error) {
 		return bad("the primary ECU %q is not among the ECUs", printable(out.Primary))
 	}
 	return out, nil
+}
+
+// deviceKey reads a key as clients write it: their hex is in capitals, and their PEM may lack its last newline.
+func deviceKey(data []byte) (uptane.Key, error) {
+	var doc struct {
+		Type  uptane.KeyType `json:"keytype"`
+		Value struct {
+			Public string `json:"public"`
+		} `json:"keyval"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return uptane.Key{}, errors.New("clientKey is no public key")
+	}
+	if doc.Type == uptane.Ed25519 {
+		doc.Value.Public = strings.ToLower(doc.Value.Public)
+	} else {
+		doc.Value.Public = strings.TrimRight(doc.Value.Public, "\n") + "\n"
+	}
+	form, err := json.Marshal(doc)
+	if err != nil {
+		return uptane.Key{}, err
+	}
+	return uptane.ParseKey(form)
 }
 
 func checkWord(what, s string, most int) error {

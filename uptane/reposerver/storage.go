@@ -1,0 +1,371 @@
+package reposerver
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// StorageConfig says where uploaded files lie.
+type StorageConfig struct {
+	// Dir is the folder.
+	Dir string
+	// MaxFile is the largest file in bytes; default 4 GiB.
+	MaxFile int64
+	// PartSize is the size in bytes of the parts that clients are told to send; default 8 MiB.
+	PartSize int64
+	// Now defaults to time.Now.
+	Now func() time.Time
+}
+
+// storage keeps files by the SHA-256 of their content (blobs/), names that lead there (names/), and unfinished uploads
+// (pending/). No name of a client's is ever part of a path: its digest is.
+type storage struct {
+	dir      string
+	maxFile  int64
+	partSize int64
+	now      func() time.Time
+	lock     *folder
+}
+
+// stored is what a name leads to.
+type stored struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	// Upload is the multipart upload that it came by, so that completing it twice does no harm.
+	Upload string `json:"upload,omitempty"`
+}
+
+type pending struct {
+	Name  string `json:"name"`
+	Size  int64  `json:"size"`
+	Part  int64  `json:"part_size"`
+	Force bool   `json:"force,omitempty"`
+	Begun string `json:"begun"`
+}
+
+func newStorage(c StorageConfig) (*storage, error) {
+	if c.MaxFile == 0 {
+		c.MaxFile = 4 << 30
+	}
+	if c.PartSize == 0 {
+		c.PartSize = 8 << 20
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.MaxFile < 1 || c.PartSize < minPart || c.PartSize > maxPart || (c.MaxFile+c.PartSize-1)/c.PartSize > maxParts {
+		return nil, advice.New(advice.Usage, "raise the part size or lower the file size", "uploads: files of %d bytes in parts of %d bytes are not possible", c.MaxFile, c.PartSize)
+	}
+	for _, d := range []string{"blobs", "names", "pending"} {
+		if err := durable.Mkdir(filepath.Join(c.Dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return &storage{c.Dir, c.MaxFile, c.PartSize, c.Now, &folder{dir: c.Dir}}, nil
+}
+
+func (s *storage) namePath(name string) string {
+	return filepath.Join(s.dir, "names", digestOf([]byte(name))+".json")
+}
+func (s *storage) blobPath(digest string) string { return filepath.Join(s.dir, "blobs", digest) }
+
+// find says what a name leads to.
+func (s *storage) find(name string) (*stored, error) {
+	data, err := os.ReadFile(s.namePath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse(404, codeNotFound, "no file %q was uploaded", printable(name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &stored{}
+	if err := strict.JSON(s.namePath(name), data, f); err != nil {
+		return nil, err
+	}
+	if b, err := hex.DecodeString(f.SHA256); f.Name != name || err != nil || len(b) != sha256.Size {
+		return nil, fmt.Errorf("%s does not describe %q", s.namePath(name), name)
+	}
+	return f, nil
+}
+
+// open opens a file for reading.
+func (s *storage) open(name string) (*os.File, *stored, error) {
+	st, err := s.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open(s.blobPath(st.SHA256))
+	return f, st, err
+}
+
+// check says whether a file of this name and size may be uploaded.
+func (s *storage) check(name string, size int64, force bool) error {
+	if err := uptane.CheckTargetName(name); err != nil {
+		return refuseWith(400, codeBadRequest, err)
+	}
+	if size > s.maxFile {
+		return refuse(413, codeTooLarge, "%s has %d bytes, and the server takes %d", name, size, s.maxFile)
+	}
+	if size < 1 {
+		return refuse(400, codeBadRequest, "%s is empty", name)
+	}
+	if _, err := s.find(name); err == nil && !force {
+		return refuseHint(409, codeExists, "--force replaces it", "%s was uploaded already", name)
+	} else if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// initiate begins a multipart upload.
+func (s *storage) initiate(ctx context.Context, name string, size int64, force bool) (id string, part int64, err error) {
+	if err := s.check(name, size, force); err != nil {
+		return "", 0, err
+	}
+	release, err := s.lock.lock(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	defer release()
+	if err := s.expire(); err != nil {
+		return "", 0, err
+	}
+	raw := make([]byte, 16)
+	if _, err := rand.Read(raw); err != nil {
+		return "", 0, err
+	}
+	id = hex.EncodeToString(raw)
+	data, err := json.Marshal(pending{name, size, s.partSize, force, s.now().UTC().Format(time.RFC3339)})
+	if err != nil {
+		return "", 0, err
+	}
+	dir := s.pendingPath(id)
+	if err := durable.Mkdir(dir, 0o755); err != nil {
+		return "", 0, err
+	}
+	return id, s.partSize, durable.WriteFile(filepath.Join(dir, "upload.json"), data, 0o644)
+}
+
+// expire forgets unfinished uploads that are too old, and refuses more than there may be.
+func (s *storage) expire() error {
+	list, err := os.ReadDir(filepath.Join(s.dir, "pending"))
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, e := range list {
+		info, err := e.Info()
+		if err == nil && s.now().Sub(info.ModTime()) > pendingLife {
+			err = os.RemoveAll(filepath.Join(s.dir, "pending", e.Name()))
+		} else {
+			left++
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if left >= maxPending {
+		return refuse(429, codeBusy, "%d unfinished uploads are as many as may be", left)
+	}
+	return nil
+}
+
+func (s *storage) pendingPath(id string) string { return filepath.Join(s.dir, "pending", id) }
+
+func (s *storage) upload(name, id string) (*pending, error) {
+	missing := refuse(404, codeNotFound, "there is no upload %q of %s", printable(id), printable(name))
+	if b, err := hex.DecodeString(id); err != nil || len(b) != 16 || hex.EncodeToString(b) != id {
+		return nil, missing
+	}
+	at := filepath.Join(s.pendingPath(id), "upload.json")
+	data, err := os.ReadFile(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{}
+	if err := strict.JSON(at, data, p); err != nil {
+		return nil, err
+	}
+	if p.Name != name {
+		return nil, missing
+	}
+	return p, nil
+}
+
+func (p *pending) parts() int { return int((p.Size + p.Part - 1) / p.Part) }
+
+// length is the size of part n, counted from 1; 0 if there is none.
+func (p *pending) length(n int) int64 {
+	if n < 1 || n > p.parts() {
+		return 0
+	}
+	return min(p.Part, p.Size-int64(n-1)*p.Part)
+}
+
+// putPart stores a part whose MD5 (base64) and length the client has announced, and returns its ETag.
+func (s *storage) putPart(name, id string, part int, digest string, r io.Reader) (etag string, err error) {
+	p, err := s.upload(name, id)
+	if err != nil {
+		return "", err
+	}
+	want := p.length(part)
+	if want == 0 {
+		return "", refuse(400, codeBadRequest, "%s has no part %d", name, part)
+	}
+	at := filepath.Join(s.pendingPath(id), strconv.Itoa(part))
+	h := md5.New()
+	err = receive(at, io.LimitReader(r, want+1), h, func(n int64) error {
+		if n != want {
+			return refuse(400, codeBadRequest, "part %d of %s has %d bytes, not %d", part, name, n, want)
+		}
+		if got := base64.StdEncoding.EncodeToString(h.Sum(nil)); got != digest {
+			return refuse(400, "bad_digest", "part %d of %s arrived with MD5 %s, not %s", part, name, got, digest)
+		}
+		return nil
+	})
+	return `"` + hex.EncodeToString(h.Sum(nil)) + `"`, err
+}
+
+// receive writes what r gives to a temporary file, and puts it at path when check agrees.
+func receive(path string, r io.Reader, h io.Writer, check func(n int64) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".incoming-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	n, err := io.Copy(io.MultiWriter(f, h), r)
+	if err != nil {
+		return err
+	}
+	if err := check(n); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+type partTag struct {
+	Part int    `json:"part"`
+	ETag string `json:"eTag"`
+}
+
+// complete puts the parts together. approve may refuse the whole by its digest. Completing again what is complete is no
+// change.
+func (s *storage) complete(name, id string, tags []partTag, approve func(digest string, size int64) error) (*stored, error) {
+	if st, err := s.find(name); err == nil && st.Upload == id && id != "" {
+		return st, nil
+	}
+	p, err := s.upload(name, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(tags) != p.parts() {
+		return nil, refuse(400, codeBadRequest, "%s has %d parts, and %d are named", name, p.parts(), len(tags))
+	}
+	var readers []io.Reader
+	for n := 1; n <= p.parts(); n++ {
+		f, err := os.Open(filepath.Join(s.pendingPath(id), strconv.Itoa(n)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, refuse(400, codeBadRequest, "part %d of %s has not arrived", n, name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		h := md5.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return nil, err
+		}
+		named := false
+		for _, t := range tags {
+			named = named || t.Part == n && (t.ETag == `"`+hex.EncodeToString(h.Sum(nil))+`"` || t.ETag == hex.EncodeToString(h.Sum(nil)))
+		}
+		if !named {
+			return nil, refuse(400, codeBadRequest, "part %d of %s is not the one that is named", n, name)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		readers = append(readers, f)
+	}
+	if err := s.check(name, p.Size, p.Force); err != nil {
+		return nil, err
+	}
+	st, err := s.keep(name, id, io.MultiReader(readers...), p.Size, approve)
+	if err != nil {
+		return nil, err
+	}
+	return st, os.RemoveAll(s.pendingPath(id))
+}
+
+// putWhole stores a file that comes in one piece.
+func (s *storage) putWhole(name string, force bool, r io.Reader, size int64, approve func(string, int64) error) (*stored, error) {
+	if err := s.check(name, size, force); err != nil {
+		return nil, err
+	}
+	return s.keep(name, "", r, size, approve)
+}
+
+// keep makes the blob durable before the name leads to it.
+func (s *storage) keep(name, id string, r io.Reader, size int64, approve func(string, int64) error) (*stored, error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, "blobs"), ".incoming-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(r, size+1))
+	if err != nil {
+		return nil, err
+	}
+	if n != size {
+		return nil, refuse(400, codeBadRequest, "%s arrived with %d bytes, not %d", name, n, size)
+	}
+	st := &stored{name, n, hex.EncodeToString(h.Sum(nil)), id}
+	if err := approve(st.SHA256, n); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), s.blobPath(st.SHA256)); err != nil {
+		return nil, err
+	}
+	if err := durable.SyncDir(filepath.Join(s.dir, "blobs")); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(st)
+	if err != nil {
+		return nil, err
+	}
+	return st, durable.WriteFile(s.namePath(name), data, 0o644)
+}
