@@ -17,6 +17,8 @@ import (
 	"github.com/hanaper/hanaper/softhsm"
 )
 
+func TestMain(m *testing.M) { softhsm.Main(m) }
+
 // runToken runs a verb of `hanaper token` and gives the exit code and both outputs.
 func runToken(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Helper()
@@ -26,7 +28,7 @@ func runToken(t *testing.T, args ...string) (code int, out, errs string) {
 }
 
 func TestTokenVerbs(t *testing.T) {
-	store := softhsm.ForTest(t)
+	softhsm.ForTest(t)
 	module, err := softhsm.Module()
 	if err != nil {
 		t.Fatal(err)
@@ -150,5 +152,4 @@ func TestTokenVerbs(t *testing.T) {
 			t.Errorf("show %s: exit %d, %q, %q", bad, code, out, errs)
 		}
 	}
-	_ = store
 }

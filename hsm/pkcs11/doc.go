@@ -11,5 +11,8 @@
 // lock memory, the PIN is not kept but asked from its source again. A PIN that a token refused is wiped and never tried
 // again. (The binding copies the PIN to the C heap for the moment of C_Login and frees it without wiping.)
 //
+// A context ends every wait of ours, for a session, a turn or a token that went away, but not a call that the library does not
+// return from: such a call keeps its session, and a restart of the library waits for it. Set the vendor's own time limits.
+//
 // C_Initialize belongs to the process, not to a caller: one registry counts who uses a library.
 package pkcs11
