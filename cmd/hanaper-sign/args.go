@@ -96,6 +96,9 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		}
 	}
 	if help {
+		for _, l := range levels {
+			waive(l.flags)
+		}
 		return append(out, "--help"), nil
 	}
 	if len(levels) > 1 && len(commands) > 0 {
@@ -112,6 +115,20 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// waive lets help be asked for without the options that a command needs.
+func waive(flags []cli.Flag) {
+	for _, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Required = false
+		case *cli.StringSliceFlag:
+			f.Required = false
+		case *cli.IntFlag:
+			f.Required = false
+		}
+	}
 }
 
 // cutOption splits an option at the first = or :, neither of which is part of a name.

@@ -137,7 +137,7 @@ func userKeysCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "gen", Usage: "make a key, in a token or in files",
-				Flags: []cli.Flag{keyTypeFlag(), keySizeFlag(), tokenFlag(), &cli.StringFlag{Name: "key-name", Aliases: []string{"k"}, Required: true, Usage: "base `NAME` of the key's files"}},
+				Flags:  []cli.Flag{keyTypeFlag(), keySizeFlag(), tokenFlag(), &cli.StringFlag{Name: "key-name", Aliases: []string{"k"}, Required: true, Usage: "base `NAME` of the key's files"}},
 				Action: func(c *cli.Context) error { return makeKey(c, userKeys(c), c.String("key-name")) },
 			},
 			{
