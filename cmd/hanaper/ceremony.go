@@ -23,6 +23,7 @@ func ceremonyCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
 			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(),
+			ceremonyPrintCommand(), ceremonyRecordCommand(), ceremonyDiffCommand(),
 		},
 	}
 }
