@@ -145,3 +145,5 @@ func TestRemarks(t *testing.T) {
 		}
 	}
 }
+
+var _, strangerKey, _ = ed25519.GenerateKey(rand.Reader)

@@ -65,9 +65,6 @@ func StepKinds() []string {
 	return kinds
 }
 
-// tokenUser is a step that writes to a token.
-type tokenUser interface{ writes() (token, label string) }
-
 // tokensAtStart are the tokens that are opened before the first step, by name.
 func (s *Script) tokensAtStart() []string {
 	return slices.DeleteFunc(sortedKeys(s.tokens), s.Initialises)

@@ -36,8 +36,6 @@ func (g *GenerateKey) class() hsm.Class {
 	return hsm.Class(g.Class)
 }
 
-func (g *GenerateKey) writes() (token, label string) { return g.Token, g.label() }
-
 func (g *GenerateKey) describe(*Session) string {
 	return fmt.Sprintf("generate the %s key %q in token %q, label %q, class %s", g.Algorithm, g.Name, g.Token, g.label(), g.class())
 }
