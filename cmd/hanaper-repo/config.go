@@ -43,6 +43,8 @@ type config struct {
 	Lifetimes   lifetimes   `yaml:"lifetimes"`
 	Serve       serveConfig `yaml:"serve"`
 	CRLs        []crlConfig `yaml:"crls"`
+	// Uptane is absent unless this program serves Uptane repositories too.
+	Uptane *uptaneConfig `yaml:"uptane"`
 
 	dir string
 }
@@ -123,6 +125,11 @@ func loadConfig(path string) (*config, error) {
 		}
 		if n != 1 || s.URL == "" && s.CA+s.Certificate+s.Key != "" || (s.Certificate == "") != (s.Key == "") {
 			return bad("crls: entry %d needs one of file, folder and url; ca, certificate and key go with url", i+1)
+		}
+	}
+	if c.Uptane != nil {
+		if err := c.Uptane.check(); err != nil {
+			return bad("uptane: %v", err)
 		}
 	}
 	return c, nil

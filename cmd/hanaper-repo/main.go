@@ -14,9 +14,10 @@ func main() { os.Exit(run(os.Args)) }
 func run(args []string) int {
 	return shell.Run(&cli.App{
 		Name:  "hanaper-repo",
-		Usage: "publishes what gateways must believe: the officers' part, CRLs, and fresh signatures over both",
+		Usage: "publishes what gateways must believe, and serves Uptane repositories",
 		Commands: []*cli.Command{
 			configCommand(), keysCommand(), initCommand(), importCommand(), crlCommand(), statusCommand(), serveCommand(),
+			uptaneCommand(), directorCommand(),
 		},
 	}, args)
 }

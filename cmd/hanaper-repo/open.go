@@ -75,9 +75,13 @@ func openOffice(c *cli.Context) (*office, error) {
 	return o, nil
 }
 
-// checkApart refuses a token that holds a CA's key beside the online keys: whoever takes this machine would have both.
 func (o *office) checkApart(ctx context.Context, cas []*x509.Certificate, warn io.Writer) error {
-	keys, err := o.token.Keys(ctx)
+	return checkApart(ctx, o.config, o.token, cas, warn)
+}
+
+// checkApart refuses a token that holds a CA's key beside the online keys: whoever takes this machine would have both.
+func checkApart(ctx context.Context, c *config, token hsm.Token, cas []*x509.Certificate, warn io.Writer) error {
+	keys, err := token.Keys(ctx)
 	if err != nil {
 		return err
 	}
@@ -91,11 +95,11 @@ func (o *office) checkApart(ctx context.Context, cas []*x509.Certificate, warn i
 			if trust.IssuerID(ca) != id {
 				continue
 			}
-			if !o.config.Keys.Joined {
+			if !c.Keys.Joined {
 				return advice.New(advice.Refused, "keep the online keys in a token of their own; keys.joined allows this on a developer's desk",
-					"token %q holds the key of CA %q beside the online trust keys", o.token.Info().Label, ca.Subject)
+					"token %q holds the key of CA %q beside the online trust keys", token.Info().Label, ca.Subject)
 			}
-			fmt.Fprintf(warn, "hanaper-repo: warning: token %q holds the key of CA %q as well (keys.joined)\n", o.token.Info().Label, ca.Subject)
+			fmt.Fprintf(warn, "hanaper-repo: warning: token %q holds the key of CA %q as well (keys.joined)\n", token.Info().Label, ca.Subject)
 		}
 	}
 	return nil

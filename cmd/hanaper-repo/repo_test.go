@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func (d *desk) command(args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer)
 func (d *desk) run(args ...string) (string, string, int) {
 	d.t.Helper()
 	n := 1
-	if args[0] == "keys" || args[0] == "crl" {
+	if len(args) > 1 && slices.Contains([]string{"keys", "crl", "uptane", "director"}, args[0]) {
 		n = 2
 	}
 	args = append(append(append([]string{}, args[:n]...), "--config", d.path("repo.yaml")), args[n:]...)

@@ -73,7 +73,13 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 		url = "https://" + l.Addr().String()
 	}
 	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
-	failed := make(chan error, 1)
+	failed := make(chan error, 3)
+	vehicles, err := serveUptane(ctx, o.config, log, failed)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	defer vehicles.Close()
 	go func() { failed <- server.Serve(l) }()
 	o.tend(ctx, sources, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

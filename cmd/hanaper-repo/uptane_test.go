@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"crypto/ed25519"
+
+	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/reposerver"
+)
+
+const buildSecret = "a secret of the build machine"
+
+// vehicles is a desk with an Uptane section, whose token is a token of its own.
+func vehicles(t *testing.T) *desk {
+	d := newDesk(t)
+	d.write("build.secret", []byte(buildSecret+"\n"))
+	if err := os.Chmod(d.path("build.secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.config(`uptane:
+  keys: {algorithm: Ed25519}
+  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret}]}
+  devices: {listen: "127.0.0.1:0"}
+`)
+	return d
+}
+
+var addresses = regexp.MustCompile(`msg="serving uptane" admin=(\S+) devices=(\S+)`)
+
+// background runs the real program until the test ends, and returns the addresses that it tells.
+func (d *desk) background(args ...string) (cmd *exec.Cmd, admin, devices string) {
+	d.t.Helper()
+	cmd, _, _ = d.command(append(args, "--config", d.path("repo.yaml"))...)
+	cmd.Stderr = nil
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(pipe)
+	var seen strings.Builder
+	for lines.Scan() {
+		seen.WriteString(lines.Text() + "\n")
+		if m := addresses.FindStringSubmatch(lines.Text()); m != nil {
+			go func() {
+				for lines.Scan() {
+				}
+			}()
+			return cmd, m[1], m[2]
+		}
+	}
+	d.t.Fatalf("never served: %s", seen.String())
+	return nil, "", ""
+}
+
+func TestUptaneServes(t *testing.T) {
+	d := vehicles(t)
+	if _, _, code := d.run("uptane", "status"); code != 3 {
+		t.Errorf("status before init: exit %d", code)
+	}
+	d.ok("uptane", "init")
+	if _, errs, code := d.run("uptane", "init"); code != 3 || !strings.Contains(errs, "already") {
+		t.Errorf("init twice: exit %d %s", code, errs)
+	}
+	cmd, admin, devices := d.background("uptane", "serve")
+	client, err := reposerver.NewClient(reposerver.ClientConfig{URL: admin, Auth: reposerver.OAuth2{Server: admin, ClientID: "build", ClientSecret: buildSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := client.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := uptane.ParseRoot(data)
+	if err != nil || uptane.VerifyRoot(root) != nil {
+		t.Fatal(err)
+	}
+
+	// The offline part, and the old key's end in the token.
+	_, rootKey, _ := ed25519.GenerateKey(nil)
+	_, targetsKey, _ := ed25519.GenerateKey(nil)
+	one := func(key ed25519.PrivateKey) uptane.RoleKeys {
+		k, err := uptane.NewKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uptane.RoleKeys{Keys: []uptane.Key{k}, Threshold: 1}
+	}
+	next, err := root.Next(time.Now().Add(365*24*time.Hour).Truncate(time.Second), func(c *uptane.RootConfig) error {
+		c.Roles[uptane.RoleRoot], c.Roles[uptane.RoleTargets] = one(rootKey), one(targetsKey)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := uptane.Sign(next, rootKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CosignRoot(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	old := root.Keys(uptane.RoleRoot).Keys[0].ID()
+	if err := client.DeletePrivateKey(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+
+	// A device registers; the operator assigns from another process; kill -9 loses nothing.
+	device(t, devices)
+	data, sum, err := client.Targets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets, err := uptane.ParseTargets(uptane.Image, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().UTC().Truncate(time.Second)
+	custom, err := uptane.ImageCustom{Name: "image", Version: "1", HardwareIDs: []string{"board"}, Format: uptane.Binary, CreatedAt: at, UpdatedAt: at}.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := targets.Next(at.Add(31*24*time.Hour), func(c *uptane.TargetsConfig) error {
+		c.Targets = map[string]uptane.Target{"image-1": {Length: 3, SHA256: strings.Repeat("ab", 32), Custom: custom}}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signed, err = uptane.Sign(more, targetsKey); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.PushTargets(t.Context(), signed, sum); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	d.ok("director", "assign", "device-1", "image-1")
+	if out := d.ok("director", "list", "--json"); !strings.Contains(out, `"update assigned"`) {
+		t.Errorf("list: %s", out)
+	}
+	out := d.ok("uptane", "status", "--json")
+	var list []uptaneStatusDocument
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 8 {
+		t.Fatalf("status: %v %s", err, out)
+	}
+	for _, s := range list {
+		held := s.Repository == "director" || s.Role == "snapshot" || s.Role == "timestamp"
+		if s.Keys[0].Held != held || s.Expired {
+			t.Errorf("%s %s: %+v", s.Repository, s.Role, s)
+		}
+	}
+
+	// serve runs both: trust and Uptane.
+	d.ok("init", d.path("officers"))
+	_, _, devices = d.background("serve")
+	res := get(t, devices+"/director/targets.json")
+	if doc, err := uptane.ParseTargets(uptane.Director, res); err != nil || len(doc.Names()) != 1 {
+		t.Errorf("the device's targets: %v %s", err, res)
+	}
+}
+
+func device(t *testing.T, url string) {
+	t.Helper()
+	_, key, _ := ed25519.GenerateKey(nil)
+	body := fmt.Sprintf(`{"primary_ecu_serial":"ecu-1","ecus":[{"ecu_serial":"ecu-1","hardware_identifier":"board","clientKey":{"keytype":"ED25519","keyval":{"public":"%X"}}}]}`,
+		[]byte(key.Public().(ed25519.PublicKey)))
+	req, err := http.NewRequest(http.MethodPost, url+"/director/ecus", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(reposerver.DeviceHeader, "device-1")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		t.Fatalf("registration: %s", res.Status)
+	}
+}
+
+func get(t *testing.T, url string) []byte {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(reposerver.DeviceHeader, "device-1")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(res.Body); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %v", url, res.Status, err)
+	}
+	return b.Bytes()
+}
+
+// TestUptaneFromCeremony starts the repositories with what officers signed over the server's exported keys.
+func TestUptaneFromCeremony(t *testing.T) {
+	d := vehicles(t)
+	d.ok("uptane", "keys", "--out", d.path("public"))
+	_, rootKey, _ := ed25519.GenerateKey(nil)
+	expires := time.Now().UTC().Truncate(time.Second).Add(100 * 24 * time.Hour)
+	root := func(kind uptane.Repository, targets *uptane.Key) []byte {
+		key := func(k uptane.Key) uptane.RoleKeys { return uptane.RoleKeys{Keys: []uptane.Key{k}, Threshold: 1} }
+		online := func(role string) uptane.RoleKeys {
+			k, err := uptane.NewKey(readPublic(t, filepath.Join(d.path("public"), string(kind)+"-"+role+".pub.pem")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return key(k)
+		}
+		mine, err := uptane.NewKey(rootKey.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles := map[uptane.Role]uptane.RoleKeys{uptane.RoleRoot: key(mine), uptane.RoleSnapshot: online("snapshot"), uptane.RoleTimestamp: online("timestamp")}
+		if targets != nil {
+			roles[uptane.RoleTargets] = key(*targets)
+		} else {
+			roles[uptane.RoleTargets] = online("targets")
+		}
+		doc, err := uptane.NewRoot(uptane.RootConfig{Version: 1, Expires: expires, Roles: roles})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := uptane.Sign(doc, rootKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	_, targetsKey, _ := ed25519.GenerateKey(nil)
+	tk, err := uptane.NewKey(targetsKey.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, err := uptane.NewTargets(uptane.TargetsConfig{Version: 1, Expires: expires})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := uptane.Sign(empty, targetsKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imageRoot, targets := d.write("image-root.json", root(uptane.Image, &tk)), d.write("targets.json", signed)
+	directorRoot := d.write("director-root.json", root(uptane.Director, nil))
+	// The Director's root does not suit the Image repository: the server could not sign.
+	if _, errs, code := d.run("uptane", "init", "--image-root", directorRoot, "--image-targets", targets); code == 0 {
+		t.Errorf("a root for other keys: %s", errs)
+	}
+	if _, err := os.Stat(d.path("uptane/image/index.json")); err == nil {
+		t.Error("a refused start was written")
+	}
+	d.ok("uptane", "init", "--image-root", imageRoot, "--image-targets", targets, "--director-root", directorRoot)
+	if out := d.ok("uptane", "status"); strings.Count(out, "\n") != 9 {
+		t.Errorf("status: %s", out)
+	}
+}
+
+func TestUptaneConfig(t *testing.T) {
+	d := newDesk(t)
+	good := "  admin: {listen: \"127.0.0.1:0\", open: true}\n"
+	for name, c := range map[string]struct{ section, want string }{
+		"nobody may administer":     {"  director: true\n", "name clients"},
+		"open to the world":         {"  admin: {listen: \"0.0.0.0:1\", open: true, tls: {certificate: a, key: b}}\n", "loopback"},
+		"admin in clear":            {"  admin: {listen: \"0.0.0.0:1\", clients: [{id: a, secret: b}]}\n", "loopback"},
+		"devices without gateway":   {good + "  devices: {listen: \"0.0.0.0:1\", tls: {certificate: a, key: b}}\n", "which device"},
+		"a curve that devices hate": {good + "  keys: {algorithm: P-256}\n", "devices accept"},
+		"two key stores":            {good + "  keys: {token: a, folder: b}\n", "either"},
+		"unknown key":               {good + "  keyz: {}\n", "keyz"},
+		"a client without a secret": {"  admin: {clients: [{id: a}]}\n", "secret"},
+	} {
+		d.config("uptane:\n" + c.section)
+		if _, errs, code := d.run("uptane", "status"); code != 2 || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit %d, %s", name, code, errs)
+		}
+	}
+	d.write("open.secret", []byte(buildSecret))
+	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", clients: [{id: a, secret: open.secret}]}\n")
+	d.ok("uptane", "init")
+	if _, errs, code := d.run("uptane", "serve"); code != 3 || !strings.Contains(errs, "open.secret") {
+		t.Errorf("a secret that others may read: exit %d, %s", code, errs)
+	}
+}

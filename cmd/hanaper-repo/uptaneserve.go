@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/reposerver"
+)
+
+func publicPEM(k uptane.Key) ([]byte, error) {
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.SPKI()}), nil
+}
+
+// uptaneServers are the two listeners of the Uptane repositories.
+type uptaneServers struct {
+	desk    *uptaneDesk
+	servers []*http.Server
+	failed  chan error
+}
+
+func uptaneServeAlone(c *cli.Context) error {
+	cfg, err := uptaneSection(c)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	u, err := serveUptane(c.Context, cfg, log, make(chan error, 2))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.Context.Done():
+		err = nil
+	case err = <-u.failed:
+	}
+	return errors.Join(err, u.Close())
+}
+
+// serveUptane opens the repositories and accepts; nil without a section uptane. What fails later goes to failed.
+func serveUptane(ctx context.Context, cfg *config, log *slog.Logger, failed chan error) (*uptaneServers, error) {
+	if cfg.Uptane == nil {
+		return nil, nil
+	}
+	secrets, err := clientSecrets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openUptane(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	u := &uptaneServers{desk: d, failed: failed}
+	if err := u.start(ctx, cfg, secrets, log); err != nil {
+		return nil, errors.Join(err, u.Close())
+	}
+	return u, nil
+}
+
+func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []reposerver.Credential, log *slog.Logger) error {
+	if err := u.desk.checkApart(ctx, os.Stderr); err != nil {
+		return err
+	}
+	image, director, err := u.desk.open()
+	if err != nil {
+		return err
+	}
+	if cfg.Uptane.Keys.Folder != "" {
+		log.Warn("the Uptane keys are files, which the server gives out on request: only for moving over from other tools")
+	}
+	if err := image.Refresh(ctx); err != nil {
+		return fmt.Errorf("signing online: %w", err)
+	}
+	up := cfg.Uptane.Uploads
+	folder := cfg.path(up.Folder)
+	if up.Folder == "" {
+		folder = filepath.Join(cfg.path(cfg.Uptane.Folder), "uploads")
+	}
+	a, dev := cfg.Uptane.Admin, cfg.Uptane.Devices
+	server, err := reposerver.NewServer(reposerver.ServerConfig{Image: image, Director: director, Log: log, Now: now,
+		Storage: reposerver.StorageConfig{Dir: folder, MaxFile: up.MaxFile, PartSize: up.PartSize},
+		Access:  reposerver.AccessConfig{Credentials: secrets, Certificates: a.TLS != nil && a.TLS.Clients != "", Open: a.Open}})
+	if err != nil {
+		return err
+	}
+	admin, err := u.listen(cfg, a.Listen, a.TLS, len(secrets) == 0 && !a.Open, server.Admin(), log)
+	if err != nil {
+		return err
+	}
+	devices, err := u.listen(cfg, dev.Listen, dev.TLS, true, server.Devices(), log)
+	if err != nil {
+		return err
+	}
+	log.Info("serving uptane", "admin", admin, "devices", devices, "director", director != nil)
+	return nil
+}
+
+// listen accepts on an address. strict demands a client certificate where there is a CA for them.
+func (u *uptaneServers) listen(cfg *config, address string, t *mutualConfig, strict bool, h http.Handler, log *slog.Logger) (string, error) {
+	var config *tls.Config
+	if t != nil {
+		var err error
+		if config, err = t.load(cfg, strict); err != nil {
+			return "", err
+		}
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", advice.Wrap(advice.Failed, err, "is the address of this machine, and free?")
+	}
+	url := "http://" + l.Addr().String()
+	if config != nil {
+		l, url = tls.NewListener(l, config), "https://"+l.Addr().String()
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Minute, WriteTimeout: 30 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	u.servers = append(u.servers, s)
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			u.failed <- err
+		}
+	}()
+	return url, nil
+}
+
+func (t *mutualConfig) load(cfg *config, strict bool) (*tls.Config, error) {
+	identity, err := tls.LoadX509KeyPair(cfg.path(t.Certificate), cfg.path(t.Key))
+	if err != nil {
+		return nil, advice.New(advice.Usage, "PEM files, the certificate first in its chain", "uptane: tls: %w", err)
+	}
+	out := &tls.Config{Certificates: []tls.Certificate{identity}, MinVersion: tls.VersionTLS12}
+	if t.Clients == "" {
+		return out, nil
+	}
+	data, err := os.ReadFile(cfg.path(t.Clients))
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "tls.clients names the CA of client certificates, PEM")
+	}
+	out.ClientCAs = x509.NewCertPool()
+	if !out.ClientCAs.AppendCertsFromPEM(data) {
+		return nil, advice.New(advice.Usage, "", "%s holds no certificate", cfg.path(t.Clients))
+	}
+	out.ClientAuth = tls.VerifyClientCertIfGiven
+	if strict {
+		out.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return out, nil
+}
+
+// clientSecrets reads the secrets' files, which nobody else may read.
+func clientSecrets(cfg *config) ([]reposerver.Credential, error) {
+	var out []reposerver.Credential
+	for _, c := range cfg.Uptane.Admin.Clients {
+		at := cfg.path(c.Secret)
+		info, err := os.Stat(at)
+		if err != nil {
+			return nil, advice.Wrap(advice.Usage, err, "admin.clients: secret names a file")
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			return nil, advice.New(advice.Refused, "run: chmod 600 "+at, "%s lets group or others read a secret", at)
+		}
+		data, err := os.ReadFile(at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, reposerver.Credential{ID: c.ID, Secret: bytes.TrimRight(data, "\r\n")})
+	}
+	return out, nil
+}
+
+// Close ends what is under way, within five seconds.
+func (u *uptaneServers) Close() error {
+	if u == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var faults []error
+	for _, s := range u.servers {
+		faults = append(faults, s.Shutdown(ctx))
+	}
+	u.desk.Close()
+	return errors.Join(faults...)
+}
