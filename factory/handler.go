@@ -37,33 +37,31 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux := http.NewServeMux()
 	station, operator := []string{ca.RoleStation}, []string{ca.RoleOperator}
 	both := []string{ca.RoleStation, ca.RoleOperator}
-	mux.Handle("/v1/enroll", a.route(http.MethodPost, station, a.enroll))
-	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, a.revoke))
-	mux.Handle("/v1/crl", a.route(http.MethodGet, both, a.crl))
-	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, a.cacerts))
-	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, a.device))
-	mux.Handle("/healthz", a.route(http.MethodGet, both, a.health))
-	mux.Handle("/", a.route("", both, func(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+	mux.Handle("/v1/enroll", a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
+	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, maxRevokeBody, a.revoke))
+	mux.Handle("/v1/crl", a.route(http.MethodGet, both, 0, a.crl))
+	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, 0, a.cacerts))
+	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, 0, a.device))
+	mux.Handle("/healthz", a.route(http.MethodGet, both, 0, a.health))
+	mux.Handle("/", a.route("", both, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
 	}))
 	return mux
 }
 
-type handler func(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error)
+// handler answers a request whose body, if its route takes one, has been read.
+type handler func(ctx context.Context, who Caller, body []byte, r *http.Request) (*answer, error)
 
-// route wraps a handler in all that is common: who may call, how many at once, for how long, and the one place where
-// errors become HTTP.
-func (a *api) route(method string, roles []string, h handler) http.Handler {
+// route wraps a handler in all that is common: who may call, how long a JSON body may be (0: there is none), how many at
+// once, for how long, and the one place where errors become HTTP.
+func (a *api) route(method string, roles []string, limit int64, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
 		var ans *answer
-		who, err := a.admit(ctx, method, roles, r)
+		who, err := a.admit(method, roles, r)
 		if err == nil {
-			ans, err = func() (*answer, error) {
-				defer func() { <-a.slots }()
-				return h(ctx, who, w, r)
-			}()
+			ans, err = a.work(ctx, who, limit, h, w, r)
 		}
 		if err != nil {
 			ans = a.refuse(w, r, who, err)
@@ -72,7 +70,25 @@ func (a *api) route(method string, roles []string, h handler) http.Handler {
 	})
 }
 
-func (a *api) admit(ctx context.Context, method string, roles []string, r *http.Request) (Caller, error) {
+// work reads the body first and takes a slot then: a caller who sends slowly, or never ends, holds up only himself.
+func (a *api) work(ctx context.Context, who Caller, limit int64, h handler, w http.ResponseWriter, r *http.Request) (*answer, error) {
+	var body []byte
+	if limit > 0 {
+		var err error
+		if body, err = readJSON(w, r, limit); err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, away("hanaperd", errors.New("all slots are in use"))
+	}
+	return h(ctx, who, body, r)
+}
+
+func (a *api) admit(method string, roles []string, r *http.Request) (Caller, error) {
 	who, err := a.callers.of(r.TLS)
 	if err != nil {
 		return who, err
@@ -87,12 +103,7 @@ func (a *api) admit(ctx context.Context, method string, roles []string, r *http.
 	if method != "" && r.Method != method {
 		return who, fault(CodeMethod, "use "+method, "%.20q is not a method of %s", r.Method, r.URL.Path)
 	}
-	select {
-	case a.slots <- struct{}{}:
-		return who, nil
-	case <-ctx.Done():
-		return who, away("hanaperd", errors.New("all slots are in use"))
-	}
+	return who, nil
 }
 
 // refuse turns an error into an answer: status, code, hint, and Retry-After where trying again may help.
@@ -148,11 +159,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-func (a *api) enroll(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error) {
-	body, err := readJSON(w, r, maxEnrollBody)
-	if err != nil {
-		return nil, err
-	}
+func (a *api) enroll(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
 	q, err := decodeEnroll(body)
 	if err != nil {
 		return nil, err
@@ -167,11 +174,7 @@ func (a *api) enroll(ctx context.Context, who Caller, w http.ResponseWriter, r *
 	return &answer{status: http.StatusOK, body: ans}, nil
 }
 
-func (a *api) revoke(ctx context.Context, who Caller, w http.ResponseWriter, r *http.Request) (*answer, error) {
-	body, err := readJSON(w, r, maxRevokeBody)
-	if err != nil {
-		return nil, err
-	}
+func (a *api) revoke(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
 	q, err := decodeRevoke(body)
 	if err != nil {
 		return nil, err
@@ -180,7 +183,7 @@ func (a *api) revoke(ctx context.Context, who Caller, w http.ResponseWriter, r *
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 
-func (a *api) crl(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+func (a *api) crl(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 	c, err := a.service.LatestCRL()
 	if err != nil {
 		return nil, err
@@ -188,16 +191,16 @@ func (a *api) crl(context.Context, Caller, http.ResponseWriter, *http.Request) (
 	return &answer{status: http.StatusOK, raw: c.DER, kind: "application/pkix-crl"}, nil
 }
 
-func (a *api) cacerts(context.Context, Caller, http.ResponseWriter, *http.Request) (*answer, error) {
+func (a *api) cacerts(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 	return &answer{status: http.StatusOK, raw: a.service.CACertificates(), kind: "application/x-pem-file"}, nil
 }
 
-func (a *api) device(ctx context.Context, _ Caller, _ http.ResponseWriter, r *http.Request) (*answer, error) {
+func (a *api) device(ctx context.Context, _ Caller, _ []byte, r *http.Request) (*answer, error) {
 	ans, err := a.service.Device(ctx, r.PathValue("id"))
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 
-func (a *api) health(ctx context.Context, _ Caller, _ http.ResponseWriter, _ *http.Request) (*answer, error) {
+func (a *api) health(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
 	h := a.service.Health(ctx)
 	status := http.StatusOK
 	if h.Status != "ok" {
