@@ -1,0 +1,116 @@
+package manual
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+const (
+	soPIN      = "97531864"
+	pin        = "24681357"
+	passphrase = "correct horse battery staple"
+)
+
+// answers are what the person at the terminal types at a prompt: an unfinished line that ends in a colon and a space.
+// The first that fits is taken.
+var answers = []struct {
+	prompt *regexp.Regexp
+	answer func() string
+}{
+	{regexp.MustCompile(`\(empty: [^)]*\): $`), func() string { return "" }},
+	{regexp.MustCompile(`Type Yes[^:]*: $`), func() string { return "Yes" }},
+	{regexp.MustCompile(`Read the time aloud.*: $`), func() string { return time.Now().UTC().Format("2006-01-02T15:04:05Z") }},
+	{regexp.MustCompile(`SO\b.*PIN.*: $`), func() string { return soPIN }},
+	{regexp.MustCompile(`(?i)PIN.*: ?$`), func() string { return pin }},
+	{regexp.MustCompile(`(?i)passphrase.*: $`), func() string { return passphrase }},
+}
+
+// perform runs script in bash at a pseudo terminal and answers what is asked. It returns all that was to be seen.
+func perform(t *testing.T, dir, script string, env []string, limit time.Duration) (string, error) {
+	t.Helper()
+	ptmx, pts := openTerminal(t)
+	defer ptmx.Close()
+	cmd := exec.Command("bash", script)
+	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, env, pts, pts, pts
+	// A session of its own, with the terminal as its own: what still runs at the end loses it, and is killed below.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pts.Close()
+	seen := make(chan string, 1)
+	go func() { seen <- converse(ptmx) }()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-time.After(limit):
+		err = fmt.Errorf("not done after %s", limit)
+	}
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	// Reading ends when nobody has the terminal open any more.
+	return <-seen, err
+}
+
+// converse reads what is shown and types the answers, until the terminal is gone.
+func converse(ptmx *os.File) string {
+	var all strings.Builder
+	last, chunk := "", make([]byte, 4096)
+	again := ""
+	for {
+		n, err := ptmx.Read(chunk)
+		if err != nil {
+			return all.String()
+		}
+		all.Write(chunk[:n])
+		last += string(chunk[:n])
+		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
+			last = last[i+1:]
+		}
+		if !strings.HasSuffix(last, ": ") && !strings.HasSuffix(last, "PIN:") {
+			continue
+		}
+		text := ""
+		found := strings.HasSuffix(last, "again: ")
+		if found {
+			text = again
+		}
+		for _, a := range answers {
+			if !found && a.prompt.MatchString(last) {
+				text, found = a.answer(), true
+				again = text
+			}
+		}
+		if found {
+			last = ""
+			fmt.Fprintf(ptmx, "%s\n", text)
+		}
+	}
+}
+
+func openTerminal(t *testing.T) (ptmx, pts *os.File) {
+	t.Helper()
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number, locked int32
+	for request, arg := range map[uintptr]*int32{syscall.TIOCGPTN: &number, syscall.TIOCSPTLCK: &locked} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, ptmx.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	pts, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ptmx, pts
+}
