@@ -25,7 +25,7 @@ func enrollCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "enroll",
 		Usage:       "give one device its key, certificate and import folder; run again, it goes on where it stopped",
-		Description: "Example:\n  hanaper-station enroll --config station.yaml --device-id vin-0001 --token \"pkcs11:token=vin-0001?pin-source=vin-0001.pin\" --import devices/vin-0001",
+		Description: "Example:\n  hanaper-station enroll --config station.yaml --device-id vin-0001 --token \"pkcs11:token=vin-0001?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/run/vin-0001.pin\" --import devices/vin-0001",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaper-station.yaml", Usage: "configuration `FILE`; 'hanaper-station config' prints one", TakesFile: true},
 			&cli.StringFlag{Name: "device-id", Aliases: []string{"d"}, Usage: "the device's `ID`: the CN of its certificate"},

@@ -91,7 +91,7 @@ func (b *bindings) userPIN(s *ceremony.Script, people *custodians, name string) 
 		return pin, err
 	}
 	if path := b.PINs[name]["user"]; path != "" {
-		return hsm.PINFile(path), nil
+		return pinFile(path), nil
 	}
 	return hsm.PINFromURI(b.uris[name], hsm.PINPrompt(people.ask.Secret)), nil
 }

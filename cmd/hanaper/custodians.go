@@ -75,7 +75,7 @@ func (p *custodians) Test(ctx context.Context, shares *quorum.Shares) error {
 // PIN reads a PIN that no quorum holds: from the file that the bindings name, or from the terminal.
 func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.TokenInfo) ([]byte, error) {
 	if path := p.bindings.PINs[token][which]; path != "" {
-		return hsm.PINFile(path)(ctx, info)
+		return pinFile(path)(ctx, info)
 	}
 	name := map[string]string{"user": "user PIN", "so": "security officer (SO) PIN"}[which]
 	return p.ask.Secret(fmt.Sprintf("The %s of token %q (label %q): ", name, token, info.Label))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -64,7 +65,7 @@ func openKeyFile(ctx context.Context, text string, ask term.Prompter) (crypto.Si
 	}
 	var passphrase []byte
 	if source != "" {
-		passphrase, err = hsm.PINFile(source)(ctx, hsm.TokenInfo{Label: path})
+		passphrase, err = pinFile(source)(ctx, hsm.TokenInfo{Label: path})
 	} else {
 		passphrase, err = ask.Secret("Passphrase of " + path + ": ")
 	}
@@ -77,4 +78,12 @@ func openKeyFile(ctx context.Context, text string, ask term.Prompter) (crypto.Si
 		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "%s: %w", path, err)
 	}
 	return key, nil
+}
+
+// pinFile reads a PIN or passphrase from a file that the command line names, from where the caller stands.
+func pinFile(path string) hsm.PINSource {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return hsm.PINFile(path)
 }

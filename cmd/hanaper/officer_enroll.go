@@ -176,7 +176,7 @@ func obtainKey(ctx context.Context, ref, algorithm string, ask term.Prompter) (*
 // newPassphrase takes the passphrase of a new key file from its source, or asks for it twice.
 func newPassphrase(ctx context.Context, path, source string, ask term.Prompter) ([]byte, error) {
 	if source != "" {
-		return hsm.PINFile(source)(ctx, hsm.TokenInfo{Label: path})
+		return pinFile(source)(ctx, hsm.TokenInfo{Label: path})
 	}
 	first, err := ask.Secret("New passphrase for " + path + ": ")
 	if err != nil {

@@ -35,7 +35,7 @@ func moduleOf(c *cli.Context, u hsm.URI) (string, error) {
 // pinOf is the PIN's source: the flag, the URI's pin-source, or the terminal.
 func pinOf(c *cli.Context, u hsm.URI) hsm.PINSource {
 	if file := c.String("pin-source"); file != "" {
-		return hsm.PINFile(file)
+		return pinFile(file)
 	}
 	return hsm.PINFromURI(u, hsm.PINPrompt(term.TTY().Secret))
 }

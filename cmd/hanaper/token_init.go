@@ -121,7 +121,7 @@ func openTranscript(path, label string) (*journal.Log, error) {
 // newPIN reads a PIN from a file, or asks for it twice.
 func newPIN(c *cli.Context, flag, what string, info hsm.TokenInfo) ([]byte, error) {
 	if file := c.String(flag); file != "" {
-		return hsm.PINFile(file)(c.Context, info)
+		return pinFile(file)(c.Context, info)
 	}
 	tty := term.TTY()
 	first, err := tty.Secret(fmt.Sprintf("%s of token %q: ", what, info.Label))
