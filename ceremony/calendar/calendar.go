@@ -39,6 +39,8 @@ type Entry struct {
 
 	certificate *x509.Certificate
 	crl         *x509.RevocationList
+	// digest is that of metadata, which may lie in several folders.
+	digest [32]byte
 }
 
 // uid makes a stable id of what something is.
@@ -58,10 +60,16 @@ func Merge(lists ...[]Entry) []Entry {
 		case !ok:
 			newest[e.UID] = len(all)
 			all = append(all, e)
-		case newer(e, all[i]):
+		case newer(e, all[i]), !newer(all[i], e) && len(e.File) < len(all[i].File):
 			all[i] = e
 		}
 	}
+	copies := map[[32]byte]bool{{}: false}
+	all = slices.DeleteFunc(all, func(e Entry) bool {
+		again := copies[e.digest]
+		copies[e.digest] = e.digest != [32]byte{}
+		return again
+	})
 	for i, e := range all {
 		if e.certificate == nil {
 			continue

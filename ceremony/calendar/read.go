@@ -203,6 +203,7 @@ func (r *reader) metadata(name string, data []byte) error {
 	} else if dir == "trust/metadata" {
 		what = fmt.Sprintf("trust repository, %s version %d", role, doc.Signed.Version)
 	}
-	r.add(Entry{Expires: expires, Kind: "metadata", What: what, Version: doc.Signed.Version, UID: uid("metadata", r.environment, r.place, dir, role)}, name)
+	r.add(Entry{Expires: expires, Kind: "metadata", What: what, Version: doc.Signed.Version, UID: uid("metadata", r.environment, r.place, dir, role),
+		digest: sha256.Sum256(data)}, name)
 	return nil
 }

@@ -34,7 +34,9 @@ var allowed = map[string][]string{
 	"ca":                {"csr"},
 	"uptane/repo":       {"uptane"},
 	"uptane/reposerver": {"uptane"},
-	"ceremony":          {"hsm", "ca", "csr", "quorum", "journal", "trust", "uptane"},
+	"ceremony":          {"hsm", "ca", "csr", "quorum", "journal", "trust", "uptane", "ceremony/paper"},
+	"ceremony/paper":    {},
+	"ceremony/calendar": {"quorum"},
 	"factory":           {"hsm", "ca", "csr", "quorum", "journal"},
 	"factory/store":     {"factory"},
 	"factory/console":   {"factory"},
@@ -48,6 +50,7 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-tpm":             {"hsm/tpm"},
 	"github.com/smallstep/certificates":    {"factory"},
 	"github.com/theupdateframework/go-tuf": {"trust", "trust/feed"},
+	"codeberg.org/go-pdf/fpdf":             {"ceremony/paper"},
 	"modernc.org/sqlite":                   {"factory/store", "gateway/registry", "uptane/reposerver"},
 }
 
