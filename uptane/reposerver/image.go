@@ -196,22 +196,19 @@ func (i *Image) Delegation(name string) (data []byte, found bool, err error) {
 	return i.files.read(func(ix *index) string { return ix.Delegations[name].Digest })
 }
 
-// checkTargets is what every targets document must pass: the server's form, the signatures that the root asks for and no
-// others, not expired, newer than the last, and entries that devices can use.
-func (r *Repository) checkTargets(root *uptane.Root, old *uptane.Targets, data []byte) (*uptane.Targets, error) {
-	doc, err := r.parseTargets(data)
-	if err != nil {
-		return nil, err
-	}
+// checkTargets is what every targets document must pass: newer than the last, the signatures that the root asks for and
+// no others, and entries that devices can use.
+func (r *Repository) checkTargets(root *uptane.Root, old, doc *uptane.Targets) error {
 	if old != nil && doc.Version() <= old.Version() {
-		return nil, refuse(400, codeInvalidTargets, "targets version %d is not higher than version %d, which the server has", doc.Version(), old.Version())
+		return refuse(400, codeInvalidTargets, "targets version %d is not higher than version %d, which the server has", doc.Version(), old.Version())
 	}
 	if _, err := uptane.Emit(doc, uptane.RoleAuthority(root, uptane.RoleTargets)); err != nil {
-		return nil, refuseWith(400, codeBadSignature, err)
+		return refuseWith(400, codeBadSignature, err)
 	}
-	return doc, r.checkEntries(old, doc)
+	return r.checkEntries(old, doc)
 }
 
+// parseTargets demands the server's form, and that it has not expired.
 func (r *Repository) parseTargets(data []byte) (*uptane.Targets, error) {
 	doc, err := uptane.ParseTargets(uptane.Image, data, uptane.Local())
 	if err != nil {
@@ -256,6 +253,10 @@ func (r *Repository) checkEntries(old, doc *uptane.Targets) error {
 // PushTargets replaces targets.json. checksum must be that of the targets now there. Delegations that the new
 // targets do not vouch for any more are dropped.
 func (i *Image) PushTargets(ctx context.Context, data []byte, checksum string) error {
+	doc, err := i.parseTargets(data)
+	if err != nil {
+		return err
+	}
 	return i.files.update(ctx, func(t *change) error {
 		if checksum == "" {
 			return refuseHint(428, codeChecksumAbsent, "send the checksum that came with the targets", "header %s is missing", ChecksumHeader)
@@ -275,8 +276,7 @@ func (i *Image) PushTargets(ctx context.Context, data []byte, checksum string) e
 		if err != nil {
 			return err
 		}
-		doc, err := i.checkTargets(root, old, data)
-		if err != nil {
+		if err := i.checkTargets(root, old, doc); err != nil {
 			return err
 		}
 		t.Targets = t.put(doc.Bytes())
@@ -304,6 +304,10 @@ func (i *Image) vouched(t *change, parent *uptane.Targets, name, digest string) 
 
 // PushDelegation replaces a delegation's metadata. The current targets must delegate to it, and to every entry's name.
 func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) error {
+	doc, err := i.parseTargets(data)
+	if err != nil {
+		return err
+	}
 	return i.files.update(ctx, func(t *change) error {
 		root, err := i.current(t)
 		if err != nil {
@@ -320,10 +324,6 @@ func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) er
 		d, ok := parent.Delegation(name)
 		if !ok {
 			return refuseHint(404, codeNoDelegation, "push targets with the delegation first", "the targets do not delegate to %q", printable(name))
-		}
-		doc, err := i.parseTargets(data)
-		if err != nil {
-			return err
 		}
 		if was := t.Delegations[name]; doc.Version() <= was.Version {
 			return refuse(400, codeInvalidTargets, "version %d of delegation %s is not higher than version %d, which the server had", doc.Version(), name, was.Version)

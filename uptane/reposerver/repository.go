@@ -141,7 +141,10 @@ func Create(ctx context.Context, c Config, s Start) error {
 	}
 	var targets *uptane.Targets
 	if r.kind == uptane.Image {
-		if targets, err = r.checkTargets(last, nil, s.Targets); err != nil {
+		if targets, err = r.parseTargets(s.Targets); err != nil {
+			return err
+		}
+		if err := r.checkTargets(last, nil, targets); err != nil {
 			return err
 		}
 	}
