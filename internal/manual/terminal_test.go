@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -91,6 +92,7 @@ func converse(ptmx *os.File) string {
 		}
 		if found {
 			last = ""
+			time.Sleep(20 * time.Millisecond) // a hand is slower than the way from prompt to reading
 			fmt.Fprintf(ptmx, "%s\n", text)
 		}
 	}
@@ -113,4 +115,40 @@ func openTerminal(t *testing.T) (ptmx, pts *os.File) {
 		t.Fatal(err)
 	}
 	return ptmx, pts
+}
+
+// TestInterruptAtPrompt: whoever is asked for a secret can leave by Ctrl-C; the program ends and has written nothing.
+func TestInterruptAtPrompt(t *testing.T) {
+	ptmx, pts := openTerminal(t)
+	defer ptmx.Close()
+	dir := t.TempDir()
+	cmd := exec.Command(filepath.Join(bin, "hanaper"), "officer", "enroll", "--name", "ada", "--key", "ada.key", "--out", "ada.json")
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, pts, pts, pts
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pts.Close()
+	kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	seen, typed, chunk := "", false, make([]byte, 4096)
+	for {
+		n, err := ptmx.Read(chunk)
+		if err != nil {
+			break
+		}
+		seen += string(chunk[:n])
+		if !typed && strings.HasSuffix(seen, "ada.key: ") {
+			typed = true
+			time.Sleep(50 * time.Millisecond) // a hand is slower than the program's way from prompt to reading
+			fmt.Fprint(ptmx, "\x03")
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(seen, "interrupted") {
+		t.Errorf("exit code %d, seen %q", code, seen)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("written: %v", left)
+	}
 }

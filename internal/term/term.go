@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -40,15 +43,22 @@ func open() (*os.File, error) {
 	return f, nil
 }
 
-// Secret reads a line without echo and erases the prompt after.
+// Secret reads a line without echo and erases the prompt after. Echo is off before the prompt is shown: what is typed
+// early stays unseen, too.
 func (tty) Secret(prompt string) ([]byte, error) {
 	f, err := open()
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	unfinished.end(f)
+	before, err := term.MakeRaw(int(f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("turning the terminal's echo off: %w", err)
+	}
+	defer func() { _ = term.Restore(int(f.Fd()), before) }()
 	fmt.Fprint(f, prompt)
-	b, err := term.ReadPassword(int(f.Fd()))
+	b, err := interruptible(func() ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
 	fmt.Fprint(f, "\r\x1b[K")
 	if err != nil {
 		return nil, fmt.Errorf("reading from the terminal: %w", err)
@@ -66,8 +76,46 @@ func (tty) Line(prompt string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	unfinished.end(f)
 	fmt.Fprint(f, prompt)
-	return readLine(f)
+	return interruptible(func() (string, error) { return readLine(f) })
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// interruptible ends at SIGINT or SIGTERM, which the programs catch: a person at a prompt can always leave. The reader is
+// then left behind, and the program about to end.
+func interruptible[T any](read func() (T, error)) (T, error) {
+	type answer struct {
+		v   T
+		err error
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	done := make(chan answer, 1)
+	go func() {
+		v, err := read()
+		done <- answer{v, err}
+	}()
+	select {
+	case a := <-done:
+		return a.v, a.err
+	case <-signals:
+		var none T
+		return none, errInterrupted
+	}
+}
+
+// liveLine knows whether a live line of progress waits for its end: a prompt begins on a line of its own.
+type liveLine struct{ open atomic.Bool }
+
+var unfinished liveLine
+
+func (l *liveLine) end(w io.Writer) {
+	if l.open.Swap(false) {
+		fmt.Fprintln(w)
+	}
 }
 
 // readLine reads byte by byte, so that what follows the line stays in the terminal for the next prompt.
@@ -139,6 +187,7 @@ func (p *Progress) Step(format string, args ...any) {
 	defer p.mu.Unlock()
 	if p.live {
 		fmt.Fprintf(p.w, "\r\x1b[K"+format, args...)
+		unfinished.open.Store(true)
 		return
 	}
 	fmt.Fprintf(p.w, format+"\n", args...)
@@ -153,6 +202,7 @@ func (p *Progress) Done(format string, args ...any) {
 	defer p.mu.Unlock()
 	if p.live {
 		fmt.Fprint(p.w, "\r\x1b[K")
+		unfinished.open.Store(false)
 	}
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
