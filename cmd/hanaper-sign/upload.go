@@ -69,6 +69,9 @@ func upload(c *cli.Context) error {
 			return durable.WriteFile(state, b, 0o600)
 		},
 	})
+	if errors.Is(err, reposerver.ErrExists) {
+		return advice.Wrap(advice.Refused, err, "give it another version, or replace it with --force")
+	}
 	if err != nil {
 		if _, serr := os.Stat(state); serr == nil {
 			return advice.Wrap(advice.Failed, err, "run the same command again: it carries on where this one ended")

@@ -1,0 +1,521 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/hanaper/hanaper/softhsm"
+	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/repo"
+	"github.com/hanaper/hanaper/uptane/reposerver"
+)
+
+// The scripts run the real program: this test binary under the program's names, in processes of their own.
+func TestMain(m *testing.M) {
+	program := func() {
+		if at := os.Getenv("HANAPER_SIGN_KILL"); at != "" {
+			step = func(s string) {
+				if s == at {
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			}
+		}
+		main()
+	}
+	if os.Getenv("HANAPER_SIGN_MAIN") == "1" {
+		program()
+	}
+	testscript.Main(cleanUp{m}, map[string]func(){"hanaper-sign": program, "garage-sign": program})
+}
+
+// cleanUp removes what softhsm.ForTest and the built program left.
+type cleanUp struct{ m *testing.M }
+
+func (c cleanUp) Run() int {
+	code := c.m.Run()
+	if theStore != nil {
+		_ = theStore.Destroy()
+	}
+	if officer.dir != "" {
+		_ = os.RemoveAll(officer.dir)
+	}
+	return code
+}
+
+var (
+	storeLock sync.Mutex
+	theStore  *softhsm.Store
+	tokens    int
+)
+
+// newBoard makes a SoftHSM token that this process and the programs it runs can see.
+func newBoard(t testing.TB) softhsm.Board {
+	t.Helper()
+	storeLock.Lock()
+	defer storeLock.Unlock()
+	theStore = softhsm.ForTest(t)
+	tokens++
+	board, err := theStore.Create(fmt.Sprintf("sign-%d", tokens))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return board
+}
+
+var officer struct {
+	sync.Once
+	dir string
+	err error
+}
+
+// officerProgram builds cmd/hanaper, the offline half, which the scripts run beside this program.
+func officerProgram(t testing.TB) string {
+	t.Helper()
+	officer.Do(func() {
+		if officer.dir, officer.err = os.MkdirTemp("", "hanaper-officer-"); officer.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-o", officer.dir+"/hanaper", "github.com/hanaper/hanaper/cmd/hanaper").CombinedOutput()
+		if err != nil {
+			officer.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if officer.err != nil {
+		t.Fatal(officer.err)
+	}
+	return officer.dir
+}
+
+// office is a server with both repositories.
+type office struct {
+	image    *reposerver.Image
+	director *reposerver.Director
+	first    *uptane.Root // the trust seed of devices that were made today
+	http     *httptest.Server
+	dir      string
+	config   reposerver.Config
+}
+
+const officeSecret = "a secret of the build machine"
+
+// newOffice starts a server. Its keys are in a token, or, as with the original server, can be fetched.
+func newOffice(t testing.TB, sealed bool, login string) *office {
+	t.Helper()
+	o := &office{dir: t.TempDir()}
+	var keys reposerver.KeyStore
+	var err error
+	if sealed {
+		keys = newTokenKeys(t)
+	} else if keys, err = reposerver.NewFolderKeys(filepath.Join(o.dir, "keys"), "RSA-2048"); err != nil {
+		t.Fatal(err)
+	}
+	o.config = reposerver.Config{Dir: o.dir, Keys: keys}
+	for _, kind := range []uptane.Repository{uptane.Image, uptane.Director} {
+		c := o.config
+		c.Kind = kind
+		if err := reposerver.Create(t.Context(), c, reposerver.Start{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.image, err = reposerver.OpenImage(o.config); err != nil {
+		t.Fatal(err)
+	}
+	if o.director, err = reposerver.OpenDirector(o.config, o.image); err != nil {
+		t.Fatal(err)
+	}
+	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret)}}}
+	switch login {
+	case "none":
+		access = reposerver.AccessConfig{Open: true}
+	case "mtls":
+		access = reposerver.AccessConfig{Certificates: true}
+	}
+	server, err := reposerver.NewServer(reposerver.ServerConfig{
+		Image: o.image, Director: o.director, Access: access,
+		Storage: reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 64 << 10, MaxFile: 64 << 20},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.http = httptest.NewUnstartedServer(server.Admin())
+	o.first = o.root(t)
+	return o
+}
+
+func (o *office) root(t testing.TB) *uptane.Root {
+	t.Helper()
+	data, found, err := o.image.Root(0)
+	if err != nil || !found {
+		t.Fatalf("%v, found %v", err, found)
+	}
+	root, err := uptane.ParseRoot(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// credentials is the archive that a release engineer gets.
+func (o *office) credentials(t testing.TB, login string, p12 map[string][]byte) []byte {
+	t.Helper()
+	c := repo.NewCredentials()
+	set := func(name string, data []byte) {
+		if err := c.Set(name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	treehub := map[string]any{"ostree": map[string]any{"server": o.http.URL + "/treehub"}}
+	switch login {
+	case "none", "mtls":
+		treehub["no_auth"] = true
+	default:
+		treehub["oauth2"] = map[string]any{"server": o.http.URL, "client_id": "build", "client_secret": officeSecret, "scope": "none"}
+	}
+	b, err := json.Marshal(treehub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set("treehub.json", b)
+	set("tufrepo.url", []byte(o.http.URL))
+	set("api_gateway.url", []byte(o.http.URL))
+	set("root.json", o.first.Bytes())
+	for name, data := range p12 {
+		set(name, data)
+	}
+	if b, err = c.Bytes(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// start runs the server; for mTLS it returns the archives of client and server certificate.
+func (o *office) start(t testing.TB, login string) map[string][]byte {
+	t.Helper()
+	if login != "mtls" {
+		o.http.Start()
+		return nil
+	}
+	ca, caKey := certificate(t, "office CA", nil, nil)
+	cert, key := certificate(t, "localhost", ca, caKey)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	o.http.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	o.http.StartTLS()
+	client, clientKey := certificate(t, "release engineer", ca, caKey)
+	one, err := pkcs12.Modern.Encode(clientKey, client, []*x509.Certificate{ca}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := pkcs12.Modern.EncodeTrustStore([]*x509.Certificate{ca}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{"client_auth.p12": one, "server.p12": two}
+}
+
+func certificate(t testing.TB, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: parent == nil, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if parent == nil {
+		parent, parentKey, template.ExtKeyUsage = template, key, nil
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+// device verifies the Image repository as a device does that was made when the server was new.
+func (o *office) device(now time.Time) (*uptane.VerifiedImage, error) {
+	var f uptane.ImageFiles
+	for v := o.first.Version() + 1; ; v++ {
+		data, found, err := o.image.Root(v)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			break
+		}
+		f.Roots = append(f.Roots, data)
+	}
+	var err error
+	if f.Targets, _, err = o.image.Targets(); err != nil {
+		return nil, err
+	}
+	if f.Snapshot, err = o.image.Snapshot(); err != nil {
+		return nil, err
+	}
+	if f.Timestamp, err = o.image.Timestamp(); err != nil {
+		return nil, err
+	}
+	targets, err := uptane.ParseTargets(uptane.Image, f.Targets)
+	if err != nil {
+		return nil, err
+	}
+	f.Delegations = map[string][]byte{}
+	for _, d := range targets.Delegations() {
+		if data, found, err := o.image.Delegation(d.Name); err != nil {
+			return nil, err
+		} else if found {
+			f.Delegations[d.Name] = data
+		}
+	}
+	return uptane.VerifyImage(o.first, f, nil, now)
+}
+
+// tree is the content of every file but lock files.
+func tree(dir string) (string, error) {
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(d.Name(), "lock") {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		fmt.Fprintf(&b, "%s %x\n", p, sha256.Sum256(data))
+		return err
+	})
+	return b.String(), err
+}
+
+// offices are the servers of one script, by name.
+type offices struct {
+	t  testing.TB
+	of map[string]*office
+}
+
+func TestScripts(t *testing.T) {
+	store := softhsm.ForTest(t)
+	storeLock.Lock()
+	theStore = store
+	storeLock.Unlock()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			for _, kv := range store.Env() {
+				k, v, _ := strings.Cut(kv, "=")
+				env.Setenv(k, v)
+			}
+			env.Setenv("PATH", env.Getenv("PATH")+":"+officerProgram(t))
+			env.Setenv("H1", strings.Repeat("11", 32))
+			env.Setenv("H2", strings.Repeat("22", 32))
+			env.Setenv("H3", strings.Repeat("33", 32))
+			inner := env.T().(testing.TB)
+			env.Values["offices"] = &offices{inner, map[string]*office{}}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"server": serverCmd, "token": tokenCmd, "exits": exitsCmd, "refused": refusedCmd, "device": deviceCmd,
+			"noprivate": noPrivateCmd, "heldkeys": heldKeysCmd, "edit": editCmd, "setenv": setenvCmd, "member": memberCmd, "racepush": racePushCmd, "flip": flipCmd,
+		},
+	})
+}
+
+// setenv NAME: sets a variable to the standard output of the last program.
+func setenvCmd(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// server NAME sealed|folder oauth|none|mtls: starts a server and writes NAME.zip.
+func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
+	all := ts.Value("offices").(*offices)
+	if len(args) != 3 {
+		ts.Fatalf("usage: server NAME sealed|folder oauth|none|mtls")
+	}
+	o := newOffice(all.t, args[1] == "sealed", args[2])
+	p12 := o.start(all.t, args[2])
+	ts.Defer(o.http.Close)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".zip"), o.credentials(all.t, args[2], p12), 0o600))
+	for name, data := range p12 {
+		ts.Check(os.WriteFile(ts.MkAbs(name), data, 0o600))
+	}
+	ts.Setenv(args[0]+"_URL", o.http.URL)
+	all.of[args[0]] = o
+}
+
+// token NAME: makes a SoftHSM token; $NAME is its URI.
+func tokenCmd(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		ts.Setenv(name, newBoard(ts.Value("offices").(*offices).t).URI)
+	}
+}
+
+// exits CODE PROGRAM ARGS: the exit code is exactly this one.
+func exitsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := exitOf(ts.Exec(args[1], args[2:]...)); got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+func exitOf(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// refused CODE PROGRAM ARGS: it ends with this code, and no file anywhere in the script's folder or on a server has changed.
+func refusedCmd(ts *testscript.TestScript, neg bool, args []string) {
+	all := ts.Value("offices").(*offices)
+	state := func() string {
+		s, err := tree(ts.Getenv("WORK"))
+		ts.Check(err)
+		for _, o := range all.of {
+			other, err := tree(o.dir)
+			ts.Check(err)
+			s += other
+		}
+		return s
+	}
+	before := state()
+	exitsCmd(ts, neg, args)
+	if after := state(); after != before {
+		ts.Fatalf("%s: refused, but files changed:\n%s\n%s", strings.Join(args[1:], " "), before, after)
+	}
+}
+
+// device SERVER verifies [TARGET]... | refuses: what a device makes of the server's metadata.
+func deviceCmd(ts *testscript.TestScript, neg bool, args []string) {
+	o := ts.Value("offices").(*offices).of[args[0]]
+	v, err := o.device(time.Now())
+	if args[1] == "refuses" {
+		if err == nil {
+			ts.Fatalf("the device accepts it")
+		}
+		return
+	}
+	if err != nil {
+		ts.Fatalf("the device refuses it: %v", err)
+	}
+	for _, name := range args[2:] {
+		if _, err := v.Find(name); err != nil {
+			ts.Fatalf("target %s: %v", name, err)
+		}
+	}
+}
+
+// noprivate DIR: no file in it holds a private key.
+func noPrivateCmd(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		if bytes.Contains(data, []byte("PRIVATE")) || bytes.Contains(data, []byte(`"private"`)) {
+			return fmt.Errorf("%s holds a private key", p)
+		}
+		return err
+	}))
+}
+
+// heldkeys SERVER root|targets yes|no: whether the server holds the first root's keys for a role.
+func heldKeysCmd(ts *testscript.TestScript, neg bool, args []string) {
+	o := ts.Value("offices").(*offices).of[args[0]]
+	for _, k := range o.first.Keys(uptane.Role(args[1])).Keys {
+		_, err := o.config.Keys.Find(ts.Value("offices").(*offices).t.Context(), k.ID())
+		if err != nil && !errors.Is(err, reposerver.ErrNoKey) {
+			ts.Fatalf("%v", err)
+		}
+		if held := err == nil; held != (args[2] == "yes") {
+			ts.Fatalf("the server holds its %s key: %v", args[1], held)
+		}
+	}
+}
+
+// edit FILE OLD NEW: replaces text in a file.
+func editCmd(ts *testscript.TestScript, neg bool, args []string) {
+	b := ts.ReadFile(args[0])
+	if !strings.Contains(b, args[1]) {
+		ts.Fatalf("%s holds no %q:\n%s", args[0], args[1], b)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
+}
+
+// flip FILE N: changes one byte, the N-th of a hundred parts of the file.
+func flipCmd(ts *testscript.TestScript, neg bool, args []string) {
+	b := []byte(ts.ReadFile(args[0]))
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b[len(b)*n/100] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// member FILE PATH VALUE: a member of a JSON file, by names joined with dots.
+func memberCmd(ts *testscript.TestScript, neg bool, args []string) {
+	var v any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &v))
+	for _, name := range strings.Split(args[1], ".") {
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			ts.Check(err)
+			v = x[i]
+		}
+	}
+	b, err := json.Marshal(v)
+	ts.Check(err)
+	if (string(b) == args[2]) == neg {
+		ts.Fatalf("%s: %s is %s, want %s", args[0], args[1], b, args[2])
+	}
+}
+
+// racepush SERVER REPO: somebody else pushes targets, from a copy of the repository REPO.
+func racePushCmd(ts *testscript.TestScript, neg bool, args []string) {
+	other := ts.MkAbs("other-" + args[0])
+	ts.Check(os.CopyFS(filepath.Join(other, "r"), os.DirFS(ts.MkAbs(args[1]))))
+	for _, line := range []string{
+		"targets pull", "targets add --name other --version 1 --length 1 --sha256 " + strings.Repeat("ee", 32) + " --hardwareids x", "targets sign --key-name targets", "targets push",
+	} {
+		a := append([]string{"--home-dir", other}, strings.Fields(line)...)
+		ts.Check(ts.Exec("hanaper-sign", append(a, "--repo", "r")...))
+	}
+	ts.Check(os.RemoveAll(other))
+}
+
