@@ -34,15 +34,16 @@ var asserted = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 
 // stage is where a test performs a ceremony: fresh SoftHSM tokens, officers with key files, inputs in a folder.
 type stage struct {
-	t        testing.TB
-	dir      string
-	boards   map[string]softhsm.Board
-	officers []crypto.Signer
-	roster   *quorum.Roster
-	tool     Tool
-	now      time.Time
-	Ceremony string
-	Vault    string
+	t           testing.TB
+	dir         string
+	boards      map[string]softhsm.Board
+	officers    []crypto.Signer
+	roster      *quorum.Roster
+	tool        Tool
+	now         time.Time
+	Ceremony    string
+	Vault       string
+	VaultSerial string
 }
 
 var stages atomic.Int64

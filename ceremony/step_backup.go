@@ -187,7 +187,8 @@ func (r *RestoreKey) perform(s *Session) error {
 		return malformed("label %q: use 1 to 64 letters, digits, spaces and . _ : -", r.label())
 	}
 	b, ok := s.state.backups[r.Backup]
-	if !ok && s.script.earlier != nil {
+	before := !ok && s.script.earlier != nil
+	if before {
 		b, ok = s.script.earlier.verified.session.state.backups[r.Backup]
 	}
 	if !ok {
@@ -208,7 +209,10 @@ func (r *RestoreKey) perform(s *Session) error {
 	if shares.Digest() != b.shares {
 		return refuse(RuleBackup, "backup %q was made with the wrapping key of other shares", r.Backup)
 	}
-	k, err := r.restore(s, b, shares)
+	if before && s.rehearsal {
+		return refuse(RuleRehearsal, "backup %q is of a real key: a rehearsal cannot restore it", r.Backup)
+	}
+	k, err := r.restore(s, b, shares, before)
 	if err != nil {
 		return err
 	}
@@ -216,7 +220,7 @@ func (r *RestoreKey) perform(s *Session) error {
 	return k.prove()
 }
 
-func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares) (*key, error) {
+func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, before bool) (*key, error) {
 	in := keyIntentLeaf{}
 	if err := s.outcome(&in, kindRestoreIntent, func(bool) error {
 		id := make([]byte, 20)
@@ -232,7 +236,7 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares) (*key
 		return nil, s.fail(s.entryError(errors.New("(restore-intent) is not what the script asks for")))
 	}
 	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
-		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: b.key.imported, restoredFrom: b.key}
+		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		if again {

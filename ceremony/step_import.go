@@ -139,7 +139,8 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 		return s.fail(err)
 	}
 	for _, other := range s.state.keys {
-		if ca.SameKey(other.public, k.public) {
+		// A restored key is, on purpose, the same as the one that was backed up.
+		if k.class != hsm.Restored && other.class != hsm.Restored && ca.SameKey(other.public, k.public) {
 			return refuse(RuleOneKey, "key %q is the same key as %q", k.name, other.name)
 		}
 	}

@@ -41,6 +41,7 @@ func finishedFolder(t testing.TB) (map[string][]byte, [32]byte) {
 // TestTamper: every single-byte change of every kind of file is refused, and the file named.
 func TestTamper(t *testing.T) {
 	files, anchor := finishedFolder(t)
+	t.Parallel()
 	if _, err := Verify(context.Background(), memory(files), &anchor); err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +131,7 @@ func TestReplayEntries(t *testing.T) {
 		}
 		t.Errorf("%s was not noticed", what)
 	}
+	t.Parallel()
 	step := 1
 	if testing.Short() {
 		step = 7
