@@ -21,6 +21,7 @@ const (
 	CodeOtherKey    Code = "other_key"    // 409: the device id has a certificate for another key
 	CodeKeyKnown    Code = "key_known"    // 409: the key belongs to another device id
 	CodeRevoked     Code = "revoked"      // 409: the device's certificate was revoked
+	CodeOtherIssuer Code = "other_issuer" // 409: the certificate is of another issuing CA than this service's
 	CodeTooLarge    Code = "too_large"    // 413
 	CodeContent     Code = "content_type" // 415
 	CodePolicy      Code = "policy"       // 422: well formed, but policy does not allow it
@@ -31,7 +32,7 @@ const (
 var statusOf = map[Code]int{
 	CodeRequest: http.StatusBadRequest, CodeForbidden: http.StatusForbidden, CodeNotFound: http.StatusNotFound,
 	CodeMethod: http.StatusMethodNotAllowed, CodeOtherKey: http.StatusConflict, CodeKeyKnown: http.StatusConflict,
-	CodeRevoked: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
+	CodeRevoked: http.StatusConflict, CodeOtherIssuer: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
 }
@@ -68,7 +69,7 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodePolicy:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
 		kind = advice.Usage
@@ -84,6 +85,13 @@ func fault(code Code, hint, format string, args ...any) *Fault {
 func away(what string, cause error) *Fault {
 	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again; nothing was handed out, and a retry gets the same certificate",
 		RetryAfter: retryAfter, cause: cause}
+}
+
+// otherIssuer refuses what only the holder of the key that issued a certificate can do: hand it out with its chain, or
+// sign a list that it is on.
+func otherIssuer(r Record) *Fault {
+	return fault(CodeOtherIssuer, "run hanaperd with the configuration of that CA on this state folder, and ask again",
+		"the certificate of device id %q was issued by another CA than this service's", r.DeviceID)
 }
 
 // asFault finds the fault in err; any other error is internal, and its text stays in the log.

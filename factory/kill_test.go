@@ -84,7 +84,7 @@ func TestKill(t *testing.T) {
 	stations.Wait()
 	d := start(t, bin, config) // finishes what is open
 	deadline := time.Now().Add(10 * time.Second)
-	s, err := store.OpenSQLite(context.Background(), filepath.Join(dir, "state"))
+	s, err := store.ReadSQLite(context.Background(), filepath.Join(dir, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ type Intent struct {
 	SPKIDigest [32]byte
 	// CSRDigest is the SHA-256 of the request's DER.
 	CSRDigest [32]byte
-	// TBSDigest is the SHA-256 of the DER that will be signed, Issuer that of the issuing certificate.
+	// TBSDigest is the SHA-256 of the DER that will be signed, Issuer that of the issuing CA's name and key: a renewed
+	// issuing certificate is the same CA, and its CRL lists what the earlier one issued.
 	TBSDigest [32]byte
 	Issuer    [32]byte
 	// Seconds, UTC.
@@ -85,8 +86,8 @@ type Store interface {
 	Revoke(ctx context.Context, id int64, reason int, at time.Time) (changed bool, err error)
 	// Revocations lists every revoked certificate of an issuer, in order of serial.
 	Revocations(ctx context.Context, issuer [32]byte) ([]Revocation, error)
-	// NextCRLNumber takes the next number for good, whatever becomes of the list.
-	NextCRLNumber(ctx context.Context) (int64, error)
+	// NextCRLNumber takes the next number for good, whatever becomes of the list; it is greater than above.
+	NextCRLNumber(ctx context.Context, above int64) (int64, error)
 	PutCRL(ctx context.Context, issuer [32]byte, c CRL) error
 	// LatestCRL is the signed list of this issuer with the highest number, or ErrNotFound.
 	LatestCRL(ctx context.Context, issuer [32]byte) (CRL, error)

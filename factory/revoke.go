@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
@@ -21,6 +22,9 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 	rec, err := s.find(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if rec.Issuer != s.issuer {
+		return nil, otherIssuer(rec)
 	}
 	if rec.Open() {
 		return nil, fault(CodeNotFound, "its enrolment is still open", "device id %q has no certificate", rec.DeviceID)
@@ -99,22 +103,25 @@ func (s *Service) signCRL(ctx context.Context) (*CRL, error) {
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
+	if newer := s.newerPublished(previous); newer != nil {
+		s.c.Log.Error("the store is older than the CRL that is published: it was put back from a copy, or lost; numbers and revocations go on from the published list",
+			"published", newer.Number, "revoked", len(newer.RevokedCertificateEntries))
+		previous = newer
+	}
 	revoked, err := s.c.Store.Revocations(ctx, s.issuer)
 	if err != nil {
 		return nil, err
 	}
-	number, err := s.c.Store.NextCRLNumber(ctx)
+	above := int64(0)
+	if previous != nil {
+		above = previous.Number.Int64()
+	}
+	number, err := s.c.Store.NextCRLNumber(ctx, above)
 	if err != nil {
 		return nil, err
 	}
-	now := s.c.Now().UTC().Truncate(time.Second)
-	if previous != nil && now.Before(previous.ThisUpdate) {
-		return nil, fmt.Errorf("the clock says %s, before the last CRL's %s", now, previous.ThisUpdate)
-	}
-	t := ca.CRLTemplate{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.Add(s.c.CRLValidity)}
-	for _, r := range revoked {
-		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(r.Serial), RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
-	}
+	t := s.listing(revoked, previous)
+	t.Number = big.NewInt(number)
 	p, err := s.c.Issuer.PrepareCRL(t, previous)
 	if err != nil {
 		return nil, err
@@ -130,13 +137,69 @@ func (s *Service) signCRL(ctx context.Context) (*CRL, error) {
 		return nil, err
 	}
 	s.crl.Store(&c)
-	s.c.Log.Info("CRL signed", "number", number, "revoked", len(revoked), "next_update", c.NextUpdate)
-	if s.c.PublishCRL != nil {
-		if err := s.c.PublishCRL(c.DER); err != nil {
-			s.c.Log.Error("the CRL could not be written to crl.file", "error", err)
+	s.c.Log.Info("CRL signed", "number", number, "revoked", len(t.Entries), "next_update", c.NextUpdate)
+	s.publish(&c)
+	return &c, nil
+}
+
+// listing is the content of the next list: what the store has revoked, and what the previous list had and the store does
+// not know, for a store put back from a copy must not make a revocation be forgotten.
+func (s *Service) listing(revoked []Revocation, previous *x509.RevocationList) ca.CRLTemplate {
+	var t ca.CRLTemplate
+	now, known := s.c.Now().UTC().Truncate(time.Second), map[string]bool{}
+	latest := now
+	for _, r := range revoked {
+		known[string(r.Serial)] = true
+		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(r.Serial), RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
+		if r.At.After(latest) {
+			latest = r.At.UTC()
 		}
 	}
-	return &c, nil
+	if previous != nil {
+		for _, e := range previous.RevokedCertificateEntries {
+			if !known[string(e.SerialNumber.Bytes())] {
+				t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode})
+			}
+		}
+		if previous.ThisUpdate.After(latest) {
+			latest = previous.ThisUpdate.UTC()
+		}
+	}
+	// A clock that went back must not keep a revocation from being published; times in a list only rise.
+	if latest.After(now) {
+		s.c.Log.Error("the clock is behind what was signed or revoked earlier; check it", "clock", now, "earlier", latest)
+	}
+	t.ThisUpdate, t.NextUpdate = latest, latest.Add(s.c.CRLValidity)
+	return t
+}
+
+// newerPublished is the list that others have had from us, if its number is above the previous one's.
+func (s *Service) newerPublished(previous *x509.RevocationList) *x509.RevocationList {
+	if s.c.PublishedCRL == nil {
+		return nil
+	}
+	list, err := s.c.PublishedCRL()
+	if err != nil {
+		s.c.Log.Error("the published CRL cannot be read", "error", err)
+		return nil
+	}
+	if list == nil || list.Number == nil || !list.Number.IsInt64() || list.CheckSignatureFrom(s.c.Issuer.Certificate()) != nil ||
+		previous != nil && list.Number.Cmp(previous.Number) <= 0 {
+		return nil
+	}
+	return list
+}
+
+// publish hands a list on; one that could not be handed on is tried again by FreshCRL. The caller holds the CRL's lock.
+func (s *Service) publish(c *CRL) {
+	if s.c.PublishCRL == nil || s.published == c.Number {
+		return
+	}
+	if err := s.c.PublishCRL(c.DER); err != nil {
+		s.c.Log.Error("the CRL could not be written to crl.file; it is tried again", "number", c.Number, "error", err)
+		return
+	}
+	s.published = c.Number
 }
 
 // LatestCRL is the list that GET /v1/crl serves.
@@ -165,12 +228,22 @@ func (s *Service) FreshCRL(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.c.Now().Sub(last.ThisUpdate) < s.c.CRLRefresh && len(revoked) == len(list.RevokedCertificateEntries) {
+		if s.c.Now().Sub(last.ThisUpdate) < s.c.CRLRefresh && holds(list, revoked) && s.newerPublished(list) == nil {
+			s.publish(&last)
 			return nil
 		}
 	}
 	_, err = s.signCRL(ctx)
 	return err
+}
+
+// holds says whether every revocation is in the list.
+func holds(list *x509.RevocationList, revoked []Revocation) bool {
+	listed := make(map[string]bool, len(list.RevokedCertificateEntries))
+	for _, e := range list.RevokedCertificateEntries {
+		listed[string(e.SerialNumber.Bytes())] = true
+	}
+	return !slices.ContainsFunc(revoked, func(r Revocation) bool { return !listed[string(r.Serial)] })
 }
 
 func (s *Service) wakeCRL() {

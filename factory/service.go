@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/big"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +35,11 @@ type ServiceConfig struct {
 	CRLRefresh   time.Duration
 	// PublishCRL is given each new list (DER); nil if nobody else wants it.
 	PublishCRL func(der []byte) error
-	Log        *slog.Logger
-	Now        func() time.Time
-	Rand       io.Reader
+	// PublishedCRL reads back what PublishCRL was last given, in this process or an earlier one; nil, nil if there is nothing.
+	PublishedCRL func() (*x509.RevocationList, error)
+	Log          *slog.Logger
+	Now          func() time.Time
+	Rand         io.Reader
 }
 
 // Service enrols and revokes. It is safe for concurrent use.
@@ -48,7 +51,9 @@ type Service struct {
 	chainPEM []byte
 	devices  keyLocks
 	crl      atomic.Pointer[CRL]
-	crlDue   chan struct{}
+	// published is the number of the list that PublishCRL took last, under the CRL's lock.
+	published int64
+	crlDue    chan struct{}
 	// tokenDown is true from a failed signature until the next good one.
 	tokenDown atomic.Bool
 }
@@ -84,12 +89,17 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{c: c, issuer: sha256.Sum256(c.Issuer.Certificate().Raw), profile: profile, policy: csr.DevicePolicy(),
+	s := &Service{c: c, issuer: issuerID(c.Issuer.Certificate()), profile: profile, policy: csr.DevicePolicy(),
 		crlDue: make(chan struct{}, 1)}
 	for _, cert := range c.Chain {
 		s.chainPEM = append(s.chainPEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
 	return s, nil
+}
+
+// issuerID names a CA by its subject and key.
+func issuerID(c *x509.Certificate) [32]byte {
+	return sha256.Sum256(slices.Concat(c.RawSubject, c.RawSubjectPublicKeyInfo))
 }
 
 // Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
@@ -134,6 +144,9 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, fault(CodeRevoked, "a revoked device does not come back by itself", "the certificate of device id %q is revoked", id)
 	}
 	if !rec.Open() {
+		if rec.Issuer != s.issuer {
+			return nil, false, otherIssuer(rec)
+		}
 		return s.answer(rec), false, nil
 	}
 	return s.resume(ctx, rec)
@@ -171,7 +184,8 @@ func (s *Service) resume(ctx context.Context, rec Record) (*EnrollAnswer, bool, 
 // prepare builds the certificate and holds it to the profile's rules; it fills in serial and TBS digest.
 func (s *Service) prepare(in *Intent) (*ca.Prepared, error) {
 	if in.NotAfter.Before(in.At) {
-		return nil, away("the issuing certificate", errors.New("it has expired"))
+		return nil, fault(CodeInternal, "have a ceremony renew it, and put it in issuing.certificate", "the issuing certificate expired at %s",
+			in.NotAfter.UTC().Format(time.RFC3339))
 	}
 	pub, err := x509.ParsePKIXPublicKey(in.SPKI)
 	if err != nil {

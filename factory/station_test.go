@@ -71,7 +71,7 @@ func (l *line) enroll(t *testing.T, config, id string, more ...string) (int, str
 
 func (l *line) rows(t *testing.T) string {
 	t.Helper()
-	s, err := store.OpenSQLite(context.Background(), filepath.Join(l.dir, "state"))
+	s, err := store.ReadSQLite(context.Background(), filepath.Join(l.dir, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -122,6 +125,12 @@ func (p *parts) service(s factory.Store, log *slog.Logger) (*factory.Service, er
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, Log: log}
 	if c.CRL.File != "" {
 		sc.PublishCRL = func(der []byte) error { return durable.WriteFile(c.CRL.File, der, 0o644) }
+		sc.PublishedCRL = func() (*x509.RevocationList, error) {
+			if _, err := os.Stat(c.CRL.File); errors.Is(err, fs.ErrNotExist) {
+				return nil, nil
+			}
+			return factory.LoadCRL(c.CRL.File)
+		}
 	}
 	return factory.NewService(sc)
 }

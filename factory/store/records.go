@@ -210,9 +210,9 @@ func (s *SQLite) Revocations(ctx context.Context, issuer [32]byte) ([]factory.Re
 }
 
 // NextCRLNumber implements factory.Store.
-func (s *SQLite) NextCRLNumber(ctx context.Context) (n int64, err error) {
+func (s *SQLite) NextCRLNumber(ctx context.Context, above int64) (n int64, err error) {
 	err = s.writer.do(ctx, func(b *batch) error {
-		_, n, err = b.change(`INSERT INTO crls DEFAULT VALUES`)
+		_, n, err = b.change(`INSERT INTO crls (number) SELECT max(?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'crls'), 0)) + 1`, above)
 		return err
 	})
 	return n, err

@@ -10,6 +10,7 @@ import (
 	"database/sql"
 	_ "embed"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -30,8 +31,10 @@ const version = 1
 // application marks the file as ours, in PRAGMA application_id ("HNPR").
 const application = 0x484e5052
 
-// SQLite is a factory.Store in one file, used by one process.
+// SQLite is a factory.Store in one file, used by one process, which a lock beside it enforces: two would each sign lists
+// that lack what the other had just revoked.
 type SQLite struct {
+	lock   io.Closer
 	read   *sql.DB
 	write  *sql.DB
 	writer *writer
@@ -44,6 +47,43 @@ func OpenSQLite(ctx context.Context, dir string) (*SQLite, error) {
 	if err := durable.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
+	lock, err := durable.Lock(filepath.Join(dir, "factory.lock"))
+	if err != nil {
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store: %w", err), "another hanaperd runs on the same state folder: stop it, or name another folder")
+	}
+	s, err := openFile(ctx, dir)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	s.lock = lock
+	return s, nil
+}
+
+// ReadSQLite opens the store in dir to be read only, also while a hanaperd uses it; every write to it fails.
+func ReadSQLite(ctx context.Context, dir string) (*SQLite, error) {
+	path := filepath.Join(dir, "factory.db")
+	if _, err := os.Stat(path); err != nil {
+		return nil, advice.Wrap(advice.Usage, fmt.Errorf("store: %w", err), "name hanaperd's state folder")
+	}
+	db, err := reader(path)
+	if err != nil {
+		return nil, err
+	}
+	return &SQLite{read: db}, nil
+}
+
+func reader(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)"))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(2 * runtime.NumCPU())
+	db.SetMaxIdleConns(2 * runtime.NumCPU())
+	return db, nil
+}
+
+func openFile(ctx context.Context, dir string) (*SQLite, error) {
 	path := filepath.Join(dir, "factory.db")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -57,14 +97,14 @@ func OpenSQLite(ctx context.Context, dir string) (*SQLite, error) {
 	}
 	s, err := open(ctx, path)
 	if err != nil {
-		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store %s: %w", path, err), "is another hanaperd running on the same state folder?")
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store %s: %w", path, err), "is it a whole store of this program, and may this user write to it? restore it from a copy")
 	}
 	return s, nil
 }
 
 // dsn names the file with what each connection is set to: WAL with a sync at each commit, and an exclusive writer.
 func dsn(path string, more string) string {
-	return "file:" + (pathEscape(path)) + "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)" + more
+	return "file:" + (pathEscape(path)) + "?mode=rw&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)" + more
 }
 
 func open(ctx context.Context, path string) (*SQLite, error) {
@@ -78,13 +118,11 @@ func open(ctx context.Context, path string) (*SQLite, error) {
 		w.Close()
 		return nil, err
 	}
-	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
+	if s.read, err = reader(path); err != nil {
 		w.Close()
 		return nil, err
 	}
-	s.read.SetMaxOpenConns(2 * runtime.NumCPU())
-	s.read.SetMaxIdleConns(2 * runtime.NumCPU())
-	if s.writer, err = startWriter(ctx, w); err != nil {
+	if s.writer, err = startWriter(ctx, w, path); err != nil {
 		s.read.Close()
 		w.Close()
 		return nil, err
@@ -122,9 +160,14 @@ func (s *SQLite) migrate(ctx context.Context) error {
 
 // Close waits for the writes at work and closes the file.
 func (s *SQLite) Close() error {
+	if s.writer == nil {
+		return s.read.Close()
+	}
 	s.writer.stop()
 	s.read.Close()
-	return s.write.Close()
+	err := s.write.Close()
+	s.lock.Close()
+	return err
 }
 
 // Counts tells how many rows each table holds.

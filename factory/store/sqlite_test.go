@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/durable"
 )
 
 func TestSQLite(t *testing.T) {
@@ -42,6 +44,101 @@ func TestForeignFile(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); !strings.HasPrefix(string(b), "not a database ") {
 		t.Error("the file was changed")
+	}
+}
+
+// TestOneProcess: a second opener is refused, for two would sign lists that lack each other's revocations.
+func TestOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	s, err := OpenSQLite(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two, err := OpenSQLite(context.Background(), dir); !errors.Is(err, durable.ErrLocked) {
+		two.Close()
+		t.Fatal("opened twice", err)
+	}
+	look, err := ReadSQLite(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := look.Begin(context.Background(), intent("a", "ka")); !errors.Is(err, errReadOnly) {
+		t.Error("a reader wrote", err)
+	}
+	if n, err := look.Counts(context.Background()); err != nil || n["enrollments"] != 0 {
+		t.Error(n, err)
+	}
+	if err := errors.Join(look.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = OpenSQLite(context.Background(), dir); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
+// TestMovedAway: what is written to a file that has lost its name would be gone at the next start.
+func TestMovedAway(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s, err := OpenSQLite(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	path := filepath.Join(dir, "factory.db")
+	for what, harm := range map[string]func() error{
+		"removed":  func() error { return os.Rename(path, path+".away") },
+		"replaced": func() error { return errors.Join(os.Rename(path, path+".away"), os.WriteFile(path, nil, 0o600)) },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Begin(ctx, intent("a", "ka")); err == nil {
+			t.Errorf("%s: written all the same", what)
+		}
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.Counts(ctx); err != nil || n["enrollments"] != 0 {
+			t.Errorf("%s: %v, %v", what, n, err)
+		}
+	}
+	if _, isNew, err := s.Begin(ctx, intent("a", "ka")); err != nil || !isNew {
+		t.Errorf("back in its place: %v", err)
+	}
+}
+
+// TestNoRoom: a disk that is full fails the writes, and those after it work again.
+func TestNoRoom(t *testing.T) {
+	ctx := context.Background()
+	s, err := OpenSQLite(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	limit := func(pages int) {
+		if err := s.writer.do(ctx, func(b *batch) error {
+			_, err := b.w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count=%d", pages))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1)
+	var failed int
+	for i := range 100 {
+		in := intent(fmt.Sprint("d", i), fmt.Sprint("k", i))
+		in.SPKI = make([]byte, 2000)
+		if _, _, err := s.Begin(ctx, in); err != nil {
+			failed++
+		}
+	}
+	if failed < 50 {
+		t.Fatalf("%d of 100 writes failed", failed)
+	}
+	limit(1 << 20)
+	if _, _, err := s.Begin(ctx, intent("after", "kafter")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -138,7 +138,7 @@ func suite(t *testing.T, open func(t *testing.T) factory.Store) {
 				t.Fatal(err)
 			}
 			for range 2 { // the first of each pair is lost
-				n, err := s.NextCRLNumber(ctx)
+				n, err := s.NextCRLNumber(ctx, 0)
 				if err != nil || n <= last {
 					t.Fatalf("number %d after %d: %v", n, last, err)
 				}

@@ -5,13 +5,17 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 )
 
 // maxBatch bounds the writes of one transaction.
 const maxBatch = 256
 
-var errClosed = errors.New("the store is closed")
+var (
+	errClosed   = errors.New("the store is closed")
+	errReadOnly = errors.New("the store is open to be read only")
+)
 
 // op is one write, run inside a transaction that it may share with others. It must not fail for reasons of its own
 // (conflicts are results, not errors), for a failure undoes the whole transaction and every op in it.
@@ -29,6 +33,11 @@ type writer struct {
 	ended chan struct{}
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
+	// path is the store's file, and opened what it was at the start.
+	path   string
+	opened os.FileInfo
+	// stuck says that a rollback failed, so that a transaction may still be open.
+	stuck bool
 }
 
 // batch is the transaction at work, seen by an op.
@@ -37,18 +46,25 @@ type batch struct {
 	w   *writer
 }
 
-func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+func startWriter(ctx context.Context, db *sql.DB, path string) (*writer, error) {
+	opened, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{ops: make(chan *op, maxBatch), quit: make(chan struct{}), ended: make(chan struct{}), conn: conn, stmts: map[string]*sql.Stmt{}}
+	w := &writer{ops: make(chan *op, maxBatch), quit: make(chan struct{}), ended: make(chan struct{}), conn: conn, stmts: map[string]*sql.Stmt{}, path: path, opened: opened}
 	go w.loop()
 	return w, nil
 }
 
 // do runs an op and waits until it is durable. A context that ends leaves an op that was queued to run to its end.
 func (w *writer) do(ctx context.Context, run func(*batch) error) error {
+	if w == nil {
+		return errReadOnly
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -114,12 +130,18 @@ func (w *writer) loop() {
 // commit runs all ops in one transaction. Their results count only if it returns nil.
 func (w *writer) commit(todo []*op) (err error) {
 	b := &batch{ctx: context.Background(), w: w}
+	if w.stuck {
+		// Where the engine rolled back by itself there is nothing to undo, and this fails.
+		_ = b.exec("ROLLBACK")
+		w.stuck = false
+	}
 	if err := b.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			if back := b.exec("ROLLBACK"); back != nil {
+				w.stuck = true
 				err = fmt.Errorf("%w (and the rollback: %w)", err, back)
 			}
 		}
@@ -129,7 +151,22 @@ func (w *writer) commit(todo []*op) (err error) {
 			return err
 		}
 	}
+	if err := w.inPlace(); err != nil {
+		return err
+	}
 	return b.exec("COMMIT")
+}
+
+// inPlace refuses to go on in a file that has no name any more: all that is written to it would be gone at the next start.
+func (w *writer) inPlace() error {
+	now, err := os.Stat(w.path)
+	if err == nil && !os.SameFile(now, w.opened) {
+		err = fmt.Errorf("%s is another file", w.path)
+	}
+	if err != nil {
+		return fmt.Errorf("the store was moved or removed while in use: %w", err)
+	}
+	return nil
 }
 
 func (b *batch) prepare(query string) (*sql.Stmt, error) {

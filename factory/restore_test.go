@@ -1,0 +1,157 @@
+package factory_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/factory"
+)
+
+// desk is a place where lists are published, as crl.file is.
+type desk struct {
+	der  []byte
+	full bool
+}
+
+func (d *desk) join(c *factory.ServiceConfig) {
+	c.PublishCRL = func(der []byte) error {
+		if d.full {
+			return errors.New("no space left")
+		}
+		d.der = der
+		return nil
+	}
+	c.PublishedCRL = func() (*x509.RevocationList, error) {
+		if d.der == nil {
+			return nil, nil
+		}
+		return x509.ParseRevocationList(d.der)
+	}
+}
+
+func (d *desk) list(t *testing.T) *x509.RevocationList {
+	t.Helper()
+	list, err := x509.ParseRevocationList(d.der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestStorePutBack: with a store from before, or an empty one, CRL numbers still rise and no revocation is forgotten.
+func TestStorePutBack(t *testing.T) {
+	ctx, p, d := context.Background(), newPlant(t), &desk{}
+	r := serve(t, p, d.join)
+	station := r.client(r.station(t, "line-1"))
+	for _, id := range []string{"dev-1", "dev-2", "dev-3"} {
+		if _, _, err := station.Enroll(ctx, deviceRequest(t, newKey(t), id)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.service.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: id, Reason: "key_compromise"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := d.list(t)
+	empty := serve(t, p, d.join)
+	if err := empty.service.FreshCRL(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := empty.client(empty.station(t, "line-1")).Enroll(ctx, deviceRequest(t, newKey(t), "dev-4")); err != nil {
+		t.Fatal(err)
+	}
+	a, err := empty.service.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-4", Reason: "superseded"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := d.list(t)
+	if after.Number.Cmp(before.Number) <= 0 || after.Number.Int64() != a.CRLNumber || len(after.RevokedCertificateEntries) != 4 {
+		t.Errorf("list %v with %d entries after list %v with %d", after.Number, len(after.RevokedCertificateEntries), before.Number, len(before.RevokedCertificateEntries))
+	}
+	if err := empty.service.FreshCRL(ctx); err != nil || d.list(t).Number.Cmp(after.Number) != 0 {
+		t.Errorf("signed again without need: %v, %v", d.list(t).Number, err)
+	}
+}
+
+// TestPublishedLate: a list that could not be written is written when there is room again.
+func TestPublishedLate(t *testing.T) {
+	ctx, d := context.Background(), &desk{full: true}
+	r := serve(t, newPlant(t), d.join)
+	if err := r.service.FreshCRL(ctx); err != nil || d.der != nil {
+		t.Fatal(err)
+	}
+	d.full = false
+	if err := r.service.FreshCRL(ctx); err != nil || d.der == nil || d.list(t).Number.Int64() != 1 {
+		t.Error(err)
+	}
+}
+
+// TestClockGoesBack: a revocation reaches the list also when the clock is behind the last one.
+func TestClockGoesBack(t *testing.T) {
+	ctx := context.Background()
+	r := serve(t, newPlant(t))
+	if _, _, err := r.client(r.station(t, "line-1")).Enroll(ctx, deviceRequest(t, newKey(t), "dev-1")); err != nil {
+		t.Fatal(err)
+	}
+	r.now.add(2 * time.Hour)
+	if err := r.service.FreshCRL(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.now.add(-2 * time.Hour)
+	a, err := r.service.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-1", Reason: "key_compromise"})
+	if err != nil || a.CRLNumber != 2 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestRenewedIssuer: a renewed certificate of the same key goes on where the old one was; what another key issued is
+// neither handed out with a chain that does not fit nor said to be on a list that it is not on.
+func TestRenewedIssuer(t *testing.T) {
+	ctx, p := context.Background(), newPlant(t)
+	r := serve(t, p)
+	q := deviceRequest(t, newKey(t), "dev-1")
+	first, _, err := r.client(r.station(t, "line-1")).Enroll(ctx, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Factory CA"}, PublicKey: p.key.Public(), NotAfter: inYears(12)})
+	same, err := ca.NewIssuer(renewed, p.key, p.fleet.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := func(issuer *ca.Issuer) *factory.Service {
+		s, err := factory.NewService(factory.ServiceConfig{Issuer: issuer, Chain: []*x509.Certificate{issuer.Certificate()}, Store: r.store, Rand: rand.Reader})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	again, isNew, err := service(same).Enroll(ctx, "line-1", q)
+	if err != nil || isNew || again.Certificate != first.Certificate {
+		t.Fatalf("after renewal: %v, %v", isNew, err)
+	}
+	chain, err := factory.ParseCertificates([]byte(again.Chain))
+	if err != nil || ca.Verify(chain, []*x509.Certificate{p.fleet.cert}, time.Now()) != nil {
+		t.Errorf("the chain after renewal does not verify: %v", err)
+	}
+	other := service(newPlant(t).issuer)
+	before := r.rows()
+	if _, _, err := other.Enroll(ctx, "line-1", q); code(t, err) != factory.CodeOtherIssuer {
+		t.Error(err)
+	}
+	if _, err := other.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-1", Reason: "key_compromise"}); code(t, err) != factory.CodeOtherIssuer {
+		t.Error(err)
+	}
+	if after := r.rows(); after != before {
+		t.Errorf("refusals wrote: %s, %s", before, after)
+	}
+	a, err := service(same).Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-1", Reason: "key_compromise"})
+	if err != nil || a.CRLNumber == 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
