@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -39,33 +38,23 @@ func OpenScript(file string) (*Script, error) {
 	if !st.IsDir() {
 		return LoadScript(file)
 	}
-	folder := os.DirFS(file)
 	files := map[string][]byte{}
-	for _, n := range []string{scriptFile, rosterFile} {
-		if files[n], err = readBounded(folder, n); err != nil {
-			return nil, advice.Wrap(advice.Usage, err, "name a script, or the folder of a ceremony")
-		}
+	if err := readBelow(files, os.DirFS(file)); err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "name a script, or the folder of a ceremony")
 	}
-	for _, dir := range []string{inputsDir, earlierDir} {
-		if err := readUnder(files, file, dir); err != nil {
-			return nil, err
-		}
+	if files[scriptFile] == nil {
+		return nil, advice.New(advice.Usage, "name a script, or the folder of a ceremony", "%s holds no %s", file, scriptFile)
 	}
 	return loadCopy(files)
 }
 
-// readUnder reads the files of a folder in a folder, if it is there.
-func readUnder(files map[string][]byte, root, dir string) error {
-	folder := os.DirFS(root)
-	return fs.WalkDir(folder, dir, func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && name == dir:
-			return nil
-		case err != nil:
+// readBelow reads the files of a folder.
+func readBelow(files map[string][]byte, folder fs.FS) error {
+	return fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
 			return err
-		case d.IsDir():
-			return nil
-		case len(files) > 20000:
+		}
+		if len(files) > 20000 {
 			return damaged(name, "the folder holds more files than a ceremony makes")
 		}
 		files[name], err = readBounded(folder, name)
@@ -88,8 +77,9 @@ func Compare(old, now *Script) []Change {
 	head("window.from", formatTime(old.from), formatTime(now.from))
 	head("window.until", formatTime(old.until), formatTime(now.until))
 	head("roster", hexSHA256(old.roster), hexSHA256(now.roster))
+	head("roster.approvals", digestsOf(old.config.Roster.Approvals), digestsOf(now.config.Roster.Approvals))
 	head("earlier", checkpointOf(old), checkpointOf(now))
-	compareNamed("token", words(old.tokens), words(now.tokens), add)
+	compareNamed("token", old.tokenTexts(), now.tokenTexts(), add)
 	digests := func(s *Script) map[string]string {
 		m := map[string]string{}
 		for n, data := range s.inputs {
@@ -109,10 +99,22 @@ func checkpointOf(s *Script) string {
 	return fmt.Sprintf("%x", s.earlier.checkpoint)
 }
 
-func words[V fmt.Stringer](m map[string]V) map[string]string {
+func digestsOf(files []FileConfig) string {
+	var list []string
+	for _, f := range files {
+		list = append(list, strings.TrimPrefix(f.SHA256, "sha256:"))
+	}
+	return strings.Join(list, ", ")
+}
+
+// tokenTexts are all that the script says of each token.
+func (s *Script) tokenTexts() map[string]string {
 	texts := map[string]string{}
-	for n, v := range m {
-		texts[n] = v.String()
+	for n, u := range s.tokens {
+		texts[n] = u.String()
+		if c := s.config.Tokens[n]; c.UserShares != "" || c.SOShares != "" {
+			texts[n] += " " + s.pins(n)
+		}
 	}
 	return texts
 }

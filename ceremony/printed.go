@@ -26,7 +26,7 @@ func (p *Plan) Paper() *paper.Document {
 	return &paper.Document{
 		Title: s.title(), Subtitle: "Script of a key ceremony, to be followed step by step and kept", Footer: s.footer(), Date: s.from,
 		Sections: slices.Concat([]paper.Section{s.summary(p.roster, fmt.Sprintf("%d steps; %d files will be written", len(s.steps), len(p.Outputs))),
-			people(p.roster), s.tokenSection(), s.inputSection(), preparation(p.roster), steps}, closing(), []paper.Section{exceptions()}),
+			people(p.roster), s.tokenSection(), s.inputSection(), s.preparation(p.roster), steps}, closing(), []paper.Section{exceptions()}),
 	}
 }
 
@@ -90,7 +90,7 @@ func people(r *quorum.Roster) paper.Section {
 }
 
 func (s *Script) tokenSection() paper.Section {
-	t := paper.Table{Head: []string{"Name", "Label", "Serial", "Bag no.", "Seal no., found intact", "Seal no., afterwards"}, Weights: []float64{18, 34, 30, 18, 26, 26},
+	t := paper.Table{Head: []string{"Name", "Label", "Serial", "PINs", "Bag no.", "Seal no., found intact", "Seal no., after"}, Weights: []float64{18, 28, 30, 24, 15, 22, 22},
 		Code: []bool{false, false, true}, Height: 9}
 	for _, n := range sortedKeys(s.tokens) {
 		u := s.tokens[n]
@@ -98,7 +98,7 @@ func (s *Script) tokenSection() paper.Section {
 		if serial == "" {
 			serial = "given when it is initialised"
 		}
-		t.Rows = append(t.Rows, []string{n, u.Token, serial, "", "", ""})
+		t.Rows = append(t.Rows, []string{n, u.Token, serial, s.pins(n), "", "", ""})
 	}
 	if len(t.Rows) == 0 {
 		return paper.Section{Title: "Tokens", Blocks: []paper.Block{paper.Text("None.")}}
@@ -106,9 +106,27 @@ func (s *Script) tokenSection() paper.Section {
 	return paper.Section{Title: "Tokens", Blocks: []paper.Block{t}}
 }
 
+// pins says where the PINs of a token come from.
+func (s *Script) pins(token string) string {
+	var from []string
+	if n := s.config.Tokens[token].UserShares; n != "" {
+		from = append(from, "user PIN: shares "+n)
+	}
+	if n := s.config.Tokens[token].SOShares; n != "" {
+		from = append(from, "SO PIN: shares "+n)
+	}
+	if from == nil {
+		return "not in the script"
+	}
+	return strings.Join(from, "; ")
+}
+
 func (s *Script) inputSection() paper.Section {
 	t := paper.Table{Head: []string{"Name", "File", "SHA-256"}, Weights: []float64{30, 30, 92}, Code: []bool{false, false, true}}
 	t.Rows = append(t.Rows, []string{"(the roster)", s.config.Roster.File, hexSHA256(s.roster)})
+	for i, a := range s.config.Roster.Approvals {
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("(approval %d of the roster)", i+1), a.File, strings.TrimPrefix(a.SHA256, "sha256:")})
+	}
 	if c := s.config.Earlier; c != nil {
 		t.Rows = append(t.Rows, []string{"(the earlier ceremony)", c.Folder, strings.TrimPrefix(c.Checkpoint, "sha256:")})
 	}
@@ -118,9 +136,9 @@ func (s *Script) inputSection() paper.Section {
 	return paper.Section{Title: "Inputs", Blocks: []paper.Block{t}}
 }
 
-func preparation(r *quorum.Roster) paper.Section {
+func (s *Script) preparation(r *quorum.Roster) paper.Section {
 	t := paper.Table{Head: []string{"What is checked", "Found or read", "Time (UTC)", "Initials"}, Weights: []float64{80, 42, 20, 24}, Height: 9}
-	for _, what := range []string{
+	checks := []string{
 		"Everyone present has shown who they are, and has signed under People",
 		"The machine has no network: no cable, no radio",
 		"Bags and seals are intact, and their numbers written under Tokens",
@@ -128,7 +146,13 @@ func preparation(r *quorum.Roster) paper.Section {
 		fmt.Sprintf("The approvals of %d officers are at hand", r.Threshold()),
 		"The time, read aloud from a clock that all present trust (UTC)",
 		"The words of the script, read aloud from the screen, are those on the first page",
-	} {
+	}
+	for _, n := range sortedKeys(s.tokens) {
+		if c := s.config.Tokens[n]; c.UserShares != "" || c.SOShares != "" {
+			checks = append(checks, fmt.Sprintf("Enough holders for token %s have their cards (%s)", n, s.pins(n)))
+		}
+	}
+	for _, what := range checks {
 		t.Rows = append(t.Rows, []string{what, "", "", ""})
 	}
 	return paper.Section{Title: "Before the first step", Blocks: []paper.Block{t}}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/hanaper/hanaper/ceremony/paper"
@@ -55,7 +54,7 @@ func (v *verified) record() (*paper.Document, error) {
 	for _, st := range v.script.steps {
 		steps.Blocks = append(steps.Blocks, v.recordedStep(st, entries))
 	}
-	d.Sections = []paper.Section{summary, v.responsibility(), v.exceptions(entries), v.foundTokens(), v.script.inputSection(), steps}
+	d.Sections = []paper.Section{summary, v.responsibility(), v.exceptions(entries), remarked(entries), v.foundTokens(), v.script.inputSection(), steps}
 	outside := paper.Section{Title: "Entries outside the steps"}
 	if t := logOf(entries, func(e entry) bool { return e.head.Step == 0 }); t != nil {
 		outside.Blocks = []paper.Block{*t}
@@ -126,17 +125,49 @@ func (v *verified) presence() paper.Block {
 	return t
 }
 
-// exceptional are the kinds of entries that are listed apart.
-var exceptional = []string{kindResumed, kindAbort, "exception", "deviation"}
+// remarksIn are the remarks of the people present whose subject is wanted, as rows.
+func remarksIn(entries []entry, want func(about string) bool) [][]string {
+	var rows [][]string
+	for _, e := range entries {
+		var l remarksLeaf
+		if e.head.Kind != kindRemarks || decodeLeaf(e.data, &l, kindRemarks) != nil {
+			continue
+		}
+		for _, r := range l.Remarks {
+			if want(r.About) {
+				rows = append(rows, []string{fmt.Sprint(e.index), e.head.At, r.About, r.Text})
+			}
+		}
+	}
+	return rows
+}
 
+func isException(about string) bool { return about == "exception" || about == "deviation" }
+
+// exceptions are those that the people present had recorded, and every place where the run was cut short.
 func (v *verified) exceptions(entries []entry) paper.Section {
 	sec := paper.Section{Title: "Exceptions"}
-	if t := logOf(entries, func(e entry) bool { return slices.Contains(exceptional, e.head.Kind) }); t != nil {
-		sec.Blocks = []paper.Block{*t}
-	} else {
-		sec.Blocks = []paper.Block{paper.Text("None is recorded in the transcript. The printed script of the day may hold forms written by hand.")}
+	t := logOf(entries, func(e entry) bool { return e.head.Kind == kindResumed || e.head.Kind == kindAbort })
+	if rows := remarksIn(entries, isException); rows != nil {
+		if t == nil {
+			t = logTable()
+		}
+		t.Rows = append(t.Rows, rows...)
 	}
-	return sec
+	if t == nil {
+		return with(sec, paper.Text("None is recorded in the transcript. The printed script of the day may hold forms written by hand."))
+	}
+	return with(sec, *t)
+}
+
+// remarked are the other remarks: who else was present, bags and seals, notes.
+func remarked(entries []entry) paper.Section {
+	sec := paper.Section{Title: "Remarks of the people present"}
+	t := logTable()
+	if t.Rows = remarksIn(entries, func(about string) bool { return !isException(about) }); t.Rows == nil {
+		return with(sec, paper.Text("None."))
+	}
+	return with(sec, *t)
 }
 
 func (v *verified) foundTokens() paper.Section {
@@ -190,9 +221,13 @@ func (v *verified) recordedStep(st scriptStep, entries []entry) paper.Step {
 	return page
 }
 
+func logTable() *paper.Table {
+	return &paper.Table{Head: []string{"Entry", "Time (UTC)", "What", "Recorded"}, Weights: []float64{11, 36, 22, 94}}
+}
+
 // logOf is the table of those entries that are wanted; nil if there are none.
 func logOf(entries []entry, want func(entry) bool) *paper.Table {
-	t := &paper.Table{Head: []string{"Entry", "Time (UTC)", "What", "Recorded"}, Weights: []float64{11, 36, 22, 94}}
+	t := logTable()
 	for _, e := range entries {
 		if want(e) {
 			t.Rows = append(t.Rows, []string{fmt.Sprint(e.index), e.head.At, e.head.Kind, recorded(e)})

@@ -55,8 +55,9 @@ func ceremonyRecordCommand() *cli.Command {
 		Usage:     "verify a finished ceremony's folder and render what was done, step by step",
 		ArgsUsage: "DIR",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it; without it the record is marked as not authenticated"},
+			rosterDigestFlag, earlierDigestFlag,
 		}, paperFlags()...),
+		Description: "Without --roster and --earlier the record is marked on every page as not authenticated, and the exit code is 4.",
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
@@ -72,13 +73,9 @@ func record(c *cli.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	var anchor *[32]byte
-	if text := c.String("roster"); text != "" {
-		d, err := ceremony.ParseDigest(text)
-		if err != nil {
-			return err
-		}
-		anchor = &d
+	anchor, err := rosterDigest(c)
+	if err != nil {
+		return err
 	}
 	if st, err := os.Stat(dir); err != nil {
 		return advice.Wrap(advice.Usage, err, "name the folder of a ceremony")
