@@ -45,7 +45,7 @@ func signJSONCommand() *cli.Command {
 			}
 			canonical, err := uptane.Canonical(b)
 			if err != nil {
-				return err
+				return advice.Wrap(advice.Refused, err, "")
 			}
 			keys := repo.NewKeys(".", openKey)
 			open := keys.OpenSecret
@@ -90,7 +90,7 @@ func verifyJSONCommand() *cli.Command {
 			}
 			// The canonical form first: it refuses repeated members, of which another reader would take the other one.
 			if b, err = uptane.Canonical(b); err != nil {
-				return err
+				return advice.Wrap(advice.Unverified, err, "")
 			}
 			var doc signedJSON
 			dec := json.NewDecoder(bytes.NewReader(b))

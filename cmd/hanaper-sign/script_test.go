@@ -13,12 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/big"
 	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -405,8 +407,8 @@ func refusedCmd(ts *testscript.TestScript, neg bool, args []string) {
 	state := func() string {
 		s, err := tree(ts.Getenv("WORK"))
 		ts.Check(err)
-		for _, o := range all.of {
-			other, err := tree(o.dir)
+		for _, name := range slices.Sorted(maps.Keys(all.of)) {
+			other, err := tree(all.of[name].dir)
 			ts.Check(err)
 			s += other
 		}
@@ -415,7 +417,13 @@ func refusedCmd(ts *testscript.TestScript, neg bool, args []string) {
 	before := state()
 	exitsCmd(ts, neg, args)
 	if after := state(); after != before {
-		ts.Fatalf("%s: refused, but files changed:\n%s\n%s", strings.Join(args[1:], " "), before, after)
+		var changed []string
+		for line := range strings.SplitSeq(before+after, "\n") {
+			if strings.Contains(before, line) != strings.Contains(after, line) {
+				changed = append(changed, line)
+			}
+		}
+		ts.Fatalf("%s: refused, but files changed:\n%s", strings.Join(args[1:], " "), strings.Join(changed, "\n"))
 	}
 }
 

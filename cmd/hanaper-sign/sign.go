@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
@@ -53,6 +56,9 @@ func sign(c *cli.Context, role uptane.Role) error {
 		return nil
 	}
 	signed, err := signRole(r, role, o)
+	if errors.Is(err, fs.ErrNotExist) && advice.Hint(err) == "" {
+		return advice.Wrap(advice.Usage, err, "make the key with key generate, or name one in a token with key link")
+	}
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,9 @@ func newTarget(c *cli.Context) (repo.NewTarget, error) {
 		if json.Unmarshal(m, &object) != nil || object == nil {
 			return n, usagef("--customMeta wants a JSON object")
 		}
+		if _, err := uptane.Canonical(m); err != nil {
+			return n, usagef("--customMeta: %w", err)
+		}
 	}
 	return n, nil
 }
