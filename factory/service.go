@@ -130,14 +130,14 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	rec, isNew, err := s.c.Store.Begin(ctx, in)
 	switch {
 	case errors.Is(err, ErrKeyKnown):
-		return nil, false, fault(CodeKeyKnown, "each device needs a key of its own", "this key belongs to another device id")
+		return nil, false, fault(CodeKeyKnown, "is the right board connected? this one is enrolled already; each device needs a key of its own", "this key belongs to another device id")
 	case err != nil:
 		return nil, false, away("the store", err)
 	case isNew:
 		return s.sign(ctx, rec, prepared, true)
 	}
 	if rec.SPKIDigest != in.SPKIDigest {
-		return nil, false, fault(CodeOtherKey, "revocation does not free a device id; enrol the device under another one",
+		return nil, false, fault(CodeOtherKey, "is the right board connected? an id is never given to a second key, also after a revocation: enrol a repaired device under a new id",
 			"device id %q is enrolled with another key", id)
 	}
 	if !rec.RevokedAt.IsZero() {

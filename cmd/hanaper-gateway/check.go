@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -34,6 +35,9 @@ func check(c *cli.Context) error {
 	}
 	view, err := settings.LookAtTrust(c.Context, time.Now)
 	if err != nil {
+		if advice.Hint(err) == "" {
+			err = advice.Wrap(advice.KindOf(err), err, "is trust.source right, and does 'hanaper-repo serve' run there? 'hanaper-repo status' shows what it publishes")
+		}
 		return err
 	}
 	report, err := settings.Assess(view, time.Now())

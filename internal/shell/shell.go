@@ -108,7 +108,8 @@ func report(app *cli.App, err error, code func(error) int) int {
 	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
 		msg = string(r[0]+'a'-'A') + string(r[1:])
 	}
-	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, msg)
+	// What a server of the same name answered is named already.
+	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, strings.TrimPrefix(msg, app.Name+": "))
 	if hint != "" {
 		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, hint)
 	}
