@@ -25,8 +25,6 @@ import (
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
-func TestMain(m *testing.M) { softhsm.Main(m) }
-
 // tokenKeys is a SoftHSM token as a KeyStore, as the program wires it.
 type tokenKeys struct{ token hsm.Token }
 

@@ -118,8 +118,9 @@ func (c *Client) uploadParts(ctx context.Context, u Upload, s *UploadState) erro
 	buf := make([]byte, min(s.PartSize, u.Size))
 	for part := 1; done < u.Size; part++ {
 		b := buf[:min(s.PartSize, u.Size-done)]
-		if _, err := u.Source.ReadAt(b, done); err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("%s: %w", u.Name, err)
+		// A short read at the end of the file is io.EOF even when it was complete.
+		if n, err := u.Source.ReadAt(b, done); n < len(b) {
+			return fmt.Errorf("%s is shorter than %d bytes: %w", u.Name, u.Size, err)
 		}
 		sum := md5.Sum(b)
 		digest := base64.StdEncoding.EncodeToString(sum[:])
