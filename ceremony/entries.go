@@ -121,6 +121,11 @@ func recorded(e entry) string {
 		if decodeLeaf(e.data, &l, kindSignature) == nil {
 			return fmt.Sprintf("%d bytes, SHA-256 %s", len(l.Signature), hexSHA256(l.Signature))
 		}
+	case kindBackup:
+		var l backupLeaf
+		if decodeLeaf(e.data, &l, kindBackup) == nil {
+			return fmt.Sprintf("%s, %d bytes wrapped, SHA-256 %s", l.Name, len(l.Wrapped), hexSHA256(l.Wrapped))
+		}
 	case kindArtefact:
 		var l artefactLeaf
 		if decodeLeaf(e.data, &l, kindArtefact) == nil {

@@ -61,7 +61,7 @@ func (s *Script) summary(roster *quorum.Roster, size string) paper.Section {
 			{Label: "Roster SHA-256", Value: hexSHA256(s.roster), Code: true},
 			{Label: "Approvals needed", Value: fmt.Sprintf("%d of %d officers, roster epoch %d", roster.Threshold(), officers(roster), roster.Epoch())},
 		},
-		paper.Text("The script's SHA-256, to be read aloud and compared with the screen before anyone answers Yes:"),
+		paper.Text("The script's SHA-256 in words, read aloud and compared with the screen before anyone answers Yes:"),
 		spoken(d),
 	}}
 }
