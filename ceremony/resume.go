@@ -99,6 +99,10 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 		r.close()
 		return nil, nil, damaged(transcriptFile, "entry 0 %w", err)
 	}
+	if err := r.sameBeginning(); err != nil {
+		r.close()
+		return nil, nil, err
+	}
 	last, err := headOf(pending[len(pending)-1])
 	if err != nil {
 		r.close()
@@ -113,6 +117,24 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 		return nil, nil, refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", r.begin.Tool.SHA256, r.Tool.SHA256)
 	}
 	return r, pending, nil
+}
+
+// sameBeginning asks that the folder's script, inputs and approvals are those that the run began with, so that nothing
+// which was changed since then is performed.
+func (r *run) sameBeginning() error {
+	asserted, err := parseTime(r.begin.Asserted)
+	if err != nil {
+		return damaged(transcriptFile, "entry 0: %w", err)
+	}
+	want, err := firstLeaf(r.script, r.roster, r.Approvals, nil, r.begin.Tool, asserted, r.Rehearsal)
+	if err != nil {
+		return err
+	}
+	want.Head, want.Answers, want.Officers = r.begin.Head, r.begin.Answers, r.begin.Officers
+	if string(encodeLeaf(&want)) != string(encodeLeaf(&r.begin)) {
+		return damaged(scriptFile, "script, inputs or approvals are not those that the run began with")
+	}
+	return nil
 }
 
 // journalled are the labels of the keys that a journal intends or has, by token name.
