@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -104,17 +107,38 @@ func report(app *cli.App, err error, code func(error) int) int {
 		err = advice.Wrap(advice.Usage, err, "")
 	}
 	hint := advice.Hint(err)
-	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; "))
+	msg := Plain(strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
 		msg = string(r[0]+'a'-'A') + string(r[1:])
 	}
 	// What a server of the same name answered is named already.
 	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, strings.TrimPrefix(msg, app.Name+": "))
 	if hint != "" {
-		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, hint)
+		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, Plain(hint))
 	}
 	return code(err)
 }
+
+// Plain makes text of others (a token's label, a server's answer) harmless on a terminal: what cannot be printed, such as
+// an escape sequence or a change of the direction of writing, is shown as Go would quote it.
+func Plain(s string) string {
+	if !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if !unprintable(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
+// unprintable also says so of what stands for bytes that are no UTF-8.
+func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // NoArgs refuses positional arguments; a verb without any sets it as Before.
 func NoArgs(c *cli.Context) error {
@@ -150,7 +174,11 @@ func Table(w io.Writer, header []string, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.ToUpper(strings.Join(header, "\t")))
 	for _, r := range rows {
-		fmt.Fprintln(tw, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, c := range r {
+			cells[i] = Plain(c)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	_ = tw.Flush()
 }

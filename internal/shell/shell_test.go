@@ -18,6 +18,7 @@ func TestRun(t *testing.T) {
 	}{
 		{"prog group ok", 0, ""},
 		{"prog group fail", 1, "prog: it broke\n"},
+		{"prog group paint", 1, `prog: label "\x1b]0;x\a", prog: done\r \u202e; next` + "\nprog: hint: ask\\x1b[2J\n"},
 		{"prog group refuse", 3, "prog: no: \"x\"\nprog: hint: ask\n"},
 		{"prog group verify", 4, "prog: bad signature\n"},
 		{"prog group ok --nope", 2, "prog: flag provided but not defined: -nope\nprog: hint: see 'prog group ok --help'\n"},
@@ -39,6 +40,9 @@ func TestRun(t *testing.T) {
 		app := &cli.App{Name: "prog", Writer: &out, ErrWriter: &errs, Commands: []*cli.Command{{Name: "group", Subcommands: []*cli.Command{
 			{Name: "ok", Action: func(*cli.Context) error { return nil }},
 			{Name: "fail", Action: func(*cli.Context) error { return errors.New("it broke") }},
+			{Name: "paint", Action: func(*cli.Context) error {
+				return advice.New(advice.Failed, "ask\x1b[2J", "label \"\x1b]0;x\a\", prog: done\r \u202e\nnext")
+			}},
 			{Name: "refuse", Action: func(*cli.Context) error { return advice.New(advice.Refused, "ask", "no: %q", "x") }},
 			{Name: "verify", Action: func(*cli.Context) error { return advice.New(advice.Unverified, "", "bad signature") }},
 			{Name: "need", Flags: []cli.Flag{&cli.StringFlag{Name: "f", Required: true}}, Action: func(*cli.Context) error { return nil }},
@@ -57,6 +61,14 @@ func TestTable(t *testing.T) {
 	var b strings.Builder
 	Table(&b, []string{"label", "serial"}, [][]string{{"root", "1"}})
 	if b.String() != "LABEL  SERIAL\nroot   1\n" {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	Table(&b, []string{"label"}, [][]string{{"a\x1b[2K\nroot\tb"}, {"größer als 1"}})
+	if b.String() != `LABEL
+a\x1b[2K\nroot\tb
+größer als 1
+` {
 		t.Errorf("%q", b.String())
 	}
 }
