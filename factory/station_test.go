@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/factory/store"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -268,11 +271,37 @@ func (l *line) checkRefusals(t *testing.T, board softhsm.Board) {
 		})
 	}
 	t.Run("the folder of another device", func(t *testing.T) {
+		before := l.rows(t)
 		exit, _, stderr := l.enroll(t, l.config, "dev-c", "--token", fresh.URI, "--import", filepath.Join(l.dir, "import-dev-a"))
 		if exit != 3 || !strings.Contains(stderr, "says something else") {
 			t.Error(exit, stderr)
 		}
+		if after := l.rows(t); after != before {
+			t.Errorf("the device was enrolled all the same: %s, was %s", after, before)
+		}
 		l.checkFolder(t, board)
+	})
+	t.Run("nothing is born in the token of a device with a bad id", func(t *testing.T) {
+		board, err := softhsm.ForTest(t).Create("board-c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit, _, stderr := l.enroll(t, l.config, "dev-c ", "--token", board.URI)
+		if exit != 3 || !strings.Contains(stderr, "begins or ends with a space") {
+			t.Error(exit, stderr)
+		}
+		uri, err := hsm.ParseURI(board.URI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := pkcs11.Open(context.Background(), pkcs11.Config{URI: uri, PIN: hsm.PINFile(board.PINFile)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer token.Close()
+		if keys, err := token.Keys(context.Background()); err != nil || len(keys) > 0 {
+			t.Errorf("%d keys, %v", len(keys), err)
+		}
 	})
 	t.Run("hanaperd is away", func(t *testing.T) {
 		l.daemon.stop()
@@ -294,6 +323,9 @@ func TestDaemonConfig(t *testing.T) {
 	other := newPlant(t)
 	writePEM(t, filepath.Join(dir, "other-ca.pem"), "CERTIFICATE", p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Other"}, PublicKey: other.key.Public(), NotAfter: inYears(9)}).Raw)
 	writePEM(t, filepath.Join(dir, "foreign-ca.pem"), "CERTIFICATE", other.issuing.Raw)
+	p.station(t, "line-1").write(t, dir, "line")
+	p.operations.leaf(t, "server", ca.Template{Subject: pkix.Name{CommonName: "hanaperd"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(-time.Second)}).write(t, dir, "old")
 	daemon := filepath.Join(bin, "hanaperd")
 	if exit, out, stderr := run(t, daemon, "check", "--config", config); exit != 0 || !strings.Contains(out, "P-256 in token") {
 		t.Fatal(exit, out, stderr)
@@ -313,6 +345,8 @@ func TestDaemonConfig(t *testing.T) {
 		{"another key's certificate", "certificate: factory-ca.pem", "certificate: other-ca.pem", 4, "is not the key of"},
 		{"another root's certificate", "certificate: factory-ca.pem", "certificate: foreign-ca.pem", 4, "foreign-ca.pem"},
 		{"file missing", "hanaperd.pem", "none.pem", 2, "none.pem"},
+		{"a station's certificate as a server's", `tls: {certificate: hanaperd.pem, key: hanaperd.key}`, `tls: {certificate: line.pem, key: line.key}`, 3, "is not for servers"},
+		{"expired server certificate", `tls: {certificate: hanaperd.pem, key: hanaperd.key}`, `tls: {certificate: old.pem, key: old.key}`, 3, "expired at"},
 		{"not a certificate", "certificate: factory-ca.pem", "certificate: hanaperd.key", 2, "PRIVATE KEY"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

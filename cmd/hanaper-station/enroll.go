@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
@@ -131,6 +132,9 @@ func newStation(c *config, progress *term.Progress) (*station, error) {
 // enroll makes or finds the key, asks for the certificate, checks it, stores it, and lays out the folder. Every step may
 // be done already.
 func (s *station) enroll(ctx context.Context) (*result, error) {
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
 	s.progress.Step("%s: key", s.c.Device.ID)
 	keys, err := openKeyStore(ctx, s.c)
 	if err != nil {
@@ -163,6 +167,23 @@ func (s *station) enroll(ctx context.Context) (*result, error) {
 	}
 	s.progress.Done("%s: enrolled", s.c.Device.ID)
 	return &result{DeviceID: s.c.Device.ID, Serial: a.Serial, NotAfter: chain[0].NotAfter.UTC(), NewKey: made, NewCertificate: isNew, Import: s.c.Import}, nil
+}
+
+// check finds, before the token is touched, what would be refused after it: a device id that no policy allows, and an
+// import folder of another device.
+func (s *station) check(ctx context.Context) error {
+	specimen, err := softKey(hsm.P256)
+	if err != nil {
+		return err
+	}
+	q, err := s.request(specimen)
+	if err == nil {
+		_, err = csr.Parse([]byte(q.CSR), csr.DevicePolicy())
+	}
+	if err != nil {
+		return advice.New(advice.Refused, "device ids begin with a letter or digit and hold letters, digits and . _ : @ = + -", "device id %q: %w", s.c.Device.ID, err)
+	}
+	return s.folder.check(ctx)
 }
 
 func (s *station) request(key crypto.Signer) (q factory.EnrollRequest, err error) {

@@ -86,8 +86,30 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 	}
 	defer clear(sota)
 	files["sota.toml"] = sota
+	return place(f.c.Import, files)
+}
 
-	to := filepath.Clean(f.c.Import)
+// check refuses a folder that lay would refuse, as far as that is known before there is a certificate.
+func (f *folder) check(ctx context.Context) error {
+	sota, err := f.sota(ctx)
+	if err != nil {
+		return err
+	}
+	defer clear(sota)
+	files := map[string][]byte{"client.pem": nil, "sota.toml": sota}
+	for name, b := range f.files {
+		files[name] = b
+	}
+	if f.c.Device.KeyStore == storeFile {
+		files["pkey.pem"] = nil
+	}
+	_, err = compare(filepath.Clean(f.c.Import), files)
+	return err
+}
+
+// place puts files into a new folder, in one step.
+func place(folder string, files map[string][]byte) error {
+	to := filepath.Clean(folder)
 	if there, err := compare(to, files); there || err != nil {
 		return err
 	}
@@ -117,7 +139,8 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 	return durable.SyncDir(filepath.Dir(to))
 }
 
-// compare says whether the folder is there with exactly these files. An empty folder counts as none.
+// compare says whether the folder is there with exactly these files; nil stands for any content. An empty folder counts
+// as none.
 func compare(dir string, files map[string][]byte) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -142,6 +165,10 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 		want, ok := files[filepath.ToSlash(name)]
 		if !ok {
 			return fmt.Errorf("holds %s, which is none of ours", name)
+		}
+		if want == nil {
+			seen++
+			return nil
 		}
 		have, err := os.Open(path)
 		if err != nil {

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -67,6 +69,9 @@ func assemble(ctx context.Context, path string) (*parts, error) {
 	if p.server, err = factory.LoadIdentity(c.TLS.Certificate, c.TLS.Key); err != nil {
 		return nil, err
 	}
+	if err := checkServer(p.server.Leaf, time.Now()); err != nil {
+		return nil, advice.New(advice.Refused, "'hanaperd tls-csr' makes a request for one with profile server", "tls.certificate %s: %w", c.TLS.Certificate, err)
+	}
 	if ca.SameKey(p.server.Leaf.PublicKey, p.chain[0].PublicKey) {
 		return nil, advice.New(advice.Refused, "make one with 'hanaperd tls-csr'", "tls.key is the issuing key; TLS needs a key of its own")
 	}
@@ -78,6 +83,19 @@ func assemble(ctx context.Context, path string) (*parts, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// checkServer refuses a certificate that no station would take.
+func checkServer(leaf *x509.Certificate, now time.Time) error {
+	switch {
+	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth):
+		return errors.New("is not for servers")
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (p *parts) loadCallers(fleet []*x509.Certificate) error {
@@ -98,7 +116,10 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return advice.Wrap(advice.Unverified, p.callers.UseCRL(list), "operations.crl is the Operations Root's own list")
+	if err := p.callers.UseCRL(list); err != nil {
+		return advice.New(advice.Unverified, "operations.crl is the Operations Root's own list", "%s: %w", c.Operations.CRL, err)
+	}
+	return nil
 }
 
 func (p *parts) loadIssuer(ctx context.Context, fleet []*x509.Certificate) (err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"os"
@@ -83,7 +84,8 @@ func followCRL(ctx context.Context, p *parts, log *slog.Logger) {
 	if path == "" {
 		return
 	}
-	var seen time.Time
+	last := ""
+	var seen os.FileInfo
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for {
@@ -93,16 +95,22 @@ func followCRL(ctx context.Context, p *parts, log *slog.Logger) {
 		case <-tick.C:
 		}
 		st, err := os.Stat(path)
-		if err != nil || st.ModTime().Equal(seen) {
-			continue
-		}
-		seen = st.ModTime()
-		list, err := factory.LoadCRL(path)
 		if err == nil {
-			err = p.callers.UseCRL(list)
+			if seen != nil && os.SameFile(st, seen) && st.ModTime().Equal(seen.ModTime()) && st.Size() == seen.Size() {
+				continue
+			}
+			var list *x509.RevocationList
+			if list, err = factory.LoadCRL(path); err == nil {
+				err = p.callers.UseCRL(list)
+			}
 		}
-		if err != nil {
+		// A file that was read while it was being written is read again, whether or not its time changes once more.
+		text := ""
+		if err == nil {
+			seen = st
+		} else if text = err.Error(); text != last {
 			log.Error("the Operations Root's CRL is not taken up; the last good one stays", "file", path, "error", err)
 		}
+		last = text
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -157,6 +158,18 @@ func uniqueKeys(data []byte) error {
 	return nil
 }
 
+// fold maps a key to what all keys share that encoding/json takes for the same field: the least rune of each orbit of
+// simple case folding. Lower case is not enough: "\u017f" (long s) matches "s".
+func fold(key string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for n := unicode.SimpleFold(r); n != r; n = unicode.SimpleFold(n) {
+			least = min(least, n)
+		}
+		return least
+	}, key)
+}
+
 func walk(dec *json.Decoder, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("nests deeper than %d levels", maxDepth)
@@ -179,7 +192,7 @@ func walk(dec *json.Decoder, depth int) error {
 			if err != nil {
 				return err
 			}
-			key := strings.ToLower(k.(string))
+			key := fold(k.(string))
 			if seen[key] {
 				return fmt.Errorf("key %q stands twice", k)
 			}

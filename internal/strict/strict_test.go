@@ -50,6 +50,7 @@ func TestJSON(t *testing.T) {
 		{``, "unexpected EOF"},
 		{`{"name":"x","name":"y"}`, `"name" stands twice`},
 		{`{"name":"x","NAME":"y"}`, `"NAME" stands twice`},
+		{`{"sub":{},"ſub":{}}`, `"ſub" stands twice`},
 		{`{"nmae":"x"}`, "unknown field"},
 		{`{"name":"x"}{}`, "data follows"},
 		{`{"name":`, "EOF"},
