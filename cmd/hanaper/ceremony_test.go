@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -62,6 +63,17 @@ func (d desk) digest(name string) string {
 	return fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
+var pinSource = regexp.MustCompile(`pin-source=[^"&]+`)
+
+func (d desk) text(name string) string {
+	d.Helper()
+	data, err := os.ReadFile(d.path(name))
+	if err != nil {
+		d.Fatal(err)
+	}
+	return string(data)
+}
+
 func (d desk) approve(who, out string, more ...string) []string {
 	return append(append([]string{"ceremony", "approve", "--officer", d.key(who), "--out", d.path(out), "--answers", d.path("yes")}, more...), d.path("script.yaml"))
 }
@@ -94,6 +106,27 @@ func TestCeremony(t *testing.T) {
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json", "clara-alone.json")...)
 	d.refused(2, "no PKCS#11 module", "out", "ceremony", "run", "--out", d.path("out"), "--officer", d.key("ada"), "--approval", d.path("ada.json"),
 		"--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml"))
+
+	for name, c := range map[string]struct {
+		bindings, says string
+		code           int
+	}{
+		"an unknown module": {"tokens:\n  roots: \"pkcs11:?module-path=/no/such.so\"\n", "/no/such.so", 1},
+		"a stray token":     {"tokens:\n  leaves: \"pkcs11:?module-path=/no/such.so\"\n", "no PKCS#11 module", 2},
+		"another label":     {"tokens:\n  roots: \"pkcs11:token=other?module-path=/no/such.so\"\n", "another token than the script", 2},
+		"a typo":            {"tokns: {}\n", "unknown key", 2},
+	} {
+		good := d.text("bindings.yaml")
+		d.write("bindings.yaml", c.bindings)
+		t.Log(name)
+		d.refused(c.code, c.says, "out", d.run("out", "ada.json", "berta.json")...)
+		d.write("bindings.yaml", good)
+	}
+	good := d.text("bindings.yaml")
+	d.write("wrong-pin", "not-the-pin\n")
+	d.write("bindings.yaml", pinSource.ReplaceAllString(good, "pin-source="+d.path("wrong-pin")))
+	d.refused(1, "PIN", "out", d.run("out", "ada.json", "berta.json")...)
+	d.write("bindings.yaml", good)
 
 	d.ok(d.run("out", "ada.json", "berta.json")...)
 	d.refused(3, "used before", "again", d.run("again", "ada.json", "berta.json")...)
