@@ -2,13 +2,18 @@ package reposerver
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/hanaper/hanaper/uptane"
 )
 
 // Image is the Image repository.
-type Image struct{ *Repository }
+type Image struct {
+	*Repository
+	// parsed is the targets documents that Find looked into last, by digest: each is parsed once.
+	parsed sync.Map
+}
 
 // OpenImage opens the Image repository that Create made.
 func OpenImage(c Config) (*Image, error) {
@@ -20,7 +25,7 @@ func OpenImage(c Config) (*Image, error) {
 	if _, err := r.files.index(); err != nil {
 		return nil, err
 	}
-	return &Image{r}, nil
+	return &Image{Repository: r}, nil
 }
 
 // dress makes snapshot and timestamp for what the change holds.
@@ -353,11 +358,7 @@ func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) er
 
 // Find looks for a target in the current targets and the delegations, in the order of their search.
 func (i *Image) Find(name string) (t uptane.Target, found bool, err error) {
-	data, _, err := i.Targets()
-	if err != nil {
-		return t, false, err
-	}
-	doc, err := uptane.ParseTargets(uptane.Image, data)
+	doc, err := i.document(func(ix *index) string { return ix.Targets })
 	if err != nil {
 		return t, false, err
 	}
@@ -368,15 +369,11 @@ func (i *Image) Find(name string) (t uptane.Target, found bool, err error) {
 		if !d.Matches(name) {
 			continue
 		}
-		data, there, err := i.Delegation(d.Name)
+		child, err := i.document(func(ix *index) string { return ix.Delegations[d.Name].Digest })
 		if err != nil {
 			return t, false, err
 		}
-		if there {
-			child, err := uptane.ParseTargets(uptane.Image, data)
-			if err != nil {
-				return t, false, err
-			}
+		if child != nil {
 			if t, found = child.Target(name); found {
 				return t, true, nil
 			}
@@ -386,4 +383,33 @@ func (i *Image) Find(name string) (t uptane.Target, found bool, err error) {
 		}
 	}
 	return t, false, nil
+}
+
+// document parses what pick chooses, once; nil where there is none.
+func (i *Image) document(pick func(*index) string) (*uptane.Targets, error) {
+	ix, err := i.files.index()
+	if err != nil {
+		return nil, err
+	}
+	if doc, ok := i.parsed.Load(pick(ix)); ok {
+		return doc.(*uptane.Targets), nil
+	}
+	data, found, err := i.files.read(pick)
+	if err != nil || !found {
+		return nil, err
+	}
+	doc, err := uptane.ParseTargets(uptane.Image, data)
+	if err != nil {
+		return nil, err
+	}
+	// What is not current any more goes.
+	now := ix.digests()
+	i.parsed.Range(func(k, _ any) bool {
+		if !now[k.(string)] {
+			i.parsed.Delete(k)
+		}
+		return true
+	})
+	i.parsed.Store(digestOf(data), doc)
+	return doc, nil
 }
