@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type flow struct {
 	stall    time.Duration
 	extended time.Time
 	status   int
+	body     *flowingBody // nil if there is none
 }
 
 func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
@@ -21,7 +23,8 @@ func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
 	// Until the response begins upstream.timeout is the bound; an earlier request's deadline must not be.
 	_ = f.control.SetWriteDeadline(time.Time{})
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &flowingBody{ReadCloser: http.MaxBytesReader(w, r.Body, l.BodyBytes), flow: f}
+		f.body = &flowingBody{ReadCloser: http.MaxBytesReader(w, r.Body, l.BodyBytes), flow: f}
+		r.Body = f.body
 	}
 	return f
 }
@@ -35,8 +38,12 @@ func (f *flow) extend() {
 	_ = f.control.SetWriteDeadline(now.Add(f.stall))
 }
 
-// end gives what is still buffered its time, for the server writes it after the handler.
+// end gives what is still buffered its time, for the server writes it after the handler; and also what is still to come of
+// a body that nobody read, for the server waits for some of it before it answers.
 func (f *flow) end() {
+	if f.body != nil && !f.body.ended.Load() {
+		_ = f.control.SetReadDeadline(time.Now().Add(f.stall))
+	}
 	_ = f.control.SetWriteDeadline(time.Now().Add(f.stall))
 }
 
@@ -59,6 +66,7 @@ type flowingBody struct {
 	io.ReadCloser
 	flow     *flow
 	extended time.Time
+	ended    atomic.Bool // the transport may still be reading when the handler ends
 }
 
 func (b *flowingBody) Read(p []byte) (int, error) {
@@ -68,6 +76,7 @@ func (b *flowingBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
+		b.ended.Store(true)
 		// The server goes on reading to notice a device that leaves; a deadline would look like one.
 		_ = b.flow.control.SetReadDeadline(time.Time{})
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hanaper/hanaper/internal/advice"
 )
@@ -163,6 +164,8 @@ func unfit(r *http.Request) (status int, why string) {
 		return http.StatusMethodNotAllowed, "this method is not forwarded"
 	case r.URL.Scheme != "" || r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/"):
 		return http.StatusBadRequest, "the request target is not a path"
+	case strings.ContainsFunc(r.URL.Path, unicode.IsControl):
+		return http.StatusBadRequest, "the path has control characters"
 	case dotSegments(r.URL):
 		return http.StatusBadRequest, "the path has dot segments"
 	}

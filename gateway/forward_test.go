@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -78,7 +79,7 @@ func TestPathsAreKept(t *testing.T) {
 		}
 	}
 	before := len(s.requests())
-	for _, line := range []string{"GET /x/../y", "GET /x/%2e%2e/y", "GET /..", "GET /a/./b", `GET /a/..\b`, "GET /a/..;/b", "GET http://elsewhere/x", "OPTIONS *", "TRACE /", "CONNECT elsewhere:443"} {
+	for _, line := range []string{"GET /x/../y", "GET /x/%2e%2e/y", "GET /..", "GET /a/./b", `GET /a/..\b`, "GET /a/..;/b", "GET /a/..%00/b", "GET /a%0d%0aX:y", "GET http://elsewhere/x", "OPTIONS *", "TRACE /", "CONNECT elsewhere:443"} {
 		conn := dialRaw(t, s, s.fleet.Device(t, "device-2"))
 		before++
 		if status, body := conn.send(t, line+" HTTP/1.1\r\nHost: x\r\n\r\n"); status < 400 || status >= 500 {
@@ -162,6 +163,21 @@ func TestBounds(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it stood still for %s", took)
 	}
+	// A body that nobody asked for, either: the server waits for it before it answers.
+	for _, line := range []string{"POST /x/../y", "POST /"} {
+		s.mu.Lock()
+		s.respond = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+		s.mu.Unlock()
+		conn = dialBare(t, s, d)
+		io.WriteString(conn, line+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.Copy(io.Discard, conn.in); os.IsTimeout(err) {
+			t.Errorf("%s: a body that nobody read holds the connection", line)
+		}
+	}
+	s.mu.Lock()
+	s.respond = nil
+	s.mu.Unlock()
 	// The connection's deadlines are set anew for each request.
 	conn = dialRaw(t, s, d)
 	time.Sleep(700 * time.Millisecond)

@@ -409,14 +409,20 @@ type rawConn struct {
 
 func dialRaw(t testing.TB, s *stand, d *fleettest.Entity) *rawConn {
 	t.Helper()
+	r := dialBare(t, s, d)
+	r.again(t)
+	return r
+}
+
+// dialBare has made no request yet.
+func dialBare(t testing.TB, s *stand, d *fleettest.Entity) *rawConn {
+	t.Helper()
 	conn, err := tls.Dial("tcp", s.addr, s.tlsConfig(d))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	r := &rawConn{Conn: conn, in: bufio.NewReader(conn)}
-	r.again(t)
-	return r
+	return &rawConn{Conn: conn, in: bufio.NewReader(conn)}
 }
 
 func (r *rawConn) again(t testing.TB) {
