@@ -24,7 +24,8 @@ func calendarCommand() *cli.Command {
 		Usage:     "list every date on which something ends: certificates, CRLs, trust and Uptane metadata, officers' card checks",
 		ArgsUsage: "[DIR...]",
 		Description: "DIR is the folder of a ceremony, a published repository, or any other; its dates are read, its signatures are not checked. " +
-			"Of CRLs and metadata only the newest counts.",
+			"Of CRLs and metadata only the newest counts.\n\n" +
+			"Example:\n  hanaper calendar --within 90d --ics fleet.ics ceremony-1 published",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "roster", Usage: "officers whose yearly card checks belong into the list, a `FILE`"},
 			&cli.StringSliceFlag{Name: "check", Usage: "a record of a card check, a `FILE`; give one for each"},

@@ -16,7 +16,8 @@ func ceremonyDiffCommand() *cli.Command {
 		Usage:     "say in what a script differs from an earlier one: head, roster, tokens, inputs, steps",
 		ArgsUsage: "OLD NEW",
 		Description: "OLD and NEW are scripts, or folders of ceremonies, whose copy of the script is read. Whether a folder is genuine, " +
-			"'hanaper ceremony verify' says.",
+			"'hanaper ceremony verify' says.\n\n" +
+			"Example:\n  hanaper ceremony diff ceremony-1 script-2.yaml",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "OLD", "NEW")

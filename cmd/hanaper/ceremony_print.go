@@ -27,10 +27,11 @@ func paperFlags() []cli.Flag {
 
 func ceremonyPrintCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "print",
-		Usage:     "make the script on paper: numbered steps, expected values, room for initials, times and exceptions",
-		ArgsUsage: "SCRIPT",
-		Flags:     paperFlags(),
+		Name:        "print",
+		Usage:       "make the script on paper: numbered steps, expected values, room for initials, times and exceptions",
+		Description: "Example:\n  hanaper ceremony print --out script.pdf script.yaml",
+		ArgsUsage:   "SCRIPT",
+		Flags:       paperFlags(),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
 			if err != nil {
@@ -57,7 +58,8 @@ func ceremonyRecordCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			rosterDigestFlag, earlierDigestFlag,
 		}, paperFlags()...),
-		Description: "Without --roster and --earlier the record is marked on every page as not authenticated, and the exit code is 4.",
+		Description: "Without --roster and --earlier the record is marked on every page as not authenticated, and the exit code is 4.\n\n" +
+			"Example:\n  hanaper ceremony record --roster $(cat roster.sha256) --out record.pdf ceremony-1",
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
