@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,7 +67,9 @@ func (n *network) start() {
 		n.t.Fatal(err)
 	}
 	for range 200 {
-		if _, err := os.Stat(n.socket); err == nil {
+		// A file is not yet a socket that listens: on a busy machine the first connection came too early.
+		if c, err := net.Dial("unix", n.socket); err == nil {
+			c.Close()
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
