@@ -33,6 +33,8 @@ type Callers struct {
 type callerCRL struct {
 	revoked map[string]bool
 	next    time.Time
+	// numbers of the lists taken up, by the index of their root.
+	numbers map[int]*big.Int
 }
 
 // NewCallers takes the Operations Root (more than one while it is being replaced) and the Fleet Root, which must be
@@ -59,14 +61,26 @@ func NewCallers(operations, fleet []*x509.Certificate, now func() time.Time) (*C
 // UseCRL makes the revoked certificates of this list refused, on open connections too. It must be signed by an
 // Operations Root and not be older than the one in use.
 func (c *Callers) UseCRL(list *x509.RevocationList) error {
-	if !slices.ContainsFunc(c.roots, func(r *x509.Certificate) bool { return list.CheckSignatureFrom(r) == nil }) {
+	at := slices.IndexFunc(c.roots, func(r *x509.Certificate) bool { return list.CheckSignatureFrom(r) == nil })
+	if at < 0 {
 		return errors.New("the CRL is not signed by the Operations Root")
 	}
-	n := &callerCRL{revoked: map[string]bool{}, next: list.NextUpdate}
+	if list.Number == nil || list.NextUpdate.IsZero() {
+		return errors.New("the CRL has no number or no nextUpdate")
+	}
+	n := &callerCRL{revoked: map[string]bool{}, next: list.NextUpdate, numbers: map[int]*big.Int{at: list.Number}}
 	for _, e := range list.RevokedCertificateEntries {
 		n.revoked[serialKey(e.SerialNumber)] = true
 	}
 	if old := c.crl.Load(); old != nil {
+		if was := old.numbers[at]; was != nil && list.Number.Cmp(was) < 0 {
+			return fmt.Errorf("the CRL has number %v, and %v is in use", list.Number, was)
+		}
+		for i, number := range old.numbers {
+			if i != at {
+				n.numbers[i] = number
+			}
+		}
 		for s := range old.revoked {
 			n.revoked[s] = true
 		}

@@ -216,6 +216,9 @@ func TestStrangers(t *testing.T) {
 	if _, _, err := stolen.Enroll(ctx, q); code(t, err) != factory.CodeForbidden {
 		t.Errorf("a later list let a revoked station back in: %v", err)
 	}
+	if err := r.callers.UseCRL(crlOf(t, r.operations, 1)); err == nil {
+		t.Error("an older list was taken")
+	}
 	if err := r.callers.UseCRL(crlOf(t, r.fleet, 3)); err == nil {
 		t.Error("a list of the Fleet Root was taken")
 	}

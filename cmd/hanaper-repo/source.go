@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,11 +56,12 @@ func newSources(c *config) ([]*source, error) {
 // take hands each CRL that has changed since it was last handed over to add. One that add refuses is tried again.
 func (s *source) take(ctx context.Context, add func([]byte) error) error {
 	files, err := s.read(ctx)
-	if err != nil {
-		return err
-	}
 	var faults []error
-	for name, data := range files {
+	if err != nil {
+		faults = append(faults, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		data := files[name]
 		digest := sha256.Sum256(data)
 		if s.handed[name] == digest {
 			continue
@@ -81,24 +84,28 @@ func readFiles(path string) (map[string][]byte, error) {
 	return map[string][]byte{path: data}, err
 }
 
-// readFolder reads the files *.crl, *.der and *.pem of a folder.
+// readFolder reads the files *.crl, *.der and *.pem of a folder. One that cannot be read keeps none of the others back.
 func readFolder(dir string) (map[string][]byte, error) {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	files := map[string][]byte{}
+	var faults []error
 	for _, e := range list {
 		ext := filepath.Ext(e.Name())
 		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") || ext != ".crl" && ext != ".der" && ext != ".pem" {
 			continue
 		}
 		at := filepath.Join(dir, e.Name())
-		if files[at], err = readCRL(at); err != nil {
-			return nil, err
+		data, err := readCRL(at)
+		if err != nil {
+			faults = append(faults, err)
+			continue
 		}
+		files[at] = data
 	}
-	return files, nil
+	return files, errors.Join(faults...)
 }
 
 func newClient(c *config, s crlConfig) (*http.Client, error) {

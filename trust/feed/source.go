@@ -54,7 +54,25 @@ func loopback(host string) bool {
 
 type folder string
 
-func (f folder) open(context.Context) fs.FS { return os.DirFS(string(f)) }
+func (f folder) open(context.Context) fs.FS { return folderFS{os.DirFS(string(f))} }
+
+// folderFS refuses what is no plain file before it is opened: opening a pipe would wait for ever, past any deadline.
+type folderFS struct{ fs.FS }
+
+// Open implements fs.FS.
+func (f folderFS) Open(name string) (fs.File, error) {
+	info, err := fs.Stat(f.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it is no plain file")}
+	}
+	return f.FS.Open(name)
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (f folderFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(f.FS, name) }
 
 type site struct {
 	base   *url.URL
