@@ -27,6 +27,8 @@ const (
 	maxVerified = 200_000
 	// maxRefusalLines bounds the log lines a second about refusals; what goes beyond is counted and told.
 	maxRefusalLines = 50
+	// maxRefusalText bounds each text in such a line that an unproven peer can choose, in bytes before quoting.
+	maxRefusalText = 512
 
 	defaultConnections  = 20_000
 	defaultHeaderBytes  = 32 << 10

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +22,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/fleettest"
@@ -301,6 +303,41 @@ func TestHandshakeLog(t *testing.T) {
 		}
 		if !strings.Contains(s.metrics(), fmt.Sprintf(`{reason=%q,stage="handshake"} 1`, string(c.reason))) {
 			t.Errorf("%s was not counted", c.reason)
+		}
+	}
+}
+
+// TestRefusalLinesAreBounded: whoever has no key of ours chooses neither how long a line is nor what it does to a terminal.
+func TestRefusalLinesAreBounded(t *testing.T) {
+	s := newStand(t, nil)
+	strange := fleettest.CATemplate("strange")
+	strange.Subject.Organization = []string{strings.Repeat("\x1b[2J\nmsg=refused ", 500)}
+	ca := fleettest.Issue(t, nil, fleettest.NewKey(t), strange)
+	d := fleettest.Issue(t, ca, fleettest.NewKey(t), fleettest.DeviceTemplate("x"))
+	uri := fleettest.DeviceTemplate("x")
+	uri.URIs = []*url.URL{{Scheme: "urn", Opaque: strings.Repeat("a", 10000)}}
+	e := fleettest.Issue(t, s.fleet.Factory, fleettest.NewKey(t), uri)
+	for _, raw := range [][]byte{d.Cert.Raw, bytes.Replace(e.Cert.Raw, []byte("urn:aaaa"), []byte(" %%:aaaa"), 1)} {
+		config := s.tlsConfig(nil)
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: d.Key}, nil
+		}
+		conn, err := tls.Dial("tcp", s.addr, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, conn)
+		conn.Close()
+	}
+	var lines []string
+	for end := time.Now().Add(5 * time.Second); len(lines) < 2; time.Sleep(10 * time.Millisecond) {
+		if lines = regexp.MustCompile("(?m)^.*msg=refused reason.*$").FindAllString(s.log.String(), -1); time.Now().After(end) {
+			t.Fatalf("%d lines", len(lines))
+		}
+	}
+	for _, line := range lines {
+		if len(line) > 8<<10 || strings.ContainsFunc(line, unicode.IsControl) {
+			t.Errorf("%d bytes: %.200q", len(line), line)
 		}
 	}
 }
