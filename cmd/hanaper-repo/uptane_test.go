@@ -3,8 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,8 +22,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"crypto/ed25519"
 
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -304,4 +310,78 @@ func TestUptaneConfig(t *testing.T) {
 	if _, errs, code := d.run("uptane", "serve"); code != 3 || !strings.Contains(errs, "open.secret") {
 		t.Errorf("a secret that others may read: exit %d, %s", code, errs)
 	}
+}
+
+// TestUptaneInTLS: RSA keys in the token, and both listeners behind mutual TLS.
+func TestUptaneInTLS(t *testing.T) {
+	d := newDesk(t)
+	pool, identity := certificate(t, d)
+	mutual := "tls: {certificate: tls.pem, key: tls.key, clients: tls.pem}"
+	d.config("uptane:\n  keys: {algorithm: RSA-2048}\n  admin: {listen: \"127.0.0.1:0\", " + mutual + "}\n  devices: {listen: \"127.0.0.1:0\", " + mutual + "}\n")
+	d.ok("uptane", "init")
+	_, admin, devices := d.background("uptane", "serve")
+	with, err := reposerver.NewClient(reposerver.ClientConfig{URL: admin, Auth: reposerver.MTLS{Certificate: identity, Roots: pool}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := with.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := uptane.ParseRoot(data)
+	if err != nil || uptane.VerifyRoot(root) != nil || root.Keys(uptane.RoleRoot).Keys[0].Algorithm() != "RSA-2048" {
+		t.Errorf("root: %v", err)
+	}
+	get := func(certs ...tls.Certificate) error {
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs}}}
+		res, err := c.Get(devices + "/repo/timestamp.json")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		return nil
+	}
+	if err := get(identity); err != nil {
+		t.Errorf("the gateway: %v", err)
+	}
+	if err := get(); err == nil {
+		t.Error("devices without a gateway are let in")
+	}
+	without, err := reposerver.NewClient(reposerver.ClientConfig{URL: admin, Roots: pool, RetryDelay: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := without.Root(t.Context()); err == nil {
+		t.Error("anybody administers")
+	}
+}
+
+func certificate(t *testing.T, d *desk) (*x509.CertPool, tls.Certificate) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write("tls.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	d.write("tls.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -310,8 +310,31 @@ func (d *Director) Unassign(ctx context.Context, id string) (*Device, error) {
 	})
 }
 
-// Fresh returns a device's record with metadata that is good: signed anew when half its life has passed or the root has changed.
-func (d *Director) Fresh(ctx context.Context, id string) (*Device, error) {
+// Fresh returns a device's record with metadata that is good: signed anew when half its life has passed or the root has
+// changed. Where the keys are out of reach, fault says so, and the record is as it was signed last, if it has not expired.
+func (d *Director) Fresh(ctx context.Context, id string) (dev *Device, fault, err error) {
+	dev, err = d.refreshed(ctx, id)
+	var ref *refusal
+	if err == nil || errors.As(err, &ref) {
+		return dev, nil, err
+	}
+	last, found, lerr := d.Device(id)
+	if lerr != nil || !found {
+		return nil, nil, err
+	}
+	f, ferr := last.files()
+	if ferr != nil {
+		return nil, nil, err
+	}
+	for _, doc := range []uptane.Document{f.targets, f.snapshot, f.stamp} {
+		if e := uptane.CheckExpiry(doc, d.now()); e != nil {
+			return nil, nil, refuse(503, codeInternal, "the server's online keys are out of reach: %v", e)
+		}
+	}
+	return last, err, nil
+}
+
+func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
 	dev, found, err := d.Device(id)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package reposerver_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -401,3 +402,44 @@ func TestBodies(t *testing.T) {
 }
 
 func first(data []byte, _ string, _ error) []byte { return data }
+
+// broken is a key store whose token has gone away.
+type broken struct {
+	reposerver.KeyStore
+	gone bool
+}
+
+func (b *broken) Find(ctx context.Context, keyid string) (crypto.Signer, error) {
+	if b.gone {
+		return nil, errors.New("token went away")
+	}
+	return b.KeyStore.Find(ctx, keyid)
+}
+
+// TestTokenGone: what was signed is served while it is good, and then nothing; when the token is back, all is well.
+func TestTokenGone(t *testing.T) {
+	keys := &broken{KeyStore: must(reposerver.NewFolderKeys(t.TempDir()+"/keys", "Ed25519"))(t)}
+	o := newOffice(t, keys)
+	o.register("device-1", registration(t, newSigner(t)))
+	keys.gone = true
+	paths := []string{"/repo/timestamp.json", "/director/targets.json"}
+	o.clock.add(23 * time.Hour)
+	for _, p := range paths {
+		if s, body := o.fetch("device-1", p); s != http.StatusOK {
+			t.Errorf("%s while it is good: %d %s", p, s, body)
+		}
+	}
+	o.clock.add(7 * 24 * time.Hour)
+	for _, p := range paths {
+		if s, body := o.fetch("device-1", p); s != http.StatusServiceUnavailable || bytes.Contains(body, []byte("signed")) && bytes.Contains(body, []byte("signatures")) {
+			t.Errorf("%s when it has expired: %d %s", p, s, body)
+		}
+	}
+	if s, _ := o.fetch("", "/repo/root.json"); s != http.StatusOK {
+		t.Errorf("the root, which is offline: %d", s)
+	}
+	keys.gone = false
+	if _, err := o.drive("device-1", nil); err != nil {
+		t.Errorf("the token is back: %v", err)
+	}
+}

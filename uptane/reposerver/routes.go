@@ -179,9 +179,12 @@ func (s *Server) directorFile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.director.Fresh(r.Context(), id)
+	d, fault, err := s.director.Fresh(r.Context(), id)
 	if err != nil {
 		return err
+	}
+	if fault != nil {
+		s.log.Error("signing online", "device", id, "error", fault.Error())
 	}
 	writeBytes(w, http.StatusOK, pick(d))
 	return nil
