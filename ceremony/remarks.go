@@ -56,6 +56,7 @@ func (s *Session) remarks(when string) error {
 	if err := checkRemarks(l.Remarks); err != nil || l.When != when {
 		return s.fail(s.entryError(errors.Join(errors.New("(remarks) is not what may stand here"), err)))
 	}
+	s.said = append(s.said, l.Remarks...)
 	return nil
 }
 

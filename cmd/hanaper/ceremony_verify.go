@@ -66,8 +66,8 @@ func verify(c *cli.Context, dir string) error {
 		return err
 	}
 	w := c.App.Writer
-	fmt.Fprintf(w, "ceremony %s for environment %s (%s), from %s to %s as asserted, %d entries, %d artefacts\n",
-		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Entries, len(r.Artefacts))
+	fmt.Fprintf(w, "ceremony %s for environment %s (%s), from %s to %s as asserted, answers from the %s, %d entries, %d artefacts\n",
+		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Answers, r.Entries, len(r.Artefacts))
 	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, r.Tool.Version, r.Tool.SHA256)
 	for _, t := range r.Tokens {
 		fmt.Fprintf(w, "token %s: %q, serial %s, %s %s, firmware %s\n", t.Name, t.Token.Label, t.Token.Serial, t.Token.Manufacturer, t.Token.Model, t.Token.Firmware)
@@ -77,6 +77,15 @@ func verify(c *cli.Context, dir string) error {
 	}
 	for _, o := range r.Signers {
 		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+	}
+	for _, m := range r.Remarks {
+		fmt.Fprintf(w, "%s: %s\n", m.About, m.Text)
+	}
+	if r.Resumed > 0 {
+		fmt.Fprintf(w, "cut short and resumed %d times\n", r.Resumed)
+	}
+	if r.Aborted {
+		fmt.Fprintln(w, "ABORTED: the ceremony ended without a result; numbers in it count as used")
 	}
 	if err == nil {
 		fmt.Fprintln(w, "verified: script, transcript and artefacts agree, under the roster given")

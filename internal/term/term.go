@@ -52,11 +52,11 @@ func (tty) Secret(prompt string) ([]byte, error) {
 	}
 	defer f.Close()
 	unfinished.end(f)
-	before, err := term.MakeRaw(int(f.Fd()))
+	restore, err := echoOff(int(f.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("turning the terminal's echo off: %w", err)
 	}
-	defer func() { _ = term.Restore(int(f.Fd()), before) }()
+	defer restore()
 	fmt.Fprint(f, prompt)
 	b, err := interruptible(func() ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
 	fmt.Fprint(f, "\r\x1b[K")

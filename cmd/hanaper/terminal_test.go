@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/quorum"
+	"github.com/hanaper/hanaper/softhsm"
+)
+
+// TestTerminal is a ceremony at a terminal, with everything asked and nothing in files: passphrases, the time, the words,
+// the token's PIN, who is present. What is not exactly Yes, and a wrong PIN, leave nothing behind.
+func TestTerminal(t *testing.T) {
+	d := desk{t, t.TempDir()}
+	bin := built(t)
+	secrets := map[string]string{"ada": "a-passphrase-of-ada", "berta": "a-passphrase-of-berta"}
+	at := func(args ...string) *sitting {
+		cmd := exec.Command(bin, args...)
+		cmd.Dir = d.dir
+		return sit(t, cmd)
+	}
+
+	s := at("officer", "enroll", "--name", "ada", "--key", "ada.key", "--out", "ada.officer.json")
+	s.answers("New passphrase for ada.key: ", secrets["ada"])
+	s.answers("The same again: ", secrets["ada"]+"x")
+	if out := s.leaves(2); !strings.Contains(out, "the two passphrases differ") {
+		t.Error(out)
+	}
+	d.nothing("ada.key", "ada.officer.json")
+	for _, name := range []string{"ada", "berta"} {
+		s = at("officer", "enroll", "--name", name, "--key", name+".key", "--out", name+".officer.json")
+		s.answers("New passphrase for "+name+".key: ", secrets[name])
+		s.answers("The same again: ", secrets[name])
+		s.leaves(0)
+	}
+	d.ok("roster", "new", "--environment", "production", "--threshold", "2", "--time", "2026-11-20T09:00:00Z", "--out", d.path("roster.json"),
+		d.path("ada.officer.json"), d.path("berta.officer.json"))
+
+	board, err := softhsm.ForTest(t).Create("at the terminal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := os.ReadFile(board.PINFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets["token"] = strings.TrimSpace(string(pin))
+	script := strings.Replace(smallScript, "%s", d.digest("roster.json"), 1)
+	d.write("script.yaml", strings.Replace(script, "%s", hsm.URI{Token: board.Label, Serial: board.Serial}.String(), 1))
+	digest, _ := hex.DecodeString(d.digest("script.yaml"))
+	words := quorum.Digest(digest).Words()
+
+	s = at("ceremony", "approve", "--officer", "ada.key", "--out", "ada.json", "script.yaml")
+	s.answers("Type Yes to approve: ", "yes")
+	s.leaves(3)
+	d.nothing("ada.json")
+	s = at("ceremony", "approve", "--officer", "ada.key", "--out", "ada.json", "script.yaml")
+	s.answers("Type Yes to approve: ", "Yes")
+	s.answers("Passphrase of ada.key: ", "not "+secrets["ada"])
+	if out := s.leaves(1); !strings.Contains(out, "ada.key: key file: cannot be decrypted") {
+		t.Error(out)
+	}
+	d.nothing("ada.json")
+	for _, name := range []string{"ada", "berta"} {
+		args := []string{"ceremony", "approve", "--officer", name + ".key", "--out", name + ".json"}
+		if name == "berta" {
+			args = append(args, "--with", "ada.json")
+		}
+		s = at(append(args, "script.yaml")...)
+		s.answers("Type Yes to approve: ", "Yes")
+		s.answers("Passphrase of "+name+".key: ", secrets[name])
+		if out := s.leaves(0); !strings.Contains(squeeze(out), squeeze(words)) {
+			t.Errorf("the words %q are not shown:\n%s", words, out)
+		}
+	}
+
+	run := func() *sitting {
+		return at("ceremony", "run", "--out", "out", "--state", "state", "--module", board.Module, "--officer", "ada.key",
+			"--approval", "ada.json", "--approval", "berta.json", "script.yaml")
+	}
+	begins := func(s *sitting) {
+		s.answers("Read the time aloud", "2026-11-21T09:00:00Z")
+		s.sees(words)
+		s.answers("Type Yes to begin: ", "Yes")
+		s.answers("Passphrase of ada.key: ", secrets["ada"])
+	}
+	for _, c := range []struct {
+		name, says string
+		code       int
+		play       func(*sitting)
+	}{
+		{"no date", "is not a date", 2, func(s *sitting) { s.answers("Read the time aloud", "21.11.2026 9:00") }},
+		{"yes", "was not Yes", 3, func(s *sitting) {
+			s.answers("Read the time aloud", "2026-11-21T09:00:00Z")
+			s.answers("Type Yes to begin: ", "yes")
+		}},
+		{"the day after", "CER-007", 3, func(s *sitting) {
+			s.answers("Read the time aloud", "2026-11-23T09:00:00Z")
+			s.answers("Type Yes to begin: ", "Yes")
+			s.answers("Passphrase of ada.key: ", secrets["ada"])
+		}},
+		{"Ctrl-C at the PIN", "interrupted", 1, func(s *sitting) {
+			begins(s)
+			s.sees("PIN of ")
+			_, _ = s.keys.WriteString("12\x03")
+		}},
+		{"wrong PIN", `"at the terminal"`, 1, func(s *sitting) {
+			begins(s)
+			s.answers("PIN of ", "0000-wrong")
+		}},
+	} {
+		s := run()
+		c.play(s)
+		out := s.leaves(c.code)
+		if !strings.Contains(out, c.says) {
+			t.Errorf("%s: %q is not said:\n%s", c.name, c.says, out)
+		}
+		if c.name == "wrong PIN" {
+			if !strings.Contains(out, board.Serial) || !strings.Contains(out, "tries") || strings.Contains(out, "0000-wrong") {
+				t.Errorf("a wrong PIN: %s", out)
+			}
+		}
+		d.nothing("out", "state")
+	}
+
+	s = run()
+	begins(s)
+	s.sees("tries are low")
+	s.answers(": ", secrets["token"])
+	s.answers("Somebody else who is present", "Eve, auditor")
+	s.answers("Somebody else who is present", "")
+	s.answers("A bag or seal number", "A 0012345")
+	s.answers("A bag or seal number", "")
+	s.answers("An exception", "the lamp went out")
+	s.answers("An exception", "")
+	s.answers("A deviation", "")
+	out := s.leaves(0)
+	for _, secret := range secrets {
+		if strings.Contains(out, secret) {
+			t.Error("a secret is on the screen")
+		}
+	}
+	report := d.ok("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
+	for _, want := range []string{"present: Eve, auditor", "seal: A 0012345", "exception: the lamp went out", "answers from the terminal"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("%q is not told: %s", want, report)
+		}
+	}
+	if n := keysIn(t, board); n != 1 {
+		t.Errorf("%d keys are in the token, want 1", n)
+	}
+	sum := sha256.Sum256([]byte(d.read("out/checkpoint")))
+	if !strings.Contains(out, hex.EncodeToString(sum[:])) {
+		t.Error("the checkpoint's digest is not told")
+	}
+}
+
+func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// nothing asserts that none of these exists.
+func (d desk) nothing(names ...string) {
+	d.Helper()
+	for _, n := range names {
+		if _, err := os.Lstat(d.path(n)); !errors.Is(err, fs.ErrNotExist) {
+			d.Errorf("%s was written", n)
+		}
+	}
+}
+
+func keysIn(t *testing.T, b softhsm.Board) int {
+	t.Helper()
+	token, err := pkcs11.Open(context.Background(), pkcs11.Config{Module: b.Module, URI: hsm.URI{Token: b.Label, Serial: b.Serial}, PIN: hsm.PINFile(b.PINFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	keys, err := token.Keys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(keys)
+}
