@@ -39,5 +39,8 @@ func (g *Gateway) health(about map[string]any) error {
 	view := now.judge.view
 	about["trust_expires"] = view.Expires().UTC().Format(time.RFC3339)
 	about["trust_fingerprint"] = fmt.Sprintf("%x", view.Fingerprint())
+	if err := g.registry.Err(); err != nil {
+		return err
+	}
 	return view.Valid(g.now())
 }

@@ -44,7 +44,11 @@ type Registry interface {
 	Seen(device string, at time.Time)
 	// Deleted says whether a device is deleted, from memory.
 	Deleted(device string) bool
-	// Changed receives a value after deletions or releases, made by whomever, have become visible to Deleted.
+	// Err says why deletions made by others cannot be seen at present: the registry's file is gone or is another one, its disk
+	// does not answer. Nobody is admitted meanwhile. It does not block.
+	Err() error
+	// Changed receives a value after deletions or releases, made by whomever, have become visible to Deleted, and when Err
+	// changes.
 	Changed() <-chan struct{}
 
 	// Devices lists those whose name is greater than after, in order of name, at most limit.

@@ -136,14 +136,25 @@ func (g *Gateway) tlsConfig() *tls.Config {
 // verify refuses in the handshake. The peer has not proven its key yet, so that nothing is registered here.
 func (g *Gateway) verify(cs tls.ConnectionState, peer string) error {
 	d := g.gate.Load().admit(cs.PeerCertificates, g.now())
-	if d.Admitted() && g.registry.Deleted(d.Device) {
-		d = Decision{Reason: Deleted, Device: d.Device}
-	}
-	if d.Admitted() {
+	if d = g.unlessBarred(d); d.Admitted() {
 		return nil
 	}
 	g.refuseHandshake(d, cs.PeerCertificates, peer)
 	return errRefused
+}
+
+// unlessBarred asks the registry's memory about an admitted device.
+func (g *Gateway) unlessBarred(d Decision) Decision {
+	if !d.Admitted() {
+		return d
+	}
+	if err := g.registry.Err(); err != nil {
+		return Decision{Reason: RegistryDown, Detail: err.Error(), Device: d.Device}
+	}
+	if g.registry.Deleted(d.Device) {
+		return Decision{Reason: Deleted, Device: d.Device}
+	}
+	return d
 }
 
 func (g *Gateway) refuseHandshake(d Decision, chain []*x509.Certificate, peer string) {

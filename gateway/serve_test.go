@@ -507,6 +507,35 @@ func TestDeletedDevice(t *testing.T) {
 	s.wellServed(s.client(d, true), d)
 }
 
+// TestRegistryFileGone: an operator's deletion would go into another file than the one in use, so nobody is served.
+func TestRegistryFileGone(t *testing.T) {
+	s := newStand(t, nil)
+	d := s.fleet.Device(t, "device-1")
+	conn := dialRaw(t, s, d)
+	path := filepath.Join(s.dir, "devices.db")
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	conn.gone(t)
+	s.refused(s.client(d, true), gateway.RegistryDown)
+	resp, err := http.Get("http://" + s.admin + "/healthz")
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("healthz: %v %v", resp, err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(700 * time.Millisecond)
+	s.refused(s.client(d, true), gateway.RegistryDown)
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); s.registry.Err() != nil && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.wellServed(s.client(d, true), d)
+}
+
 func TestExpiringTrust(t *testing.T) {
 	s := newStand(t, nil)
 	d := s.fleet.Device(t, "device-1")

@@ -115,10 +115,7 @@ func (s *session) check(g *Gateway) Decision {
 		s.device, s.until = d.Device, d.Until
 		s.gate.Store(current)
 	}
-	if g.registry.Deleted(s.device) {
-		return Decision{Reason: Deleted, Device: s.device}
-	}
-	return d
+	return g.unlessBarred(d)
 }
 
 // meeting is what the registry is told about the session's device.

@@ -28,6 +28,8 @@ const (
 	// flushEvery is how often last-seen times are written, pollEvery how often deletions by others are looked for.
 	flushEvery = 2 * time.Second
 	pollEvery  = 500 * time.Millisecond
+	// maxBlind is for how long looking for them may fail before nobody is admitted.
+	maxBlind = 15 * time.Second
 	// maxUnwritten bounds the last-seen times in memory.
 	maxUnwritten = 100_000
 )
@@ -50,6 +52,13 @@ type SQLite struct {
 	deleted atomic.Pointer[map[string]bool]
 	// generation counts deletions and releases; a change empties recent.
 	generation atomic.Int64
+
+	// file is the file that was opened; lost is why it is not the one at path any more. looked is when the tombstones were
+	// last looked at, on the clock that began with opened.
+	file   os.FileInfo
+	opened time.Time
+	lost   atomic.Pointer[error]
+	looked atomic.Int64
 
 	seenMu sync.Mutex
 	seen   map[string]time.Time
@@ -87,7 +96,7 @@ func Open(path string) (*SQLite, error) {
 		return nil, err
 	}
 	r := &SQLite{path: path, meetings: make(chan *meeting, batch), changed: make(chan struct{}, 1), stop: make(chan struct{}),
-		wake: make(chan struct{}, 1), seen: map[string]time.Time{}}
+		wake: make(chan struct{}, 1), seen: map[string]time.Time{}, opened: time.Now()}
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
 	var err error
 	if r.write, err = sql.Open("sqlite", dsn); err != nil {
@@ -105,6 +114,11 @@ func Open(path string) (*SQLite, error) {
 		r.write.Close()
 		r.read.Close()
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("registry %s: %w", path, err), "is it a registry of hanaper-gateway, and is there room on the disk?")
+	}
+	if r.file, err = os.Stat(path); err != nil {
+		r.write.Close()
+		r.read.Close()
+		return nil, err
 	}
 	r.done.Add(2)
 	go r.writer()
@@ -138,6 +152,7 @@ func (r *SQLite) look(must bool) (changed bool, err error) {
 		return false, err
 	}
 	if g == r.generation.Load() && !must {
+		r.looked.Store(int64(time.Since(r.opened)))
 		return false, nil
 	}
 	rows, err := r.read.Query("SELECT name FROM devices WHERE deleted <> 0")
@@ -158,6 +173,7 @@ func (r *SQLite) look(must bool) (changed bool, err error) {
 	}
 	r.deleted.Store(&set)
 	r.generation.Store(g)
+	r.looked.Store(int64(time.Since(r.opened)))
 	return true, nil
 }
 
@@ -171,11 +187,41 @@ func (r *SQLite) watcher() {
 		case <-r.stop:
 			return
 		case <-tick.C:
-			if changed, err := r.look(false); err == nil && changed {
+			changed, err := r.look(false)
+			if same := r.checkFile(); err == nil && changed || !same {
 				r.tell()
 			}
 		}
 	}
+}
+
+// checkFile sees whether the file at path is the one in use: in any other, an operator's deletions would go unseen. It says
+// whether the answer is the same as before.
+func (r *SQLite) checkFile() (same bool) {
+	var lost error
+	if now, err := os.Stat(r.path); err != nil {
+		lost = fmt.Errorf("the registry's file is gone: %w", err)
+	} else if !os.SameFile(now, r.file) {
+		lost = fmt.Errorf("another file was put in the place of the registry %s: start the gateway anew", r.path)
+	}
+	before := r.lost.Load()
+	if lost == nil {
+		r.lost.Store(nil)
+	} else {
+		r.lost.Store(&lost)
+	}
+	return (before == nil) == (lost == nil)
+}
+
+// Err implements gateway.Registry.
+func (r *SQLite) Err() error {
+	if lost := r.lost.Load(); lost != nil {
+		return *lost
+	}
+	if blind := time.Since(r.opened) - time.Duration(r.looked.Load()); blind > maxBlind {
+		return fmt.Errorf("the registry %s has not answered for %s", r.path, blind.Round(time.Second))
+	}
+	return nil
 }
 
 func (r *SQLite) tell() {

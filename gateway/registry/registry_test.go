@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/registry/registrytest"
@@ -51,6 +52,27 @@ func TestOpenRefusals(t *testing.T) {
 			if r != nil {
 				r.Close()
 			}
+		}
+	}
+}
+
+// TestBlind: a registry that cannot see deletions says so.
+func TestBlind(t *testing.T) {
+	r, err := Open(filepath.Join(t.TempDir(), "devices.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.looked.Store(int64(-maxBlind - time.Second)) // until the next look, in half a second
+	if err := r.Err(); err == nil || !strings.Contains(err.Error(), "not answered") {
+		t.Errorf("%v", err)
+	}
+	for end := time.Now().Add(5 * time.Second); r.Err() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(r.Err())
 		}
 	}
 }
