@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -75,6 +77,33 @@ func TestStorePutBack(t *testing.T) {
 	}
 	if err := empty.service.FreshCRL(ctx); err != nil || d.list(t).Number.Cmp(after.Number) != 0 {
 		t.Errorf("signed again without need: %v, %v", d.list(t).Number, err)
+	}
+}
+
+// TestHealthOfStore: a store that takes no writes is not well, though it can be read.
+func TestHealthOfStore(t *testing.T) {
+	ctx := context.Background()
+	r := serve(t, newPlant(t))
+	station := r.client(r.station(t, "line-1"))
+	file := filepath.Join(r.dir, "factory.db")
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	q := deviceRequest(t, newKey(t), "dev-1")
+	if _, _, err := station.Enroll(ctx, q); code(t, err) != factory.CodeUnavailable {
+		t.Error(err)
+	}
+	if h := r.service.Health(ctx); h.Status != "degraded" {
+		t.Errorf("%+v", h)
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := station.Enroll(ctx, q); err != nil {
+		t.Error(err)
+	}
+	if h := r.service.Health(ctx); h.Status != "ok" {
+		t.Errorf("%+v", h)
 	}
 }
 

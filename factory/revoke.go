@@ -297,6 +297,9 @@ func (s *Service) Health(ctx context.Context) Health {
 	if s.tokenDown.Load() {
 		h.Status, h.Token = "degraded", "the last signature failed"
 	}
+	if s.storeDown.Load() {
+		h.Status, h.Store = "degraded", "the last write failed"
+	}
 	if _, err := s.c.Store.BySerial(ctx, []byte{0}); err != nil && !errors.Is(err, ErrNotFound) {
 		h.Status, h.Store = "degraded", "does not answer"
 	}

@@ -54,8 +54,8 @@ type Service struct {
 	// published is the number of the list that PublishCRL took last, under the CRL's lock.
 	published int64
 	crlDue    chan struct{}
-	// tokenDown is true from a failed signature until the next good one.
-	tokenDown atomic.Bool
+	// tokenDown is true from a failed signature until the next good one, storeDown the same of writes.
+	tokenDown, storeDown atomic.Bool
 }
 
 // NewService checks the parts against each other.
@@ -128,6 +128,7 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, err
 	}
 	rec, isNew, err := s.c.Store.Begin(ctx, in)
+	s.wrote(ctx, err)
 	switch {
 	case errors.Is(err, ErrKeyKnown):
 		return nil, false, fault(CodeKeyKnown, "is the right board connected? this one is enrolled already; each device needs a key of its own", "this key belongs to another device id")
@@ -224,12 +225,20 @@ func (s *Service) sign(ctx context.Context, rec Record, p *ca.Prepared, isNew bo
 	rec.IssuedAt = s.c.Now().UTC().Truncate(time.Second)
 	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
 	rec.Certificate, err = s.c.Store.Finish(context.WithoutCancel(ctx), rec.ID, cert.Raw, rec.IssuedAt)
+	s.wrote(ctx, err)
 	if err != nil {
 		return nil, false, away("the store", err)
 	}
 	s.c.Log.Info("enrolled", "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
 		"hardware_id", rec.HardwareID, "lot", rec.Lot)
 	return s.answer(rec), isNew, nil
+}
+
+// wrote notes for Health whether the store takes writes: one whose disk is full still answers questions.
+func (s *Service) wrote(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.storeDown.Store(err != nil && !errors.Is(err, ErrKeyKnown))
+	}
 }
 
 func (s *Service) answer(r Record) *EnrollAnswer {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,9 @@ func OpenSQLite(ctx context.Context, dir string) (*SQLite, error) {
 		return nil, err
 	}
 	lock, err := durable.Lock(filepath.Join(dir, "factory.lock"))
+	if err != nil && !errors.Is(err, durable.ErrLocked) {
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store: %w", err), "may this user write to the state folder?")
+	}
 	if err != nil {
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store: %w", err), "another hanaperd runs on the same state folder: stop it, or name another folder")
 	}
