@@ -1,0 +1,115 @@
+package reposerver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// Fresh returns a device's record with metadata that is good: signed anew when half its life has passed or the root has
+// changed. Where the keys are out of reach, fault says so, and the record is as it was signed last, if it has not expired.
+func (d *Director) Fresh(ctx context.Context, id string) (dev *Device, fault, err error) {
+	dev, err = d.refreshed(ctx, id)
+	var ref *refusal
+	if err == nil || errors.As(err, &ref) {
+		return dev, nil, err
+	}
+	last, found, lerr := d.Device(id)
+	if lerr != nil || !found {
+		return nil, nil, err
+	}
+	f, ferr := last.files()
+	if ferr != nil {
+		return nil, nil, err
+	}
+	for _, doc := range []uptane.Document{f.targets, f.snapshot, f.stamp} {
+		if e := uptane.CheckExpiry(doc, d.now()); e != nil {
+			return nil, nil, refuse(503, codeInternal, "the server's online keys are out of reach: %v", e)
+		}
+	}
+	return last, err, nil
+}
+
+func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
+	dev, found, err := d.Device(id)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, refuse(404, codeNotFound, "device %s is not registered", id)
+	}
+	ix, err := d.files.index()
+	if err != nil {
+		return nil, err
+	}
+	if dev.Root == ix.First+len(ix.Roots)-1 {
+		if ok, err := d.fresh(dev); err != nil || ok {
+			return dev, err
+		}
+	}
+	return d.edit(ctx, id, func(*Device) (bool, error) { return false, nil })
+}
+
+func (d *Director) fresh(dev *Device) (bool, error) {
+	f, err := dev.files()
+	if err != nil {
+		return false, err
+	}
+	now := d.now()
+	return !due(f.targets, d.lives.Director, now) && !due(f.snapshot, d.lives.Director, now) && !due(f.stamp, d.lives.Director, now), nil
+}
+
+// sign makes a device's targets, snapshot and timestamp, if they are due or again is true.
+func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
+	data, _, err := d.Root(0)
+	if err != nil {
+		return err
+	}
+	root, err := uptane.ParseRoot(data)
+	if err != nil {
+		return err
+	}
+	var old deviceFiles
+	versions := [3]int{}
+	if dev.Targets != nil {
+		if old, err = dev.files(); err != nil {
+			return err
+		}
+		versions = [3]int{old.targets.Version(), old.snapshot.Version(), old.stamp.Version()}
+		if ok, err := d.fresh(dev); err != nil || ok && !again && dev.Root == root.Version() {
+			return err
+		}
+	}
+	expires := d.now().UTC().Truncate(time.Second).Add(d.lives.Director).Truncate(time.Second)
+	c := uptane.TargetsConfig{Repository: uptane.Director, Version: versions[0] + 1, Expires: expires, Targets: map[string]uptane.Target{}}
+	if err := dev.entries(&c); err != nil {
+		return err
+	}
+	targets, err := uptane.NewTargets(c)
+	if err != nil {
+		return refuseWith(409, codeBadRequest, err)
+	}
+	if targets, err = signOnline(ctx, d.Repository, root, targets); err != nil {
+		return err
+	}
+	snapshot, err := uptane.NewSnapshot(uptane.MetaConfig{Version: versions[1] + 1, Expires: expires,
+		Meta: map[string]uptane.MetaItem{"root.json": uptane.MetaOf(root), "targets.json": uptane.MetaOf(targets)}})
+	if err != nil {
+		return err
+	}
+	if snapshot, err = signOnline(ctx, d.Repository, root, snapshot); err != nil {
+		return err
+	}
+	stamp, err := uptane.NewTimestamp(uptane.MetaConfig{Version: versions[2] + 1, Expires: expires,
+		Meta: map[string]uptane.MetaItem{"snapshot.json": uptane.MetaOf(snapshot)}})
+	if err != nil {
+		return err
+	}
+	if stamp, err = signOnline(ctx, d.Repository, root, stamp); err != nil {
+		return err
+	}
+	dev.Root, dev.Targets, dev.Snapshot, dev.Timestamp = root.Version(), targets.Bytes(), snapshot.Bytes(), stamp.Bytes()
+	return nil
+}
