@@ -44,6 +44,8 @@ type sheet struct {
 	doc   *Document
 	pages int // in all; 0 while they are counted
 	y     float64
+	// widths of the characters of each font, in mm.
+	widths map[font]*[256]float64
 }
 
 // row is what is not cut by the end of a page.
@@ -70,7 +72,7 @@ func PDF(w io.Writer, d *Document) error {
 }
 
 func render(d *Document, pages int) (*sheet, error) {
-	s := &sheet{pdf: fpdf.New("P", "mm", "A4", ""), doc: d, pages: pages}
+	s := &sheet{pdf: fpdf.New("P", "mm", "A4", ""), doc: d, pages: pages, widths: map[font]*[256]float64{}}
 	s.pdf.SetMargins(0, 0, 0)
 	s.pdf.SetAutoPageBreak(false, 0)
 	s.pdf.SetCellMargin(0)
@@ -175,14 +177,27 @@ func (s *sheet) put(x, y float64, f font, text string) {
 
 func (s *sheet) line(x1, y1, x2, y2 float64) { s.pdf.Line(x1, y1, x2, y2) }
 
+func (s *sheet) widthsOf(f font) *[256]float64 {
+	w, ok := s.widths[f]
+	if !ok {
+		w = new([256]float64)
+		s.set(f)
+		for i := range w {
+			w[i] = s.pdf.GetStringWidth(string([]byte{byte(i)}))
+		}
+		s.widths[f] = w
+	}
+	return w
+}
+
 // wrap breaks text into lines of a width: at spaces, and within a word that is longer than a line.
 func (s *sheet) wrap(f font, text string, space float64) []string {
 	text = latin(text)
-	s.set(f)
+	widths := s.widthsOf(f)
 	var lines []string
 	start, end, used := 0, -1, 0.0 // end is the last space in the line
 	for i := 0; i < len(text); i++ {
-		w := s.pdf.GetStringWidth(text[i : i+1])
+		w := widths[text[i]]
 		if text[i] == ' ' {
 			end = i
 		}
