@@ -514,3 +514,37 @@ func (o *office) send(device string, manifest []byte) (int, []byte) {
 }
 
 var digest = reposerver.Digest
+
+// TestOnlineKeys replaces every online key of both repositories, and destroys the old ones.
+func TestOnlineKeys(t *testing.T) {
+	keys := must(reposerver.NewFolderKeys(t.TempDir()+"/keys", "Ed25519"))(t)
+	o := newOffice(t, keys)
+	ctx := t.Context()
+	o.register("device-1", registration(t, newSigner(t)))
+	was := o.file("device-1", "/director/targets.json")
+	for kind, c := range map[uptane.Repository]*reposerver.Client{uptane.Image: o.client, uptane.Director: o.dirc} {
+		current := o.root(c)
+		next := must(current.Next(o.clock.now().Add(1000*time.Hour), func(rc *uptane.RootConfig) error {
+			for _, role := range reposerver.OnlineRoles(kind) {
+				key := must(keys.Generate(ctx, string(kind)+"-new-"+string(role)))(t)
+				rc.Roles[role] = uptane.RoleKeys{Keys: []uptane.Key{keyOf(t, key)}, Threshold: 1}
+			}
+			return nil
+		}))(t)
+		// The root key is still the server's: it signs alone.
+		if _, err := c.CosignRoot(ctx, next.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range reposerver.OnlineRoles(kind) {
+			if err := c.DeletePrivateKey(ctx, current.Keys(role).Keys[0].ID()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, err := o.drive("device-1", nil); err != nil {
+		t.Error(err)
+	}
+	if bytes.Equal(was, o.file("device-1", "/director/targets.json")) {
+		t.Error("the device's targets are still the old key's")
+	}
+}
