@@ -3,23 +3,17 @@ package ceremony
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"sort"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
-	"github.com/hanaper/hanaper/quorum"
 )
 
 // ScriptConfig is a script as it is written; docs/spec/script.md is its manual.
@@ -143,27 +137,6 @@ func loadCopy(files map[string][]byte) (*Script, error) {
 	return parseScript(scriptFile, files[scriptFile], read, open)
 }
 
-func readBounded(folder fs.FS, name string) ([]byte, error) {
-	f, err := folder.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxInputSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxInputSize {
-		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxInputSize)
-	}
-	return data, nil
-}
-
 // parseScript reads the script in raw. read gives a pinned file by its place in a finished folder or by the name in
 // the script; open gives the earlier ceremony's folder.
 func parseScript(name string, raw []byte, read func(place, file string) ([]byte, error), open func(string) (fs.FS, error)) (*Script, error) {
@@ -254,76 +227,6 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 	return s, nil
 }
 
-func pinned(c FileConfig, place string, read func(place, file string) ([]byte, error)) ([]byte, error) {
-	if c.File == "" {
-		return nil, errors.New("file is missing")
-	}
-	want, err := ParseDigest(c.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	data, err := read(place, c.File)
-	if err != nil {
-		return nil, err
-	}
-	if got := sha256.Sum256(data); got != want {
-		return nil, fmt.Errorf("%s is not the file that the script pins: its SHA-256 is %x", c.File, got)
-	}
-	return data, nil
-}
-
-func checkToken(name string, c TokenConfig) (hsm.URI, error) {
-	if !nameForm.MatchString(name) {
-		return hsm.URI{}, fmt.Errorf("use 1 to 64 of a-z, 0-9, '.' and '-' for the name")
-	}
-	uri, err := hsm.ParseURI(c.URI)
-	if err != nil {
-		return uri, err
-	}
-	switch {
-	case uri.Token == "":
-		return uri, errors.New("the URI names no token label")
-	case uri.ModulePath != "" || uri.PINSource != "":
-		return uri, errors.New("module-path and pin-source belong into the bindings, not into a script")
-	case uri.Object != "" || len(uri.ID) > 0 || uri.Type != "":
-		return uri, errors.New("the URI names an object, not a token")
-	}
-	return uri, nil
-}
-
-// checkShares reads the share documents that tokens name.
-func (s *Script) checkShares() error {
-	for _, n := range sortedKeys(s.tokens) {
-		for _, p := range []quorum.Purpose{quorum.PurposeUser, quorum.PurposeSO} {
-			d, err := s.Shares(n, p)
-			if err != nil {
-				return fmt.Errorf("token %q: %w", n, err)
-			}
-			if d != nil && (d.Purpose() != p || d.TokenSerial() != s.tokens[n].Serial || d.Environment() != s.config.Environment) {
-				return fmt.Errorf("token %q: the %s shares are for %s of the token with serial %s of environment %q", n, p, d.Purpose(), d.TokenSerial(), d.Environment())
-			}
-		}
-	}
-	return nil
-}
-
-// Shares gives the shares that hold a PIN of a token when the ceremony begins; nil where no quorum holds it.
-func (s *Script) Shares(token string, p quorum.Purpose) (*quorum.Shares, error) {
-	c := s.config.Tokens[token]
-	name := c.UserShares
-	if p == quorum.PurposeSO {
-		name = c.SOShares
-	}
-	if name == "" {
-		return nil, nil
-	}
-	data, ok := s.inputs[name]
-	if !ok {
-		return nil, fmt.Errorf("there is no input %q", name)
-	}
-	return quorum.ParseShares(data)
-}
-
 // Digest is the SHA-256 of the script's bytes, and hence of every input it pins.
 func (s *Script) Digest() [32]byte { return sha256.Sum256(s.raw) }
 
@@ -353,52 +256,6 @@ func (s *Script) InputDigests() map[string][32]byte {
 		d["earlier"] = s.earlier.checkpoint
 	}
 	return d
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
-}
-
-// scriptLines finds the line of a key such as "tokens.roots" or "steps.3".
-type scriptLines map[string]int
-
-func linesOf(raw []byte) scriptLines {
-	lines := scriptLines{}
-	var doc yaml.Node
-	if yaml.Unmarshal(raw, &doc) != nil || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return lines
-	}
-	top := doc.Content[0]
-	for i := 0; i+1 < len(top.Content); i += 2 {
-		key, value := top.Content[i], top.Content[i+1]
-		lines[key.Value] = key.Line
-		switch value.Kind {
-		case yaml.MappingNode:
-			for j := 0; j+1 < len(value.Content); j += 2 {
-				lines[key.Value+"."+value.Content[j].Value] = value.Content[j].Line
-			}
-		case yaml.SequenceNode:
-			for j, n := range value.Content {
-				lines[fmt.Sprintf("%s.%d", key.Value, j)] = n.Line
-			}
-		}
-	}
-	return lines
-}
-
-func (l scriptLines) of(key string) int {
-	if n, ok := l[key]; ok {
-		return n
-	}
-	if i := slices.Index([]byte(key), '.'); i >= 0 {
-		return l.of(key[:i])
-	}
-	return 1
 }
 
 // TokenNames lists the names by which the steps know tokens.

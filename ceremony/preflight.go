@@ -1,0 +1,122 @@
+package ceremony
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+)
+
+// checkAsserted holds the asserted time to the script's window and to what it carries on from.
+func (s *Script) checkAsserted(t time.Time) error {
+	if t.Before(s.from) || t.After(s.until) {
+		return refuse(RuleAsserted, "the asserted time %s lies outside the script's window, %s to %s", formatTime(t), formatTime(s.from), formatTime(s.until))
+	}
+	if s.earlier != nil && t.Before(s.earlier.ended) {
+		return refuse(RuleAsserted, "the asserted time %s lies before the end of the earlier ceremony, %s", formatTime(t), formatTime(s.earlier.ended))
+	}
+	return nil
+}
+
+// authorise checks the quorum and says in the first leaf what is performed.
+func (r *run) authorise() error {
+	var used func(string) bool
+	if r.Nonces != nil {
+		used = r.Nonces.Used
+	}
+	var err error
+	r.begin, err = firstLeaf(r.script, r.roster, r.Approvals, used, r.Tool, r.Asserted, r.Rehearsal)
+	if err != nil {
+		return err
+	}
+	r.begin.Answers = "terminal"
+	if r.AnswersFromFile {
+		r.begin.Answers = "file"
+	}
+	r.begin.Officers = r.present()
+	return nil
+}
+
+func (r *run) present() []officerRecord {
+	var present []officerRecord
+	for _, o := range r.officers {
+		present = append(present, officerRecord{o.officer.Name, string(o.officer.Role), o.officer.KeyID})
+	}
+	return present
+}
+
+// preflight opens the tokens and reads: what they are, and that no label that will be generated exists, but for those
+// that the journal of a resumed run made.
+func (r *run) preflight(ctx context.Context, made map[string]bool) error {
+	if err := r.openTokens(ctx); err != nil {
+		return err
+	}
+	return r.checkLabels(ctx, made)
+}
+
+// openTokens opens the tokens and sees that they are those of the script.
+func (r *run) openTokens(ctx context.Context) error {
+	for _, name := range r.script.tokensAtStart() {
+		r.Progress.Step("opening token %q", name)
+		uri := r.script.tokens[name]
+		t, err := r.login.token(ctx, name, uri)
+		if err != nil {
+			return fmt.Errorf("token %q: %w", name, err)
+		}
+		r.tokens[name] = t
+		if r.Rehearsal {
+			uri.Serial = ""
+		}
+		if !uri.MatchesToken(t.Info()) {
+			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, t.Info().Name(), uri)
+		}
+		if err := r.canGenerate(name, t); err != nil {
+			return err
+		}
+		for other, o := range r.tokens {
+			if other != name && o.Info().Label == t.Info().Label && o.Info().Serial == t.Info().Serial {
+				return refuse(RuleToken, "tokens %q and %q are one token", other, name)
+			}
+		}
+	}
+	return nil
+}
+
+// canGenerate asks a token that can say so whether it has the mechanisms that the script needs.
+func (r *run) canGenerate(name string, t hsm.Token) error {
+	able, ok := t.(interface{ CanGenerate(hsm.Algorithm) error })
+	if !ok {
+		return nil
+	}
+	for _, st := range r.script.steps {
+		if g, ok := st.step.(*GenerateKey); ok && g.Token == name {
+			if err := able.CanGenerate(hsm.Algorithm(g.Algorithm)); err != nil {
+				return refuse(RuleToken, "%w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkLabels refuses labels that exist in a token before the ceremony begins.
+func (r *run) checkLabels(ctx context.Context, made map[string]bool) error {
+	for _, name := range sortedKeys(r.Plan.Generates) {
+		t, ok := r.tokens[name]
+		if !ok {
+			continue
+		}
+		keys, err := t.Keys(ctx)
+		if err != nil {
+			return fmt.Errorf("token %q: %w", name, err)
+		}
+		for _, k := range keys {
+			label := k.Attributes().Label
+			if slices.Contains(r.Plan.Generates[name], label) && !made[name+"\x00"+label] {
+				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), label)
+			}
+		}
+	}
+	return nil
+}
