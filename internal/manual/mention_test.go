@@ -45,9 +45,12 @@ func pages(t *testing.T) []string {
 	return list
 }
 
-var inline = regexp.MustCompile("`(hanaper[a-z-]* [^`]+)`")
+var (
+	inline = regexp.MustCompile("`(hanaper[a-z-]* [^`]+)`")
+	typed  = regexp.MustCompile(`^hanaper[a-z-]* `)
+)
 
-// commands finds what a page tells people to type: lines of ```sh blocks, and `hanaper...` in running text.
+// commands finds what a page tells people to type: lines of ```sh and ```console blocks, and `hanaper...` in running text.
 func commands(page string) []string {
 	var found []string
 	for i, part := range strings.Split(page, "```") {
@@ -59,12 +62,12 @@ func commands(page string) []string {
 			}
 			continue
 		}
-		body, isShell := strings.CutPrefix(part, "sh\n")
-		if !isShell {
+		kind, body, _ := strings.Cut(part, "\n")
+		if kind != "sh" && kind != "console" {
 			continue
 		}
 		for line := range strings.Lines(strings.ReplaceAll(body, "\\\n", " ")) {
-			if line = strings.TrimSpace(line); strings.HasPrefix(line, "hanaper") {
+			if line = strings.TrimSpace(line); typed.MatchString(line) {
 				found = append(found, line)
 			}
 		}
@@ -73,7 +76,7 @@ func commands(page string) []string {
 }
 
 // understand says what is wrong with a command line: a verb or flag that does not exist, a verb that is missing. A word
-// in capitals or with a bar in it stands for several and ends the check.
+// with a bar or bracket in it stands for several and ends the check.
 func understand(all map[string]*verb, line string) error {
 	words := split(line)
 	v := all[words[0]]
@@ -83,7 +86,7 @@ func understand(all map[string]*verb, line string) error {
 	i := 1
 	for ; i < len(words); i++ {
 		w := words[i]
-		if w == "man" || w == "completion" || strings.Contains(w, "|") || w == "VERB" {
+		if w == "man" || w == "completion" || strings.ContainsAny(w, "|[") || w == "VERB" {
 			return nil
 		}
 		if strings.HasPrefix(w, "-") {
@@ -161,4 +164,55 @@ func split(line string) []string {
 	}
 	end()
 	return words
+}
+
+var quoted = regexp.MustCompile("`([^`]+)`")
+
+// TestPagesQuoteRealErrors: what stands in the first column of a runbook's table of errors is in the source, word for word.
+func TestPagesQuoteRealErrors(t *testing.T) {
+	var source strings.Builder
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		source.Write(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Texts of the libraries under us.
+	source.WriteString("private key does not match public key")
+	n := 0
+	for _, page := range pages(t) {
+		if filepath.Base(filepath.Dir(page)) != "runbooks" {
+			continue
+		}
+		data, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		errors := false
+		for line := range strings.Lines(string(data)) {
+			cells := strings.Split(line, "|")
+			if len(cells) < 3 {
+				errors = false
+				continue
+			}
+			if first := strings.TrimSpace(cells[1]); strings.HasPrefix(first, "you see") || first == "reason" {
+				errors = true
+			}
+			for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
+				for part := range strings.SplitSeq(m[1], "...") {
+					if n++; errors && part != "" && !strings.Contains(source.String(), strings.TrimSpace(part)) {
+						t.Errorf("%s: no program says %q", page, part)
+					}
+				}
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("only %d errors found in the runbooks: the test reads them wrongly", n)
+	}
 }

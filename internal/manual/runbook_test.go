@@ -28,20 +28,59 @@ var play = []string{
 // TestRunbooks runs every command of the runbooks as it stands there, at a terminal, on throw-away tokens, in one folder
 // that stands for all their machines. Only ports are changed.
 func TestRunbooks(t *testing.T) {
-	store, err := softhsm.New(filepath.Join(t.TempDir(), "tokens"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	parts := map[string]string{}
-	for _, who := range []string{"officer", "factory", "gateway", "auditor"} {
-		readParts(t, who, parts)
-	}
+	parts := allParts(t)
 	for name := range parts {
 		if !slices.Contains(play, name) {
 			t.Errorf("nobody runs the commands of section %s", name)
 		}
 	}
+	seen := perform(t, parts, play, "")
+	for _, want := range shown(t) {
+		if !strings.Contains(seen, want) {
+			t.Errorf("a runbook says that you will see %q; it was not to be seen", want)
+		}
+	}
+}
+
+// TestStoppedCeremony presses Ctrl-C in the middle of the ceremony and goes on as officer.md says.
+func TestStoppedCeremony(t *testing.T) {
+	_, section, _ := strings.Cut(runbook(t, "officer"), "### It stopped in the middle")
+	blocks := strings.Split(section, "```")
+	for i, verb := range map[int]string{1: "resume", 3: "abort"} {
+		t.Run(verb, func(t *testing.T) {
+			body, ok := strings.CutPrefix(blocks[i], "console\n")
+			if !ok || !strings.Contains(body, "hanaper ceremony "+verb) {
+				t.Fatalf("officer.md does not show %s here: %q", verb, blocks[i])
+			}
+			parts := allParts(t)
+			parts["officer 8"] = strings.TrimSpace(parts["officer 8"]) + " && exit 9 || test $? = 1\n" + body
+			seen := perform(t, parts, []string{"officer 1", "officer 2", "officer 3", "factory 1", "factory 2", "gateway 1", "officer 5", "officer 7", "officer 8", "officer 9"},
+				"The user PIN of token")
+			if !strings.Contains(seen, "interrupted") || verb == "abort" && !strings.Contains(seen, "aborted: the transcript in ceremony-1 is closed and signed by ada") {
+				t.Errorf("seen: %s", seen[max(0, len(seen)-3000):])
+			}
+		})
+	}
+}
+
+func allParts(t *testing.T) map[string]string {
+	t.Helper()
+	parts := map[string]string{}
+	for _, who := range []string{"officer", "factory", "gateway", "auditor"} {
+		readParts(t, who, parts)
+	}
+	return parts
+}
+
+// perform plays sections at a terminal, in a folder and with tokens of their own, and returns what was to be seen. At the
+// first prompt that holds the text stop, if there is any, Ctrl-C is pressed.
+func perform(t *testing.T, parts map[string]string, play []string, stop string) string {
+	t.Helper()
+	store, err := softhsm.New(filepath.Join(t.TempDir(), "tokens"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
 	var script strings.Builder
 	script.WriteString("set -e\n")
 	for _, name := range play {
@@ -57,7 +96,7 @@ func TestRunbooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "HOME="+dir, "XDG_STATE_HOME=", "HANAPER_STATE=", "TERM=dumb")
-	seen, err := perform(t, dir, path, append(env, store.Env()...), 90*time.Second)
+	seen, err := atTerminal(t, dir, path, append(env, store.Env()...), stop, 3*time.Minute)
 	if name := os.Getenv("HANAPER_RUNBOOK_LOG"); name != "" {
 		if err := os.WriteFile(name, []byte(seen), 0o600); err != nil {
 			t.Error(err)
@@ -67,11 +106,7 @@ func TestRunbooks(t *testing.T) {
 		lines := strings.Split(seen, "\n")
 		t.Fatalf("%v\n%s", err, strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
-	for _, want := range shown(t) {
-		if !strings.Contains(strings.ReplaceAll(seen, "\r", ""), want) {
-			t.Errorf("a runbook says that you will see %q; it was not to be seen", want)
-		}
-	}
+	return strings.ReplaceAll(seen, "\r", "")
 }
 
 var heading = regexp.MustCompile(`^## (\d+)\. `)

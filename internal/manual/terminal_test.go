@@ -33,8 +33,9 @@ var answers = []struct {
 	{regexp.MustCompile(`(?i)passphrase.*: $`), func() string { return passphrase }},
 }
 
-// perform runs script in bash at a pseudo terminal and answers what is asked. It returns all that was to be seen.
-func perform(t *testing.T, dir, script string, env []string, limit time.Duration) (string, error) {
+// atTerminal runs script in bash at a pseudo terminal and answers what is asked; at the first prompt that holds stop it
+// presses Ctrl-C instead. It returns all that was to be seen.
+func atTerminal(t *testing.T, dir, script string, env []string, stop string, limit time.Duration) (string, error) {
 	t.Helper()
 	ptmx, pts := openTerminal(t)
 	defer ptmx.Close()
@@ -47,7 +48,7 @@ func perform(t *testing.T, dir, script string, env []string, limit time.Duration
 	}
 	pts.Close()
 	seen := make(chan string, 1)
-	go func() { seen <- converse(ptmx) }()
+	go func() { seen <- converse(ptmx, stop) }()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var err error
@@ -62,7 +63,7 @@ func perform(t *testing.T, dir, script string, env []string, limit time.Duration
 }
 
 // converse reads what is shown and types the answers, until the terminal is gone.
-func converse(ptmx *os.File) string {
+func converse(ptmx *os.File, stop string) string {
 	var all strings.Builder
 	last, chunk := "", make([]byte, 4096)
 	again := ""
@@ -77,6 +78,12 @@ func converse(ptmx *os.File) string {
 			last = last[i+1:]
 		}
 		if !strings.HasSuffix(last, ": ") && !strings.HasSuffix(last, "PIN:") {
+			continue
+		}
+		if stop != "" && strings.Contains(last, stop) {
+			stop, last = "", ""
+			time.Sleep(50 * time.Millisecond)
+			fmt.Fprint(ptmx, "\x03")
 			continue
 		}
 		text := ""
