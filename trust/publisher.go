@@ -111,7 +111,12 @@ func (p *Publisher) load() error {
 		if p.view != nil {
 			return refuse(ErrIncomplete, p.config.Dir+"/"+timestampPath, "it was there before")
 		}
-		return nil
+		// To begin anew here would publish version 1 again, and forget every CRL: gateways would refuse it.
+		left, err := filepath.Glob(filepath.Join(p.config.Dir, "metadata", "*.snapshot.json"))
+		if err == nil && len(left) > 0 {
+			return refuse(ErrIncomplete, p.config.Dir+"/"+timestampPath, "%s is there without it; put the folder back from a copy", filepath.Base(left[0]))
+		}
+		return err
 	}
 	if err != nil {
 		return err
