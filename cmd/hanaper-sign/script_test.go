@@ -37,6 +37,13 @@ import (
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
+// Most of what is done here waits for the disk: files that must survive a power cut are synced. In memory that is free.
+func init() {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
+		_ = os.Setenv("TMPDIR", "/dev/shm")
+	}
+}
+
 // The scripts run the real program: this test binary under the program's names, in processes of their own.
 func TestMain(m *testing.M) {
 	program := func() {
@@ -126,16 +133,21 @@ type office struct {
 
 const officeSecret = "a secret of the build machine"
 
-// newOffice starts a server. Its keys are in a token, or, as with the original server, can be fetched.
-func newOffice(t testing.TB, sealed bool, login string) *office {
+// newOffice makes a server. Its keys are in a token, or in a folder that gives none out ("shut"), or can be fetched, as
+// with the original server ("folder").
+func newOffice(t testing.TB, store, login string) *office {
 	t.Helper()
 	o := &office{dir: t.TempDir()}
-	var keys reposerver.KeyStore
-	var err error
-	if sealed {
-		keys = newTokenKeys(t)
-	} else if keys, err = reposerver.NewFolderKeys(filepath.Join(o.dir, "keys"), "RSA-2048"); err != nil {
+	folder, err := reposerver.NewFolderKeys(filepath.Join(o.dir, "keys"), "Ed25519")
+	if err != nil {
 		t.Fatal(err)
+	}
+	var keys reposerver.KeyStore = folder
+	switch store {
+	case "sealed":
+		keys = newTokenKeys(t)
+	case "shut":
+		keys = sealedFolder{folder}
 	}
 	o.config = reposerver.Config{Dir: o.dir, Keys: keys}
 	for _, kind := range []uptane.Repository{uptane.Image, uptane.Director} {
@@ -363,7 +375,7 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: server NAME sealed|folder oauth|none|mtls")
 	}
-	o := newOffice(all.t, args[1] == "sealed", args[2])
+	o := newOffice(all.t, args[1], args[2])
 	p12 := o.start(all.t, args[2])
 	ts.Defer(o.http.Close)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".zip"), o.credentials(all.t, args[2], p12), 0o600))
@@ -526,4 +538,3 @@ func racePushCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(os.RemoveAll(other))
 }
-
