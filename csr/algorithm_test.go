@@ -97,6 +97,8 @@ func TestSignMessageDoesNotTrustTheKey(t *testing.T) {
 	}
 }
 
+var one = big.NewInt(1)
+
 // swapped says it is one key and signs with another.
 type swapped struct {
 	says crypto.Signer

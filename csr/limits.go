@@ -10,5 +10,4 @@ const (
 	maxSANs       = 64
 	maxSAN        = 512 // octets of one name
 	minRSAPublic  = 65537
-	fermatRounds  = 100
 )

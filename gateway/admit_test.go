@@ -12,7 +12,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
 	"strings"
@@ -147,6 +149,29 @@ func TestKeyTypes(t *testing.T) {
 		strict.GatewayPolicy.KeyTypes = []string{"P-256"}
 		if got := Admit(&strict, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != BadKey {
 			t.Errorf("%s under a policy of P-256 only: %s", name, got.Words())
+		}
+	}
+}
+
+// publicOnly is a key of which only the public half is known.
+type publicOnly struct{ crypto.PublicKey }
+
+func (k publicOnly) Public() crypto.PublicKey { return k.PublicKey }
+func (publicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("no private half")
+}
+
+// TestWeakKeys: what anybody can sign with proves nobody.
+func TestWeakKeys(t *testing.T) {
+	f := fleettest.New(t)
+	r, _ := rsa.GenerateKey(rand.Reader, 2048)
+	for name, k := range map[string]crypto.PublicKey{
+		"Ed25519 of order 1":      ed25519.PublicKey(append([]byte{1}, make([]byte, 31)...)),
+		"RSA with a small factor": &rsa.PublicKey{N: new(big.Int).Sub(r.N, new(big.Int).Mod(r.N, big.NewInt(1009))), E: 65537},
+	} {
+		leaf := fleettest.Issue(t, f.Factory, publicOnly{k}, fleettest.DeviceTemplate("d"))
+		if got := Admit(f.View, []*x509.Certificate{leaf.Cert}, fleettest.Time); got.Reason != BadKey || !strings.Contains(got.Detail, "small") {
+			t.Errorf("%s: %q %s", name, got.Reason, got.Words())
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/hanaper/hanaper/internal/weakkey"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -98,7 +99,7 @@ func checkKey(pub crypto.PublicKey) (detail string) {
 		if len(k) != ed25519.PublicKeySize {
 			return "an Ed25519 key of a wrong length"
 		}
-		return ""
+		return weakkey.Fault(k)
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < minRSABits || bits > maxRSABits || bits%8 != 0 {
 			return fmt.Sprintf("RSA of %d bits", bits)
@@ -106,7 +107,7 @@ func checkKey(pub crypto.PublicKey) (detail string) {
 		if k.E < 65537 || k.E%2 == 0 {
 			return fmt.Sprintf("RSA with the exponent %d", k.E)
 		}
-		return ""
+		return weakkey.Fault(k)
 	}
 	return "a key of another kind"
 }

@@ -3,12 +3,14 @@ package quorum
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -79,13 +81,37 @@ func TestRosterRefusals(t *testing.T) {
 		f    func() error
 		says string
 	}{
-		"threshold 0":          {config(0, func(o []Officer) []Officer { return o }), "threshold 0"},
-		"threshold above N":    {config(6, func(o []Officer) []Officer { return o }), "5 people have the role officer"},
-		"no officers":          {config(1, func([]Officer) []Officer { return nil }), "0 people"},
-		"too many":             {config(1, func(o []Officer) []Officer { return append(make([]Officer, 0), repeat(o, 70)...) }), ""},
-		"same name":            {config(1, func(o []Officer) []Officer { o[1].Name = "ADA"; return o }), "two people are named"},
-		"same signing key":     {config(1, func(o []Officer) []Officer { o[5].SigningKey = o[0].SigningKey; return o }), "stands twice"},
-		"same decryption key":  {config(1, func(o []Officer) []Officer { o[4].DecryptionKey = o[0].DecryptionKey; return o }), "stands twice"},
+		"threshold 0":         {config(0, func(o []Officer) []Officer { return o }), "threshold 0"},
+		"threshold above N":   {config(6, func(o []Officer) []Officer { return o }), "5 people have the role officer"},
+		"no officers":         {config(1, func([]Officer) []Officer { return nil }), "0 people"},
+		"too many":            {config(1, func(o []Officer) []Officer { return append(make([]Officer, 0), repeat(o, 70)...) }), ""},
+		"same name":           {config(1, func(o []Officer) []Officer { o[1].Name = "ADA"; return o }), "two people are named"},
+		"same signing key":    {config(1, func(o []Officer) []Officer { o[5].SigningKey = o[0].SigningKey; return o }), "stands twice"},
+		"same decryption key": {config(1, func(o []Officer) []Officer { o[4].DecryptionKey = o[0].DecryptionKey; return o }), "stands twice"},
+		"same RSA modulus": {config(1, func(o []Officer) []Officer {
+			k := *o[3].SigningKey.(*rsa.PublicKey)
+			k.E = 257
+			o[1].SigningKey, o[1].Scheme = &k, o[3].Scheme
+			return o
+		}), "stands twice"},
+		"same point, other sign": {config(1, func(o []Officer) []Officer {
+			k := bytes.Clone(o[0].SigningKey.(ed25519.PublicKey))
+			k[31] ^= 0x80
+			o[1].SigningKey, o[1].Scheme = ed25519.PublicKey(k), Ed25519
+			return o
+		}), "stands twice"},
+		"anybody's key": {config(1, func(o []Officer) []Officer {
+			k := make(ed25519.PublicKey, 32)
+			k[0] = 1
+			o[0].SigningKey = k
+			return o
+		}), "small order"},
+		"a factor is known": {config(1, func(o []Officer) []Officer {
+			k := *o[3].SigningKey.(*rsa.PublicKey)
+			k.N = new(big.Int).Sub(k.N, new(big.Int).Mod(k.N, big.NewInt(509)))
+			o[3].SigningKey = &k
+			return o
+		}), "small factor"},
 		"another's key":        {config(1, func(o []Officer) []Officer { o[0].DecryptionKey = o[1].SigningKey; return o }), "stands twice"},
 		"one key for both":     {config(1, func(o []Officer) []Officer { o[1].DecryptionKey, o[1].Decryption = o[1].SigningKey, HPKEP256; return o }), "two keys"},
 		"scheme of other key":  {config(1, func(o []Officer) []Officer { o[0].Scheme = ECDSAP256SHA256; return o }), "does not fit"},

@@ -3,8 +3,12 @@ package quorum
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -12,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 const (
@@ -126,14 +131,18 @@ func (r *Roster) check() error {
 			return usage("roster: two people are named %q", o.Name)
 		}
 		names[name] = true
-		for _, id := range []string{o.KeyID, o.DecryptionKeyID} {
-			if id == "" {
+		for _, key := range []struct {
+			id  string
+			pub crypto.PublicKey
+		}{{o.KeyID, o.SigningKey}, {o.DecryptionKeyID, o.DecryptionKey}} {
+			if key.id == "" {
 				continue
 			}
-			if other, ok := keys[id]; ok {
-				return usage("roster: key %.16s stands twice, for %s and for %s: every signing and decryption key must be another", id, other, o.Name)
+			who := holder(key.pub)
+			if other, ok := keys[who]; ok {
+				return usage("roster: key %.16s stands twice, for %s and for %s: every signing and decryption key must be another", key.id, other, o.Name)
 			}
-			keys[id] = o.Name
+			keys[who] = o.Name
 		}
 		if o.Role == RoleOfficer {
 			voters++
@@ -143,6 +152,24 @@ func (r *Roster) check() error {
 		return usage("roster: threshold %d, but %d people have the role officer", r.threshold, voters)
 	}
 	return nil
+}
+
+// holder is the same for public keys whose private halves are had together: RSA keys with one modulus and two exponents,
+// and points that differ in their sign.
+func holder(pub crypto.PublicKey) string {
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		return "rsa " + k.N.Text(16)
+	case *ecdsa.PublicKey:
+		if point, err := k.Bytes(); err == nil {
+			return "ec " + hex.EncodeToString(point[1:1+len(point)/2])
+		}
+	case ed25519.PublicKey:
+		y := bytes.Clone(k)
+		y[len(y)-1] &= 0x7f
+		return "ed " + hex.EncodeToString(y)
+	}
+	return keyID(pub)
 }
 
 func encodeOfficer(o Officer) (officerJSON, error) {
@@ -177,6 +204,9 @@ func decodeOfficer(j officerJSON) (Officer, error) {
 	if err := checkScheme(j.Scheme, o.SigningKey); err != nil {
 		return o, fmt.Errorf("%s: signing key: %w", j.Name, err)
 	}
+	if fault := weakkey.Fault(o.SigningKey); fault != "" {
+		return o, fmt.Errorf("%s: signing key: %w: %s", j.Name, ErrKey, fault)
+	}
 	if (j.DecryptionKey == "") != (j.Decryption == "") {
 		return o, fmt.Errorf("%s: decryption key and its scheme go together", j.Name)
 	}
@@ -188,6 +218,9 @@ func decodeOfficer(j officerJSON) (Officer, error) {
 	}
 	if err := checkDecryption(j.Decryption, o.DecryptionKey); err != nil {
 		return o, fmt.Errorf("%s: decryption key: %w", j.Name, err)
+	}
+	if fault := weakkey.Fault(o.DecryptionKey); fault != "" {
+		return o, fmt.Errorf("%s: decryption key: %w: %s", j.Name, ErrKey, fault)
 	}
 	if o.DecryptionKeyID == o.KeyID {
 		return o, fmt.Errorf("%s: signing and decryption key must be two keys", j.Name)

@@ -1,0 +1,136 @@
+// Package weakkey knows public keys under which anybody can sign; every room that lets a key in asks it. It trusts nothing
+// of a key but its size, which the caller bounds.
+package weakkey
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/hex"
+	"math/big"
+)
+
+// fermatRounds is how many differences of the primes are tried.
+const fermatRounds = 100
+
+// Fault says in what way pub is known to be weak, "" if in none:
+//   - RSA with a factor below 2000, of the ROCA kind (CVE-2017-15361: smartcards and TPMs made such keys), or with primes
+//     so near each other that Fermat's method finds them in 100 rounds;
+//   - Ed25519 of small order, under which anybody can sign.
+//
+// The caller bounds sizes first, for the work grows with them.
+func Fault(pub crypto.PublicKey) string {
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		switch {
+		case k.N.Bit(0) == 0 || new(big.Int).GCD(nil, nil, new(big.Int).Mod(k.N, smallPrimes), smallPrimes).Cmp(one) != 0:
+			return "rsa modulus has a small factor"
+		case roca(k.N):
+			return "rsa modulus has the mark of CVE-2017-15361 (ROCA)"
+		case fermat(k.N):
+			return "rsa primes are too near each other"
+		}
+	case ed25519.PublicKey:
+		if smallOrder(k) {
+			return "the ed25519 point is of small order"
+		}
+	}
+	return ""
+}
+
+var (
+	one = big.NewInt(1)
+	// smallPrimes is the product of the odd primes below 2000.
+	smallPrimes = func() *big.Int {
+		p := big.NewInt(1)
+		for n := int64(3); n < 2000; n += 2 {
+			if m := big.NewInt(n); m.ProbablyPrime(0) { // exact for numbers below 2^64
+				p.Mul(p, m)
+			}
+		}
+		return p
+	}()
+	// rocaMarks holds, for each odd prime up to 167, the subgroup that 65537 generates: vulnerable moduli lie in all.
+	rocaMarks = func() map[int64][]bool {
+		marks := make(map[int64][]bool)
+		for p := int64(3); p <= 167; p += 2 {
+			if !big.NewInt(p).ProbablyPrime(0) {
+				continue
+			}
+			in := make([]bool, p)
+			for x := int64(1); !in[x]; x = x * 65537 % p {
+				in[x] = true
+			}
+			marks[p] = in
+		}
+		return marks
+	}()
+)
+
+// roca reports the fingerprint of Nemec et al., "The Return of Coppersmith's Attack", CCS 2017, section 2.3.
+func roca(n *big.Int) bool {
+	var m, p big.Int
+	for prime, in := range rocaMarks {
+		if !in[m.Mod(n, p.SetInt64(prime)).Int64()] {
+			return false
+		}
+	}
+	return true
+}
+
+// fermat reports whether n = a² - b² for one of the first a above the root of n.
+func fermat(n *big.Int) bool {
+	a := new(big.Int).Sqrt(n)
+	a.Add(a, one)
+	b2 := new(big.Int).Mul(a, a)
+	b2.Sub(b2, n)
+	var step, root, sq big.Int
+	for range fermatRounds {
+		// Squares end in 0, 1, 4, 9, 16, 17, 25, 33, 36, 41, 49, 57 modulo 64; this spares most roots.
+		if 1<<(b2.Uint64()&63)&uint64(0x0202021202030213) != 0 {
+			root.Sqrt(b2)
+			if sq.Mul(&root, &root).Cmp(b2) == 0 {
+				return true
+			}
+		}
+		step.Lsh(a, 1)
+		b2.Add(b2, step.Add(&step, one)) // (a+1)² = a² + 2a + 1
+		a.Add(a, one)
+	}
+	return false
+}
+
+// smallOrderY are the y coordinates, sign bit cleared, of the eight points of small order and of their encodings that
+// are not reduced.
+var smallOrderY = [][]byte{
+	unhex("0000000000000000000000000000000000000000000000000000000000000000"),
+	unhex("0100000000000000000000000000000000000000000000000000000000000000"),
+	unhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+	unhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+	unhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+	unhex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+	unhex("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+}
+
+func smallOrder(k ed25519.PublicKey) bool {
+	if len(k) != ed25519.PublicKeySize {
+		return true
+	}
+	y := bytes.Clone(k)
+	y[31] &= 0x7f
+	for _, s := range smallOrderY {
+		if bytes.Equal(y, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err) // only for a constant of this file
+	}
+	return b
+}
