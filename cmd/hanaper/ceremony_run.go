@@ -81,6 +81,9 @@ func runCeremony(c *cli.Context, path string) error {
 	})
 }
 
+// unlocked says why the process's memory is not locked; empty where it is.
+var unlocked string
+
 // withPeople completes config by what this machine and the people present say: tool, bindings, time, officers.
 func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term.Prompter) error) error {
 	ask, fromFile, done, err := prompter(c)
@@ -89,6 +92,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	}
 	defer done()
 	config.AnswersFromFile, config.Progress = fromFile, term.Stderr()
+	if unlocked != "" {
+		fmt.Fprintf(c.App.ErrWriter, "hanaper: memory is not locked: %s. PINs are, but other secrets may reach swap: turn swap off.\n", unlocked)
+	}
 	if config.Tool, err = thisTool(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"fmt"
@@ -78,7 +79,33 @@ func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.Toke
 		return pinFile(path)(ctx, info)
 	}
 	name := map[string]string{"user": "user PIN", "so": "security officer (SO) PIN"}[which]
-	return p.ask.Secret(fmt.Sprintf("The %s of token %q (label %q): ", name, token, info.Label))
+	prompt := fmt.Sprintf("The %s of token %q (label %q): ", name, token, info.Label)
+	if info.Initialized {
+		return p.ask.Secret(prompt)
+	}
+	return p.newPIN(prompt)
+}
+
+// newPIN asks for the first PIN of a blank token twice: one that was mistyped unseen would lock everybody out of it.
+// The ceremony is under way, so people who mistyped are asked again.
+func (p *custodians) newPIN(prompt string) ([]byte, error) {
+	for {
+		first, err := p.ask.Secret(prompt)
+		if err != nil {
+			return nil, err
+		}
+		second, err := p.ask.Secret("The same again: ")
+		same := err == nil && bytes.Equal(first, second)
+		clear(second)
+		if same {
+			return first, nil
+		}
+		clear(first)
+		if err != nil {
+			return nil, err
+		}
+		prompt = "They differ. " + strings.TrimPrefix(prompt, "They differ. ")
+	}
 }
 
 // initialiser makes blank tokens, in the module that the bindings name.

@@ -2,4 +2,4 @@
 
 package main
 
-func harden() {}
+func harden() { unlocked = "this system is not known" }
