@@ -19,13 +19,15 @@ func directorCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the devices",
-				Flags: []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}}, Before: shell.NoArgs,
+				Description: "Example:\n  hanaper-repo director list --config hanaper-repo.yaml",
+				Flags:       []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}}, Before: shell.NoArgs,
 				Action: func(c *cli.Context) error {
 					return withDirector(c, func(d *reposerver.Director) error { return listDevices(c, d) })
 				},
 			},
 			{
-				Name: "assign", Usage: "tell a device to install a target of the Image repository", ArgsUsage: "DEVICE TARGET",
+				Name: "assign", Usage: "tell a device to install a target of the Image repository",
+				Description: "Example:\n  hanaper-repo director assign --config hanaper-repo.yaml vin-0001 firmware-2.1", ArgsUsage: "DEVICE TARGET",
 				Flags: []cli.Flag{configFlag, &cli.StringSliceFlag{Name: "ecu", Usage: "`SERIAL` of an ECU (repeatable); else all that the target fits"}},
 				Action: func(c *cli.Context) error {
 					if c.NArg() != 2 {
@@ -44,7 +46,8 @@ func directorCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "unassign", Usage: "take a device's assignments back", ArgsUsage: "DEVICE", Flags: []cli.Flag{configFlag},
+				Name: "unassign", Usage: "take a device's assignments back",
+				Description: "Example:\n  hanaper-repo director unassign --config hanaper-repo.yaml vin-0001", ArgsUsage: "DEVICE", Flags: []cli.Flag{configFlag},
 				Action: func(c *cli.Context) error {
 					return oneDevice(c, func(d *reposerver.Director, id string) error {
 						_, err := d.Unassign(c.Context, id)
@@ -53,7 +56,8 @@ func directorCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "remove", Usage: "forget a device, so that it can register again with other keys", ArgsUsage: "DEVICE", Flags: []cli.Flag{configFlag},
+				Name: "remove", Usage: "forget a device, so that it can register again with other keys",
+				Description: "Example:\n  hanaper-repo director remove --config hanaper-repo.yaml vin-0001", ArgsUsage: "DEVICE", Flags: []cli.Flag{configFlag},
 				Action: func(c *cli.Context) error {
 					return oneDevice(c, func(d *reposerver.Director, id string) error { return d.Remove(c.Context, id) })
 				},

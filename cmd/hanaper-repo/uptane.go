@@ -138,22 +138,26 @@ func uptaneCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "keys", Usage: "make the keys of the online roles in the token, and export their public halves for a ceremony",
-				Flags:  []cli.Flag{configFlag, &cli.StringFlag{Name: "out", Value: ".", Usage: "`FOLDER` for REPOSITORY-ROLE.pub.pem"}},
-				Before: shell.NoArgs, Action: uptaneKeysOut,
+				Description: "Example:\n  hanaper-repo uptane keys --config hanaper-repo.yaml --out requests",
+				Flags:       []cli.Flag{configFlag, &cli.StringFlag{Name: "out", Value: ".", Usage: "`FOLDER` for REPOSITORY-ROLE.pub.pem"}},
+				Before:      shell.NoArgs, Action: uptaneKeysOut,
 			},
 			{
 				Name: "init", Usage: "make the repositories: with keys of the server's own, or as a ceremony made them",
 				Description: "Without files the server makes root, targets, snapshot and timestamp keys in its token, so that\n" +
-					"'hanaper-sign move-offline' has something to move.",
+					"'hanaper-sign move-offline' has something to move.\n\n" +
+					"Example:\n  hanaper-repo uptane init --config hanaper-repo.yaml --image-root ceremony-1/uptane/image/1.root.json --image-targets ceremony-1/uptane/image/targets.json --director-root ceremony-1/uptane/director/1.root.json",
 				Flags: start, Before: shell.NoArgs, Action: uptaneInit,
 			},
 			{
 				Name: "status", Usage: "versions, expiry, and which keys the server holds",
-				Flags: []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}}, Before: shell.NoArgs, Action: uptaneStatus,
+				Description: "Example:\n  hanaper-repo uptane status --config hanaper-repo.yaml",
+				Flags:       []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}}, Before: shell.NoArgs, Action: uptaneStatus,
 			},
 			{
 				Name: "serve", Usage: "serve the Uptane repositories alone, until SIGINT or SIGTERM",
-				Flags: []cli.Flag{configFlag}, Before: shell.NoArgs, Action: uptaneServeAlone,
+				Description: "Example:\n  hanaper-repo uptane serve --config hanaper-repo.yaml",
+				Flags:       []cli.Flag{configFlag}, Before: shell.NoArgs, Action: uptaneServeAlone,
 			},
 		},
 	}

@@ -12,7 +12,8 @@ import (
 
 func uptaneMergeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "merge", Usage: "add the signatures of responses, in any order, to a request's document", ArgsUsage: "REQUEST RESPONSE...",
+		Name: "merge", Usage: "add the signatures of responses, in any order, to a request's document",
+		Description: "Example:\n  hanaper uptane merge --out targets.json request.json response-ada.json response-grace.json", ArgsUsage: "REQUEST RESPONSE...",
 		Flags: []cli.Flag{
 			outFlag("write the signed document to `FILE`"),
 			&cli.BoolFlag{Name: "partial", Usage: "write it though signatures are missing, as before move-offline, where the server's old key signs last"},
@@ -78,7 +79,8 @@ func readResponses(paths []string) ([]*uptane.Response, error) {
 
 func uptaneShowCommand() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "show a document or a draft: keys, thresholds, targets, expiry", ArgsUsage: "FILE",
+		Name: "show", Usage: "show a document or a draft: keys, thresholds, targets, expiry",
+		Description: "Example:\n  hanaper uptane show targets.draft.json", ArgsUsage: "FILE",
 		Flags: []cli.Flag{repositoryFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "FILE")
@@ -92,7 +94,8 @@ func uptaneShowCommand() *cli.Command {
 
 func uptaneDiffCommand() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "show what changes from one document or draft to another", ArgsUsage: "OLD NEW",
+		Name: "diff", Usage: "show what changes from one document or draft to another",
+		Description: "Example:\n  hanaper uptane diff targets.json targets.draft.json", ArgsUsage: "OLD NEW",
 		Flags: []cli.Flag{repositoryFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "OLD", "NEW")

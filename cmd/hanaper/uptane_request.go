@@ -14,7 +14,8 @@ import (
 func uptaneRequestCommand() *cli.Command {
 	return &cli.Command{
 		Name: "request", Usage: "pack a document, and all that officers need to judge it, into a signing request", ArgsUsage: "DOCUMENT",
-		Description: "DOCUMENT is a draft, or a document with some signatures. The request holds no secret; what makes it safe is that officers compare its digest and read its diff.",
+		Description: "DOCUMENT is a draft, or a document with some signatures. The request holds no secret; what makes it safe is that officers compare its digest and read its diff.\n\n" +
+			"Example:\n  hanaper uptane request --root root.json --previous targets.json --next --expire-after 1M --out request.json targets.draft.json",
 		Flags: append([]cli.Flag{
 			repositoryFlag,
 			&cli.StringFlag{Name: "root", Required: true, Usage: "the root.json `FILE` in force; of a new root, the one before it"},

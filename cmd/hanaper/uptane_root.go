@@ -22,12 +22,14 @@ func uptaneRootCommand() *cli.Command {
 		Name: "root", Usage: "draft the next root",
 		Subcommands: []*cli.Command{
 			{
-				Name: "new-version", Usage: "begin a draft of the version after ROOT", ArgsUsage: "ROOT",
+				Name: "new-version", Usage: "begin a draft of the version after ROOT",
+				Description: "Example:\n  hanaper uptane root new-version --expire-after 1Y --out root.draft.json 1.root.json", ArgsUsage: "ROOT",
 				Flags:  append(expiryFlags(), outFlag("write the draft to `FILE`")),
 				Action: newRootVersion,
 			},
 			{
-				Name: "add-key", Usage: "let keys sign for a role", ArgsUsage: "DRAFT",
+				Name: "add-key", Usage: "let keys sign for a role",
+				Description: "Example:\n  hanaper uptane root add-key --role targets --key grace-targets.pub root.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{role, keys, transcript, answersFlag},
 				Action: func(c *cli.Context) error {
 					more, err := keysFor(c)
@@ -38,14 +40,16 @@ func uptaneRootCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "remove-key", Usage: "take keys away from a role", ArgsUsage: "DRAFT",
+				Name: "remove-key", Usage: "take keys away from a role",
+				Description: "Example:\n  hanaper uptane root remove-key --role targets --key-id 4f0a1b2c... root.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{role, &cli.StringSliceFlag{Name: "key-id", Required: true, Usage: "`ID` of the key; may be repeated"}},
 				Action: func(c *cli.Context) error {
 					return editRole(c, func(rk *uptane.RoleKeys) error { return removeKeys(rk, c.StringSlice("key-id")) })
 				},
 			},
 			{
-				Name: "replace-key", Usage: "put keys in the place of one", ArgsUsage: "DRAFT",
+				Name: "replace-key", Usage: "put keys in the place of one",
+				Description: "Example:\n  hanaper uptane root replace-key --role root --key-id 4f0a1b2c... --key new-root.pub root.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{role, keys, transcript, answersFlag, &cli.StringSliceFlag{Name: "key-id", Required: true, Usage: "`ID` of the key that goes"}},
 				Action: func(c *cli.Context) error {
 					more, err := keysFor(c)
@@ -62,7 +66,8 @@ func uptaneRootCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "set-threshold", Usage: "say how many different keys must sign for a role", ArgsUsage: "DRAFT",
+				Name: "set-threshold", Usage: "say how many different keys must sign for a role",
+				Description: "Example:\n  hanaper uptane root set-threshold --role targets --threshold 2 root.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{role, &cli.IntFlag{Name: "threshold", Required: true, Usage: "`NUMBER` of keys"}},
 				Action: func(c *cli.Context) error {
 					n := c.Int("threshold")

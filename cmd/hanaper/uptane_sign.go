@@ -21,7 +21,8 @@ import (
 
 func uptaneSignCommand() *cli.Command {
 	return &cli.Command{
-		Name: "sign", Usage: "show what a request would have you sign, ask, and sign it with keys in tokens; keeps a transcript", ArgsUsage: "REQUEST",
+		Name: "sign", Usage: "show what a request would have you sign, ask, and sign it with keys in tokens; keeps a transcript",
+		Description: "Example:\n  hanaper uptane sign --trusted-root 1.root.json --key \"pkcs11:token=ada;object=targets?module-path=/usr/lib/softhsm/libsofthsm2.so\" --out response-ada.json request.json", ArgsUsage: "REQUEST",
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Required: true, Usage: "`URI` of your key (pkcs11:...), or an encrypted key file; may be repeated"},
 			outFlag("write the response to `FILE`"),

@@ -32,7 +32,8 @@ type standingRow struct {
 func uptaneStatusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "versions, who has signed, who is missing, and what expires when", ArgsUsage: "FILE...",
-		Description: "FILE is a request, or a document: a root is held against its own keys and, with --root, against those of the root before it; other documents need --root.",
+		Description: "FILE is a request, or a document: a root is held against its own keys and, with --root, against those of the root before it; other documents need --root.\n\n" +
+			"Example:\n  hanaper uptane status --root root.json targets.json",
 		Flags: []cli.Flag{
 			repositoryFlag, jsonFlag, uptaneTimeFlag,
 			&cli.StringFlag{Name: "root", Usage: "the root.json `FILE` in force"},

@@ -18,12 +18,14 @@ func uptaneTargetsCommand() *cli.Command {
 		Name: "targets", Usage: "draft the next targets",
 		Subcommands: []*cli.Command{
 			{
-				Name: "new-version", Usage: "begin a draft of the version after TARGETS, a delegation's too", ArgsUsage: "TARGETS",
+				Name: "new-version", Usage: "begin a draft of the version after TARGETS, a delegation's too",
+				Description: "Example:\n  hanaper uptane targets new-version --expire-after 1M --out targets.draft.json targets.json", ArgsUsage: "TARGETS",
 				Flags:  append(expiryFlags(), outFlag("write the draft to `FILE`")),
 				Action: newTargetsVersion,
 			},
 			{
-				Name: "add", Usage: "add a target, in place of one of the same name and version", ArgsUsage: "DRAFT",
+				Name: "add", Usage: "add a target, in place of one of the same name and version",
+				Description: "Example:\n  hanaper uptane targets add --name firmware --version 2.1 --sha256 $(sha256sum firmware.bin | cut -d\" \" -f1) --length 1048576 --hardware-id imx8-board targets.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` of the image"},
 					&cli.StringFlag{Name: "version", Required: true, Usage: "`VERSION` of the image"},
@@ -37,7 +39,8 @@ func uptaneTargetsCommand() *cli.Command {
 				Action: addTarget,
 			},
 			{
-				Name: "remove", Usage: "take a target away", ArgsUsage: "DRAFT",
+				Name: "remove", Usage: "take a target away",
+				Description: "Example:\n  hanaper uptane targets remove --filename firmware-2.0 targets.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{&cli.StringSliceFlag{Name: "filename", Required: true, Usage: "exact `NAME` of the target; may be repeated"}},
 				Action: func(c *cli.Context) error {
 					return editTargets(c, func(t *uptane.TargetsConfig) error {
@@ -133,7 +136,8 @@ func uptaneDelegationCommand() *cli.Command {
 		Name: "delegation", Usage: "draft what targets delegate to others, and the delegations' own documents",
 		Subcommands: []*cli.Command{
 			{
-				Name: "new", Usage: "begin a draft of a delegation's first document; later ones begin with targets new-version", HideHelpCommand: true,
+				Name: "new", Usage: "begin a draft of a delegation's first document; later ones begin with targets new-version",
+				Description: "Example:\n  hanaper uptane delegation new --expire-after 6M --out supplier.draft.json", HideHelpCommand: true,
 				Flags: append(expiryFlags(), outFlag("write the draft to `FILE`")), Before: shell.NoArgs,
 				Action: func(c *cli.Context) error {
 					expires, err := expiryOf(c, uptane.Period{Years: 1})
@@ -148,7 +152,8 @@ func uptaneDelegationCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "add", Usage: "let other keys sign for targets whose names match a pattern, in place of a delegation of the same name", ArgsUsage: "DRAFT",
+				Name: "add", Usage: "let other keys sign for targets whose names match a pattern, in place of a delegation of the same name",
+				Description: "Example:\n  hanaper uptane delegation add --name supplier --path \"supplier-*\" --key supplier.pub targets.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{
 					name,
 					&cli.StringSliceFlag{Name: "path", Required: true, Usage: "`PATTERN` of target names, such as 'supplier01*'; may be repeated"},
@@ -174,7 +179,8 @@ func uptaneDelegationCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "remove", Usage: "take a delegation away", ArgsUsage: "DRAFT",
+				Name: "remove", Usage: "take a delegation away",
+				Description: "Example:\n  hanaper uptane delegation remove --name supplier targets.draft.json", ArgsUsage: "DRAFT",
 				Flags: []cli.Flag{name},
 				Action: func(c *cli.Context) error {
 					return editTargets(c, func(t *uptane.TargetsConfig) error {

@@ -15,7 +15,8 @@ import (
 func uptaneVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "verify metadata from a root that you trust, as a device does", HideHelpCommand: true,
-		Description: "With targets, snapshot and timestamp, the whole Image repository is verified as a device does; without snapshot and timestamp, the targets' signatures and expiry alone.",
+		Description: "With targets, snapshot and timestamp, the whole Image repository is verified as a device does; without snapshot and timestamp, the targets' signatures and expiry alone.\n\n" +
+			"Example:\n  hanaper uptane verify --trusted-root 1.root.json --targets targets.json --snapshot snapshot.json --timestamp timestamp.json",
 		Flags: append([]cli.Flag{
 			repositoryFlag, uptaneTimeFlag,
 			&cli.StringFlag{Name: "targets", Usage: "the targets.json `FILE`"},
