@@ -66,7 +66,8 @@ type flowingBody struct {
 	io.ReadCloser
 	flow     *flow
 	extended time.Time
-	ended    atomic.Bool // the transport may still be reading when the handler ends
+	// The transport may still be reading when the handler ends.
+	ended, broken atomic.Bool
 }
 
 func (b *flowingBody) Read(p []byte) (int, error) {
@@ -79,6 +80,8 @@ func (b *flowingBody) Read(p []byte) (int, error) {
 		b.ended.Store(true)
 		// The server goes on reading to notice a device that leaves; a deadline would look like one.
 		_ = b.flow.control.SetReadDeadline(time.Time{})
+	} else if err != nil {
+		b.broken.Store(true)
 	}
 	return n, err
 }

@@ -199,6 +199,11 @@ func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err erro
 		g.log.Debug("the device went away, or stood still", "device", device, "path", r.URL.Path, "why", err)
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusRequestTimeout, "request", "the body stood still for too long")
+	case brokenBody(w):
+		// The device's fault, which must not look like the upstream's to those who watch.
+		g.log.Debug("the body cannot be read", "device", device, "path", r.URL.Path, "why", err)
+		w.Header().Set("Connection", "close")
+		answer(w, http.StatusBadRequest, "request", "the body cannot be read")
 	default:
 		g.figures.upstreamErrors.Add(1)
 		status := http.StatusBadGateway
@@ -208,6 +213,11 @@ func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err erro
 		g.log.Error("the upstream did not answer", "device", device, "method", r.Method, "path", r.URL.Path, "upstream", g.settings.upstream.String(), "why", err)
 		answer(w, status, "upstream", "the upstream did not answer")
 	}
+}
+
+func brokenBody(w http.ResponseWriter) bool {
+	f, ok := w.(*flow)
+	return ok && f.body != nil && f.body.broken.Load()
 }
 
 // answer is the gateway's own word, as JSON.

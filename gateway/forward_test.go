@@ -184,6 +184,18 @@ func TestBounds(t *testing.T) {
 	conn.again(t)
 }
 
+// TestBrokenBody is the device's fault, and does not count as the upstream's.
+func TestBrokenBody(t *testing.T) {
+	s := newStand(t, nil)
+	conn := dialRaw(t, s, s.fleet.Device(t, "device-1"))
+	if status, body := conn.send(t, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"); status != 400 {
+		t.Errorf("%d %s", status, body)
+	}
+	if !strings.Contains(s.metrics(), "hanaper_gateway_upstream_errors_total 0") || strings.Contains(s.log.String(), "level=ERROR") {
+		t.Errorf("told as a fault of the upstream:\n%s", s.log)
+	}
+}
+
 func TestUpstreamDown(t *testing.T) {
 	s := newStand(t, func(c *gateway.Config) { c.Upstream.URL = "http://127.0.0.1:1" })
 	status, body, err := s.get(s.client(s.fleet.Device(t, "device-1"), true), "/x")
