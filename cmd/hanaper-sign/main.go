@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,9 +33,12 @@ func run(args []string) int {
 			&cli.StringFlag{Name: "home-dir", Aliases: []string{"h"}, Value: "tuf", Usage: "the `DIR` of local repositories and user keys"},
 			&cli.BoolFlag{Name: "verbose", Usage: "say more"},
 		},
-		Commands:                  commands(),
+		Commands:                  withExamples(commands()),
 		Action:                    cli.ShowAppHelp,
 		DisableSliceFlagSeparator: true,
+	}
+	if slices.Contains(args, "--help") {
+		relaxed(app.Flags, app.Commands)
 	}
 	if name := filepath.Base(args[0]); strings.HasPrefix(name, "garage-sign") {
 		app.Name = "garage-sign"

@@ -73,7 +73,7 @@ type verb struct {
 
 var (
 	listed  = regexp.MustCompile(`^   ([a-z][a-z0-9-]*)(?:, [a-z-]+)*\s`)
-	flagged = regexp.MustCompile(`--?[A-Za-z][a-z0-9-]*`)
+	flagged = regexp.MustCompile(`--?[A-Za-z][A-Za-z0-9-]*`)
 )
 
 // look reads a verb's help, and that of the verbs below it.
