@@ -29,42 +29,12 @@ type desk struct {
 	seen int
 	kill func(nth int) bool // whether to kill the client when the server has done this request
 	run  *exec.Cmd
-}
-
-// offlineKeys are made once; each desk links them.
-var offlineKeys struct {
-	sync.Once
-	uris []string
-	ids  []string
+	// ids are those of the new keys, the targets' last.
+	ids []string
 }
 
 func newDesk(t *testing.T, sealed bool) *desk {
 	t.Helper()
-	offlineKeys.Do(func() {
-		board := newBoard(t)
-		uri, err := hsm.ParseURI(board.URI)
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer token.Close()
-		for _, label := range []string{"root1", "root2", "targets1"} {
-			key, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: label, Algorithm: hsm.Ed25519})
-			if err != nil {
-				t.Fatal(err)
-			}
-			u := key.URI()
-			u.ModulePath, u.PINSource = uri.ModulePath, uri.PINSource
-			pub, err := uptane.NewKey(key.Public())
-			if err != nil {
-				t.Fatal(err)
-			}
-			offlineKeys.uris, offlineKeys.ids = append(offlineKeys.uris, u.String()), append(offlineKeys.ids, pub.ID())
-		}
-	})
 	d := &desk{t: t, dir: t.TempDir(), o: newOffice(t, map[bool]string{true: "shut", false: "folder"}[sealed], "none")}
 	inner := d.o.http.Config.Handler
 	d.o.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -93,13 +63,38 @@ func newDesk(t *testing.T, sealed bool) *desk {
 		t.Fatal(err)
 	}
 	d.ok("init", "--repo", "r", "--credentials", "office.zip")
+	d.makeKeys()
+	return d
+}
+
+// makeKeys makes the new keys, in a token of this desk alone: SoftHSM rewrites a token's file at each login, and another
+// process that reads it just then finds no token.
+func (d *desk) makeKeys() {
+	t := d.t
+	t.Helper()
+	uri, err := hsm.ParseURI(newBoard(t).URI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
 	keys := repo.NewKeys(filepath.Join(d.dir, "tuf/r/keys"), openKey)
-	for i, name := range []string{"root1", "root2", "targets1"} {
-		if _, err := keys.Link(t.Context(), name, offlineKeys.uris[i]); err != nil {
+	for _, label := range []string{"root1", "root2", "targets1"} {
+		key, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: label, Algorithm: hsm.Ed25519})
+		if err != nil {
 			t.Fatal(err)
 		}
+		u := key.URI()
+		u.ModulePath, u.PINSource = uri.ModulePath, uri.PINSource
+		pub, err := keys.Link(t.Context(), label, u.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.ids = append(d.ids, pub.ID())
 	}
-	return d
 }
 
 func (d *desk) start(killAt string, args ...string) (*exec.Cmd, *bytes.Buffer) {
@@ -150,7 +145,7 @@ func (d *desk) signable(when string) {
 				d.t.Errorf("%s: root 1 is in force and its key is gone: %v", when, err)
 			}
 		}
-	} else if rk := root.Keys(uptane.RoleRoot); rk.Threshold != 2 || !sameIDs(rk.Keys, offlineKeys.ids[:2]) {
+	} else if rk := root.Keys(uptane.RoleRoot); rk.Threshold != 2 || !sameIDs(rk.Keys, d.ids[:2]) {
 		d.t.Errorf("%s: root %d has other keys than ours", when, root.Version())
 	}
 	err := filepath.WalkDir(d.dir, func(p string, e os.DirEntry, err error) error {
