@@ -59,6 +59,7 @@ type UpstreamConfig struct {
 // LimitsConfig bounds what devices may ask; 0 is the default of each.
 type LimitsConfig struct {
 	Connections int           `yaml:"connections"`
+	OfOneDevice int           `yaml:"device_connections"`
 	HeaderBytes int           `yaml:"header_bytes"`
 	BodyBytes   int64         `yaml:"body_bytes"`
 	Header      time.Duration `yaml:"header"`

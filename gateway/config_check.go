@@ -148,10 +148,11 @@ func (s *Settings) checkHeaders() error {
 
 func (s *Settings) checkLimits() error {
 	l := &s.limits
-	if l.Connections < 0 || l.HeaderBytes < 0 || l.BodyBytes < 0 || l.Header < 0 || l.Idle < 0 || l.Stall < 0 {
+	if l.Connections < 0 || l.OfOneDevice < 0 || l.HeaderBytes < 0 || l.BodyBytes < 0 || l.Header < 0 || l.Idle < 0 || l.Stall < 0 {
 		return wrong("limits", "0 or absent is the default", "may not be negative")
 	}
 	l.Connections = or(l.Connections, defaultConnections)
+	l.OfOneDevice = or(l.OfOneDevice, defaultOfOneDevice)
 	l.HeaderBytes = or(l.HeaderBytes, defaultHeaderBytes)
 	l.BodyBytes = or(l.BodyBytes, defaultBodyBytes)
 	l.Header = or(l.Header, defaultHeaderWait)

@@ -87,6 +87,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer flow.end()
 	s.bind(g, s.conn)
 	d := s.check(g)
+	if d.Admitted() && !g.sessions.count(s, d.Device, g.settings.limits.OfOneDevice) {
+		w.Header().Set("Connection", "close")
+		answer(w, http.StatusTooManyRequests, "connections", "the device has too many connections")
+		return
+	}
 	if d.Admitted() {
 		d = g.meet(r.Context(), s, d)
 	}

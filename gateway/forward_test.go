@@ -184,6 +184,35 @@ func TestBounds(t *testing.T) {
 	conn.again(t)
 }
 
+// TestOneDeviceManyConnections: a device does not take the places of the others.
+func TestOneDeviceManyConnections(t *testing.T) {
+	s := newStand(t, func(c *gateway.Config) { c.Limits.OfOneDevice = 3 })
+	d := s.fleet.Device(t, "device-1")
+	var open []*rawConn
+	for range 3 {
+		open = append(open, dialRaw(t, s, d))
+	}
+	before := len(s.requests())
+	more := dialBare(t, s, d)
+	if status, body := more.send(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); status != 429 {
+		t.Errorf("%d %s", status, body)
+	}
+	more.gone(t)
+	if len(s.requests()) != before {
+		t.Error("the request beyond the limit reached the upstream")
+	}
+	open[0].again(t)
+	dialRaw(t, s, s.fleet.Device(t, "device-2"))
+	open[1].Close()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if status, _ := dialBare(t, s, d).send(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); status == 200 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("a place given up is not given on")
+		}
+	}
+}
+
 // TestBrokenBody is the device's fault, and does not count as the upstream's.
 func TestBrokenBody(t *testing.T) {
 	s := newStand(t, nil)

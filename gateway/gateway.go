@@ -45,7 +45,7 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	}
 	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: s.Rules(),
 		figures: newFigures(now()), refusals: newRefusalLog(logger)}
-	g.sessions.open = map[net.Conn]*session{}
+	g.sessions.open, g.sessions.crowd = map[net.Conn]*session{}, map[string]int{}
 	var err error
 	if g.keys, err = loadKeyPair(s.tls); err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ const (
 	maxRefusalText = 512
 
 	defaultConnections  = 20_000
+	defaultOfOneDevice  = 256
 	defaultHeaderBytes  = 32 << 10
 	defaultBodyBytes    = 1 << 30
 	defaultHeaderWait   = 10 * time.Second

@@ -22,6 +22,8 @@ type session struct {
 	until time.Time
 	gone  bool
 	mu    sync.Mutex
+	// counted is the device among whose connections this one is; guarded by sessions.mu.
+	counted string
 	// met is whether the registry knows; its own lock, for a slow disk must not hold up a sweep.
 	met    bool
 	meetMu sync.Mutex
@@ -33,6 +35,8 @@ type sessionKey struct{}
 type sessions struct {
 	mu   sync.Mutex
 	open map[net.Conn]*session
+	// crowd counts the connections of each device that has made a request.
+	crowd map[string]int
 }
 
 func (s *sessions) add(c net.Conn) *session {
@@ -51,8 +55,28 @@ func (s *sessions) get(c net.Conn) *session {
 
 func (s *sessions) remove(c net.Conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one := s.open[c]; one != nil && one.counted != "" {
+		if s.crowd[one.counted]--; s.crowd[one.counted] == 0 {
+			delete(s.crowd, one.counted)
+		}
+	}
 	delete(s.open, c)
-	s.mu.Unlock()
+}
+
+// count takes one in among the connections of its device, of which there may be most.
+func (s *sessions) count(one *session, device string, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.counted != "" {
+		return true
+	}
+	if s.crowd[device] >= most || s.open[one.conn] != one {
+		return false
+	}
+	one.counted = device
+	s.crowd[device]++
+	return true
 }
 
 func (s *sessions) all() []*session {
