@@ -7,7 +7,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,9 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -58,19 +55,4 @@ func commands() []*cli.Command {
 		initCommand(), keyCommand(), userKeysCommand(), moveOfflineCommand(), rootCommand(), targetsCommand(), delegationsCommand(),
 		exportCommand(), importCertCommand(), signJSONCommand(), verifyJSONCommand(), deployCommand(), getTargetsCommand(), verifyRootCommand(),
 	}
-}
-
-// exitCode keeps garage-sign's codes: 255 for a call that is not well formed, 2 when somebody else has pushed targets
-// since ours were pulled, 1 for an error that comes with an explanation, 3 for any other.
-func exitCode(err error) int {
-	var usage *usageError
-	switch {
-	case errors.As(err, &usage):
-		return 255
-	case errors.Is(err, reposerver.ErrChecksum):
-		return 2
-	case advice.Hint(err) != "" || advice.KindOf(err) != advice.Failed:
-		return 1
-	}
-	return 3
 }
