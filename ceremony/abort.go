@@ -158,6 +158,11 @@ func abortPlan(leaves [][]byte) *abortLeaf {
 			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the PIN was changed, or may have been, to what its new shares hold; keep them", h.Step))
 		case kindBackupIntent:
 			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was wrapped, or may have been; its wrapped form is in the transcript", h.Step))
+		case kindCloneIntent:
+			var l cloneIntentLeaf
+			if decodeLeaf(data, &l, kindCloneIntent) == nil {
+				a.Remains = append(a.Remains, fmt.Sprintf("step %d: people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", h.Step, l.Token, l.Label, l.Witness))
+			}
 		case kindDestroyIntent:
 			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was destroyed, or may have been", h.Step))
 		}
@@ -241,7 +246,7 @@ var (
 
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
-	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens,
+	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens, began: r.begin.Officers,
 		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, login: r.login, ask: r.Remarks, initialise: r.Init,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
 		write: func(l []byte) error {

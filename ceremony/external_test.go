@@ -54,6 +54,23 @@ steps:
   - crl: {name: fleet-ca-crl, issuer: fleet-ca, number: 1, this_update: 2026-12-01T00:00:00Z, next_update: 2027-11-21T00:00:00Z}
 `
 
+// TestPublicRoot: no root that browsers trust becomes an anchor.
+func TestPublicRoot(t *testing.T) {
+	if n := len(publicRoots()); n < 100 {
+		t.Errorf("only %d public roots are known", n)
+	}
+	s := newStage(t)
+	s.put("public-root.pem", []byte(readFile(t, "testdata/public-root.pem")))
+	text := strings.Replace(requestScript, "steps:\n", "inputs:\n  public: {{file \"public-root.pem\"}}\nsteps:\n  - import-certificate: {name: anchor, certificate: public}\n", 1)
+	script, err := s.script(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := script.Validate(context.Background()); err == nil || !strings.Contains(err.Error(), RuleAnchor.ID) {
+		t.Errorf("got %v, want %s", err, RuleAnchor.ID)
+	}
+}
+
 // TestExternalCA has a company's own CA certify the Fleet CA between two ceremonies.
 func TestExternalCA(t *testing.T) {
 	s := newStage(t)

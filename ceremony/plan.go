@@ -19,7 +19,7 @@ type Plan struct {
 	Outputs []string
 	// Warnings that a reader should know.
 	Warnings []string
-	// Generates are the labels of the keys that will be generated, by token name.
+	// Generates are the labels of the keys that will be generated, or copied by hand, by token name.
 	Generates map[string][]string
 	// Signatures is the number of signatures that each key will make, by key name.
 	Signatures map[string]int
@@ -81,6 +81,12 @@ func (p *Plan) note(data []byte) error {
 	case kindKeyIntent:
 		var l keyIntentLeaf
 		if err := decodeLeaf(data, &l, kindKeyIntent); err != nil {
+			return err
+		}
+		p.Generates[l.Token] = append(p.Generates[l.Token], l.Label)
+	case kindCloneIntent:
+		var l cloneIntentLeaf
+		if err := decodeLeaf(data, &l, kindCloneIntent); err != nil {
 			return err
 		}
 		p.Generates[l.Token] = append(p.Generates[l.Token], l.Label)

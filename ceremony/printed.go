@@ -255,6 +255,8 @@ func whoActs(st scriptStep) string {
 		return "The holders (" + who + ") put in their cards when asked and test their shares; " + all
 	case *BackupKey, *RestoreKey:
 		return "The security officer of the token and the holders of the shares put in their cards when asked; " + all
+	case *ManualClone:
+		return "The officers present act with the vendor's tool; the witness " + step.Witness + " compares label and token with this page; the administrator types Yes when it is done; " + all
 	case *DestroyKey:
 		return "The officers present compare label, id and public key with the screen and agree aloud; the administrator types Yes"
 	case *ImportArtefact, *ImportCertificate:

@@ -207,6 +207,7 @@ func (v *verified) first(s *Session) error {
 	if want.Answers != "terminal" && want.Answers != "file" {
 		return s.entryError(errors.New("does not say where answers came from"))
 	}
+	s.began = want.Officers
 	return s.emit(&want, kindBegin)
 }
 

@@ -137,13 +137,17 @@ func (r *run) sameBeginning() error {
 	return nil
 }
 
-// journalled are the labels of the keys that a journal intends or has, by token name.
+// journalled are the labels of the keys that a journal intends, leaves to people, or has, by token name.
 func journalled(pending [][]byte) map[string]bool {
 	made := map[string]bool{}
 	for _, data := range pending {
 		var l keyIntentLeaf
 		if h, err := headOf(data); err == nil && h.Kind == kindKeyIntent && decodeLeaf(data, &l, kindKeyIntent) == nil {
 			made[l.Token+"\x00"+l.Label] = true
+		}
+		var c cloneIntentLeaf
+		if h, err := headOf(data); err == nil && h.Kind == kindCloneIntent && decodeLeaf(data, &c, kindCloneIntent) == nil {
+			made[c.Token+"\x00"+c.Label] = true
 		}
 	}
 	return made

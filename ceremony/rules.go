@@ -37,6 +37,8 @@ var (
 	RuleRehearsal  = Rule{"CER-021", "nothing of a rehearsal enters a ceremony"}
 	RuleMatch      = Rule{"CER-022", "an imported certificate is for the key that the script names"}
 	RuleBackup     = Rule{"CER-023", "only keys of class backup are wrapped, and only by what their token can wrap"}
+	RuleWitness    = Rule{"CER-024", "a key that people copy by hand is witnessed by somebody present, and proven to be the same key"}
+	RuleAnchor     = Rule{"CER-025", "an imported anchor is the company's own CA, never a public root"}
 )
 
 // Rules lists them by id.
@@ -44,7 +46,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor,
 	}
 }
 

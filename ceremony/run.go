@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -79,6 +80,9 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 		return nil, err
 	}
 	if err := r.authorise(); err != nil {
+		return nil, err
+	}
+	if err := r.checkWitnesses(); err != nil {
 		return nil, err
 	}
 	if err := checkOut(c.Out); err != nil {
@@ -244,6 +248,10 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 		return nil, err
 	}
 	r.log = nil
+	// Auditors read it under other accounts: there is no secret in it.
+	if err := os.Chmod(filepath.Join(r.Out, transcriptFile), 0o644); err != nil {
+		return nil, err
+	}
 	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
 	return result, durable.Remove(filepath.Join(r.Out, incompleteFile))
 }

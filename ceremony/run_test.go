@@ -2,7 +2,9 @@ package ceremony
 
 import (
 	"context"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -37,6 +39,19 @@ func TestKeysOnly(t *testing.T) {
 		t.Fatalf("%d keys in the tokens, want 2", got)
 	}
 	anchor := s.roster.Digest()
+	err = filepath.WalkDir(result.Out, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm() != 0o644 {
+			t.Errorf("%s has mode %o: an auditor cannot read it", path, info.Mode().Perm())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,8 @@ type Session struct {
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
 
+	// began are those present at the beginning.
+	began    []officerRecord
 	resumes  []resumedLeaf
 	said     []Remark
 	warnings []string

@@ -30,6 +30,7 @@ type StepConfig struct {
 	ImportArtefact    *ImportArtefact    `yaml:"import-artefact"`
 	BackupKey         *BackupKey         `yaml:"backup-key"`
 	RestoreKey        *RestoreKey        `yaml:"restore-key"`
+	ManualClone       *ManualClone       `yaml:"manual-clone"`
 	HoldSecret        *HoldSecret        `yaml:"hold-secret"`
 	DestroyKey        *DestroyKey        `yaml:"destroy-key"`
 	UptaneRoot        *UptaneRoot        `yaml:"uptane-root"`

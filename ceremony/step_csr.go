@@ -79,6 +79,9 @@ func (i *ImportCertificate) perform(s *Session) error {
 	if err != nil {
 		return malformed("input %q: %w", i.Certificate, err)
 	}
+	if publicRoot(cert) {
+		return refuse(RuleAnchor, "input %q is the certificate of a public root, %s: an anchor of devices is the company's own CA", i.Certificate, cert.Subject)
+	}
 	made := &certificate{name: i.Name, cert: cert, issuer: i.Issuer, key: i.Key}
 	if err := i.check(s, made); err != nil {
 		return err

@@ -63,7 +63,7 @@ func (d *DestroyKey) perform(s *Session) error {
 			return err
 		}
 		out.Name, out.Found = k.name, true
-		if s.unsigned(k) {
+		if s.unsigned(k) || k.standIn {
 			return nil
 		}
 		q := hsm.Query{Label: k.label, ID: k.id}

@@ -145,6 +145,10 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	if l.Token != h.Token || l.Purpose != h.Purpose || l.Shares != sum {
 		return s.fail(s.entryError(errors.New("(pin) is about another PIN")))
 	}
+	if h.Purpose == string(quorum.PurposeUser) && s.login != nil && !s.rehearsal {
+		// A token that is opened once more has this PIN now.
+		s.login.changed[h.Token] = []*quorum.Shares{d}
+	}
 	return nil
 }
 
