@@ -80,20 +80,3 @@ func find(list []*cli.Command, name string) *cli.Command {
 	}
 	return nil
 }
-
-// relaxed asks for no flag where only help is wanted: a flag that a group of commands needs would keep it from being shown.
-func relaxed(flags []cli.Flag, list []*cli.Command) {
-	for _, f := range flags {
-		switch f := f.(type) {
-		case *cli.StringFlag:
-			f.Required = false
-		case *cli.StringSliceFlag:
-			f.Required = false
-		case *cli.IntFlag:
-			f.Required = false
-		}
-	}
-	for _, c := range list {
-		relaxed(c.Flags, c.Subcommands)
-	}
-}

@@ -244,3 +244,52 @@ func TestMoveOfflineCut(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadResumed kills an upload in its middle; the next run sends the rest only.
+func TestUploadResumed(t *testing.T) {
+	d := newDesk(t, true)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 40<<10) // ten parts
+	if err := os.WriteFile(filepath.Join(d.dir, "image.bin"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"targets", "upload", "--repo", "r", "--name", "image", "--version", "1", "--input", "image.bin"}
+	// One request begins the upload, then there are two for each part: cut after the seventh.
+	d.mu.Lock()
+	d.kill = func(n int) bool { return n == 1+2*7 }
+	d.mu.Unlock()
+	cmd, out := d.start("", args...)
+	if err := cmd.Wait(); !killed(err) {
+		t.Fatalf("not killed: %v\n%s", err, out)
+	}
+	d.mu.Lock()
+	d.kill = nil
+	d.mu.Unlock()
+	cmd, out = d.start("", args...)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// The seventh part, whose answer was lost, and three more; then the end.
+	if want := 2*4 + 1; d.seen != want {
+		t.Errorf("the second run made %d requests, want %d:\n%s", d.seen, want, out)
+	}
+	d.ok("targets", "verify-uploaded", "--repo", "r", "--name", "image", "--version", "1", "--input", "image.bin")
+	if left, _ := filepath.Glob(filepath.Join(d.dir, "tuf/r/uploads/*")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	// A file that changed in the meantime is sent anew where it changed, and the server has the new one.
+	d.mu.Lock()
+	d.kill = func(n int) bool { return n == 1+2*3 }
+	d.mu.Unlock()
+	args[5] = "other"
+	cmd, _ = d.start("", append(args, "--force")...)
+	_ = cmd.Wait()
+	d.mu.Lock()
+	d.kill = nil
+	d.mu.Unlock()
+	content[5] = 'x'
+	if err := os.WriteFile(filepath.Join(d.dir, "image.bin"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.ok(append(args, "--force")...)
+	d.ok("targets", "verify-uploaded", "--repo", "r", "--name", "other", "--version", "1", "--input", "image.bin")
+}

@@ -9,7 +9,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -33,9 +32,6 @@ func run(args []string) int {
 		Commands:                  withExamples(commands()),
 		Action:                    cli.ShowAppHelp,
 		DisableSliceFlagSeparator: true,
-	}
-	if slices.Contains(args, "--help") {
-		relaxed(app.Flags, app.Commands)
 	}
 	if name := filepath.Base(args[0]); strings.HasPrefix(name, "garage-sign") {
 		app.Name = "garage-sign"

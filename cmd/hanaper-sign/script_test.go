@@ -359,7 +359,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": serverCmd, "token": tokenCmd, "exits": exitsCmd, "refused": refusedCmd, "device": deviceCmd,
-			"noprivate": noPrivateCmd, "heldkeys": heldKeysCmd, "edit": editCmd, "setenv": setenvCmd, "member": memberCmd, "racepush": racePushCmd, "flip": flipCmd,
+			"noprivate": noPrivateCmd, "heldkeys": heldKeysCmd, "edit": editCmd, "setenv": setenvCmd, "member": memberCmd, "uri": uriCmd,
 		},
 	})
 }
@@ -496,13 +496,13 @@ func editCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
 }
 
-// flip FILE N: changes one byte, the N-th of a hundred parts of the file.
-func flipCmd(ts *testscript.TestScript, neg bool, args []string) {
-	b := []byte(ts.ReadFile(args[0]))
-	n, err := strconv.Atoi(args[1])
-	ts.Check(err)
-	b[len(b)*n/100] ^= 1
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+// uri NAME FILE: $NAME is the URI in a .sec file.
+func uriCmd(ts *testscript.TestScript, neg bool, args []string) {
+	var f struct {
+		KeyVal struct{ URI string }
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &f))
+	ts.Setenv(args[0], f.KeyVal.URI)
 }
 
 // member FILE PATH VALUE: a member of a JSON file, by names joined with dots.
@@ -524,17 +524,4 @@ func memberCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if (string(b) == args[2]) == neg {
 		ts.Fatalf("%s: %s is %s, want %s", args[0], args[1], b, args[2])
 	}
-}
-
-// racepush SERVER REPO: somebody else pushes targets, from a copy of the repository REPO.
-func racePushCmd(ts *testscript.TestScript, neg bool, args []string) {
-	other := ts.MkAbs("other-" + args[0])
-	ts.Check(os.CopyFS(filepath.Join(other, "r"), os.DirFS(ts.MkAbs(args[1]))))
-	for _, line := range []string{
-		"targets pull", "targets add --name other --version 1 --length 1 --sha256 " + strings.Repeat("ee", 32) + " --hardwareids x", "targets sign --key-name targets", "targets push",
-	} {
-		a := append([]string{"--home-dir", other}, strings.Fields(line)...)
-		ts.Check(ts.Exec("hanaper-sign", append(a, "--repo", "r")...))
-	}
-	ts.Check(os.RemoveAll(other))
 }
