@@ -165,7 +165,7 @@ func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err 
 	case err != nil:
 		return 0, false, err
 	case len(found) == 0:
-		return 0, false, k.t.noKey(s, q)
+		return 0, false, fmt.Errorf("%w: %w", k.t.noKey(s, q), errVanished)
 	case len(found) > 1:
 		return 0, false, advice.New(advice.Failed, "destroy the one that does not belong there", "%s: private keys %s: %d of them: %w", k.t.Info().Name(), q, len(found), hsm.ErrAmbiguous)
 	}

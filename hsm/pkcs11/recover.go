@@ -15,6 +15,10 @@ import (
 // Backoff between two tries to get a token back.
 const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
 
+// errVanished: a key that was there before is not found any more. SoftHSM answers so for good once its folder went away
+// and came back; only a restart of the library makes it look again.
+var errVanished = errors.New("it was there before")
+
 // flight is one recovery, which all calls that lost the token wait for.
 type flight struct {
 	done chan struct{}
@@ -35,8 +39,12 @@ func (t *Token) do(ctx context.Context, again bool, f func(s session) error) err
 		if errors.Is(err, errFull) {
 			continue
 		}
-		if err == nil || !lost(err) || try == 2 {
+		vanished := errors.Is(err, errVanished)
+		if err == nil || !lost(err) && !vanished || try == 2 {
 			return err
+		}
+		if vanished {
+			try = 1 // the library is started anew once a call
 		}
 		// A first failure may be one session's. If the token seems well and it happens again, log in anew.
 		force := try == 1 && code(err) != p11.CKR_GENERAL_ERROR && code(err) != p11.CKR_FUNCTION_FAILED
@@ -145,6 +153,12 @@ func (t *Token) bringBack(f *flight, force bool) {
 		close(f.done)
 	}
 	pause := firstPause
+	if errors.Is(f.last, errVanished) && t.m.users() == 1 {
+		t.mu.Lock()
+		generation := t.generation
+		t.mu.Unlock()
+		_ = t.m.restart(t.life, generation) // if it fails, so does reopen, which says why
+	}
 	for {
 		generation, err := t.reopen(force)
 		if err != nil && !final(err) && (broken(err) || errors.Is(err, errStale) || t.m.users() == 1) {

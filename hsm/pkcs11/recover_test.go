@@ -248,6 +248,31 @@ func TestRecoverTokenVanished(t *testing.T) {
 	mustSign(t, k)
 }
 
+// TestRecoverFolderMoved: SoftHSM's folder is moved away under a library that stays loaded, and put back.
+func TestRecoverFolderMoved(t *testing.T) {
+	b := board(t)
+	token := open(t, b)
+	k := generate(t, token, "k", hsm.P256)
+	mustSign(t, k)
+	tokens := filepath.Join(softhsm.ForTest(t).Dir(), "tokens")
+	if err := os.Rename(tokens, tokens+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := k.(*pkcs11.Key).SignContext(ctx, make([]byte, 32), crypto.SHA256)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), b.Label) {
+			t.Errorf("with the folder gone: %v", err)
+		}
+	}
+	if err := os.Rename(tokens+".away", tokens); err != nil {
+		t.Fatal(err)
+	}
+	mustSign(t, k)
+	mustSign(t, k)
+}
+
 // TestRecoverLibraryRestart: another user of the library finalised it (or the process's only module was restarted); two
 // tokens share it and both recover.
 func TestRecoverLibraryRestart(t *testing.T) {

@@ -1,0 +1,1 @@
+package pkcs11_test
