@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
@@ -28,7 +29,7 @@ type abortLeaf struct {
 	Officers []officerRecord `json:"officers"`
 	// Destroys are the keys that this run made or may have made.
 	Destroys []abortedKey `json:"destroys"`
-	// Serials and CRLNumbers were signed, or may have been: they count as used.
+	// Serials were signed, or may have been: they count as used.
 	Serials    []string `json:"serials_used"`
 	Signatures int      `json:"signatures_made"`
 	// Remains is what else cannot be undone, in plain words.
@@ -132,6 +133,8 @@ func (r *run) close1(s *Session) (*Result, error) {
 // abortPlan reads from the leaves before it what an abort must remove.
 func abortPlan(leaves [][]byte) *abortLeaf {
 	a := &abortLeaf{Destroys: []abortedKey{}, Serials: []string{}, Remains: []string{}}
+	// numbered is the step at work, where what it signs has a number of its own.
+	numbered := ""
 	for _, data := range leaves {
 		h, err := headOf(data)
 		if err != nil {
@@ -145,13 +148,22 @@ func abortPlan(leaves [][]byte) *abortLeaf {
 			if decodeLeaf(data, &l, h.Kind) == nil {
 				a.Destroys = append(a.Destroys, abortedKey{l.Name, l.Token, l.Label, l.ID})
 			}
+		case kindStep:
+			var l stepLeaf
+			numbered = ""
+			if decodeLeaf(data, &l, kindStep) == nil && (l.What == "crl" || strings.HasPrefix(l.What, "uptane-") || l.What == "trust-repository") {
+				numbered = fmt.Sprintf("step %d: signed, or partly, and never to be released; the signatures are in the transcript: %s", h.Step, l.Describe)
+			}
 		case kindSerial:
 			var l serialLeaf
 			if decodeLeaf(data, &l, kindSerial) == nil {
 				a.Serials = append(a.Serials, l.Serial)
 			}
 		case kindSignature:
-			a.Signatures++
+			if a.Signatures++; numbered != "" {
+				a.Remains = append(a.Remains, numbered)
+				numbered = ""
+			}
 		case kindInitIntent:
 			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the token is initialised, or may be", h.Step))
 		case kindPINIntent:
@@ -235,7 +247,7 @@ func (s *Session) removeOwn(k abortedKey) (bool, error) {
 			return true, t.Destroy(s.ctx, hsm.Query{Label: k.Label, ID: id})
 		}
 	}
-	return false, nil
+	return clearRemnant(s.ctx, t, hsm.Query{Label: k.Label, ID: id})
 }
 
 // appended is called after each entry that became durable, and appending before; tests end the process or the run there.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/hanaper/hanaper/quorum"
@@ -67,6 +68,50 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 	}
 	s.earlier = e
 	return nil
+}
+
+// left is what this and the ceremonies before it left, by name, the newest first: an issuer that one of them had no use
+// for is there for the next, with its newest CRL.
+func (e *earlier) left() *state {
+	st, own := newState(), e.verified.session.state
+	if up := e.verified.script.earlier; up != nil {
+		st = up.left()
+	}
+	for n, k := range own.keys {
+		if e.verified.aborted && !k.imported {
+			continue
+		}
+		kept := *k
+		kept.home = e.verified.session.infos[k.token]
+		st.keys[n] = &kept
+	}
+	for n, c := range own.certificates {
+		st.certificates[n] = c
+		delete(st.crls, n)
+		if crl := own.crls[n]; crl != nil {
+			st.crls[n] = crl
+		}
+	}
+	maps.Copy(st.crlNames, own.crlNames)
+	maps.Copy(st.backups, own.backups)
+	return st
+}
+
+// withdraw takes back what an aborted ceremony signed and can never release: the next version of a root must be signed
+// anew, for clients follow the versions one by one and its keys may be gone. Serials, CRL numbers and the versions of
+// targets count as used.
+func (s *Session) withdraw() {
+	start := s.script.startState()
+	for name, u := range s.state.uptane {
+		was := start.uptane[name]
+		if was == nil {
+			delete(s.state.uptane, name)
+			continue
+		}
+		was.targetsVersion = max(was.targetsVersion, u.targetsVersion)
+		s.state.uptane[name] = was
+	}
+	s.state.trust = start.trust
 }
 
 // carry gives the state in which a later ceremony begins: numbers and versions that may not go back. Keys and

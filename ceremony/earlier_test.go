@@ -180,3 +180,89 @@ func TestRosterSuccession(t *testing.T) {
 		t.Error("by another digest: accepted")
 	}
 }
+
+// TestThirdCeremony: what the second ceremony had no use for is there for the third, and its numbers do not go back.
+func TestThirdCeremony(t *testing.T) {
+	s := second(t)
+	between := strings.Replace(keysOnly, "tokens:", "earlier: {folder: out, checkpoint: {{checkpoint \"out\"}}}\ntokens:", 1)
+	between = strings.NewReplacer("from: 2026-11-21", "from: 2027-10-01", "until: 2026-11-22", "until: 2027-10-02", "ceremony: keys", "ceremony: between").Replace(between)
+	now := s.now
+	s.now = asserted.AddDate(0, 0, 314)
+	c := s.config(s.plan(between))
+	c.Out += "-2"
+	if _, err := Run(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	s.now, s.Ceremony = now, "third"
+	text := strings.NewReplacer("folder: out,", "folder: out-2,", `{{checkpoint "out"}}`, `{{checkpoint "out-2"}}`).Replace(s.secondScript())
+	script, err := s.script(strings.Replace(text, "number: 2", "number: 1", 1))
+	if err == nil {
+		_, err = script.Validate(context.Background())
+	}
+	if err == nil || !strings.Contains(err.Error(), RuleCRLNumber.ID) {
+		t.Errorf("a CRL number goes back: %v", err)
+	}
+	c = s.config(s.plan(text))
+	c.Out += "-3"
+	result, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAfterAbort: what an aborted ceremony signed counts as used, and a root that it can never release does not.
+func TestAfterAbort(t *testing.T) {
+	s := second(t)
+	text, _, _ := strings.Cut(s.secondScript(), "  - destroy-key")
+	c := s.config(s.plan(text))
+	c.Out += "-2"
+	c.Remarks = func(when string) ([]Remark, error) {
+		if when == AtEnd {
+			return nil, errCut
+		}
+		return nil, nil
+	}
+	if _, err := Run(context.Background(), c); err == nil {
+		t.Fatal("the run was not cut short")
+	}
+	var err error
+	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+		t.Fatal(err)
+	}
+	c.Remarks = nil
+	var said string
+	if _, err := Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "a test", Agree: func(a Aborting) error {
+		said = strings.Join(a.Remains, "\n")
+		return nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"number 2", "root.json version 2", "counts as used"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("what remains does not say %q: %s", want, said)
+		}
+	}
+	s.Ceremony = "third"
+	text = strings.NewReplacer("folder: out,", "folder: out-2,", `{{checkpoint "out"}}`, `{{checkpoint "out-2"}}`).Replace(text)
+	script, err := s.script(text)
+	if err == nil {
+		_, err = script.Validate(context.Background())
+	}
+	if err == nil || !strings.Contains(err.Error(), RuleCRLNumber.ID) {
+		t.Errorf("the number of the aborted CRL: %v", err)
+	}
+	c = s.config(s.plan(strings.Replace(text, "number: 2", "number: 3", 1)))
+	c.Out += "-3"
+	result, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+		t.Fatal(err)
+	}
+}

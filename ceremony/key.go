@@ -36,6 +36,8 @@ type key struct {
 	bornHere bool
 	// imported is true for a key taken up from an earlier ceremony.
 	imported bool
+	// home is the token of a key that an earlier ceremony left.
+	home hsm.TokenInfo
 	// live is nil until the token is needed.
 	live      hsm.Key
 	destroyed bool

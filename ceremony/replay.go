@@ -153,6 +153,7 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 		if err := s.abort(abortPlan(record.Leaves())); err != nil {
 			return err
 		}
+		s.withdraw()
 		s.state.artefacts, s.state.order, v.aborted = map[string][]byte{}, nil, true
 		listing, err = v.end(s)
 	}

@@ -189,7 +189,7 @@ func (r *RestoreKey) perform(s *Session) error {
 	b, ok := s.state.backups[r.Backup]
 	before := !ok && s.script.earlier != nil
 	if before {
-		b, ok = s.script.earlier.verified.session.state.backups[r.Backup]
+		b, ok = s.script.earlier.left().backups[r.Backup]
 	}
 	if !ok {
 		return refuse(RuleReference, "there is no backup %q at this step", r.Backup)

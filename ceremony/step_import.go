@@ -46,7 +46,7 @@ func (i *ImportArtefact) perform(s *Session) error {
 	if s.script.earlier == nil {
 		return refuse(RuleEarlier, "the script names no earlier ceremony")
 	}
-	old := s.script.earlier.verified.session.state
+	old := s.script.earlier.left()
 	given := 0
 	for _, n := range []string{i.Key, i.Certificate, i.CRL} {
 		if n != "" {
@@ -95,6 +95,9 @@ func (i *ImportArtefact) certificate(s *Session, old *state) error {
 		if n.issuer == "" || !ok {
 			return nil
 		}
+		if !bytes.Equal(n.cert.RawIssuer, up.cert.RawSubject) || !bytes.Equal(n.cert.AuthorityKeyId, up.cert.SubjectKeyId) {
+			return refuse(RuleReference, "certificate %q is not by the newest %q that the earlier ceremonies left", n.name, n.issuer)
+		}
 		n = up
 	}
 }
@@ -112,8 +115,8 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 	if !ok {
 		return refuse(RuleReference, "there is no token %q", i.Token)
 	}
-	if info := s.script.earlier.verified.session.infos[was.token]; !uri.MatchesToken(info) {
-		return refuse(RuleToken, "key %q is in %s, not in %s", i.Key, info.Name(), uri)
+	if !uri.MatchesToken(was.home) {
+		return refuse(RuleToken, "key %q is in %s, not in %s", i.Key, was.home.Name(), uri)
 	}
 	k := &key{session: s, name: was.name, token: i.Token, label: was.label, id: was.id, algorithm: was.algorithm, class: was.class,
 		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, backedUp: was.backedUp, imported: true}
