@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -211,6 +212,38 @@ func TestThirdCeremony(t *testing.T) {
 	anchor := s.roster.Digest()
 	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// memo is a Lineage in memory.
+type memo map[[32]byte][32]byte
+
+func (memo) Used(string) bool { return false }
+func (memo) Use(string) error { return nil }
+func (m memo) Follow(checkpoint, script [32]byte) error {
+	if was, ok := m[checkpoint]; ok && was != script {
+		return errors.New("another script carried on from it")
+	}
+	m[checkpoint] = script
+	return nil
+}
+
+// TestFork: where two scripts carry on from one ceremony, the second is refused before a token is touched.
+func TestFork(t *testing.T) {
+	s := second(t)
+	known, before := memo{}, s.objects()
+	other := strings.Replace(s.secondScript(), "reason: superseded", "reason: keyCompromise", 1)
+	p := s.plan(other)
+	if err := known.Follow(p.script.earlier.checkpoint, p.script.Digest()); err != nil {
+		t.Fatal(err)
+	}
+	c := s.config(s.plan(s.secondScript()))
+	c.Out, c.Nonces = c.Out+"-2", known
+	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), RuleEarlier.ID) {
+		t.Errorf("got %v, want %s", err, RuleEarlier.ID)
+	}
+	if _, err := os.Stat(c.Out); err == nil || s.objects() != before {
+		t.Error("the refused run left a folder or a key")
 	}
 }
 

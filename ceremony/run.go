@@ -63,6 +63,13 @@ type Nonces interface {
 	Use(nonce string) error
 }
 
+// Lineage is what Nonces may know besides: which script carries on from a checkpoint. Two that carry on from one would
+// each give out the numbers that follow it.
+type Lineage interface {
+	// Follow notes durably that script carries on from checkpoint, and refuses where another script does.
+	Follow(checkpoint, script [32]byte) error
+}
+
 // Result is a finished ceremony.
 type Result struct {
 	Out        string   `json:"out"`
@@ -91,6 +98,11 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	defer r.close()
 	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
+	}
+	if l, ok := c.Nonces.(Lineage); ok && !c.Rehearsal && r.script.earlier != nil {
+		if err := l.Follow(r.script.earlier.checkpoint, r.script.Digest()); err != nil {
+			return nil, refuse(RuleEarlier, "%w", err)
+		}
 	}
 	if c.Nonces != nil && !c.Rehearsal {
 		if err := c.Nonces.Use(r.begin.Nonce); err != nil {

@@ -175,6 +175,23 @@ func (f nonceFolder) Use(nonce string) error {
 	return err
 }
 
+// Follow notes which script carries on from a checkpoint: a file named by the one that holds the other's SHA-256.
+func (f nonceFolder) Follow(checkpoint, script [32]byte) error {
+	if err := durable.Mkdir(string(f), 0o700); err != nil {
+		return err
+	}
+	name := filepath.Join(string(f), fmt.Sprintf("followed-%x", checkpoint))
+	line := fmt.Sprintf("%x\n", script)
+	err := durable.Create(name, []byte(line), 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if was, err := os.ReadFile(name); err != nil || string(was) != line {
+		return fmt.Errorf("on this machine a run of another script carried on from checkpoint %x: carry on from that one, finished or aborted; if it never touched a token, remove %s", checkpoint, name)
+	}
+	return nil
+}
+
 // remarks asks the people present what to record; an empty line ends the list.
 func remarks(ask term.Prompter) func(when string) ([]ceremony.Remark, error) {
 	questions := map[string][][2]string{
