@@ -1,5 +1,0 @@
-//go:build !race
-
-package uptane
-
-const slowdown = 1
