@@ -20,7 +20,7 @@ build:
 ## demo: the main job on throw-away tokens, on loopback, in the folder demo/
 demo:
 	scripts/install-peers demo
-	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-sign,$(PROGRAMS)) hanaper-demo"
+	$(MAKE) -s build PROGRAMS="$(PROGRAMS) hanaper-demo"
 	bin/hanaper-demo run --bin bin --dir demo
 
 ## test: all tests, with the race detector, against real peers

@@ -16,6 +16,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
@@ -111,7 +113,7 @@ func (p *play) admitDevices(ctx context.Context) error {
 			return err
 		}
 		// A device that claims to be another one: the header must not get through.
-		status, body, err := p.get(d.client, "/director/root.json", http.Header{"X-Ats-Device-Uuid": {"vin-9999"}, "x_ats_device_uuid": {"vin-9999"}})
+		status, body, err := p.get(d.client, "/whoami", http.Header{"X-Ats-Device-Uuid": {"vin-9999"}, "x_ats_device_uuid": {"vin-9999"}})
 		d.close()
 		if err != nil {
 			return err
@@ -124,15 +126,21 @@ func (p *play) admitDevices(ctx context.Context) error {
 	return nil
 }
 
-// upstream is what stands behind the gateway: it answers with the device id that it was told.
+// upstream is what stands behind the gateway: the repositories, and at /whoami the device id that it was told.
 type upstream struct{ url string }
 
-func newUpstream() (*upstream, error) {
+func newUpstream(repositories string) (*upstream, error) {
+	to, err := url.Parse(repositories)
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.NewServeMux()
+	handler.Handle("/", httputil.NewSingleHostReverseProxy(to))
+	handler.HandleFunc("/whoami", func(w http.ResponseWriter, r *http.Request) {
 		ids := append(r.Header.Values("x-ats-device-uuid"), r.Header["x_ats_device_uuid"]...)
 		if len(ids) != 1 {
 			http.Error(w, fmt.Sprintf("%d device ids", len(ids)), http.StatusBadRequest)

@@ -21,7 +21,7 @@ func (p *play) refuseForeign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if status, body, err := p.get(client, "/director/root.json", nil); err == nil && status == http.StatusOK {
+	if status, body, err := p.get(client, "/whoami", nil); err == nil && status == http.StatusOK {
 		return fmt.Errorf("a foreign certificate for vin-0001 was admitted: upstream met %q", body)
 	}
 	return p.tellRefusal(ctx, "somebody's own CA issued a perfect certificate for vin-0001: turned away", "vin-0001", "refused")

@@ -21,6 +21,8 @@ type play struct {
 	factory  string // addresses
 	repo     string
 	gateway  string
+	devices  string // the Uptane repositories, for the gateway
+	admin    string // the same, for release engineers
 	upstream *upstream
 	hanaperd *server
 	gate     *server
@@ -51,8 +53,10 @@ func (p *play) perform(ctx context.Context) error {
 	fmt.Fprintf(p.out, "Hanaper, the whole chain, on throw-away SoftHSM tokens in %s\n", p.dir)
 	for _, scene := range []func(context.Context) error{
 		p.makeTokens, p.enrolOfficers, p.requestCertificates, p.holdCeremony, p.verifyCeremony,
-		p.startFactory, p.publishTrust, p.startGateway, p.enrolDevices, p.admitDevices,
-		p.refuseForeign, p.refuseRevoked, p.refuseTampered, p.judge,
+		p.startFactory,
+		p.publishTrust, p.serveUptane, p.startGateway,
+		p.enrolDevices, p.admitDevices, p.releaseSoftware, p.fetchSoftware,
+		p.judge, p.refuseForeign, p.refuseRevoked, p.refuseTampered,
 	} {
 		if err := scene(ctx); err != nil {
 			return err

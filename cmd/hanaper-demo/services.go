@@ -11,7 +11,7 @@ import (
 // requestCertificates lets every service make its own keys and ask for certificates: private keys never travel.
 func (p *play) requestCertificates(ctx context.Context) error {
 	p.title("Requests")
-	for _, a := range []*string{&p.factory, &p.repo, &p.gateway} {
+	for _, a := range []*string{&p.factory, &p.repo, &p.gateway, &p.devices, &p.admin} {
 		var err error
 		if *a, err = freeAddress(); err != nil {
 			return err
@@ -37,7 +37,12 @@ publish: published
 keys: {token: %q}
 serve: {listen: %s, interval: 200ms}
 crls: [{file: factory-ca.crl}]
-`, p.boards["repo"].URI, p.repo)); err != nil {
+uptane:
+  folder: uptane
+  keys: {token: %q}
+  admin: {listen: %s, open: true}
+  devices: {listen: %s}
+`, p.boards["repo"].URI, p.repo, p.boards["uptane-online"].URI, p.admin, p.devices)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(p.path("requests"), 0o700); err != nil {
@@ -78,16 +83,13 @@ func (p *play) publishTrust(ctx context.Context) error {
 	if _, err := p.run(ctx, "hanaper-repo", "crl", "add", "--config", "hanaper-repo.yaml", "factory-ca.crl"); err != nil {
 		return err
 	}
-	if _, err := p.serve(ctx, p.repo, "hanaper-repo", "serve", "--config", "hanaper-repo.yaml"); err != nil {
-		return err
-	}
 	p.say("hanaper-repo adds the factory's CRL and fresh signatures to what the officers signed: it can tighten, never loosen")
 	return nil
 }
 
 func (p *play) startGateway(ctx context.Context) (err error) {
 	p.title("The gateway")
-	if p.upstream, err = newUpstream(); err != nil {
+	if p.upstream, err = newUpstream("http://" + p.devices); err != nil {
 		return err
 	}
 	if err := p.write("gateway.yaml", fmt.Sprintf(`listen: %s
