@@ -193,8 +193,11 @@ func signAndPush(c *cli.Context, to *repo.Repository, destination *reposerver.Cl
 		return err
 	}
 	o.Policy = uptane.DefaultPolicy()
-	o.Confirm = func(d *uptane.Diff, _ []uptane.Finding) error {
+	o.Confirm = func(d *uptane.Diff, findings []uptane.Finding) error {
 		say(c, "%s", strings.TrimRight(d.String(), "\n"))
+		for _, f := range findings {
+			warn(c, "%s", f.Text)
+		}
 		if c.Bool("yes") {
 			return nil
 		}

@@ -40,7 +40,7 @@ func newDesk(t *testing.T, sealed bool) *desk {
 	d.o.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		d.seen++
-		nth, kill, run := d.seen, d.kill, d.run
+		nth, kill, pid := d.seen, d.kill, d.run.Process.Pid
 		d.mu.Unlock()
 		if kill == nil {
 			inner.ServeHTTP(w, r)
@@ -50,7 +50,7 @@ func newDesk(t *testing.T, sealed bool) *desk {
 		answer := httptest.NewRecorder()
 		inner.ServeHTTP(answer, r)
 		if kill(nth) {
-			_ = run.Process.Kill()
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 			return
 		}
 		maps.Copy(w.Header(), answer.Header())
@@ -108,12 +108,19 @@ func (d *desk) start(killAt string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.run, d.seen = cmd, 0
-	d.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	return cmd, &out
+}
+
+// requests is how many the last run made.
+func (d *desk) requests() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen
 }
 
 func (d *desk) ok(args ...string) {
@@ -236,7 +243,7 @@ func TestMoveOfflineCut(t *testing.T) {
 				cmd, out := d.start("", moveArgs...)
 				err := cmd.Wait()
 				if (err == nil) != (nth > requests) {
-					t.Fatalf("%s: %v; there are %d requests, and the table says %d\n%s", when, err, d.seen, requests, out)
+					t.Fatalf("%s: %v; there are %d requests, and the table says %d\n%s", when, err, d.requests(), requests, out)
 				}
 				d.signable(when)
 				d.finish(when)
@@ -269,8 +276,8 @@ func TestUploadResumed(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	// The seventh part, whose answer was lost, and three more; then the end.
-	if want := 2*4 + 1; d.seen != want {
-		t.Errorf("the second run made %d requests, want %d:\n%s", d.seen, want, out)
+	if want, got := 2*4+1, d.requests(); got != want {
+		t.Errorf("the second run made %d requests, want %d:\n%s", got, want, out)
 	}
 	d.ok("targets", "verify-uploaded", "--repo", "r", "--name", "image", "--version", "1", "--input", "image.bin")
 	if left, _ := filepath.Glob(filepath.Join(d.dir, "tuf/r/uploads/*")); len(left) != 0 {
