@@ -132,7 +132,19 @@ func adopt(ctx context.Context, t hsm.Token, spec hsm.GenerateSpec) (hsm.Key, er
 			return nil, refuse(RuleLabel, "a key %q that this ceremony did not make is in %s", spec.Label, t.Info().Name())
 		}
 	}
-	return nil, nil
+	_, err = clearRemnant(ctx, t, hsm.Query{Label: spec.Label, ID: spec.ID})
+	return nil, err
+}
+
+// clearRemnant removes half a pair that carries the random id of an intent: what a token leaves that was cut short between
+// the two halves.
+func clearRemnant(ctx context.Context, t hsm.Token, q hsm.Query) (bool, error) {
+	if able, ok := t.(interface {
+		ClearRemnant(context.Context, hsm.Query) (bool, error)
+	}); ok {
+		return able.ClearRemnant(ctx, q)
+	}
+	return false, nil
 }
 
 // serial draws a certificate's serial number of 20 octets. It counts as used from then on.

@@ -69,7 +69,7 @@ func (d *DestroyKey) perform(s *Session) error {
 		q := hsm.Query{Label: k.label, ID: k.id}
 		err = t.Destroy(s.ctx, q)
 		if again && errors.Is(err, hsm.ErrNoKey) {
-			return nil
+			_, err = clearRemnant(s.ctx, t, q)
 		}
 		return err
 	}); err != nil {
