@@ -38,7 +38,8 @@ func finishedFolder(t testing.TB) (map[string][]byte, [32]byte) {
 	return finished()
 }
 
-// TestTamper: every single-byte change of every kind of file is refused, and the file named.
+// TestTamper: single-byte changes of every kind of file are refused, and the file named: 2500 of them drawn at random, and
+// with HANAPER_SOAK=1 every byte of the transcript and 20000 drawn.
 func TestTamper(t *testing.T) {
 	files, anchor := finishedFolder(t)
 	t.Parallel()
@@ -51,7 +52,11 @@ func TestTamper(t *testing.T) {
 	for _, n := range names {
 		total += len(files[n])
 	}
-	for range 10_000 {
+	draws, soak := 2_500, os.Getenv("HANAPER_SOAK") != ""
+	if soak {
+		draws = 20_000 + len(files[transcriptFile])
+	}
+	for i := range draws {
 		// Half of the changes fall anywhere, half on a file drawn first, so that small files have their share.
 		name := names[rng.IntN(len(names))]
 		if at := rng.IntN(total); rng.IntN(2) == 0 {
@@ -66,6 +71,10 @@ func TestTamper(t *testing.T) {
 		changed := maps.Clone(files)
 		data := []byte(string(files[name]))
 		at := rng.IntN(len(data))
+		if soak && i < len(files[transcriptFile]) {
+			name, at = transcriptFile, i
+			data = []byte(string(files[name]))
+		}
 		data[at] ^= byte(1 + rng.IntN(255))
 		changed[name] = data
 		_, err := Verify(context.Background(), memory(changed), &anchor)
@@ -97,7 +106,7 @@ func TestTamperFiles(t *testing.T) {
 }
 
 // TestReplayEntries drops, doubles and swaps entries and rebuilds a journal that is sound in itself: the replay, not the
-// hash, must notice.
+// hash, must notice. The first two entries of each kind and every 11th are tried, and all with HANAPER_SOAK=1.
 func TestReplayEntries(t *testing.T) {
 	files, _ := finishedFolder(t)
 	record, err := journal.Parse(files[transcriptFile])
@@ -132,11 +141,15 @@ func TestReplayEntries(t *testing.T) {
 		t.Errorf("%s was not noticed", what)
 	}
 	t.Parallel()
-	step := 1
-	if testing.Short() {
-		step = 7
-	}
-	for i := 0; i < len(leaves); i += step {
+	kinds := map[string]int{}
+	for i := range leaves {
+		h, err := headOf(leaves[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kinds[h.Kind]++; kinds[h.Kind] > 2 && i%11 != 0 && os.Getenv("HANAPER_SOAK") == "" {
+			continue
+		}
 		without := append(append([][]byte{}, leaves[:i]...), leaves[i+1:]...)
 		if len(without) > 0 {
 			try("dropping an entry", without)
