@@ -104,7 +104,7 @@ func (d *desk) start(killAt string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 		d.t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Dir, cmd.Env = d.dir, append(os.Environ(), "HANAPER_SIGN_MAIN=1", "HANAPER_SIGN_KILL="+killAt)
+	cmd.Dir, cmd.Env = d.dir, append(os.Environ(), "HANAPER_SIGN_MAIN=1", "HANAPER_SIGN_KILL="+killAt, quickExit)
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	d.mu.Lock()

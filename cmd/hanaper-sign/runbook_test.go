@@ -50,7 +50,7 @@ func TestRunbook(t *testing.T) {
 	}
 	cmd := exec.Command("bash", "-xc", text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", "PATH="+bin+":"+officerProgram(t)+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", quickExit, "PATH="+bin+":"+officerProgram(t)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		lines := strings.Split(string(out), "\n")

@@ -44,6 +44,9 @@ func init() {
 	}
 }
 
+// quickExit keeps the race detector from waiting a second at the end of each program.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
 // The scripts run the real program: this test binary under the program's names, in processes of their own.
 func TestMain(m *testing.M) {
 	program := func() {
@@ -345,7 +348,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			for _, kv := range store.Env() {
+			for _, kv := range append(store.Env(), quickExit) {
 				k, v, _ := strings.Cut(kv, "=")
 				env.Setenv(k, v)
 			}
