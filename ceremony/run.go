@@ -256,6 +256,10 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 			return nil, err
 		}
 	}
+	// What an earlier process of this run left when it was killed in the middle of a file.
+	if err := durable.Sweep(r.Out); err != nil {
+		return nil, err
+	}
 	if err := r.log.Close(); err != nil {
 		return nil, err
 	}

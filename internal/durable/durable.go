@@ -32,7 +32,7 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 
 func write(path string, data []byte, perm fs.FileMode, place func(from, to string) error) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".hanaper-*.tmp")
+	f, err := os.CreateTemp(dir, temporary)
 	if err != nil {
 		return err
 	}
@@ -100,4 +100,20 @@ func SyncDir(path string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// temporary is the pattern of the names of files that are being written.
+const temporary = ".hanaper-*.tmp"
+
+// Sweep removes, everywhere under dir, what writers leave there that were killed. Nobody may be writing there.
+func Sweep(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if left, err := filepath.Match(temporary, e.Name()); err != nil || !left {
+			return err
+		}
+		return Remove(path)
+	})
 }

@@ -78,3 +78,30 @@ func TestRefusalsLeaveNothing(t *testing.T) {
 		t.Errorf("Mkdir over a file: %v", err)
 	}
 }
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	left := []string{".hanaper-123.tmp", "a/.hanaper-4.tmp"}
+	kept := []string{"a/b", ".hanaper-123", "x.tmp"}
+	if err := Mkdir(filepath.Join(dir, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(left, kept...) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range left {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	for _, name := range kept {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
