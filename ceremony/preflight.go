@@ -95,9 +95,22 @@ func (r *run) canGenerate(name string, t hsm.Token) error {
 			if err := able.CanGenerate(hsm.Algorithm(g.Algorithm)); err != nil {
 				return refuse(RuleToken, "%w", err)
 			}
+			if able, ok := t.(interface{ CanWrap(hsm.Algorithm) error }); ok && r.backsUp(g.Name) {
+				if err := able.CanWrap(hsm.Algorithm(g.Algorithm)); err != nil {
+					return refuse(RuleBackup, "%w", err)
+				}
+			}
 		}
 	}
 	return nil
+}
+
+// backsUp says whether a step backs the key up.
+func (r *run) backsUp(name string) bool {
+	return slices.ContainsFunc(r.script.steps, func(st scriptStep) bool {
+		b, ok := st.step.(*BackupKey)
+		return ok && b.Key == name
+	})
 }
 
 // checkLabels refuses labels that exist in a token before the ceremony begins.

@@ -53,6 +53,11 @@ func byShares(s *stage, d *desk, script *Script) Opener {
 	}
 }
 
+// noWrap is a token that says that it cannot wrap.
+type noWrap struct{ *pkcs11.Token }
+
+func (noWrap) CanWrap(a hsm.Algorithm) error { return errCut }
+
 // TestReshare: a later ceremony opens a token by the officers' shares, gives the PINs into other hands, and backs up and
 // restores under the old wrapping key. Too few cards, or a share that was changed, never cost a PIN try.
 func TestReshare(t *testing.T) {
@@ -97,6 +102,20 @@ func TestReshare(t *testing.T) {
 		}
 	}
 	d.keys = all
+	unable := c
+	unable.Open = func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
+		tok, err := c.Open(ctx, name, uri, pin)
+		if err != nil {
+			return nil, err
+		}
+		return noWrap{tok.(*pkcs11.Token)}, nil
+	}
+	if _, err := Run(context.Background(), unable); err == nil || !strings.Contains(err.Error(), RuleBackup.ID) {
+		t.Errorf("a token that cannot wrap: %v", err)
+	}
+	if _, err := os.Stat(c.Out); err == nil {
+		t.Error("a token that cannot wrap: an output folder was made")
+	}
 	result, err := Run(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)

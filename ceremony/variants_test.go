@@ -32,6 +32,8 @@ func TestVariants(t *testing.T) {
 	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "serverAuth") {
 		t.Errorf("warnings %q", p.Warnings)
 	}
+	// It stands on the printed page of its step too.
+	holds(t, p.Paper(), "serverAuth")
 	result, err := Run(context.Background(), s.config(p))
 	if err != nil {
 		t.Fatal(err)
