@@ -101,6 +101,9 @@ func TestManualClone(t *testing.T) {
 	if len(report.Keys) != 2 || report.Keys[0].Fingerprint != report.Keys[1].Fingerprint {
 		t.Errorf("keys %+v", report.Keys)
 	}
+	if len(report.Witnesses) != 1 || report.Witnesses[0].Name != "Officer 2" || report.Witnesses[0].Step != 2 {
+		t.Errorf("witnesses %+v", report.Witnesses)
+	}
 	if n := s.objects(); n != 2 {
 		t.Errorf("%d keys in the tokens, want 2", n)
 	}

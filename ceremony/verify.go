@@ -34,6 +34,8 @@ type Report struct {
 	Tokens        []tokenRecord   `json:"tokens"`
 	Keys          []keyRecord     `json:"keys"`
 	Artefacts     []string        `json:"artefacts"`
+	// Witnesses saw what people did by hand.
+	Witnesses []witnessRecord `json:"witnesses,omitempty"`
 	// Remarks are what the people present had recorded, exceptions and deviations among them.
 	Remarks []Remark `json:"remarks,omitempty"`
 }
@@ -41,6 +43,12 @@ type Report struct {
 type tokenRecord struct {
 	Name  string        `json:"name"`
 	Token hsm.TokenInfo `json:"token"`
+}
+
+type witnessRecord struct {
+	Name string `json:"name"`
+	Step int    `json:"step"`
+	Saw  string `json:"saw"`
 }
 
 type keyRecord struct {
@@ -143,6 +151,11 @@ func (v *verified) report() *Report {
 	for _, n := range sortedKeys(s.state.keys) {
 		k := s.state.keys[n]
 		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki)})
+	}
+	for _, st := range v.script.steps {
+		if m, ok := st.step.(*ManualClone); ok && !v.rehearsal && s.state.keys[m.Name] != nil {
+			r.Witnesses = append(r.Witnesses, witnessRecord{m.Witness, st.number, fmt.Sprintf("key %q copied by hand into token %q as %q", m.Key, m.Token, m.Name)})
+		}
 	}
 	return r
 }

@@ -78,6 +78,9 @@ func verify(c *cli.Context, dir string) error {
 	for _, o := range r.Signers {
 		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
 	}
+	for _, o := range r.Witnesses {
+		fmt.Fprintf(w, "witnessed by %s: step %d, %s\n", o.Name, o.Step, o.Saw)
+	}
 	for _, m := range r.Remarks {
 		fmt.Fprintf(w, "%s: %s\n", m.About, m.Text)
 	}
