@@ -121,6 +121,9 @@ func (t *Token) Keys(ctx context.Context) ([]hsm.Key, error) {
 		}
 		for _, o := range found {
 			k, err := t.read(s, o)
+			if deadHandle(err) {
+				continue // destroyed since it was found
+			}
 			if code(err) != p11.CKR_OK {
 				return err
 			}

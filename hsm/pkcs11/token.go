@@ -19,6 +19,9 @@ import (
 // defaultPatience is how long a call without a deadline of its own waits for a token that went away.
 const defaultPatience = 30 * time.Second
 
+// secondLook is the pause before a token that is not there is looked for once more.
+const secondLook = 100 * time.Millisecond
+
 var bg = context.Background()
 
 // Config says which token to open and how.
@@ -110,6 +113,17 @@ func (t *Token) locate(ctx context.Context) (at seat, generation uint64, err err
 
 func (t *Token) open(ctx context.Context, sessions int) error {
 	at, generation, err := t.locate(ctx)
+	if errors.Is(err, hsm.ErrNoToken) && t.m.users() == 1 {
+		// SoftHSM rewrites a token's file at each login, and another process that looks just then sees none. Look once more.
+		select {
+		case <-time.After(secondLook):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if t.m.restart(ctx, generation) == nil {
+			at, generation, err = t.locate(ctx)
+		}
+	}
 	if broken(err) {
 		// Another user of the library may have seen the token go: start it again, as a recovery would.
 		if t.m.restart(ctx, generation) == nil {
