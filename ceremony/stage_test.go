@@ -238,6 +238,7 @@ func breakRequest(t testing.TB, data []byte) []byte {
 	block, _ := pem.Decode(data)
 	if block == nil {
 		t.Fatal("no request to break")
+		return nil
 	}
 	block.Bytes[len(block.Bytes)-1] ^= 1
 	return pem.EncodeToMemory(block)

@@ -38,7 +38,7 @@ func finishedFolder(t testing.TB) (map[string][]byte, [32]byte) {
 	return finished()
 }
 
-// TestTamper: single-byte changes of every kind of file are refused, and the file named: 2500 of them drawn at random, and
+// TestTamper: single-byte changes of every kind of file are refused, and the file named: 10,000 of them drawn at random, and
 // with HANAPER_SOAK=1 every byte of the transcript and 20000 drawn.
 func TestTamper(t *testing.T) {
 	files, anchor := finishedFolder(t)
@@ -52,7 +52,7 @@ func TestTamper(t *testing.T) {
 	for _, n := range names {
 		total += len(files[n])
 	}
-	draws, soak := 2_500, os.Getenv("HANAPER_SOAK") != ""
+	draws, soak := 10_000, os.Getenv("HANAPER_SOAK") != ""
 	if soak {
 		draws = 20_000 + len(files[transcriptFile])
 	}

@@ -312,7 +312,7 @@ func checkEnvironment(s string) error {
 		c := s[i]
 		letter := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
 		if !letter && (i == 0 || c != '-' && c != '.') {
-			return fmt.Errorf("environment %q: want lower-case letters, digits, and after the first also - .", s)
+			return fmt.Errorf("environment %q: want lower-case letters, digits, and after the first also dash and dot", s)
 		}
 	}
 	return nil

@@ -202,9 +202,7 @@ func (d *Diff) targets(old, new *Targets) {
 	if string(old.custom) != string(new.custom) {
 		d.Summary = append(d.Summary, Change{What: "custom", Old: string(old.custom), New: string(new.custom)})
 	}
-	for _, c := range compare(old.extra, new.extra, quoteName, func(v json.RawMessage) string { return string(v) }) {
-		d.Summary = append(d.Summary, c)
-	}
+	d.Summary = append(d.Summary, compare(old.extra, new.extra, quoteName, func(v json.RawMessage) string { return string(v) })...)
 }
 
 // compareTargets is compare without describing what is equal: there may be many targets.

@@ -23,8 +23,6 @@ func (rk RoleKeys) ids() []string {
 	return ids
 }
 
-func (rk RoleKeys) has(id string) bool { return slices.Contains(rk.ids(), id) }
-
 // check refuses a rule that cannot be met, or that one key could meet alone under several names.
 func (rk RoleKeys) check(what string, draft bool) error {
 	seen := map[string]bool{}

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
@@ -141,7 +142,12 @@ func newUpstream(repositories string) (*upstream, error) {
 	handler := http.NewServeMux()
 	handler.Handle("/", httputil.NewSingleHostReverseProxy(to))
 	handler.HandleFunc("/whoami", func(w http.ResponseWriter, r *http.Request) {
-		ids := append(r.Header.Values("x-ats-device-uuid"), r.Header["x_ats_device_uuid"]...)
+		var ids []string
+		for name, values := range r.Header {
+			if strings.EqualFold(strings.ReplaceAll(name, "_", "-"), "x-ats-device-uuid") {
+				ids = append(ids, values...)
+			}
+		}
 		if len(ids) != 1 {
 			http.Error(w, fmt.Sprintf("%d device ids", len(ids)), http.StatusBadRequest)
 			return

@@ -261,7 +261,7 @@ func TestHardened(t *testing.T) {
 			}
 		}
 	}
-	dir, s = waiting(cmd)
+	dir, _ = waiting(cmd)
 	if n := lockedMemory(dir); n != 0 {
 		t.Errorf("%d KiB are locked against the limit", n)
 	}

@@ -48,11 +48,12 @@ func (r *Repository) ExportCredentials(keyName, path string) error {
 		url = EntryGateway
 	}
 	failed = errors.Join(failed, c.Set(url, []byte(r.config.Reposerver)))
-	root, err := r.Root()
+	_, err = r.Root()
 	switch {
 	case err == nil:
 		// A root that is still being signed would lock its reader out: the one in force goes along.
-		if root, err = r.TrustedRoot(); err != nil {
+		root, err := r.TrustedRoot()
+		if err != nil {
 			return err
 		}
 		set(EntryRoot, json.RawMessage(root.Bytes()))

@@ -40,9 +40,8 @@ type request struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
-	kind         string // content type; default JSON
-	redirect     bool   // a 302 is a success
-	again        bool   // safe to send again after a fault on the way
+	redirect     bool // a 302 is a success
+	again        bool // safe to send again after a fault on the way
 }
 
 type answer struct {
