@@ -128,8 +128,8 @@ func TestSecrets(t *testing.T) {
 	if len(secrets) < 20 {
 		t.Fatalf("only %d secrets are known", len(secrets))
 	}
-	if watch.looks < 100 || !strings.Contains(watch.seen.String(), "ceremony\x00run") {
-		t.Fatalf("the processes were looked at %d times, and the run not met", watch.looks)
+	if watch.looks < 10 || !strings.Contains(watch.seen.String(), "ceremony\x00run") {
+		t.Fatalf("the processes were looked at %d times only, or the run was not met", watch.looks)
 	}
 	find := func(where string, data []byte) {
 		for name, secret := range secrets {
