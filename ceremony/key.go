@@ -67,7 +67,7 @@ func (k *key) accept(l keyLeaf) error {
 	if err != nil || !bytes.Equal(der, l.SPKI) || print != l.Fingerprint || l.Name != k.name {
 		return k.session.entryError(errors.New("(key) contradicts itself or its intent"))
 	}
-	if got := AlgorithmOf(pub); got != k.algorithm {
+	if got := hsm.AlgorithmOf(pub); got != k.algorithm {
 		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, k.algorithm)
 	}
 	for _, other := range k.session.state.keys {
@@ -114,31 +114,6 @@ func checkAttributes(k *key) error {
 		}
 	}
 	return nil
-}
-
-// AlgorithmOf names the algorithm of a public key; empty if it is none that Hanaper generates.
-func AlgorithmOf(pub crypto.PublicKey) hsm.Algorithm {
-	switch k := pub.(type) {
-	case *ecdsa.PublicKey:
-		switch k.Curve.Params().BitSize {
-		case 256:
-			return hsm.P256
-		case 384:
-			return hsm.P384
-		}
-	case *rsa.PublicKey:
-		switch k.N.BitLen() {
-		case 2048:
-			return hsm.RSA2048
-		case 3072:
-			return hsm.RSA3072
-		case 4096:
-			return hsm.RSA4096
-		}
-	case ed25519.PublicKey:
-		return hsm.Ed25519
-	}
-	return ""
 }
 
 // Public is the key's public half.

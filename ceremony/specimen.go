@@ -63,7 +63,7 @@ func (t *specimenToken) Destroy(_ context.Context, q hsm.Query) error {
 
 // stand makes a key of class restored that signs as live does; live is nil for a key of an earlier ceremony.
 func (t *specimenToken) stand(spec hsm.RestoreSpec, live hsm.Key) hsm.Key {
-	k := &specimenKey{nil, t, hsm.Attributes{Label: spec.Label, ID: spec.ID, Algorithm: AlgorithmOf(spec.Public), Token: true, Private: true,
+	k := &specimenKey{nil, t, hsm.Attributes{Label: spec.Label, ID: spec.ID, Algorithm: hsm.AlgorithmOf(spec.Public), Token: true, Private: true,
 		Sensitive: true, Sign: true}}
 	if live != nil {
 		k.Signer = live

@@ -9,6 +9,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // KeyType is the word for a key's kind in metadata.
@@ -74,6 +76,22 @@ func keyWord(pub crypto.PublicKey) string {
 		return "key-agreement"
 	}
 	return fmt.Sprintf("%T", pub)
+}
+
+// ParsePublic reads a public key as people carry it: a PEM of type PUBLIC KEY (SubjectPublicKeyInfo), or the JSON of ParseKey.
+func ParsePublic(data []byte) (Key, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return ParseKey(data)
+	}
+	if block.Type != "PUBLIC KEY" {
+		return Key{}, advice.New(advice.Usage, "export it as a PEM that begins with BEGIN PUBLIC KEY", "a PEM of type %q is not a public key", block.Type)
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return Key{}, advice.Wrap(advice.Usage, err, "")
+	}
+	return NewKey(pub)
 }
 
 // ParseKey reads a key's JSON, {"keytype":...,"keyval":{"public":...}}, as it stands in metadata and in .pub files.

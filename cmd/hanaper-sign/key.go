@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"strings"
@@ -186,26 +184,11 @@ func publicKey(path string) (uptane.Key, error) {
 	if err != nil {
 		return uptane.Key{}, err
 	}
-	key, err := parsePublic(b)
+	key, err := uptane.ParsePublic(b)
 	if err != nil {
 		return uptane.Key{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
-}
-
-func parsePublic(b []byte) (uptane.Key, error) {
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return uptane.ParseKey(b)
-	}
-	if block.Type != "PUBLIC KEY" {
-		return uptane.Key{}, advice.New(advice.Usage, "export it as a PEM that begins with BEGIN PUBLIC KEY", "a PEM of type %q is not a public key", block.Type)
-	}
-	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return uptane.Key{}, advice.Wrap(advice.Usage, err, "")
-	}
-	return uptane.NewKey(pub)
 }
 
 // fileOrName reads a public key by its file's path or by its name in a folder.

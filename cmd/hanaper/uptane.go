@@ -2,14 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/urfave/cli/v2"
 
@@ -161,26 +158,11 @@ func readPublicKey(path string) (uptane.Key, error) {
 	if err != nil {
 		return uptane.Key{}, err
 	}
-	key, err := parsePublicKey(data)
+	key, err := uptane.ParsePublic(data)
 	if err != nil {
 		return key, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
-}
-
-func parsePublicKey(data []byte) (uptane.Key, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return uptane.ParseKey(data)
-	}
-	if block.Type != "PUBLIC KEY" {
-		return uptane.Key{}, advice.New(advice.Usage, "export it as a PEM that begins with BEGIN PUBLIC KEY", "a PEM of type %q is not a public key", block.Type)
-	}
-	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return uptane.Key{}, advice.Wrap(advice.Usage, err, "")
-	}
-	return uptane.NewKey(pub)
 }
 
 // newKeys reads keys that are about to be listed somewhere. A key in a token must prove first that it can sign Uptane

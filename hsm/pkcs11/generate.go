@@ -219,7 +219,7 @@ func (t *Token) inspect(s session, spec hsm.GenerateSpec, pub, priv p11.ObjectHa
 	if err != nil {
 		return nil, fmt.Errorf("read the public key back: %w", err)
 	}
-	if got := algorithmOf(public); got != spec.Algorithm {
+	if got := hsm.AlgorithmOf(public); got != spec.Algorithm {
 		return nil, fmt.Errorf("%w: the token made a key of algorithm %q, not %s", hsm.ErrAttributes, string(got), spec.Algorithm)
 	}
 	if len(spec.ID) == 0 {

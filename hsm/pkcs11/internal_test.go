@@ -64,7 +64,7 @@ func FuzzECPublic(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if algorithmOf(pub) == "" {
+		if hsm.AlgorithmOf(pub) == "" {
 			t.Fatalf("%T of no known algorithm", pub)
 		}
 		if k, ok := pub.(*ecdsa.PublicKey); ok {

@@ -104,7 +104,7 @@ func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", hsm.Query{Label: a.Label, ID: a.ID}, err)
 	}
-	a.Algorithm = algorithmOf(public)
+	a.Algorithm = hsm.AlgorithmOf(public)
 	k := newKey(t, a, public)
 	k.handle, k.epoch = o, s.epoch
 	return k, nil

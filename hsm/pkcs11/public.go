@@ -63,31 +63,6 @@ func kindOf(a hsm.Algorithm) (kind, error) {
 	return k, nil
 }
 
-// algorithmOf names the algorithm of a public key, and is empty for one that Hanaper does not use.
-func algorithmOf(pub crypto.PublicKey) hsm.Algorithm {
-	switch k := pub.(type) {
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			return hsm.P256
-		case elliptic.P384():
-			return hsm.P384
-		}
-	case *rsa.PublicKey:
-		switch k.N.BitLen() {
-		case 2048:
-			return hsm.RSA2048
-		case 3072:
-			return hsm.RSA3072
-		case 4096:
-			return hsm.RSA4096
-		}
-	case ed25519.PublicKey:
-		return hsm.Ed25519
-	}
-	return ""
-}
-
 var errNoPublic = errors.New("no public key beside it: neither a public key object nor a certificate of the same id")
 
 // publicOf finds the public key of a private one: from the private object (RSA), the public key object of the

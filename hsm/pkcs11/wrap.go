@@ -87,7 +87,7 @@ func (t *Token) SealAfterBackup(ctx context.Context, q hsm.Query) (hsm.Attribute
 // UnwrapKey restores a signing key as class restored. The result must have the attributes of its class and sign for the public key
 // that was recorded when it was generated; otherwise it is destroyed again.
 func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, error) {
-	a := algorithmOf(spec.Public)
+	a := hsm.AlgorithmOf(spec.Public)
 	if spec.Label == "" || len(spec.ID) == 0 || a == "" || len(spec.Wrapped) == 0 {
 		return nil, advice.New(advice.Usage, "give label, id, public key and the wrapped key", "%s: restore key %q: something is missing", t.Info().Name(), spec.Label)
 	}
@@ -146,7 +146,7 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 	if err != nil {
 		return undo(fmt.Errorf("read the attributes back: %w", err))
 	}
-	a.Algorithm = algorithmOf(spec.Public)
+	a.Algorithm = hsm.AlgorithmOf(spec.Public)
 	if err := a.CheckFresh(hsm.Restored); err != nil {
 		return undo(err)
 	}
