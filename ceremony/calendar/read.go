@@ -23,8 +23,10 @@ import (
 
 // Bounds of what is read.
 const (
-	maxFile  = 64 << 20
-	maxFiles = 20000
+	maxFile    = 64 << 20
+	maxScript  = 1 << 20
+	maxEntries = 20000 // files and folders
+	maxDepth   = 64    // of folders in folders: a file system that leads back into itself ends there
 )
 
 // Read finds what ends among the files of a folder: a ceremony's, a published repository's, or any other. name is the
@@ -39,11 +41,18 @@ func Read(folder fs.FS, name string) ([]Entry, error) {
 		if err != nil {
 			return err
 		}
+		if count++; count > maxEntries {
+			return fmt.Errorf("more than %d files and folders", maxEntries)
+		}
+		if strings.Count(file, "/") >= maxDepth {
+			return fmt.Errorf("folders lie in each other more than %d deep", maxDepth)
+		}
+		// A name such as "" or "a/b" would lead to another place than the one that is listed.
+		if file != "." && d.Name() != path.Base(file) {
+			return advice.New(advice.Usage, "", "%s: an entry there has the name %.40q, which no file can have", path.Dir(file), d.Name())
+		}
 		if d.IsDir() {
 			return nil
-		}
-		if count++; count > maxFiles {
-			return fmt.Errorf("more than %d files", maxFiles)
 		}
 		return r.file(file, d)
 	})
@@ -55,8 +64,17 @@ func Read(folder fs.FS, name string) ([]Entry, error) {
 
 // environment is that of the script in the folder of a ceremony.
 func environment(folder fs.FS) string {
-	data, err := fs.ReadFile(folder, "script.yaml")
-	if err != nil || len(data) > 1<<20 {
+	info, err := fs.Stat(folder, "script.yaml")
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	f, err := folder.Open("script.yaml")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxScript+1))
+	if err != nil || len(data) > maxScript {
 		return ""
 	}
 	var head struct {
