@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/repo"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -23,7 +24,7 @@ func delegationsCommand() *cli.Command {
 			{
 				Name: "init", Usage: "print an empty delegation document",
 				Action: func(c *cli.Context) error {
-					b, err := repo.NewDelegation(rootLifetime.After(time.Now()))
+					b, err := repo.NewDelegation(office.RootLifetime.After(time.Now()))
 					if err == nil {
 						_, err = c.App.Writer.Write(b)
 					}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
@@ -12,7 +13,7 @@ import (
 func exitCode(err error) int {
 	var usage *usageError
 	switch {
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, office.ErrOptions):
 		return 255
 	case errors.Is(err, reposerver.ErrChecksum):
 		return 2

@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,7 +24,7 @@ import (
 type desk struct {
 	t    *testing.T
 	dir  string
-	o    *office
+	o    *testServer
 	mu   sync.Mutex
 	seen int
 	kill func(nth int) bool // whether to kill the client when the server has done this request
@@ -35,7 +35,7 @@ type desk struct {
 
 func newDesk(t *testing.T, sealed bool) *desk {
 	t.Helper()
-	d := &desk{t: t, dir: t.TempDir(), o: newOffice(t, map[bool]string{true: "shut", false: "folder"}[sealed], "none")}
+	d := &desk{t: t, dir: t.TempDir(), o: newTestServer(t, map[bool]string{true: "shut", false: "folder"}[sealed], "none")}
 	inner := d.o.http.Config.Handler
 	d.o.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
@@ -171,12 +171,7 @@ func (d *desk) signable(when string) {
 }
 
 func sameIDs(keys []uptane.Key, want []string) bool {
-	for _, id := range want {
-		if !strings.Contains(strings.Join(ids(keys), " "), id) {
-			return false
-		}
-	}
-	return len(keys) == len(want)
+	return len(keys) == len(want) && !slices.ContainsFunc(keys, func(k uptane.Key) bool { return !slices.Contains(want, k.ID()) })
 }
 
 // finish runs it again and checks the outcome, up to targets that a device accepts.

@@ -22,8 +22,8 @@ import (
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
-// office is a server with both repositories.
-type office struct {
+// testServer is a server with both repositories.
+type testServer struct {
 	image    *reposerver.Image
 	director *reposerver.Director
 	first    *uptane.Root // the trust seed of devices that were made today
@@ -34,11 +34,11 @@ type office struct {
 
 const officeSecret = "a secret of the build machine"
 
-// newOffice makes a server. Its keys are in a token, or in a folder that gives none out ("shut"), or can be fetched, as
+// newTestServer makes a server. Its keys are in a token, or in a folder that gives none out ("shut"), or can be fetched, as
 // with the original server ("folder").
-func newOffice(t testing.TB, store, login string) *office {
+func newTestServer(t testing.TB, store, login string) *testServer {
 	t.Helper()
-	o := &office{dir: t.TempDir()}
+	o := &testServer{dir: t.TempDir()}
 	folder, err := reposerver.NewFolderKeys(filepath.Join(o.dir, "keys"), "Ed25519")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func newOffice(t testing.TB, store, login string) *office {
 	return o
 }
 
-func (o *office) root(t testing.TB) *uptane.Root {
+func (o *testServer) root(t testing.TB) *uptane.Root {
 	t.Helper()
 	data, found, err := o.image.Root(0)
 	if err != nil || !found {
@@ -97,7 +97,7 @@ func (o *office) root(t testing.TB) *uptane.Root {
 }
 
 // credentials is the archive that a release engineer gets.
-func (o *office) credentials(t testing.TB, login string, p12 map[string][]byte) []byte {
+func (o *testServer) credentials(t testing.TB, login string, p12 map[string][]byte) []byte {
 	t.Helper()
 	c := repo.NewCredentials()
 	set := func(name string, data []byte) {
@@ -130,7 +130,7 @@ func (o *office) credentials(t testing.TB, login string, p12 map[string][]byte) 
 }
 
 // start runs the server; for mTLS it returns the archives of client and server certificate.
-func (o *office) start(t testing.TB, login string) map[string][]byte {
+func (o *testServer) start(t testing.TB, login string) map[string][]byte {
 	t.Helper()
 	if login != "mtls" {
 		o.http.Start()
@@ -180,7 +180,7 @@ func certificate(t testing.TB, name string, parent *x509.Certificate, parentKey 
 }
 
 // device verifies the Image repository as a device does that was made when the server was new.
-func (o *office) device(now time.Time) (*uptane.VerifiedImage, error) {
+func (o *testServer) device(now time.Time) (*uptane.VerifiedImage, error) {
 	var f uptane.ImageFiles
 	for v := o.first.Version() + 1; ; v++ {
 		data, found, err := o.image.Root(v)

@@ -40,7 +40,7 @@ func TestRunbook(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "hanaper-sign")); err != nil {
 		t.Fatal(err)
 	}
-	o := newOffice(t, "sealed", "oauth")
+	o := newTestServer(t, "sealed", "oauth")
 	o.start(t, "oauth")
 	defer o.http.Close()
 	for name, data := range map[string][]byte{"release.pin": board.PIN, "credentials.zip": o.credentials(t, "oauth", nil)} {

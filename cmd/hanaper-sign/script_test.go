@@ -40,7 +40,7 @@ const quickExit = "GORACE=atexit_sleep_ms=0"
 func TestMain(m *testing.M) {
 	program := func() {
 		if at := os.Getenv("HANAPER_SIGN_KILL"); at != "" {
-			step = func(s string) {
+			reached = func(s string) {
 				if s == at {
 					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 					select {}
@@ -130,7 +130,7 @@ func tree(dir string) (string, error) {
 // offices are the servers of one script, by name.
 type offices struct {
 	t  testing.TB
-	of map[string]*office
+	of map[string]*testServer
 }
 
 func TestScripts(t *testing.T) {
@@ -151,7 +151,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("H2", strings.Repeat("22", 32))
 			env.Setenv("H3", strings.Repeat("33", 32))
 			inner := env.T().(testing.TB)
-			env.Values["offices"] = &offices{inner, map[string]*office{}}
+			env.Values["offices"] = &offices{inner, map[string]*testServer{}}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -172,7 +172,7 @@ func serverCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: server NAME sealed|folder oauth|none|mtls")
 	}
-	o := newOffice(all.t, args[1], args[2])
+	o := newTestServer(all.t, args[1], args[2])
 	p12 := o.start(all.t, args[2])
 	ts.Defer(o.http.Close)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".zip"), o.credentials(all.t, args[2], p12), 0o600))

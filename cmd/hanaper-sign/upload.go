@@ -16,6 +16,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/repo"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -97,8 +98,8 @@ func openUpload(c *cli.Context) (name string, r *repo.Repository, server *repose
 	if r, err = openRepo(c); err != nil {
 		return "", nil, nil, nil, err
 	}
-	if r.Kind() == uptane.Director {
-		return "", nil, nil, nil, noDirector("targets upload")
+	if err = office.NoDirector(r.Kind(), "targets upload"); err != nil {
+		return "", nil, nil, nil, err
 	}
 	if server, err = openServer(c, r); err != nil {
 		return "", nil, nil, nil, err

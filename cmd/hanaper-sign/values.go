@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/repo"
 )
 
 func repoFlag() cli.Flag {
@@ -82,6 +83,18 @@ func period(c *cli.Context, flag string) (*uptane.Period, error) {
 		return nil, asUsage(err)
 	}
 	return &p, nil
+}
+
+// expiry reads --expires and --expire-after, of which at most one may be given.
+func expiry(c *cli.Context) (o repo.SignOptions, err error) {
+	if c.IsSet("expires") && c.IsSet("expire-after") {
+		return o, usagef("the expiration date should be given with either --expires or --expire-after, not both")
+	}
+	if o.Expires, err = instant(c, "expires"); err != nil {
+		return o, err
+	}
+	o.ExpireAfter, err = period(c, "expire-after")
+	return o, err
 }
 
 func keyType(c *cli.Context) (uptane.KeyType, error) {

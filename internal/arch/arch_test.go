@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"ca":                {"csr"},
 	"uptane/repo":       {"uptane"},
 	"uptane/reposerver": {"uptane"},
+	"uptane/office":     {"uptane", "uptane/repo", "uptane/reposerver"},
 	"ceremony":          {"hsm", "ca", "csr", "quorum", "journal", "trust", "uptane", "ceremony/paper"},
 	"ceremony/paper":    {},
 	"ceremony/calendar": {"quorum"},

@@ -1,4 +1,4 @@
-package main
+package office
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
@@ -18,7 +17,7 @@ import (
 func (m *move) cosign(next *uptane.Root) (*uptane.Root, error) {
 	own := uptane.RootAuthority(nil, next)
 	if err := own.Verify(next); err != nil {
-		tellStanding(m.c, own.Standing(next))
+		m.o.tellStanding(own.Standing(next))
 		return nil, advice.Wrap(advice.Refused, err, "have the missing keys sign (root sign, or hanaper uptane), then run move-offline again; the server is untouched")
 	}
 	both := uptane.RootAuthority(m.current, next)
@@ -42,29 +41,29 @@ func (m *move) cosign(next *uptane.Root) (*uptane.Root, error) {
 			return nil, err
 		}
 		next = signed
-		step("signed by an old key")
+		m.o.reached("signed by an old key")
 	}
 	if both.Verify(next) != nil && sealed {
 		return m.cosignInToken(next, both)
 	}
 	if err := both.Verify(next); err != nil {
-		tellStanding(m.c, both.Standing(next))
+		m.o.tellStanding(both.Standing(next))
 		return nil, advice.Wrap(advice.Refused, err, "the server does not hold the old root key: sign with it (root sign), then run move-offline again")
 	}
-	if err := sendRoot(m.c, m.r, m.server, next); err != nil {
+	if err := m.o.PushRoot(m.ctx, next); err != nil {
 		return nil, err
 	}
-	step("accepted")
+	m.o.reached("accepted")
 	return next, nil
 }
 
 // cosignInToken is for a server whose keys never leave its token: it signs, checks and stores in one step.
 func (m *move) cosignInToken(next *uptane.Root, both uptane.Authority) (*uptane.Root, error) {
-	b, err := m.server.CosignRoot(m.c.Context, next.Bytes())
+	b, err := m.o.server.CosignRoot(m.ctx, next.Bytes())
 	if err != nil {
 		return nil, err
 	}
-	step("accepted")
+	m.o.reached("accepted")
 	got, err := uptane.ParseRoot(b)
 	if err != nil {
 		return nil, err
@@ -75,14 +74,14 @@ func (m *move) cosignInToken(next *uptane.Root, both uptane.Authority) (*uptane.
 	if err := both.Verify(got); err != nil {
 		return nil, err
 	}
-	return got, m.r.StoreRoot(got)
+	return got, m.o.r.StoreRoot(got)
 }
 
 // oldKeys lists the root keys in force: the one that was named first, then the last.
 func (m *move) oldKeys() []uptane.Key {
 	keys := m.current.Keys(uptane.RoleRoot).Keys
 	slices.Reverse(keys)
-	first := m.c.String("old-keyid")
+	first := m.config.OldKeyID
 	slices.SortStableFunc(keys, func(a, b uptane.Key) int {
 		switch {
 		case a.ID() == first && b.ID() != first:
@@ -98,15 +97,15 @@ func (m *move) oldKeys() []uptane.Key {
 // oldSignature adds the signature of an old key: of one that is here, or of the server's, whose private half is in
 // memory for as long as it takes and touches no disk.
 func (m *move) oldSignature(next *uptane.Root, old uptane.Key) (*uptane.Root, error) {
-	names, err := m.r.Keys().Names()
+	names, err := m.o.r.Keys().Names()
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		if k, err := m.r.Keys().Public(name); err != nil || k.ID() != old.ID() {
+		if k, err := m.o.r.Keys().Public(name); err != nil || k.ID() != old.ID() {
 			continue
 		}
-		signer, closer, err := m.r.Keys().Signer(m.c.Context, name)
+		signer, closer, err := m.o.r.Keys().Signer(m.ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the public half alone
 		}
@@ -116,19 +115,19 @@ func (m *move) oldSignature(next *uptane.Root, old uptane.Key) (*uptane.Root, er
 		defer closer.Close()
 		return m.keep(next, old, name, func() (*uptane.Root, error) { return uptane.AddSignatures(next, signer) })
 	}
-	alias := m.c.String("old-root-alias")
+	alias := m.config.OldRootAlias
 	if alias == "" {
 		alias = "old-root"
 	}
-	if k, err := m.r.Keys().Public(alias); err == nil && k.ID() != old.ID() {
+	if k, err := m.o.r.Keys().Public(alias); err == nil && k.ID() != old.ID() {
 		alias += "-" + old.ID()[:8]
 	}
-	signer, err := m.server.FetchPrivateKey(m.c.Context, old.ID())
+	signer, err := m.o.server.FetchPrivateKey(m.ctx, old.ID())
 	if err != nil {
 		return nil, err
 	}
-	step("fetched the old key")
-	if err := m.r.Keys().Import(alias, old); err != nil {
+	m.o.reached("fetched the old key")
+	if err := m.o.r.Keys().Import(alias, old); err != nil {
 		return nil, err
 	}
 	return m.keep(next, old, alias, func() (*uptane.Root, error) { return uptane.AddSignatures(next, signer) })
@@ -144,7 +143,7 @@ func (m *move) keep(next *uptane.Root, old uptane.Key, name string, add func() (
 	if at < 0 {
 		return nil, fmt.Errorf("key %s did not sign", old.ID())
 	}
-	out, err := m.r.SignRoot(repo.SignOptions{Context: m.c.Context, Now: time.Now(), Signatures: map[string][]byte{name: signed.Signatures()[at].Sig}})
+	out, err := m.o.r.SignRoot(repo.SignOptions{Context: m.ctx, Now: m.o.now(), Signatures: map[string][]byte{name: signed.Signatures()[at].Sig}})
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +152,7 @@ func (m *move) keep(next *uptane.Root, old uptane.Key, name string, add func() (
 
 // finish deletes the old keys from the server, once its root is seen not to need them.
 func (m *move) finish() error {
-	data, err := m.server.Root(m.c.Context)
+	data, err := m.o.server.Root(m.ctx)
 	if err != nil {
 		return err
 	}
@@ -164,11 +163,11 @@ func (m *move) finish() error {
 	if !bytes.Equal(inForce.Signed(), m.current.Signed()) {
 		return advice.New(advice.Unverified, "run move-offline again", "the server's root is not the one that it accepted")
 	}
-	if err := m.r.StoreRoot(m.current); err != nil {
+	if err := m.o.r.StoreRoot(m.current); err != nil {
 		return err
 	}
-	step("stored the new root")
-	b, err := m.server.RootVersion(m.c.Context, m.current.Version()-1)
+	m.o.reached("stored the new root")
+	b, err := m.o.server.RootVersion(m.ctx, m.current.Version()-1)
 	if err != nil {
 		return err
 	}
@@ -177,21 +176,21 @@ func (m *move) finish() error {
 		return err
 	}
 	for _, k := range m.obsolete(old, uptane.RoleRoot) {
-		if err := m.server.DeletePrivateKey(m.c.Context, k.ID()); err != nil && !errors.Is(err, reposerver.ErrNotFound) {
+		if err := m.o.server.DeletePrivateKey(m.ctx, k.ID()); err != nil && !errors.Is(err, reposerver.ErrNotFound) {
 			return advice.Wrap(advice.Failed, fmt.Errorf("the new root is in force, but the old key %s could not be deleted: %w", k.ID(), err), "run move-offline again")
 		}
-		step("deleted an old root key")
+		m.o.reached("deleted an old root key")
 	}
 	for _, k := range m.obsolete(old, uptane.RoleTargets) {
 		// No root lists it any more: should a server not want to delete it, that costs nothing.
-		if err := m.server.DeletePrivateKey(m.c.Context, k.ID()); err != nil && !errors.Is(err, reposerver.ErrNotFound) {
-			warn(m.c, "the old targets key could not be deleted: %v", err)
+		if err := m.o.server.DeletePrivateKey(m.ctx, k.ID()); err != nil && !errors.Is(err, reposerver.ErrNotFound) {
+			m.o.warn("the old targets key could not be deleted: %v", err)
 		}
 	}
-	step("deleted all old keys")
-	say(m.c, "root keys moved offline, root.json version %d saved to %s", m.current.Version(), m.r.Path("roles/root.json"))
-	if m.r.Kind() == uptane.Image {
-		say(m.c, "now sign the targets with their new key and push them: devices refuse the old ones from now on")
+	m.o.reached("deleted all old keys")
+	m.o.say("root keys moved offline, root.json version %d saved to %s", m.current.Version(), m.o.r.Path("roles/root.json"))
+	if m.o.r.Kind() == uptane.Image {
+		m.o.say("now sign the targets with their new key and push them: devices refuse the old ones from now on")
 	}
 	return nil
 }

@@ -1,0 +1,138 @@
+package office
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/repo"
+)
+
+// DeployConfig says which target to copy from another environment, and what it is called here.
+type DeployConfig struct {
+	// Commit is the hash that the source must have signed: 64 hex digits, of an OSTree commit or of a binary.
+	Commit string
+	// Name is the image's name here; it also selects among several targets of the source. Empty: the source's name.
+	Name string
+	// HardwareIDs are those here; empty: the source's.
+	HardwareIDs []string
+}
+
+// check returns the hash in lower case.
+func (c DeployConfig) check() (commit string, err error) {
+	commit = strings.ToLower(c.Commit)
+	if len(commit) != 64 || strings.Trim(commit, "0123456789abcdef") != "" {
+		return "", badOptions("--commit wants 64 hex digits")
+	}
+	return commit, nil
+}
+
+// Check refuses what no environment could deploy, before anything is opened.
+func (c DeployConfig) Check() error {
+	_, err := c.check()
+	return err
+}
+
+// DraftFrom adds one target of another environment to the unsigned targets here, and returns what would be signed. The
+// source's metadata must verify under the root of the source's repository, and must not have expired.
+func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*uptane.Diff, error) {
+	commit, err := c.check()
+	if err != nil {
+		return nil, err
+	}
+	name, target, err := from.find(ctx, commit, c.Name)
+	if err != nil {
+		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "source: %w", err)
+	}
+	if name, target, err = o.adapt(name, target, c); err != nil {
+		return nil, err
+	}
+	old, err := o.FetchTargets(ctx)
+	if err != nil {
+		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "destination: %w", err)
+	}
+	if _, err := o.r.EditTargets(func(t *uptane.TargetsConfig) error {
+		t.Targets[name] = target
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	next, err := o.r.UnsignedTargets()
+	if err != nil {
+		return nil, err
+	}
+	return uptane.DiffDocuments(old, next), nil
+}
+
+// SignAndPush signs the unsigned targets and sends them. The options name the keys, and ask for confirmation.
+func (o *Office) SignAndPush(ctx context.Context, s repo.SignOptions) (*uptane.Targets, error) {
+	s.Context, s.Now = ctx, o.now()
+	if err := DefaultExpiry(o.r, uptane.RoleTargets, &s); err != nil {
+		return nil, err
+	}
+	if _, err := o.r.SignTargets(s); err != nil {
+		return nil, err
+	}
+	return o.PushTargets(ctx)
+}
+
+// find verifies the targets of a source and finds the one with this hash.
+func (o *Office) find(ctx context.Context, commit, image string) (string, uptane.Target, error) {
+	t, err := o.FetchTargets(ctx)
+	if err != nil {
+		return "", uptane.Target{}, err
+	}
+	if err := uptane.CheckExpiry(t, o.now()); err != nil {
+		return "", uptane.Target{}, advice.Wrap(advice.Unverified, err, "have the source's targets signed anew")
+	}
+	var same, named []string // targets with the hash, and those among them with the name
+	for _, n := range t.Names() {
+		target, _ := t.Target(n)
+		if target.SHA256 != commit {
+			continue
+		}
+		same = append(same, n)
+		if custom, err := target.ImageCustom(); err == nil && image != "" && custom.Name == image {
+			named = append(named, n)
+		}
+	}
+	// A name that the source does not have is the image's new name at the destination, as with garage-deploy.
+	if len(named) > 0 {
+		same = named
+	}
+	switch len(same) {
+	case 0:
+		return "", uptane.Target{}, advice.New(advice.Refused, "only what the source has signed is copied", "no target has the hash %s", commit)
+	case 1:
+		target, _ := t.Target(same[0])
+		return same[0], target, nil
+	}
+	return "", uptane.Target{}, advice.New(advice.Usage, "name one with --name", "several targets have the hash %s: %s", commit, strings.Join(same, ", "))
+}
+
+// adapt gives the target the name and the hardware ids that it has here.
+func (o *Office) adapt(name string, target uptane.Target, c DeployConfig) (string, uptane.Target, error) {
+	custom, err := target.ImageCustom()
+	if err != nil {
+		return "", target, err
+	}
+	now := o.now().UTC().Truncate(time.Second)
+	custom.UpdatedAt = now
+	if custom.CreatedAt.IsZero() {
+		custom.CreatedAt = now
+	}
+	if c.Name != "" && c.Name != custom.Name {
+		custom.Name = c.Name
+		name = c.Name + "-" + custom.Version
+	}
+	if len(c.HardwareIDs) > 0 {
+		custom.HardwareIDs = c.HardwareIDs
+	}
+	target.Custom, err = custom.JSON()
+	if err != nil {
+		return "", target, err
+	}
+	return name, target, uptane.CheckTarget(name, target)
+}
