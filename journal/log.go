@@ -224,6 +224,16 @@ func (l *Log) Root() Hash {
 	return l.tree.root()
 }
 
+// After is the size and root that the tree will have when leaf is appended: what is to be remembered elsewhere before.
+func (l *Log) After(leaf []byte) (size int64, root Hash) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// The copy shares no room to grow with the original.
+	next := tree{l.tree.size, l.tree.hashes[:len(l.tree.hashes):len(l.tree.hashes)]}
+	next.add(leaf)
+	return next.size, next.root()
+}
+
 // Checkpoint is the unsigned body of the checkpoint of the entries so far.
 func (l *Log) Checkpoint() []byte {
 	l.mu.Lock()

@@ -1,5 +1,7 @@
 package journal
 
+import "errors"
+
 // Record is a whole journal read from bytes: nothing is written, and every entry was intact.
 type Record struct {
 	origin string
@@ -10,23 +12,52 @@ type Record struct {
 // Parse reads a whole journal. It refuses any damage and any torn end with an *EntryError that names the entry. The
 // result is consistent, not authentic: compare its size and root with a checkpoint whose signature was verified.
 func Parse(data []byte) (*Record, error) {
-	origin, n, err := parseOrigin(data)
+	r, rest, err := parse(data)
+	if err == nil && len(rest) > 0 {
+		_, _, _, err = parseFrame(rest, r.tree.size, chain{})
+	}
 	if err != nil {
 		return nil, err
 	}
-	r := &Record{origin: origin}
+	return r, nil
+}
+
+// ParseCrashed reads a journal as Open does, but changes nothing: an entry that a crash left incomplete at the very end
+// is left out, and torn is the number of its bytes. Any other damage is an *EntryError; the record then holds the entries
+// before the damaged one, for those who have to end what the journal began.
+func ParseCrashed(data []byte) (r *Record, torn int, err error) {
+	r, rest, err := parse(data)
+	if err != nil || len(rest) == 0 {
+		return r, 0, err
+	}
+	if len(rest) < headSize {
+		return r, len(rest), tornHead(rest, r.tree.size)
+	}
+	return r, len(rest), nil
+}
+
+// parse reads the whole entries; rest is what follows them, fewer bytes than an entry has. With an error the record holds
+// the entries before the damage; it is nil where the first line is damaged.
+func parse(data []byte) (r *Record, rest []byte, err error) {
+	origin, n, err := parseOrigin(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	r = &Record{origin: origin}
 	c := seed(data[:n])
 	for data = data[n:]; len(data) > 0; {
-		index := r.tree.size
-		leaf, next, size, err := parseFrame(data, index, c)
+		leaf, next, size, err := parseFrame(data, r.tree.size, c)
+		if cut := (*EntryError)(nil); errors.As(err, &cut) && cut.torn {
+			return r, data, nil
+		}
 		if err != nil {
-			return nil, err
+			return r, nil, err
 		}
 		r.leaves = append(r.leaves, leaf)
 		r.tree.add(leaf)
 		c, data = next, data[size:]
 	}
-	return r, nil
+	return r, nil, nil
 }
 
 // parseFrame reads entry index from the start of data.

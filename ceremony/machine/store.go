@@ -1,0 +1,219 @@
+// Package machine is what a machine remembers of the ceremonies that were performed on it, in a folder of its own
+// (--state). A ceremony's folder passes through many hands; this one stays. docs/spec/state.md is its format.
+//
+// The memory of a run is a journal, runs/NONCE.log, by the nonce of the run's approvals. It says what was begun, and
+// before each entry of the transcript the size and root that the transcript is about to have, so that a folder which was
+// cut back, lengthened, swapped or replayed is known for what it is. No file here is ever replaced.
+//
+// An attacker who can change this folder can have an older copy of a ceremony's folder resumed or aborted, or have used
+// approvals used again: it is then worth as little as the ceremony's folder. One who can delete it gains nothing but that
+// people are asked for digests. One who can read it learns digests, names of ceremonies, and nothing secret.
+package machine
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/journal"
+)
+
+// Store is the folder. Nothing is made before the first run begins.
+type Store struct{ dir string }
+
+// At is the store in this folder, which need not exist.
+func At(dir string) Store { return Store{dir} }
+
+// Dir is the store's folder.
+func (s Store) Dir() string { return s.dir }
+
+func (s Store) path(nonce string) string { return filepath.Join(s.dir, "runs", nonce+".log") }
+
+// Used says whether approvals of this nonce were used here.
+func (s Store) Used(nonce string) bool {
+	// nonces/ is of releases that remembered nothing else.
+	if _, err := os.Lstat(filepath.Join(s.dir, "nonces", nonce)); !errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	data, err := os.ReadFile(s.path(nonce))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	r, _, perr := journal.ParseCrashed(data)
+	// A file without an entry is one that a crash left before the run began.
+	return err != nil || perr != nil || r.Size() > 0
+}
+
+// ErrUnknown means that nothing is remembered of a run.
+var ErrUnknown = errors.New("this machine remembers nothing of this ceremony")
+
+// Begin remembers a run that is about to begin, and uses its approvals up. Of the runs that carry on from one ceremony
+// only one may have begun to act: two would give out the same numbers.
+func (s Store) Begin(b Begun) (*Memory, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := durable.Mkdir(filepath.Join(s.dir, "runs"), 0o700); err != nil {
+		return nil, s.failed(err)
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if s.Used(b.Nonce) {
+		return nil, advice.New(advice.Refused, "have the officers approve anew, with a new nonce (without --with for the first of them)", "these approvals were used on this machine before")
+	}
+	if err := s.follow(b); err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(s.path(b.Nonce)); err == nil {
+		if err := durable.Remove(s.path(b.Nonce)); err != nil {
+			return nil, s.failed(err)
+		}
+	}
+	l, err := journal.Create(s.path(b.Nonce), origin(b.Nonce))
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	m := &Memory{log: l, path: s.path(b.Nonce)}
+	if err := m.append(&b); err != nil {
+		m.Close()
+		return nil, errors.Join(err, durable.Remove(m.path))
+	}
+	return m, nil
+}
+
+func (s Store) lock() (io.Closer, error) {
+	l, err := durable.Lock(filepath.Join(s.dir, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, advice.Wrap(advice.Failed, err, "end the other hanaper first")
+	}
+	return l, s.failed(err)
+}
+
+// Recall opens what is remembered of a run, to add to it; an error that wraps ErrUnknown says that nothing is.
+func (s Store) Recall(nonce string) (*Memory, error) {
+	if !nonceForm.MatchString(nonce) {
+		return nil, advice.New(advice.Unverified, "", "%.40q is no nonce", nonce)
+	}
+	path := s.path(nonce)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w (state folder %s)", ErrUnknown, s.dir)
+	}
+	l, err := journal.Open(path)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	m := &Memory{log: l, path: path}
+	var leaves [][]byte
+	for i := range l.Size() {
+		leaf, err := l.Leaf(i)
+		if err != nil {
+			m.Close()
+			return nil, s.failed(err)
+		}
+		leaves = append(leaves, leaf)
+	}
+	if err := m.load(l.Origin(), leaves); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Ended says how the run ended whose checkpoint has this digest; nil where this machine knows of none in the
+// environment.
+func (s Store) Ended(environment string, checkpoint [32]byte) (*Ended, error) {
+	all, err := s.all()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		if m.begun.Environment == environment && m.ended != nil && m.ended.Checkpoint == hex.EncodeToString(checkpoint[:]) {
+			return m.ended, nil
+		}
+	}
+	return nil, nil
+}
+
+// CanFollow refuses a run that would be the second one to carry on from its earlier ceremony. Nothing is written.
+func (s Store) CanFollow(b Begun) error { return s.follow(b) }
+
+func (s Store) follow(b Begun) error {
+	if b.Earlier == "" {
+		return nil
+	}
+	all, err := s.all()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted {
+			return advice.New(advice.Refused, "carry on from that one, finished or aborted; if its folder is lost and you are sure that it signed nothing, remove "+m.path,
+				"on this machine ceremony %q carried on from checkpoint %s", m.begun.Ceremony, b.Earlier)
+		}
+	}
+	name := filepath.Join(s.dir, "nonces", "followed-"+b.Earlier)
+	was, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(was) == b.Script+"\n" {
+		return nil
+	}
+	return advice.New(advice.Refused, "carry on from that one, finished or aborted; if it never touched a token, remove "+name,
+		"on this machine a run of another script carried on from checkpoint %s", b.Earlier)
+}
+
+// all reads what is remembered of every run, and changes nothing.
+func (s Store) all() ([]*Memory, error) {
+	names, err := filepath.Glob(filepath.Join(s.dir, "runs", "*.log"))
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	var list []*Memory
+	for _, path := range names {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, s.failed(err)
+		}
+		r, _, err := journal.ParseCrashed(data)
+		if err != nil {
+			return nil, s.failed(fmt.Errorf("%s: %w", path, err))
+		}
+		if r.Size() == 0 {
+			continue // A run that was about to begin.
+		}
+		m := &Memory{path: path}
+		if err := m.load(r.Origin(), r.Leaves()); err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// failed names the folder in an error of the file system or of a damaged file.
+func (s Store) failed(err error) error {
+	if err == nil || advice.Hint(err) != "" && !errors.As(err, new(*journal.EntryError)) {
+		return err
+	}
+	if damage := (*journal.EntryError)(nil); errors.As(err, &damage) {
+		return advice.New(advice.Unverified, "keep the folder as it is; go on with another state folder and the roster's digest (--roster), as if this machine remembered nothing",
+			"what this machine remembers is damaged: %w", err)
+	}
+	return advice.New(advice.Failed, "name a folder that can be written, with --state", "the state folder %s: %w", s.dir, err)
+}
+
+func origin(nonce string) string { return "hanaper/state/" + nonce }
+
+// nonceOf is the nonce of the file at path.
+func nonceOf(path string) string { return strings.TrimSuffix(filepath.Base(path), ".log") }
+
+func same(a, b []byte) bool { return bytes.Equal(a, b) }
