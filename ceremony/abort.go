@@ -2,13 +2,9 @@ package ceremony
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -16,6 +12,8 @@ const (
 	kindAbort     = "abort"
 	kindDestroyed = "destroyed"
 )
+
+var _ = register[abortLeaf](kindAbort) && register[destroyedLeaf](kindDestroyed)
 
 // errAborted ends the performance of a transcript at the entry that aborts it.
 var errAborted = errors.New("ceremony: aborted here")
@@ -75,7 +73,7 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 	}
 	defer r.close()
 	if n := len(pending); n > 0 {
-		if h, err := headOf(pending[n-1]); err == nil && h.Kind == kindEnd && !abortedAlready(pending) {
+		if h, err := headOf(pending[n-1]); err == nil && h.Kind == kindEnd && !has(entriesOf(pending), kindAbort) {
 			return nil, advice.New(advice.Usage, "finish it with `hanaper ceremony resume`", "%s: every step of this ceremony is done; only files and signatures are missing", c.Out)
 		}
 	}
@@ -83,21 +81,20 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 		return nil, err
 	}
 	s := r.session(ctx, pending)
-	s.onResume = func() error { return errAborted }
-	if len(pending) == 0 {
-		s.onResume = nil
+	if len(pending) > 0 {
+		s.takeOver = func() error { return errAborted }
 	}
 	if err := s.emit(&r.begin, kindBegin); err != nil {
 		return nil, err
 	}
-	s.onResume = func() error { return errAborted }
+	s.takeOver = func() error { return errAborted }
 	if err := s.whole(); err != nil && !errors.Is(err, errAborted) {
 		return nil, fmt.Errorf("the journal does not lead to a place to abort: %w", err)
 	}
 	// Where every step was done, only the last entry is missing.
 	s.aborting = true
-	s.failed, s.onResume, s.step = nil, nil, 0
-	leaf := abortPlan(pending)
+	s.failed, s.takeOver, s.step = nil, nil, 0
+	leaf := aborts(r.script, pending)
 	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers = formatTime(c.Asserted), c.Reason, c.Tool, r.present()
 	if len(s.pending) == 0 {
 		if err := c.Agree(leaf.explain()); err != nil {
@@ -107,20 +104,11 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 	if err := s.abort(leaf); err != nil {
 		return nil, err
 	}
-	return r.close1(s)
+	return r.endAborted(s)
 }
 
-func abortedAlready(pending [][]byte) bool {
-	for _, data := range pending {
-		if h, err := headOf(data); err == nil && h.Kind == kindAbort {
-			return true
-		}
-	}
-	return false
-}
-
-// close1 ends an aborted session: the manifest lists the copies only.
-func (r *run) close1(s *Session) (*Result, error) {
+// endAborted ends an aborted session: the manifest lists the copies only.
+func (r *run) endAborted(s *Session) (*Result, error) {
 	s.state.artefacts, s.state.order = map[string][]byte{}, nil
 	files := contents(r.script, r.Approvals, s.state)
 	listing := encodeManifest(files)
@@ -130,56 +118,11 @@ func (r *run) close1(s *Session) (*Result, error) {
 	return r.finish(s, files, listing)
 }
 
-// abortPlan reads from the leaves before it what an abort must remove.
-func abortPlan(leaves [][]byte) *abortLeaf {
-	a := &abortLeaf{Destroys: []abortedKey{}, Serials: []string{}, Remains: []string{}}
-	// numbered is the step at work, where what it signs has a number of its own.
-	numbered := ""
-	for _, data := range leaves {
-		h, err := headOf(data)
-		if err != nil {
-			continue
-		}
-		switch h.Kind {
-		case kindAbort:
-			return a
-		case kindKeyIntent, kindRestoreIntent:
-			var l keyIntentLeaf
-			if decodeLeaf(data, &l, h.Kind) == nil {
-				a.Destroys = append(a.Destroys, abortedKey{l.Name, l.Token, l.Label, l.ID})
-			}
-		case kindStep:
-			var l stepLeaf
-			numbered = ""
-			if decodeLeaf(data, &l, kindStep) == nil && (l.What == "crl" || strings.HasPrefix(l.What, "uptane-") || l.What == "trust-repository") {
-				numbered = fmt.Sprintf("step %d: signed, or partly, and never to be released; the signatures are in the transcript: %s", h.Step, l.Describe)
-			}
-		case kindSerial:
-			var l serialLeaf
-			if decodeLeaf(data, &l, kindSerial) == nil {
-				a.Serials = append(a.Serials, l.Serial)
-			}
-		case kindSignature:
-			if a.Signatures++; numbered != "" {
-				a.Remains = append(a.Remains, numbered)
-				numbered = ""
-			}
-		case kindInitIntent:
-			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the token is initialised, or may be", h.Step))
-		case kindPINIntent:
-			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the PIN was changed, or may have been, to what its new shares hold; keep them", h.Step))
-		case kindBackupIntent:
-			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was wrapped, or may have been; its wrapped form is in the transcript", h.Step))
-		case kindCloneIntent:
-			var l cloneIntentLeaf
-			if decodeLeaf(data, &l, kindCloneIntent) == nil {
-				a.Remains = append(a.Remains, fmt.Sprintf("step %d: people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", h.Step, l.Token, l.Label, l.Witness))
-			}
-		case kindDestroyIntent:
-			a.Remains = append(a.Remains, fmt.Sprintf("step %d: the key was destroyed, or may have been", h.Step))
-		}
-	}
-	return a
+// aborts is the leaf that aborts a ceremony after the leaves before it.
+func aborts(script *Script, leaves [][]byte) *abortLeaf {
+	o := leftBehind(script, leaves)
+	return &abortLeaf{Destroys: append([]abortedKey{}, o.destroys...), Serials: append([]string{}, o.serials...), Signatures: o.signatures,
+		Remains: append([]string{}, o.remains...)}
 }
 
 func (a *abortLeaf) explain() Aborting {
@@ -212,7 +155,7 @@ func (s *Session) abort(want *abortLeaf) error {
 		if err := s.outcome(&l, kindDestroyed, func(bool) error {
 			var err error
 			l.Name = k.Name
-			l.Found, err = s.removeOwn(k)
+			l.Found, err = s.undo(k)
 			return err
 		}); err != nil {
 			return err
@@ -222,55 +165,4 @@ func (s *Session) abort(want *abortLeaf) error {
 		}
 	}
 	return nil
-}
-
-// removeOwn destroys the key with this label and id, if it is there; a key with the label but another id is not ours.
-func (s *Session) removeOwn(k abortedKey) (bool, error) {
-	if _, ok := s.infos[k.Token]; !ok && s.script.Initialises(k.Token) {
-		return false, nil
-	}
-	t, err := s.token(k.Token)
-	if err != nil {
-		return false, err
-	}
-	id, err := hex.DecodeString(k.ID)
-	if err != nil || len(id) == 0 {
-		return false, fmt.Errorf("key %q has no id", k.Label)
-	}
-	keys, err := t.Keys(s.ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, found := range keys {
-		a := found.Attributes()
-		if a.Label == k.Label && hex.EncodeToString(a.ID) == k.ID {
-			return true, t.Destroy(s.ctx, hsm.Query{Label: k.Label, ID: id})
-		}
-	}
-	return clearRemnant(s.ctx, t, hsm.Query{Label: k.Label, ID: id})
-}
-
-// appended is called after each entry that became durable, and appending before; tests end the process or the run there.
-var (
-	appended  func(entries int64)
-	appending func(entries int64) error
-)
-
-// session is a session of this run.
-func (r *run) session(ctx context.Context, pending [][]byte) *Session {
-	return &Session{ctx: ctx, script: r.script, state: r.script.startState(), pending: pending, tokens: r.tokens, began: r.begin.Officers,
-		infos: map[string]hsm.TokenInfo{}, progress: r.Progress, custodians: r.Custodians, confirm: r.Confirm, rehearsal: r.Rehearsal, login: r.login, ask: r.Remarks, initialise: r.Init,
-		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) },
-		write: func(l []byte) error {
-			if appending != nil {
-				if err := appending(r.log.Size() + 1); err != nil {
-					return err
-				}
-			}
-			n, err := r.log.Append(l)
-			if err == nil && appended != nil {
-				appended(n + 1)
-			}
-			return err
-		}}
 }

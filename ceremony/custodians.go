@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -72,22 +71,16 @@ func (s *Session) shares(name string, purpose quorum.Purpose) (*quorum.Shares, e
 func (s *Session) withWrappingKey(token string, shares *quorum.Shares, again bool, f func(v vault, wrapping hsm.Query) error) (err error) {
 	sum := sha256.Sum256(append([]byte("hanaper wrapping key "), shares.Data()...))
 	q := hsm.Query{Label: "hanaper wrapping key " + hex.EncodeToString(sum[:4]), ID: sum[:16]}
-	if s.specimen {
-		return f(nil, q)
-	}
 	v, err := s.vault(token)
 	if err != nil {
 		return err
-	}
-	if s.custodians == nil {
-		return advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody holds the wrapping key")
 	}
 	if again {
 		if err := v.DestroyWrappingKey(s.ctx, q); err != nil && !errors.Is(err, hsm.ErrNoKey) {
 			return err
 		}
 	}
-	wrapping, err := s.wrappingKey(shares)
+	wrapping, err := s.how.wrappingKey(s.ctx, shares)
 	if err != nil {
 		return err
 	}
@@ -108,20 +101,6 @@ func (s *Session) withWrappingKey(token string, shares *quorum.Shares, again boo
 	return f(v, q)
 }
 
-// wrappingKey puts the wrapping key together; a rehearsal, in which no card is there, has one of its own.
-func (s *Session) wrappingKey(shares *quorum.Shares) ([]byte, error) {
-	if s.rehearsal {
-		sum := sha256.Sum256(append([]byte("hanaper rehearsal "), shares.Data()...))
-		return sum[:], nil
-	}
-	secret, err := s.custodians.Secret(s.ctx, shares)
-	if err != nil {
-		return nil, err
-	}
-	defer secret.Wipe()
-	return secret.Key()
-}
-
 // userPINSetter changes the user PIN of an open token.
 type userPINSetter interface {
 	SetPIN(ctx context.Context, before, after []byte) error
@@ -130,15 +109,18 @@ type userPINSetter interface {
 // pin gives a PIN of a token as it is now: from the shares that this ceremony made last, from those that the script
 // names, or as a person types it.
 func (s *Session) pin(token string, p quorum.Purpose, info hsm.TokenInfo) ([]byte, error) {
+	keepers, err := s.how.keepers(fmt.Sprintf("the %s PIN of token %q", p, token))
+	if err != nil {
+		return nil, err
+	}
 	d := s.state.held[token+" "+string(p)]
-	if d == nil && !s.rehearsal {
-		var err error
+	if d == nil && s.how.secrets() {
 		if d, err = s.script.Shares(token, p); err != nil {
 			return nil, err
 		}
 	}
 	if d == nil {
-		return s.custodians.PIN(s.ctx, token, string(p), info)
+		return keepers.PIN(s.ctx, token, string(p), info)
 	}
-	return pinOf(s.ctx, s.custodians, d, info)
+	return pinOf(s.ctx, keepers, d, info)
 }

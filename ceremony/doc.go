@@ -7,6 +7,10 @@
 // that was cut short as far as it goes and acts from there. Verify reads it whole, acts on nothing, and arrives at the
 // same artefacts, byte for byte, or names the entry where script, transcript and artefacts part.
 //
+// Three things carry this. A Step is one kind of step, with all that concerns it in its own files. A leaf is one kind of
+// entry; it knows what the form, the record and an abort say of it. A performance is how a script is performed; steps ask
+// it for all that differs.
+//
 // What this package trusts: the process's own memory, the PKCS#11 module for what a token says of itself, and at Verify
 // the roster's digest that the caller brings. An attacker who can change the script, an input, an artefact, the journal
 // or the checkpoint can make a ceremony or its verification fail, naming the place; one who holds the keys of M

@@ -17,6 +17,40 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 )
 
+// The kinds of leaves of a signature.
+const (
+	kindSignIntent = "sign-intent"
+	kindSignature  = "signature"
+)
+
+var _ = register[signIntentLeaf](kindSignIntent) && register[signatureLeaf](kindSignature)
+
+// signIntentLeaf: what a key is about to sign.
+type signIntentLeaf struct {
+	Head
+	Key string `json:"key"`
+	// Scheme is "ecdsa", "rsa-pkcs1v15", "rsa-pss" or "ed25519".
+	Scheme string `json:"scheme"`
+	// Hash is the hash's name, empty for Ed25519.
+	Hash string `json:"hash"`
+	// Digest is what the token is given, hex; for Ed25519 the SHA-256 of the message.
+	Digest string `json:"digest"`
+}
+
+func (l *signIntentLeaf) show(s *shown) { s.signs[l.Key]++ }
+
+// signatureLeaf: the signature, checked against the public key.
+type signatureLeaf struct {
+	Head
+	Signature []byte `json:"signature"`
+}
+
+func (*signatureLeaf) left(o *leftover) { o.signatures++ }
+
+func (l *signatureLeaf) record() string {
+	return fmt.Sprintf("%d bytes, SHA-256 %s", len(l.Signature), hexSHA256(l.Signature))
+}
+
 // key is a private key of the ceremony. Every signature it makes is journalled: what is to be signed before, the
 // signature after; a session that follows a journal takes the signature from there and checks it.
 type key struct {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
 )
@@ -25,144 +24,35 @@ type Head struct {
 	Rehearsal bool `json:"rehearsal,omitempty"`
 }
 
-func (h *Head) head() *Head { return h }
-
-type leaf interface{ head() *Head }
-
-// The kinds of leaves, in the order in which a ceremony writes them first.
-const (
-	kindBegin      = "begin"
-	kindToken      = "token"
-	kindStep       = "step"
-	kindKeyIntent  = "key-intent"
-	kindKey        = "key"
-	kindSerial     = "serial"
-	kindSignIntent = "sign-intent"
-	kindSignature  = "signature"
-	kindArtefact   = "artefact"
-	kindStepDone   = "step-done"
-	kindResumed    = "resumed"
-	kindEnd        = "end"
-)
-
-// beginLeaf says what is performed, by what and under whom.
-type beginLeaf struct {
-	Head
-	Format      int               `json:"format"`
-	Ceremony    string            `json:"ceremony"`
-	Environment string            `json:"environment"`
-	Script      string            `json:"script_sha256"`
-	Roster      string            `json:"roster_sha256"`
-	Inputs      map[string]string `json:"inputs_sha256"`
-	Tool        Tool              `json:"tool"`
-	Asserted    string            `json:"asserted"`
-	// Mode is "real" or "rehearsal".
-	Mode string `json:"mode"`
-	// Answers is "terminal" or "file": where the answers of the people present came from.
-	Answers string `json:"answers"`
-	// Nonce and Expires are those of the approvals, and Approvals says whose they are.
-	Nonce     string          `json:"nonce"`
-	Expires   string          `json:"expires"`
-	Approvals []officerRecord `json:"approvals"`
-	// Officers present, who sign the checkpoint at the end.
-	Officers []officerRecord `json:"officers"`
+// leaf is an entry of a transcript. Head has the answers of a kind that has nothing to say.
+type leaf interface {
+	head() *Head
+	// show adds what the printed form and the screen say of the entry beside the words of its step.
+	show(*shown)
+	// record says in the printed record what the entry holds, where its plain fields do not say it well.
+	record() string
+	// left adds what the act behind the entry leaves in an aborted ceremony.
+	left(*leftover)
 }
 
-type officerRecord struct {
-	Name  string `json:"name"`
-	Role  string `json:"role"`
-	KeyID string `json:"key_id"`
-}
+func (h *Head) head() *Head  { return h }
+func (*Head) show(*shown)    {}
+func (*Head) record() string { return "" }
+func (*Head) left(*leftover) {}
 
-// Tool is the program that performs a ceremony.
-type Tool struct {
-	Version string `json:"version"`
-	// SHA256 of the program's file, hex.
-	SHA256 string `json:"sha256"`
-}
+// leafKinds makes an empty leaf of each kind. Each is registered in the file that has its struct.
+var leafKinds = map[string]func() leaf{}
 
-// tokenLeaf is a token as it was found when it was opened.
-type tokenLeaf struct {
-	Head
-	Name  string        `json:"name"`
-	Token hsm.TokenInfo `json:"token"`
-}
-
-// stepLeaf opens a step, in the words in which check explained it.
-type stepLeaf struct {
-	Head
-	What     string `json:"what"`
-	Describe string `json:"describe"`
-}
-
-// keyIntentLeaf: a key with this label and this random id is about to be generated; neither was in the token before.
-type keyIntentLeaf struct {
-	Head
-	Name      string        `json:"name"`
-	Token     string        `json:"token"`
-	Label     string        `json:"label"`
-	Algorithm hsm.Algorithm `json:"algorithm"`
-	Class     hsm.Class     `json:"class"`
-	ID        string        `json:"id"`
-}
-
-// keyLeaf: the key that was generated, as the token reads it back.
-type keyLeaf struct {
-	Head
-	Name string `json:"name"`
-	// SPKI is the DER SubjectPublicKeyInfo, base64.
-	SPKI        []byte         `json:"spki"`
-	Fingerprint string         `json:"spki_sha256"`
-	Attributes  hsm.Attributes `json:"attributes"`
-}
-
-// serialLeaf: a serial number drawn for a certificate; used from here on, whatever happens next.
-type serialLeaf struct {
-	Head
-	For    string `json:"for"`
-	Serial string `json:"serial"`
-}
-
-// signIntentLeaf: what a key is about to sign.
-type signIntentLeaf struct {
-	Head
-	Key string `json:"key"`
-	// Scheme is "ecdsa", "rsa-pkcs1v15", "rsa-pss" or "ed25519".
-	Scheme string `json:"scheme"`
-	// Hash is the hash's name, empty for Ed25519.
-	Hash string `json:"hash"`
-	// Digest is what the token is given, hex; for Ed25519 the SHA-256 of the message.
-	Digest string `json:"digest"`
-}
-
-// signatureLeaf: the signature, checked against the public key.
-type signatureLeaf struct {
-	Head
-	Signature []byte `json:"signature"`
-}
-
-// artefactLeaf: a file of the result. It is written when the ceremony has ended.
-type artefactLeaf struct {
-	Head
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
-	Size   int    `json:"size"`
-}
-
-type stepDoneLeaf struct{ Head }
-
-// resumedLeaf: the run was cut short here and another went on.
-type resumedLeaf struct {
-	Head
-	Asserted string          `json:"asserted"`
-	Tool     Tool            `json:"tool"`
-	Officers []officerRecord `json:"officers"`
-}
-
-// endLeaf closes a transcript.
-type endLeaf struct {
-	Head
-	Manifest string `json:"manifest_sha256"`
+// register makes a kind of leaf known. It gives true, so that it can stand in the declaration of a variable.
+func register[L any, P interface {
+	*L
+	leaf
+}](kind string) bool {
+	if leafKinds[kind] != nil {
+		panic("ceremony: two kinds of leaves are called " + kind)
+	}
+	leafKinds[kind] = func() leaf { return P(new(L)) }
+	return true
 }
 
 func encodeLeaf(l leaf) []byte {
@@ -200,4 +90,18 @@ func headOf(data []byte) (Head, error) {
 		return h, advice.New(advice.Unverified, "", "not a JSON object: %w", err)
 	}
 	return h, nil
+}
+
+// readLeaf reads a leaf of whatever kind it says it is.
+func readLeaf(data []byte) (leaf, error) {
+	h, err := headOf(data)
+	if err != nil {
+		return nil, err
+	}
+	empty, ok := leafKinds[h.Kind]
+	if !ok {
+		return nil, advice.New(advice.Unverified, "", "is of an unknown kind, %.20q", h.Kind)
+	}
+	l := empty()
+	return l, decodeLeaf(data, l, h.Kind)
 }

@@ -14,45 +14,50 @@ import (
 type login struct {
 	open       Opener
 	custodians Custodians
-	// changed are the shares whose PIN a token may have, newest first, by token name; nil in the list stands for the PIN
+	// pins are the shares whose PIN a token may have, newest first, by token name; nil in the list stands for the PIN
 	// that the token had before.
-	changed map[string][]*quorum.Shares
+	pins map[string][]*quorum.Shares
 	// with are the shares by whose PIN a token was opened.
 	with map[string]*quorum.Shares
 }
 
+// pinChanger is a leaf of a user PIN that was changed, or may have been.
+type pinChanger interface{ changesPIN(*pinHistory) }
+
+// pinHistory is what a journal says of user PINs.
+type pinHistory struct {
+	pins   map[string][]*quorum.Shares
+	newest *quorum.Shares
+}
+
+// changed notes that the PIN was changed to that of the newest shares.
+func (h *pinHistory) changed(token, purpose string) {
+	if purpose == string(quorum.PurposeUser) && h.newest != nil {
+		h.pins[token] = []*quorum.Shares{h.newest}
+	}
+}
+
+// perhaps notes that the PIN was changed, or not.
+func (h *pinHistory) perhaps(token, purpose string) {
+	if purpose != string(quorum.PurposeUser) || h.newest == nil {
+		return
+	}
+	before := h.pins[token]
+	if before == nil {
+		before = []*quorum.Shares{nil}
+	}
+	h.pins[token] = append([]*quorum.Shares{h.newest}, before...)
+}
+
 // newLogin reads from a journal which user PINs were changed.
 func newLogin(open Opener, custodians Custodians, pending [][]byte) *login {
-	l := &login{open: open, custodians: custodians, changed: map[string][]*quorum.Shares{}, with: map[string]*quorum.Shares{}}
-	var newest *quorum.Shares
-	for _, data := range pending {
-		h, err := headOf(data)
-		if err != nil {
-			continue
-		}
-		var pin pinLeaf
-		switch h.Kind {
-		case kindShares:
-			var s sharesLeaf
-			if decodeLeaf(data, &s, kindShares) == nil {
-				newest, _ = quorum.ParseShares(s.Document)
-			}
-		case kindPINIntent, kindPIN:
-			if decodeLeaf(data, &pin, h.Kind) != nil || pin.Purpose != string(quorum.PurposeUser) || newest == nil {
-				continue
-			}
-			if h.Kind == kindPIN {
-				l.changed[pin.Token] = []*quorum.Shares{newest}
-				continue
-			}
-			before := l.changed[pin.Token]
-			if before == nil {
-				before = []*quorum.Shares{nil}
-			}
-			l.changed[pin.Token] = append([]*quorum.Shares{newest}, before...)
+	h := &pinHistory{pins: map[string][]*quorum.Shares{}}
+	for _, e := range entriesOf(pending) {
+		if c, ok := e.leaf.(pinChanger); ok {
+			c.changesPIN(h)
 		}
 	}
-	return l
+	return &login{open: open, custodians: custodians, pins: h.pins, with: map[string]*quorum.Shares{}}
 }
 
 // token opens a token.
@@ -60,7 +65,7 @@ func (l *login) token(ctx context.Context, name string, uri hsm.URI) (hsm.Token,
 	if l.open == nil {
 		return nil, advice.New(advice.Usage, "", "nobody can open token %q here", name)
 	}
-	candidates := l.changed[name]
+	candidates := l.pins[name]
 	if len(candidates) == 0 {
 		return l.open(ctx, name, uri, nil)
 	}

@@ -2,9 +2,7 @@ package ceremony
 
 import (
 	"context"
-	"time"
 
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -19,8 +17,6 @@ type Plan struct {
 	Outputs []string
 	// Warnings that a reader should know.
 	Warnings []string
-	// Generates are the labels of the keys that will be generated, or copied by hand, by token name.
-	Generates map[string][]string
 	// Signatures is the number of signatures that each key will make, by key name.
 	Signatures map[string]int
 
@@ -50,54 +46,45 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{script: s, roster: roster, Generates: map[string][]string{}, Signatures: map[string]int{}}
-	tokens := map[string]hsm.Token{}
-	for n, uri := range s.tokens {
-		tokens[n] = newSpecimenToken(n, uri)
-	}
-	session := &Session{ctx: ctx, script: s, state: s.startState(), tokens: tokens, infos: map[string]hsm.TokenInfo{},
-		clock: func() time.Time { return s.from }, write: p.note, specimen: true}
+	p := &Plan{script: s, roster: roster, Signatures: map[string]int{}}
+	session := newSession(ctx, s, specimens(s, func(l []byte) error { p.leaves = append(p.leaves, l); return nil }), nil)
 	if err := session.perform(); err != nil {
 		return nil, err
 	}
 	p.Outputs, p.Warnings, p.state = session.state.order, session.warnings, session.state
+	for _, e := range entriesOf(p.leaves) {
+		if l, ok := e.leaf.(*stepLeaf); ok {
+			p.Steps = append(p.Steps, PlannedStep{e.head.Step, l.What, s.steps[e.head.Step-1].line, l.Describe})
+		}
+	}
+	for k, n := range show(entriesOf(p.leaves)).signs {
+		p.Signatures[k] = n
+	}
 	return p, nil
 }
 
-// note learns from the leaves that a session would write.
-func (p *Plan) note(data []byte) error {
-	h, err := headOf(data)
-	if err != nil {
-		return err
+// needs lists what the steps ask of tokens.
+func (p *Plan) needs() []need {
+	var list []need
+	for _, st := range p.script.steps {
+		for _, n := range st.step.needs(p) {
+			if n.label != "" && p.frees(n.token, n.label) {
+				n.label = ""
+			}
+			list = append(list, n)
+		}
 	}
-	p.leaves = append(p.leaves, data)
-	switch h.Kind {
-	case kindStep:
-		var l stepLeaf
-		if err := decodeLeaf(data, &l, kindStep); err != nil {
-			return err
+	return list
+}
+
+// frees says whether the script destroys the key of an earlier ceremony that has the label now.
+func (p *Plan) frees(token, label string) bool {
+	for _, k := range p.state.keys {
+		if k.imported && k.destroyed && k.token == token && k.label == label {
+			return true
 		}
-		p.Steps = append(p.Steps, PlannedStep{h.Step, l.What, p.script.steps[h.Step-1].line, l.Describe})
-	case kindKeyIntent:
-		var l keyIntentLeaf
-		if err := decodeLeaf(data, &l, kindKeyIntent); err != nil {
-			return err
-		}
-		p.Generates[l.Token] = append(p.Generates[l.Token], l.Label)
-	case kindCloneIntent:
-		var l cloneIntentLeaf
-		if err := decodeLeaf(data, &l, kindCloneIntent); err != nil {
-			return err
-		}
-		p.Generates[l.Token] = append(p.Generates[l.Token], l.Label)
-	case kindSignIntent:
-		var l signIntentLeaf
-		if err := decodeLeaf(data, &l, kindSignIntent); err != nil {
-			return err
-		}
-		p.Signatures[l.Key]++
 	}
-	return nil
+	return false
 }
 
 // openRoster reads the roster that the script pins.

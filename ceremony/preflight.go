@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/hanaper/hanaper/hsm"
 )
 
 // checkAsserted holds the asserted time to the script's window and to what it carries on from.
@@ -47,9 +45,9 @@ func (r *run) present() []officerRecord {
 	return present
 }
 
-// preflight opens the tokens and reads: what they are, and that no label that will be generated exists, but for those
-// that the journal of a resumed run made.
-func (r *run) preflight(ctx context.Context, made map[string]bool) error {
+// preflight opens the tokens and reads: what they are, whether they can do what the steps need, and that no label that a
+// step will make exists, but for those that the journal of a resumed run made.
+func (r *run) preflight(ctx context.Context, made map[place]bool) error {
 	if err := r.openTokens(ctx); err != nil {
 		return err
 	}
@@ -66,14 +64,15 @@ func (r *run) openTokens(ctx context.Context) error {
 			return fmt.Errorf("token %q: %w", name, err)
 		}
 		r.tokens[name] = t
-		if r.Rehearsal {
-			uri.Serial = ""
-		}
-		if !uri.MatchesToken(t.Info()) {
+		if uri = r.how.uri(uri); !uri.MatchesToken(t.Info()) {
 			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, t.Info().Name(), uri)
 		}
-		if err := r.canGenerate(name, t); err != nil {
-			return err
+		for _, n := range r.Plan.needs() {
+			if n.token == name && n.able != nil {
+				if err := n.able(t); err != nil {
+					return err
+				}
+			}
 		}
 		for other, o := range r.tokens {
 			if other != name && o.Info().Label == t.Info().Label && o.Info().Serial == t.Info().Serial {
@@ -84,38 +83,15 @@ func (r *run) openTokens(ctx context.Context) error {
 	return nil
 }
 
-// canGenerate asks a token that can say so whether it has the mechanisms that the script needs.
-func (r *run) canGenerate(name string, t hsm.Token) error {
-	able, ok := t.(interface{ CanGenerate(hsm.Algorithm) error })
-	if !ok {
-		return nil
-	}
-	for _, st := range r.script.steps {
-		if g, ok := st.step.(*GenerateKey); ok && g.Token == name {
-			if err := able.CanGenerate(hsm.Algorithm(g.Algorithm)); err != nil {
-				return refuse(RuleToken, "%w", err)
-			}
-			if able, ok := t.(interface{ CanWrap(hsm.Algorithm) error }); ok && r.backsUp(g.Name) {
-				if err := able.CanWrap(hsm.Algorithm(g.Algorithm)); err != nil {
-					return refuse(RuleBackup, "%w", err)
-				}
-			}
+// checkLabels refuses labels that exist in a token before the ceremony begins.
+func (r *run) checkLabels(ctx context.Context, made map[place]bool) error {
+	labels := map[string][]string{}
+	for _, n := range r.Plan.needs() {
+		if n.label != "" && !made[place{n.token, n.label}] {
+			labels[n.token] = append(labels[n.token], n.label)
 		}
 	}
-	return nil
-}
-
-// backsUp says whether a step backs the key up.
-func (r *run) backsUp(name string) bool {
-	return slices.ContainsFunc(r.script.steps, func(st scriptStep) bool {
-		b, ok := st.step.(*BackupKey)
-		return ok && b.Key == name
-	})
-}
-
-// checkLabels refuses labels that exist in a token before the ceremony begins.
-func (r *run) checkLabels(ctx context.Context, made map[string]bool) error {
-	for _, name := range sortedKeys(r.Plan.Generates) {
+	for _, name := range sortedKeys(labels) {
 		t, ok := r.tokens[name]
 		if !ok {
 			continue
@@ -125,9 +101,20 @@ func (r *run) checkLabels(ctx context.Context, made map[string]bool) error {
 			return fmt.Errorf("token %q: %w", name, err)
 		}
 		for _, k := range keys {
-			label := k.Attributes().Label
-			if slices.Contains(r.Plan.Generates[name], label) && !made[name+"\x00"+label] {
+			if label := k.Attributes().Label; slices.Contains(labels[name], label) {
 				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), label)
+			}
+		}
+	}
+	return nil
+}
+
+// checkWitnesses refuses a run at which a witness whom a step names is not present.
+func (r *run) checkWitnesses() error {
+	for _, st := range r.script.steps {
+		if w := st.step.people().witness; w != "" {
+			if err := r.how.witnessed(w, r.present()); err != nil {
+				return stepError(r.script, st, err)
 			}
 		}
 	}

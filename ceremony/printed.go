@@ -1,9 +1,7 @@
 package ceremony
 
 import (
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -26,7 +24,7 @@ func (p *Plan) Paper() *paper.Document {
 	return &paper.Document{
 		Title: s.title(), Subtitle: "Script of a key ceremony, to be followed step by step and kept", Footer: s.footer(), Date: s.from,
 		Sections: slices.Concat([]paper.Section{s.summary(p.roster, fmt.Sprintf("%d steps; %d files will be written", len(s.steps), len(p.Outputs))),
-			people(p.roster), s.tokenSection(), s.inputSection(), s.preparation(p.roster), steps}, closing(), []paper.Section{exceptions()}),
+			peopleSection(p.roster), s.tokenSection(), s.inputSection(), s.preparation(p.roster), steps}, closing(), []paper.Section{exceptions()}),
 	}
 }
 
@@ -76,7 +74,7 @@ func officers(r *quorum.Roster) int {
 	return n
 }
 
-func people(r *quorum.Roster) paper.Section {
+func peopleSection(r *quorum.Roster) paper.Section {
 	t := paper.Table{Head: []string{"Name", "Role", "Signing key", "In (UTC)", "Out (UTC)", "Signature"}, Weights: []float64{28, 14, 30, 16, 16, 40},
 		Code: []bool{false, false, true}, Height: 9}
 	for _, o := range r.Officers() {
@@ -181,86 +179,4 @@ func exceptions() paper.Section {
 		}})
 	}
 	return sec
-}
-
-// step is a step of the form.
-func (p *Plan) step(st scriptStep) paper.Step {
-	leaves := leavesOf(p.leaves, st.number)
-	page := p.script.printed(st)
-	page.Text = describedBy(leaves)
-	prefix := fmt.Sprintf("step %d: ", st.number)
-	for _, w := range p.Warnings {
-		if rest, ok := strings.CutPrefix(w, prefix); ok {
-			page.Warning = strings.TrimSpace(page.Warning + " " + rest)
-		}
-	}
-	page.Facts = append(page.Facts, leafFacts(leaves)...)
-	page.Boxes = []paper.Box{{Label: "Time (UTC)"}, {Label: "Done by (initials)"}, {Label: "Seen by (initials)"}, {Label: "As expected: yes / exception no.", Weight: 1.4}}
-	return page
-}
-
-// printed is what the script itself says of a step.
-func (s *Script) printed(st scriptStep) paper.Step {
-	page := paper.Step{Number: st.number, Kind: st.kind, Place: fmt.Sprintf("%s, line %d", filepath.Base(s.name), st.line), Who: whoActs(st)}
-	all := fields(st.step)
-	for _, f := range all {
-		page.Facts = append(page.Facts, paper.Fact{Label: strings.ReplaceAll(f.path, "_", " "), Value: f.value})
-	}
-	if u, ok := s.tokens[get(all, "token")]; ok {
-		value := fmt.Sprintf("label %q", u.Token)
-		if u.Serial != "" {
-			value += ", serial " + u.Serial
-		}
-		page.Facts = append(page.Facts, paper.Fact{Label: "token " + get(all, "token"), Value: value})
-	}
-	var seen []string
-	for _, f := range all {
-		for _, n := range strings.Split(f.value, ", ") {
-			data, ok := s.inputs[n]
-			if !ok || slices.Contains(seen, n) {
-				continue
-			}
-			seen = append(seen, n)
-			page.Facts = append(page.Facts, paper.Fact{Label: "input " + n + ", SHA-256", Value: hexSHA256(data), Code: true})
-			page.Facts = append(page.Facts, requestFacts(n, data)...)
-		}
-	}
-	return page
-}
-
-// requestFacts says whom a certification request is for.
-func requestFacts(name string, data []byte) []paper.Fact {
-	if block, _ := pem.Decode(data); block != nil {
-		data = block.Bytes
-	}
-	r, err := x509.ParseCertificateRequest(data)
-	if err != nil {
-		return nil
-	}
-	return []paper.Fact{{Label: "subject in " + name, Value: r.Subject.String()},
-		{Label: "public key in " + name + ", SHA-256", Value: hexSHA256(r.RawSubjectPublicKeyInfo), Code: true}}
-}
-
-// whoActs says who does something in a step.
-func whoActs(st scriptStep) string {
-	const all = "all others present watch"
-	switch step := st.step.(type) {
-	case *InitToken:
-		return "The administrator puts the blank token in; its first PINs are typed by those who will keep them; " + all
-	case *HoldSecret:
-		who := "every officer with a decryption key"
-		if step.Holders != nil {
-			who = strings.Join(step.Holders, ", ")
-		}
-		return "The holders (" + who + ") put in their cards when asked and test their shares; " + all
-	case *BackupKey, *RestoreKey:
-		return "The security officer of the token and the holders of the shares put in their cards when asked; " + all
-	case *ManualClone:
-		return "The officers present act with the vendor's tool; the witness " + step.Witness + " compares label and token with this page; the administrator types Yes when it is done; " + all
-	case *DestroyKey:
-		return "The officers present compare label, id and public key with the screen and agree aloud; the administrator types Yes"
-	case *ImportArtefact, *ImportCertificate:
-		return "The program compares; the administrator and one officer look"
-	}
-	return "The program acts on the token; the administrator and one officer compare with the screen; " + all
 }

@@ -8,6 +8,8 @@ import (
 
 const kindRemarks = "remarks"
 
+var _ = register[remarksLeaf](kindRemarks)
+
 // When remarks are asked for.
 const (
 	AtBegin = "begin"
@@ -41,10 +43,7 @@ func (s *Session) remarks(when string) error {
 	var l remarksLeaf
 	if err := s.outcome(&l, kindRemarks, func(bool) error {
 		l.When, l.Remarks = when, []Remark{}
-		if s.ask == nil {
-			return nil
-		}
-		said, err := s.ask(when)
+		said, err := s.how.remarks(when)
 		l.Remarks = append(l.Remarks, said...)
 		if err == nil {
 			err = checkRemarks(l.Remarks)

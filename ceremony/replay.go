@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -138,8 +137,7 @@ func (v *verified) listed(record *journal.Record) error {
 
 // perform performs the script along the transcript.
 func (v *verified) perform(ctx context.Context, record *journal.Record) error {
-	s := &Session{ctx: ctx, script: v.script, state: v.script.startState(), pending: record.Leaves(), infos: map[string]hsm.TokenInfo{},
-		clock: func() time.Time { return time.Time{} }, rehearsal: v.rehearsal}
+	s := newSession(ctx, v.script, along(v.rehearsal), record.Leaves())
 	v.session, v.entries = s, int(record.Size())
 	if want := Origin(v.script, v.rehearsal); record.Origin() != want {
 		return damaged(transcriptFile, "is that of %q, not of %q", record.Origin(), want)
@@ -150,7 +148,7 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	listing, err := v.conclude(s)
 	if errors.Is(err, errAborted) {
 		s.failed, s.step = nil, 0
-		if err := s.abort(abortPlan(record.Leaves())); err != nil {
+		if err := s.abort(aborts(v.script, record.Leaves())); err != nil {
 			return err
 		}
 		s.withdraw()
@@ -229,10 +227,7 @@ func (v *verified) signedBy(s *Session) error {
 	if v.rehearsal {
 		return nil
 	}
-	present := v.begin.Officers
-	if n := len(s.resumes); n > 0 {
-		present = s.resumes[n-1].Officers
-	}
+	present := s.present()
 	if len(present) != len(v.signers) {
 		return damaged(signatureFile, "is signed by %d of the %d people present", len(v.signers), len(present))
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/journal"
-	"github.com/hanaper/hanaper/quorum"
 )
 
 // Unfinished reads the copies in the folder of a run that was cut short, and validates its script anew.
@@ -52,10 +51,8 @@ func Resume(ctx context.Context, c RunConfig) (*Result, error) {
 		return nil, err
 	}
 	defer r.close()
-	for _, l := range pending {
-		if h, err := headOf(l); err == nil && h.Kind == kindAbort {
-			return nil, advice.New(advice.Refused, "finish it with `hanaper ceremony abort`", "%s: this ceremony is being aborted", c.Out)
-		}
+	if has(entriesOf(pending), kindAbort) {
+		return nil, advice.New(advice.Refused, "finish it with `hanaper ceremony abort`", "%s: this ceremony is being aborted", c.Out)
 	}
 	if err := r.preflight(ctx, journalled(pending)); err != nil {
 		return nil, err
@@ -92,6 +89,7 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 		pending = append(pending, l)
 	}
 	r.login = newLogin(c.Open, c.Custodians, pending)
+	r.how.login = r.login
 	if len(pending) == 0 {
 		return r, nil, r.authorise()
 	}
@@ -137,29 +135,13 @@ func (r *run) sameBeginning() error {
 	return nil
 }
 
-// journalled are the labels of the keys that a journal intends, leaves to people, or has, by token name.
-func journalled(pending [][]byte) map[string]bool {
-	made := map[string]bool{}
-	for _, data := range pending {
-		var l keyIntentLeaf
-		if h, err := headOf(data); err == nil && h.Kind == kindKeyIntent && decodeLeaf(data, &l, kindKeyIntent) == nil {
-			made[l.Token+"\x00"+l.Label] = true
-		}
-		var c cloneIntentLeaf
-		if h, err := headOf(data); err == nil && h.Kind == kindCloneIntent && decodeLeaf(data, &c, kindCloneIntent) == nil {
-			made[c.Token+"\x00"+c.Label] = true
+// journalled are the places of the keys that a journal intends, leaves to people, or has.
+func journalled(pending [][]byte) map[place]bool {
+	made := map[place]bool{}
+	for _, e := range entriesOf(pending) {
+		if m, ok := e.leaf.(maker); ok {
+			made[m.makes()] = true
 		}
 	}
 	return made
-}
-
-// signed says whether the folder holds the signatures of exactly this checkpoint already, from a run that was cut
-// short between signing and its last file.
-func (r *run) signed(body []byte) ([]byte, bool) {
-	env, err := os.ReadFile(filepath.Join(r.Out, signatureFile))
-	if err != nil {
-		return nil, false
-	}
-	payload, _, err := quorum.VerifyDSSE(env, quorum.TranscriptPayload, r.roster, 1)
-	return env, err == nil && string(payload) == string(body)
 }

@@ -2,12 +2,8 @@ package ceremony
 
 import (
 	"context"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,69 +11,9 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
-
-// Opener opens and logs in to the token that a script calls name. Which module and where the PIN comes from is the
-// opener's to know: a script says neither. Where the ceremony itself changed the PIN, it gives its own source.
-type Opener func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error)
-
-// RunConfig is what a run needs beside its script.
-type RunConfig struct {
-	Plan *Plan
-	// Out is the folder of the result; it must not exist, or be empty.
-	Out string
-	// Asserted is the time that the people present agreed on.
-	Asserted time.Time
-	// Officers are the keys of those present, at least one of role officer, who sign the transcript.
-	Officers []crypto.Signer
-	// Approvals are the DSSE envelopes of the quorum.
-	Approvals [][]byte
-	// Nonces remembers the nonces used on this machine; may be nil.
-	Nonces Nonces
-	Open   Opener
-	// Custodians give the PINs and wrapping keys that steps ask for; nil where no step does.
-	Custodians Custodians
-	// Remarks asks the people present what to record, at AtBegin and AtEnd; nil asks nobody.
-	Remarks func(when string) ([]Remark, error)
-	// Init initialises blank tokens; nil where no step does.
-	Init Initialiser
-	// Confirm asks the people present to agree to what cannot be undone; nil agrees.
-	Confirm func(what string) error
-	Tool    Tool
-	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
-	Rehearsal bool
-	// AnswersFromFile records that nobody answered at a terminal.
-	AnswersFromFile bool
-	Progress        *term.Progress
-	// Elapsed is the time since Asserted was asserted; by default that of a monotonic clock from now on.
-	Elapsed func() time.Duration
-}
-
-// Nonces remembers which approvals were used, beside what earlier transcripts say.
-type Nonces interface {
-	Used(nonce string) bool
-	// Use marks a nonce as used, durably, and refuses one that is.
-	Use(nonce string) error
-}
-
-// Lineage is what Nonces may know besides: which script carries on from a checkpoint. Two that carry on from one would
-// each give out the numbers that follow it.
-type Lineage interface {
-	// Follow notes durably that script carries on from checkpoint, and refuses where another script does.
-	Follow(checkpoint, script [32]byte) error
-}
-
-// Result is a finished ceremony.
-type Result struct {
-	Out        string   `json:"out"`
-	Checkpoint string   `json:"checkpoint_sha256"`
-	Artefacts  []string `json:"artefacts"`
-	Entries    int      `json:"entries"`
-	Officers   []string `json:"officers"`
-}
 
 // Run performs a plan on tokens. Until every check that can be made is made nothing is written, to the disk or to a
 // token.
@@ -125,6 +61,7 @@ type run struct {
 	tokens   map[string]hsm.Token
 	log      *journal.Log
 	login    *login
+	how      performance
 }
 
 type officerKey struct {
@@ -138,6 +75,7 @@ func newRun(c RunConfig) (*run, error) {
 		start := time.Now()
 		r.Elapsed = func() time.Duration { return time.Since(start) }
 	}
+	r.how = r.performance()
 	if err := r.script.checkAsserted(c.Asserted); err != nil {
 		return nil, err
 	}
@@ -196,7 +134,7 @@ func (r *run) origin() string { return Origin(r.script, r.Rehearsal) }
 func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 	s := r.session(ctx, pending)
 	if len(pending) > 0 {
-		s.onResume = func() error {
+		s.takeOver = func() error {
 			l := r.resumption()
 			s.resumes = append(s.resumes, *l)
 			return s.add(l, kindResumed)
@@ -223,82 +161,6 @@ func (r *run) resumption() *resumedLeaf {
 	return &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present()}
 }
 
-// finish signs the checkpoint and writes what the journal has recorded.
-func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Result, error) {
-	r.Progress.Step("signing the transcript")
-	body := r.log.Checkpoint()
-	var keys []crypto.Signer
-	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index}
-	for _, o := range r.officers {
-		keys = append(keys, o.signer)
-		result.Officers = append(result.Officers, o.officer.Name)
-	}
-	if err := r.presentAsRecorded(s); err != nil {
-		return nil, err
-	}
-	env, ok := r.signed(body)
-	if !ok {
-		var err error
-		if env, err = r.seal(body, keys); err != nil {
-			return nil, err
-		}
-	}
-	for _, name := range sortedKeys(files) {
-		if err := writeFile(r.Out, name, files[name]); err != nil {
-			return nil, err
-		}
-	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{manifestFile, listing}, {checkpointFile, body}, {signatureFile, env}} {
-		if err := writeFile(r.Out, f.name, f.data); err != nil {
-			return nil, err
-		}
-	}
-	// What an earlier process of this run left when it was killed in the middle of a file.
-	if err := durable.Sweep(r.Out); err != nil {
-		return nil, err
-	}
-	if err := r.log.Close(); err != nil {
-		return nil, err
-	}
-	r.log = nil
-	// Auditors read it under other accounts: there is no secret in it.
-	if err := os.Chmod(filepath.Join(r.Out, transcriptFile), 0o644); err != nil {
-		return nil, err
-	}
-	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
-	return result, durable.Remove(filepath.Join(r.Out, incompleteFile))
-}
-
-// rehearsalPayload is the payload type of the envelope of a rehearsal.
-const rehearsalPayload = "application/vnd.hanaper.rehearsal"
-
-// seal signs the checkpoint: with the keys of those present, or for a rehearsal with a key that is thrown away.
-func (r *run) seal(body []byte, keys []crypto.Signer) ([]byte, error) {
-	if !r.Rehearsal {
-		return quorum.SignDSSE(quorum.TranscriptPayload, body, keys...)
-	}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	return quorum.SignDSSE(rehearsalPayload, body, key)
-}
-
-// presentAsRecorded asks that those who sign are those whom the transcript names as present last.
-func (r *run) presentAsRecorded(s *Session) error {
-	want := r.begin.Officers
-	if n := len(s.resumes); n > 0 {
-		want = s.resumes[n-1].Officers
-	}
-	if have := r.present(); !slices.Equal(have, want) {
-		return refuse(RuleQuorum, "the transcript names %v as present: exactly their keys must sign it", want)
-	}
-	return nil
-}
-
 func (r *run) close() {
 	for _, t := range r.tokens {
 		_ = t.Close()
@@ -306,4 +168,42 @@ func (r *run) close() {
 	if r.log != nil {
 		_ = r.log.Close()
 	}
+}
+
+// appended is called after each entry that became durable, and appending before; tests end the process or the run there.
+var (
+	appended  func(entries int64)
+	appending func(entries int64) error
+)
+
+// performance is how this run performs its script.
+func (r *run) performance() performance {
+	p := performance{way: forReal, tokens: r.tokens, login: r.login, initialise: r.Init, custodians: r.Custodians, agree: r.Confirm, ask: r.Remarks,
+		progress: r.Progress, write: r.append,
+		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) }}
+	if r.Rehearsal {
+		p.way = inRehearsal
+	}
+	return p
+}
+
+// append makes an entry durable.
+func (r *run) append(leaf []byte) error {
+	if appending != nil {
+		if err := appending(r.log.Size() + 1); err != nil {
+			return err
+		}
+	}
+	n, err := r.log.Append(leaf)
+	if err == nil && appended != nil {
+		appended(n + 1)
+	}
+	return err
+}
+
+// session is a session of this run.
+func (r *run) session(ctx context.Context, pending [][]byte) *Session {
+	s := newSession(ctx, r.script, r.how, pending)
+	s.began = r.begin.Officers
+	return s
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/term"
 )
 
 // Session performs a script. What is random or comes from a token passes through outcome, everything else through
@@ -19,45 +18,41 @@ type Session struct {
 	ctx    context.Context
 	script *Script
 	state  *state
+	how    performance
 
 	// pending are leaves of an earlier session still to be followed; index counts all leaves followed or written.
 	pending [][]byte
 	index   int
-	// write makes a leaf durable; nil where nothing may be added (Verify).
-	write func([]byte) error
-	// onResume is called when pending is used up and the session begins to act.
-	onResume func() error
-
-	clock  func() time.Time
-	last   time.Time
-	step   int
-	tokens map[string]hsm.Token
-	infos  map[string]hsm.TokenInfo
-	// specimen is true while a script is validated: keys are throw-aways, and those taken up cannot sign.
-	specimen bool
-	// rehearsal is true for a performance on throw-away tokens: keys of earlier ceremonies are not there, and nobody's
-	// cards open shares.
-	rehearsal bool
-	// confirm asks the people present to agree to what cannot be undone; nil where nothing is.
-	confirm func(what string) error
-	// ask asks the people present for remarks; nil where nobody is asked.
-	ask func(when string) ([]Remark, error)
-	// custodians give PINs and wrapping keys; nil where nobody does.
-	custodians Custodians
-	// login and initialise open and make tokens; nil where a session does neither.
-	login      *login
-	initialise Initialiser
+	// takeOver is called once, when pending is used up and the session begins to act.
+	takeOver func() error
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
 
+	last  time.Time
+	step  int
+	infos map[string]hsm.TokenInfo
+
 	// began are those present at the beginning.
-	began    []officerRecord
-	resumes  []resumedLeaf
-	said     []Remark
-	warnings []string
-	progress *term.Progress
+	began     []officerRecord
+	resumes   []resumedLeaf
+	said      []Remark
+	witnesses []witnessRecord
+	warnings  []string
 	// failed is the first error of an effect: some callers of crypto.Signer swallow errors.
 	failed error
+}
+
+// newSession is a session before its first entry; pending are those of an earlier one.
+func newSession(ctx context.Context, script *Script, how performance, pending [][]byte) *Session {
+	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, pending: pending, infos: map[string]hsm.TokenInfo{}}
+}
+
+// present are those who are there now.
+func (s *Session) present() []officerRecord {
+	if n := len(s.resumes); n > 0 {
+		return s.resumes[n-1].Officers
+	}
+	return s.began
 }
 
 // fail remembers and returns err.
@@ -71,8 +66,8 @@ func (s *Session) fail(err error) error {
 // stamp fills in the head that all leaves share.
 func (s *Session) stamp(l leaf, kind string) {
 	h := l.head()
-	h.Kind, h.Step, h.Rehearsal = kind, s.step, s.rehearsal
-	now := s.clock()
+	h.Kind, h.Step, h.Rehearsal = kind, s.step, s.how.marked()
+	now := s.how.clock()
 	if now.Before(s.last) {
 		now = s.last
 	}
@@ -101,12 +96,11 @@ func (s *Session) next() ([]byte, error) {
 		}
 		s.resumes = append(s.resumes, l)
 	}
-	if s.write == nil {
+	if !s.how.acts() {
 		return nil, s.entryError(errors.New("is missing: the transcript ends before the script does"))
 	}
-	if s.onResume != nil {
-		f := s.onResume
-		s.onResume = nil
+	if f := s.takeOver; f != nil {
+		s.takeOver = nil
 		if err := f(); err != nil {
 			return nil, err
 		}
@@ -126,7 +120,7 @@ func (s *Session) follow(data []byte, l leaf, kind string) error {
 	if at.Before(s.last) {
 		return s.entryError(fmt.Errorf("is dated %s, before the entry it follows", l.head().At))
 	}
-	if l.head().Rehearsal != s.rehearsal {
+	if l.head().Rehearsal != s.how.marked() {
 		return s.entryError(errors.New("is marked as of a rehearsal in a ceremony, or not marked in a rehearsal"))
 	}
 	if l.head().Step != s.step {
@@ -143,7 +137,7 @@ func (s *Session) add(l leaf, kind string) error {
 	if at, err := parseTime(l.head().At); err == nil {
 		s.last = at
 	}
-	if err := s.write(encodeLeaf(l)); err != nil {
+	if err := s.how.write(encodeLeaf(l)); err != nil {
 		return s.fail(fmt.Errorf("journal: %w", err))
 	}
 	s.index++
@@ -178,7 +172,7 @@ func (s *Session) emit(l leaf, kind string) error {
 // outcome fills l from the pending leaf, or by act and then states it. again is true when an earlier session may have
 // begun to act and was cut short: the intent is in its journal, the result is not.
 func (s *Session) outcome(l leaf, kind string, act func(again bool) error) error {
-	resuming := s.onResume != nil
+	resuming := s.takeOver != nil
 	data, err := s.next()
 	if err != nil {
 		return s.fail(err)
@@ -227,7 +221,7 @@ func (s *Session) perform() error {
 
 func (s *Session) performStep(st scriptStep) error {
 	text := st.step.describe(s)
-	s.progress.Step("step %d of %d: %s", st.number, len(s.script.steps), text)
+	s.how.progress.Step("step %d of %d: %s", st.number, len(s.script.steps), text)
 	if err := s.emit(&stepLeaf{What: st.kind, Describe: text}, kindStep); err != nil {
 		return err
 	}

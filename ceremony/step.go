@@ -7,16 +7,57 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hanaper/hanaper/hsm"
 )
 
-// Step is one kind of step with its fields as written. The same perform runs on specimens, on tokens and along a
-// journal; it acts only through the session.
+// Step is one kind of step with its fields as written. A kind owns all that concerns it, in files of its own: Validate,
+// the printed form, Run, Resume, Abort and Verify ask it. It is made known by its line in StepConfig.
 type Step interface {
 	// describe says in plain words what the step does.
 	describe(s *Session) string
-	// perform does it, or says which rule it breaks.
+	// people says who acts in the step.
+	people() people
+	// needs says what the step asks of tokens, so that it is known before the first act whether they can.
+	needs(p *Plan) []need
+	// perform does it, or says which rule it breaks. The same perform runs on specimens, on tokens and along a journal; it
+	// acts only through the session.
 	perform(s *Session) error
+	// left adds what the step leaves if the ceremony is aborted, by the entries that it wrote.
+	left(o *leftover, own []entry)
 }
+
+// people says who acts in a step.
+type people struct {
+	// act says it in plain words, for the printed form.
+	act string
+	// witness is somebody of the roster who must be present, by name; empty where none must.
+	witness string
+}
+
+// watch ends what a form says of an act at which everybody looks on.
+const watch = "; all others present watch"
+
+// byProgram is a step in which nobody does anything by hand.
+var byProgram = people{act: "The program acts on the token; the administrator and one officer compare with the screen" + watch}
+
+// place is where a key is: a token by its name, and a label in it.
+type place struct{ token, label string }
+
+// need is what a step asks of a token.
+type need struct {
+	token string
+	// label of a key that the step makes, and that the token must not hold before.
+	label string
+	// able asks the token whether it can do what the step has it do.
+	able func(hsm.Token) error
+}
+
+// tokenMaker is a step that makes a token.
+type tokenMaker interface{ makesToken() string }
+
+// maker is a leaf of a key that is made, or may have been.
+type maker interface{ makes() place }
 
 // StepConfig holds exactly one step under the name of its kind.
 type StepConfig struct {

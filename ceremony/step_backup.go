@@ -20,6 +20,12 @@ const (
 	kindRestoreIntent = "restore-intent"
 )
 
+var _ = register[backupIntentLeaf](kindBackupIntent) && register[backupLeaf](kindBackup) && register[sealedLeaf](kindSealed) &&
+	register[keyIntentLeaf](kindRestoreIntent)
+
+// atWrapping are the people whom the wrapping key needs.
+var atWrapping = people{act: "The security officer of the token and the holders of the shares put in their cards when asked" + watch}
+
 // BackupKey wraps a key of class backup under the custodians' wrapping key, and then makes it unextractable.
 type BackupKey struct {
 	// Name of the backup, by which restore-key finds it.
@@ -37,11 +43,19 @@ type backupIntentLeaf struct {
 	Shares string `json:"shares_sha256"`
 }
 
+func (*backupIntentLeaf) left(o *leftover) {
+	o.remain("the key was wrapped, or may have been; its wrapped form is in the transcript")
+}
+
 // backupLeaf: the wrapped key. It is a secret of the custodians together, for whoever holds their wrapping key.
 type backupLeaf struct {
 	Head
 	Name    string `json:"name"`
 	Wrapped []byte `json:"wrapped"`
+}
+
+func (l *backupLeaf) record() string {
+	return fmt.Sprintf("%s, %d bytes wrapped, SHA-256 %s", l.Name, len(l.Wrapped), hexSHA256(l.Wrapped))
 }
 
 // sealedLeaf: the key's attributes after its backup.
@@ -51,12 +65,30 @@ type sealedLeaf struct {
 	Attributes hsm.Attributes `json:"attributes"`
 }
 
+func (l *sealedLeaf) record() string { return l.Key + ", read back: " + attributeWords(l.Attributes) }
+
 // backup is a wrapped key.
 type backup struct {
 	key     *key
 	wrapped []byte
 	shares  [32]byte
 }
+
+func (b *BackupKey) people() people { return atWrapping }
+
+func (b *BackupKey) needs(p *Plan) []need {
+	k := p.state.keys[b.Key]
+	return []need{{token: k.token, able: func(t hsm.Token) error {
+		if able, ok := t.(interface{ CanWrap(hsm.Algorithm) error }); ok {
+			if err := able.CanWrap(k.algorithm); err != nil {
+				return refuse(RuleBackup, "%w", err)
+			}
+		}
+		return nil
+	}}}
+}
+
+func (b *BackupKey) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (b *BackupKey) describe(*Session) string {
 	return fmt.Sprintf("back up key %q as %q: the security officer imports the wrapping key of shares %q, the key is wrapped, made unextractable, and the wrapping key destroyed", b.Key, b.Name, b.Shares)
@@ -93,7 +125,9 @@ func (b *BackupKey) perform(s *Session) error {
 	if err := s.outcome(&l, kindBackup, func(again bool) error {
 		return s.withWrappingKey(k.token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
 			l.Name = b.Name
-			l.Wrapped, err = s.wrap(v, k, wrapping, q)
+			if err = v.CanWrap(k.algorithm); err == nil {
+				l.Wrapped, err = v.WrapKey(s.ctx, wrapping, q)
+			}
 			return err
 		})
 	}); err != nil {
@@ -109,26 +143,11 @@ func (b *BackupKey) perform(s *Session) error {
 	return s.artefact("backups/"+b.Name+".wrapped", l.Wrapped)
 }
 
-// wrap wraps k, or stands in for it where a key taken up from an earlier ceremony is only a specimen.
-func (s *Session) wrap(v vault, k *key, wrapping, q hsm.Query) ([]byte, error) {
-	if s.specimen {
-		return make([]byte, 40), nil
-	}
-	if err := v.CanWrap(k.algorithm); err != nil {
-		return nil, err
-	}
-	return v.WrapKey(s.ctx, wrapping, q)
-}
-
 // seal makes the key unextractable.
 func (b *BackupKey) seal(s *Session, k *key, q hsm.Query) error {
 	var l sealedLeaf
 	if err := s.outcome(&l, kindSealed, func(again bool) error {
-		l.Key, l.Attributes = k.name, k.attrs
-		if s.specimen {
-			l.Attributes.Extractable = false
-			return nil
-		}
+		l.Key = k.name
 		v, err := s.vault(k.token)
 		if err != nil {
 			return err
@@ -175,6 +194,12 @@ func (r *RestoreKey) label() string {
 	return r.Label
 }
 
+func (r *RestoreKey) people() people { return atWrapping }
+
+func (r *RestoreKey) needs(*Plan) []need { return []need{{token: r.Token, label: r.label()}} }
+
+func (r *RestoreKey) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (r *RestoreKey) describe(*Session) string {
 	return fmt.Sprintf("restore the backup %q as key %q in token %q, label %q, and prove it by its public key and a test signature", r.Backup, r.Name, r.Token, r.label())
 }
@@ -209,7 +234,7 @@ func (r *RestoreKey) perform(s *Session) error {
 	if shares.Digest() != b.shares {
 		return refuse(RuleBackup, "backup %q was made with the wrapping key of other shares", r.Backup)
 	}
-	if before && s.rehearsal {
+	if before && s.how.marked() {
 		return refuse(RuleRehearsal, "backup %q is of a real key: a rehearsal cannot restore it", r.Backup)
 	}
 	k, err := r.restore(s, b, shares, before)
@@ -249,13 +274,6 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 			}
 		}
 		spec := hsm.RestoreSpec{Label: k.label, ID: id, Public: b.key.public, Wrapped: b.wrapped}
-		if s.specimen {
-			t, err := s.token(r.Token)
-			if err != nil {
-				return err
-			}
-			k.live = t.(*specimenToken).stand(spec, b.key.live)
-		}
 		if k.live == nil {
 			if err := s.withWrappingKey(r.Token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
 				spec.Wrapping = wrapping
@@ -279,7 +297,7 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 
 // prove makes and journals a signature over a text that is nothing else.
 func (k *key) prove() error {
-	if k.session.unsigned(k) {
+	if k.session.how.lacks(k) {
 		return nil
 	}
 	text := []byte("a signature to prove that a restored key is the one that was backed up\n")

@@ -48,6 +48,12 @@ type RootCertificate struct {
 	NameConstraints *ca.NameConstraints `yaml:"name_constraints"`
 }
 
+func (r *RootCertificate) people() people { return byProgram }
+
+func (r *RootCertificate) needs(*Plan) []need { return nil }
+
+func (r *RootCertificate) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (r *RootCertificate) describe(*Session) string {
 	return fmt.Sprintf("self-sign the root certificate %q, CN=%s, with key %q by profile %s, valid from %s to %s",
 		r.Name, r.Subject.CommonName, r.Key, r.Profile, r.NotBefore, r.NotAfter)
@@ -111,6 +117,12 @@ type Certificate struct {
 	NameConstraints *ca.NameConstraints `yaml:"name_constraints"`
 	CRLURLs         []string            `yaml:"crl_urls"`
 }
+
+func (c *Certificate) people() people { return byProgram }
+
+func (c *Certificate) needs(*Plan) []need { return nil }
+
+func (c *Certificate) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (c *Certificate) describe(*Session) string {
 	what := "key " + fmt.Sprintf("%q", c.Key)
@@ -315,7 +327,7 @@ func (s *Session) sign(p *ca.Prepared, k *key, made *certificate) error {
 	for _, w := range p.Warnings() {
 		s.warn("%s", w)
 	}
-	if s.unsigned(k) {
+	if s.how.lacks(k) {
 		made.cert, made.unsigned = p.Specimen(), true
 		return s.addCertificate(made)
 	}

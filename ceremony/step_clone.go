@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -18,6 +17,8 @@ const (
 	kindCloneIntent = "clone-intent"
 	kindCloned      = "cloned"
 )
+
+var _ = register[cloneIntentLeaf](kindCloneIntent) && register[clonedLeaf](kindCloned)
 
 // maxInstructions bounds what a script tells people to do by hand, in bytes.
 const maxInstructions = 2000
@@ -49,6 +50,12 @@ type cloneIntentLeaf struct {
 	Witness     string `json:"witness"`
 }
 
+func (l *cloneIntentLeaf) left(o *leftover) {
+	o.remain("people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", l.Token, l.Label, l.Witness)
+}
+
+func (l *cloneIntentLeaf) makes() place { return place{l.Token, l.Label} }
+
 // clonedLeaf: the copy as its token reads it back, after somebody said that it was made. A test signature follows.
 type clonedLeaf struct {
 	Head
@@ -73,6 +80,17 @@ func (m *ManualClone) label(k *key) string {
 // told is the instructions as one paragraph.
 func (m *ManualClone) told() string { return strings.Join(strings.Fields(m.Instructions), " ") }
 
+func (m *ManualClone) people() people {
+	return people{witness: m.Witness, act: "The officers present act with the vendor's tool; the witness " + m.Witness +
+		" compares label and token with this page; the administrator types Yes when it is done" + watch}
+}
+
+func (m *ManualClone) needs(p *Plan) []need {
+	return []need{{token: m.Token, label: m.label(p.state.keys[m.Key])}}
+}
+
+func (m *ManualClone) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (m *ManualClone) describe(s *Session) string {
 	return fmt.Sprintf("BY HAND, before the witness %s: copy key %q into token %q as %q, label %q: %s; then prove the copy by its public key, its attributes and a test signature",
 		m.Witness, m.Key, m.Token, m.Name, m.label(s.state.keys[m.Key]), strings.TrimRight(m.told(), "."))
@@ -89,22 +107,22 @@ func (m *ManualClone) perform(s *Session) error {
 		return err
 	}
 	k := &key{session: s, name: m.Name, token: m.Token, label: label, algorithm: source.algorithm, class: hsm.Restored, purpose: source.purpose,
-		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, standIn: s.rehearsal}
+		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, standIn: s.how.marked()}
 	var l clonedLeaf
 	if err := s.outcome(&l, kindCloned, func(again bool) error {
 		if err := m.copied(s, k, source, again); err != nil {
 			return err
 		}
-		l.Name, l.Agreed, l.Witness, l.StandIn = m.Name, "Yes", m.Witness, s.rehearsal
+		l.Name, l.Agreed, l.Witness, l.StandIn = m.Name, "Yes", m.Witness, s.how.marked()
 		l.SPKI, l.Fingerprint, l.Attributes = source.spki, hexSHA256(source.spki), k.attrs
 		return nil
 	}); err != nil {
 		return err
 	}
-	if l.Agreed != "Yes" || l.Witness != m.Witness || l.StandIn != s.rehearsal || len(l.Attributes.ID) == 0 {
+	if l.Agreed != "Yes" || l.Witness != m.Witness || l.StandIn != s.how.marked() || len(l.Attributes.ID) == 0 {
 		return s.fail(s.entryError(errors.New("(cloned) is not what the script asks for")))
 	}
-	if err := s.witnessed(m.Witness); err != nil {
+	if err := s.how.witnessed(m.Witness, s.present()); err != nil {
 		return s.fail(s.entryError(err))
 	}
 	k.id = bytes.Clone(l.Attributes.ID)
@@ -112,6 +130,9 @@ func (m *ManualClone) perform(s *Session) error {
 		return s.fail(err)
 	}
 	s.state.keys[m.Name] = k
+	if !s.how.marked() {
+		s.witnesses = append(s.witnesses, witnessRecord{m.Witness, s.step, fmt.Sprintf("key %q copied by hand into token %q as %q", m.Key, m.Token, m.Name)})
+	}
 	return k.prove()
 }
 
@@ -159,19 +180,20 @@ func (m *ManualClone) check(s *Session) (*key, error) {
 
 // copied tells people what to do, waits until they say that it is done, and finds the copy.
 func (m *ManualClone) copied(s *Session, k, source *key, again bool) error {
-	if s.specimen {
-		t, err := s.token(m.Token)
+	if s.how.onSpecimens() {
+		v, err := s.vault(m.Token)
 		if err != nil {
 			return err
 		}
-		k.live = t.(*specimenToken).stand(hsm.RestoreSpec{Label: k.label, ID: source.id, Public: source.public}, source.live)
-		k.attrs = k.live.Attributes()
-		return nil
-	}
-	if err := s.witnessed(m.Witness); err != nil {
+		if k.live, err = v.UnwrapKey(s.ctx, hsm.RestoreSpec{Label: k.label, ID: source.id, Public: source.public}); err == nil {
+			k.attrs = k.live.Attributes()
+		}
 		return err
 	}
-	if !s.rehearsal {
+	if err := s.how.witnessed(m.Witness, s.present()); err != nil {
+		return err
+	}
+	if !k.standIn {
 		t, err := s.token(m.Token)
 		if err != nil {
 			return err
@@ -186,13 +208,11 @@ func (m *ManualClone) copied(s *Session, k, source *key, again bool) error {
 			}
 		}
 	}
-	if s.confirm != nil {
-		if err := s.confirm(fmt.Sprintf("BY HAND, before the witness %s: copy key %q (SHA-256 of its public key %s) from token %q into token %q, label %q.\n  %s\nWhen it is done, or for a rehearsal was talked through:",
-			m.Witness, source.label, hexSHA256(source.spki), source.token, m.Token, k.label, m.told())); err != nil {
-			return err
-		}
+	if err := s.how.confirm(fmt.Sprintf("BY HAND, before the witness %s: copy key %q (SHA-256 of its public key %s) from token %q into token %q, label %q.\n  %s\nWhen it is done, or for a rehearsal was talked through:",
+		m.Witness, source.label, hexSHA256(source.spki), source.token, m.Token, k.label, m.told())); err != nil {
+		return err
 	}
-	if s.rehearsal {
+	if k.standIn {
 		k.attrs = hsm.Attributes{Label: k.label, ID: source.id, Algorithm: source.algorithm, Token: true, Private: true, Sensitive: true, Sign: true}
 		return nil
 	}
@@ -219,52 +239,10 @@ func (m *ManualClone) copied(s *Session, k, source *key, again bool) error {
 // release closes a token for the time of an act by others; the next step that needs it opens it again and sees that it is
 // the same.
 func (s *Session) release(name string) error {
-	t, ok := s.tokens[name]
-	if !ok {
-		return nil
-	}
-	if s.login == nil {
-		return nil
-	}
-	delete(s.tokens, name)
 	for _, k := range s.state.keys {
 		if k.token == name {
 			k.live = nil
 		}
 	}
-	return t.Close()
-}
-
-// witnessed asks that the witness is present, and is not alone.
-func (s *Session) witnessed(name string) error {
-	if s.specimen || s.rehearsal {
-		return nil
-	}
-	present := s.began
-	if n := len(s.resumes); n > 0 {
-		present = s.resumes[n-1].Officers
-	}
-	return witnessAmong(name, present)
-}
-
-func witnessAmong(name string, present []officerRecord) error {
-	if len(present) < 2 || !slices.ContainsFunc(present, func(o officerRecord) bool { return o.Name == name }) {
-		return refuse(RuleWitness, "the witness %q must be present, with a key to sign the transcript, and somebody else to act", name)
-	}
-	return nil
-}
-
-// checkWitnesses refuses a run at which a witness whom the script names is not present.
-func (r *run) checkWitnesses() error {
-	if r.Rehearsal {
-		return nil
-	}
-	for _, st := range r.script.steps {
-		if m, ok := st.step.(*ManualClone); ok {
-			if err := witnessAmong(m.Witness, r.present()); err != nil {
-				return stepError(r.script, st, err)
-			}
-		}
-	}
-	return nil
+	return s.how.release(name)
 }

@@ -41,6 +41,12 @@ var reasons = map[string]int{
 	"cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9, "aACompromise": 10,
 }
 
+func (c *CRL) people() people { return byProgram }
+
+func (c *CRL) needs(*Plan) []need { return nil }
+
+func (c *CRL) left(o *leftover, own []entry) { o.numbered(own) }
+
 func (c *CRL) describe(*Session) string {
 	return fmt.Sprintf("sign the CRL %q of %q, number %d, %d revoked, from %s to %s",
 		c.Name, c.Issuer, c.Number, len(c.Revoked), c.ThisUpdate, c.NextUpdate)
@@ -96,7 +102,7 @@ func (c *CRL) perform(s *Session) error {
 	if err != nil {
 		return err
 	}
-	if s.unsigned(s.state.keys[cert.key]) {
+	if s.how.lacks(s.state.keys[cert.key]) {
 		crl := prepared.Specimen()
 		s.state.crls[cert.name], s.state.crlNames[c.Name] = crl, crl
 		s.state.unsignedCRLs[c.Name] = true

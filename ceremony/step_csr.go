@@ -17,6 +17,12 @@ type Request struct {
 	Subject SubjectConfig `yaml:"subject"`
 }
 
+func (r *Request) people() people { return byProgram }
+
+func (r *Request) needs(*Plan) []need { return nil }
+
+func (r *Request) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (r *Request) describe(*Session) string {
 	return fmt.Sprintf("make the certification request %q, CN=%s, signed by key %q", r.Name, r.Subject.CommonName, r.Key)
 }
@@ -32,7 +38,7 @@ func (r *Request) perform(s *Session) error {
 	if r.Subject.CommonName == "" {
 		return malformed("subject.common_name is missing")
 	}
-	if s.unsigned(k) {
+	if s.how.lacks(k) {
 		return s.artefact("artefacts/"+r.Name+".csr", nil)
 	}
 	der, err := csr.Create(rand.Reader, k, csr.Template{Subject: r.Subject.name()})
@@ -54,6 +60,12 @@ type ImportCertificate struct {
 	// OTAConnect allows a certificate under a root of profile ota-connect-root.
 	OTAConnect bool `yaml:"ota_connect"`
 }
+
+func (i *ImportCertificate) people() people { return compared }
+
+func (i *ImportCertificate) needs(*Plan) []need { return nil }
+
+func (i *ImportCertificate) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (i *ImportCertificate) describe(*Session) string {
 	what := "a CA outside"
@@ -118,7 +130,7 @@ func (i *ImportCertificate) check(s *Session, c *certificate) error {
 	if err != nil {
 		return err
 	}
-	if s.specimen && !k.imported {
+	if s.how.onSpecimens() && !k.imported {
 		// The key does not exist yet, and a certificate for it cannot either.
 		return refuse(RuleMatch, "key %q is generated in this very ceremony: a certificate for it cannot be an input", i.Key)
 	}

@@ -10,6 +10,8 @@ import (
 
 const kindDestroyIntent = "destroy-intent"
 
+var _ = register[destroyIntentLeaf](kindDestroyIntent)
+
 // DestroyKey destroys a key of the ceremony, or one that it imported, and proves its absence.
 type DestroyKey struct {
 	Key string `yaml:"key"`
@@ -27,6 +29,16 @@ type destroyIntentLeaf struct {
 	Agreed string `json:"agreed"`
 }
 
+func (*destroyIntentLeaf) left(o *leftover) { o.remain("the key was destroyed, or may have been") }
+
+func (d *DestroyKey) people() people {
+	return people{act: "The officers present compare label, id and public key with the screen and agree aloud; the administrator types Yes"}
+}
+
+func (d *DestroyKey) needs(*Plan) []need { return nil }
+
+func (d *DestroyKey) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (d *DestroyKey) describe(s *Session) string {
 	if k, ok := s.state.keys[d.Key]; ok {
 		return fmt.Sprintf("DESTROY the key %q, label %q, in token %q", d.Key, k.label, k.token)
@@ -43,13 +55,13 @@ func (d *DestroyKey) perform(s *Session) error {
 	if err := s.outcome(&in, kindDestroyIntent, func(bool) error {
 		in.Name, in.Token, in.Label, in.ID, in.Fingerprint = k.name, k.token, k.label, hex.EncodeToString(k.id), hexSHA256(k.spki)
 		in.Agreed = "Yes"
-		if s.confirm == nil {
+		if !s.how.asks() {
 			return nil
 		}
 		if err := k.revive(); err != nil {
 			return err
 		}
-		return s.confirm(fmt.Sprintf("This DESTROYS the key %q (id %s, SHA-256 of its public key %s) in %s.", k.label, in.ID, in.Fingerprint, k.live.Token().Name()))
+		return s.how.confirm(fmt.Sprintf("This DESTROYS the key %q (id %s, SHA-256 of its public key %s) in %s.", k.label, in.ID, in.Fingerprint, k.live.Token().Name()))
 	}); err != nil {
 		return err
 	}
@@ -63,7 +75,7 @@ func (d *DestroyKey) perform(s *Session) error {
 			return err
 		}
 		out.Name, out.Found = k.name, true
-		if s.unsigned(k) || k.standIn {
+		if s.how.lacks(k) || k.standIn {
 			return nil
 		}
 		q := hsm.Query{Label: k.label, ID: k.id}

@@ -6,10 +6,11 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/internal/advice"
 )
 
 const kindInitIntent = "init-intent"
+
+var _ = register[initIntentLeaf](kindInitIntent)
 
 // Initialiser makes a blank token the one that a script calls name.
 type Initialiser func(ctx context.Context, name string, uri hsm.URI, soPIN, userPIN []byte) (hsm.TokenInfo, error)
@@ -26,6 +27,18 @@ type initIntentLeaf struct {
 	Name  string `json:"name"`
 	Label string `json:"label"`
 }
+
+func (*initIntentLeaf) left(o *leftover) { o.remain("the token is initialised, or may be") }
+
+func (i *InitToken) makesToken() string { return i.Token }
+
+func (i *InitToken) people() people {
+	return people{act: "The administrator puts the blank token in; its first PINs are typed by those who will keep them" + watch}
+}
+
+func (i *InitToken) needs(*Plan) []need { return nil }
+
+func (i *InitToken) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (i *InitToken) describe(s *Session) string {
 	return fmt.Sprintf("initialise a blank token as %q, label %q, and give it its first PINs", i.Token, s.script.tokens[i.Token].Token)
@@ -54,7 +67,7 @@ func (i *InitToken) perform(s *Session) error {
 	}); err != nil {
 		return err
 	}
-	uri = s.uri(i.Token)
+	uri = s.how.uri(s.script.tokens[i.Token])
 	if l.Name != i.Token || !uri.MatchesToken(l.Token) || !l.Token.Initialized {
 		return s.fail(s.entryError(errors.New("(token) is not the token that the script initialises")))
 	}
@@ -65,50 +78,30 @@ func (i *InitToken) perform(s *Session) error {
 // make initialises the token and opens it. A session that was cut short may have done so already: an empty token of
 // this label is then taken.
 func (i *InitToken) make(s *Session, uri hsm.URI, again bool) (hsm.Token, error) {
-	if s.specimen {
-		return s.tokens[i.Token], nil
-	}
-	if s.initialise == nil || s.custodians == nil || s.login == nil {
-		return nil, advice.New(advice.Usage, "", "nobody can initialise token %q here", i.Token)
+	if !s.how.isBlank(i.Token) {
+		return s.how.open(s.ctx, i.Token, uri)
 	}
 	if again {
-		if t, err := s.login.token(s.ctx, i.Token, uri); err == nil {
+		if t, err := s.how.open(s.ctx, i.Token, uri); err == nil {
 			keys, err := t.Keys(s.ctx)
 			if err == nil && len(keys) == 0 {
-				s.tokens[i.Token] = t
 				return t, nil
 			}
-			return nil, errors.Join(refuse(RuleToken, "%s is not empty", t.Info().Name()), err, t.Close())
+			return nil, errors.Join(refuse(RuleToken, "%s is not empty", t.Info().Name()), err, s.how.release(i.Token))
 		}
 	}
-	blank := hsm.TokenInfo{Label: uri.Token, Serial: uri.Serial}
-	so, err := s.custodians.PIN(s.ctx, i.Token, "so", blank)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(so)
-	user, err := s.custodians.PIN(s.ctx, i.Token, "user", blank)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(user)
-	info, err := s.initialise(s.ctx, i.Token, uri, so, user)
+	info, err := s.how.blank(s.ctx, i.Token, uri)
 	if err != nil {
 		return nil, err
 	}
 	uri.Serial = info.Serial
-	t, err := s.login.token(s.ctx, i.Token, uri)
-	if err != nil {
-		return nil, err
-	}
-	s.tokens[i.Token] = t
-	return t, nil
+	return s.how.open(s.ctx, i.Token, uri)
 }
 
 // Initialises says whether a step of the script makes the token.
 func (s *Script) Initialises(name string) bool {
 	for _, st := range s.steps {
-		if i, ok := st.step.(*InitToken); ok && i.Token == name {
+		if m, ok := st.step.(tokenMaker); ok && m.makesToken() == name {
 			return true
 		}
 	}

@@ -36,6 +36,21 @@ func (g *GenerateKey) class() hsm.Class {
 	return hsm.Class(g.Class)
 }
 
+func (g *GenerateKey) people() people { return byProgram }
+
+func (g *GenerateKey) needs(*Plan) []need {
+	return []need{{token: g.Token, label: g.label(), able: func(t hsm.Token) error {
+		if able, ok := t.(interface{ CanGenerate(hsm.Algorithm) error }); ok {
+			if err := able.CanGenerate(hsm.Algorithm(g.Algorithm)); err != nil {
+				return refuse(RuleToken, "%w", err)
+			}
+		}
+		return nil
+	}}}
+}
+
+func (g *GenerateKey) left(o *leftover, own []entry) { o.leaves(own) }
+
 func (g *GenerateKey) describe(*Session) string {
 	return fmt.Sprintf("generate the %s key %q in token %q, label %q, class %s", g.Algorithm, g.Name, g.Token, g.label(), g.class())
 }

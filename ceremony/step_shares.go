@@ -3,9 +3,9 @@ package ceremony
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -14,6 +14,8 @@ const (
 	kindPINIntent = "pin-intent"
 	kindPIN       = "pin"
 )
+
+var _ = register[sharesLeaf](kindShares) && register[pinIntentLeaf](kindPINIntent) && register[pinLeaf](kindPIN)
 
 // HoldSecret splits a new secret among officers: the user PIN or the security officer PIN of a token, which is set to what
 // is derived from it, or the wrapping key of backups.
@@ -37,13 +39,38 @@ type sharesLeaf struct {
 	Document []byte `json:"document"`
 }
 
-// pinLeaf: a PIN is about to be set, or was set, to what the shares hold.
+func (l *sharesLeaf) changesPIN(pins *pinHistory) { pins.newest, _ = quorum.ParseShares(l.Document) }
+
+// pinIntentLeaf: a PIN is about to be set to what the shares hold.
+type pinIntentLeaf struct{ pinLeaf }
+
+func (*pinIntentLeaf) left(o *leftover) {
+	o.remain("the PIN was changed, or may have been, to what its new shares hold; keep them")
+}
+
+func (l *pinIntentLeaf) changesPIN(pins *pinHistory) { pins.perhaps(l.Token, l.Purpose) }
+
+// pinLeaf: a PIN was set to what the shares hold.
 type pinLeaf struct {
 	Head
 	Token   string `json:"token"`
 	Purpose string `json:"purpose"`
 	Shares  string `json:"shares_sha256"`
 }
+
+func (l *pinLeaf) changesPIN(pins *pinHistory) { pins.changed(l.Token, l.Purpose) }
+
+func (h *HoldSecret) people() people {
+	who := "every officer with a decryption key"
+	if h.Holders != nil {
+		who = strings.Join(h.Holders, ", ")
+	}
+	return people{act: "The holders (" + who + ") put in their cards when asked and test their shares" + watch}
+}
+
+func (h *HoldSecret) needs(*Plan) []need { return nil }
+
+func (h *HoldSecret) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (h *HoldSecret) describe(*Session) string {
 	what := "split a new wrapping key for backups"
@@ -79,7 +106,7 @@ func (h *HoldSecret) perform(s *Session) error {
 		return err
 	}
 	c := quorum.ShareConfig{Purpose: quorum.Purpose(h.Purpose), TokenSerial: info.Serial, Threshold: h.Threshold, Holders: h.Holders}
-	if s.specimen && c.TokenSerial == "" {
+	if s.how.onSpecimens() && c.TokenSerial == "" {
 		c.TokenSerial = "specimen"
 	}
 	if h.Previous != "" {
@@ -118,7 +145,7 @@ func (h *HoldSecret) perform(s *Session) error {
 		if err := h.setPIN(s, d); err != nil {
 			return err
 		}
-		if !s.rehearsal {
+		if s.how.secrets() {
 			s.state.held[h.Token+" "+h.Purpose] = d
 		}
 	}
@@ -129,13 +156,13 @@ func (h *HoldSecret) perform(s *Session) error {
 // setPIN has the holders test their shares, puts the secret together and sets the PIN.
 func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	sum := quorum.Digest(d.Digest()).String()
-	if err := s.emit(&pinLeaf{Token: h.Token, Purpose: h.Purpose, Shares: sum}, kindPINIntent); err != nil {
+	if err := s.emit(&pinIntentLeaf{pinLeaf{Token: h.Token, Purpose: h.Purpose, Shares: sum}}, kindPINIntent); err != nil {
 		return err
 	}
 	var l pinLeaf
 	if err := s.outcome(&l, kindPIN, func(again bool) error {
 		l.Token, l.Purpose, l.Shares = h.Token, h.Purpose, sum
-		if s.specimen || s.rehearsal {
+		if !s.how.secrets() {
 			return nil
 		}
 		return h.change(s, d, again)
@@ -145,9 +172,8 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	if l.Token != h.Token || l.Purpose != h.Purpose || l.Shares != sum {
 		return s.fail(s.entryError(errors.New("(pin) is about another PIN")))
 	}
-	if h.Purpose == string(quorum.PurposeUser) && s.login != nil && !s.rehearsal {
-		// A token that is opened once more has this PIN now.
-		s.login.changed[h.Token] = []*quorum.Shares{d}
+	if h.Purpose == string(quorum.PurposeUser) {
+		s.how.pinChanged(h.Token, d)
 	}
 	return nil
 }
@@ -159,10 +185,11 @@ type pinSetter interface {
 
 // change changes the PIN. again is true when a session that was cut short may have done so: the token says.
 func (h *HoldSecret) change(s *Session, d *quorum.Shares, again bool) error {
-	if s.custodians == nil {
-		return advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody can open the shares %q", h.Name)
+	keepers, err := s.how.keepers(fmt.Sprintf("shares %q", h.Name))
+	if err != nil {
+		return err
 	}
-	if err := s.custodians.Test(s.ctx, d); err != nil {
+	if err := keepers.Test(s.ctx, d); err != nil {
 		return err
 	}
 	v, err := s.vault(h.Token)
@@ -170,7 +197,7 @@ func (h *HoldSecret) change(s *Session, d *quorum.Shares, again bool) error {
 		return err
 	}
 	info := v.Info()
-	if with := s.login.with[h.Token]; again && h.Purpose == "user" && with != nil && with.Digest() == d.Digest() {
+	if again && h.Purpose == "user" && s.how.openedWith(h.Token, d) {
 		return nil
 	}
 	before, err := s.pin(h.Token, quorum.Purpose(h.Purpose), info)
@@ -178,7 +205,7 @@ func (h *HoldSecret) change(s *Session, d *quorum.Shares, again bool) error {
 		return err
 	}
 	defer clear(before)
-	secret, err := s.custodians.Secret(s.ctx, d)
+	secret, err := keepers.Secret(s.ctx, d)
 	if err != nil {
 		return err
 	}

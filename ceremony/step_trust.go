@@ -45,6 +45,12 @@ type trustState struct {
 	repository *trust.Repository
 }
 
+func (t *TrustRepository) people() people { return byProgram }
+
+func (t *TrustRepository) needs(*Plan) []need { return nil }
+
+func (t *TrustRepository) left(o *leftover, own []entry) { o.numbered(own) }
+
 func (t *TrustRepository) describe(s *Session) string {
 	return fmt.Sprintf("build the trust repository of %q: anchors %v, intermediates %v, CRLs %v; sign its root with %v and its targets with %v, good until %s and %s",
 		s.script.config.Environment, t.Anchors, t.Intermediates, t.CRLs, t.RootKeys, t.TargetsKeys, t.RootExpires, t.TargetsExpires)
@@ -78,7 +84,7 @@ func (t *TrustRepository) perform(s *Session) error {
 	if err != nil {
 		return refuse(RuleVersion, "%w", err)
 	}
-	if s.unsigned(signers...) {
+	if s.how.lacks(signers...) {
 		return nil
 	}
 	files, err := prepared.Sign(signers...)

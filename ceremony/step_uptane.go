@@ -48,6 +48,12 @@ func (u *uptaneState) carry() *uptaneState {
 	return &uptaneState{root: u.root, targetsVersion: u.targetsVersion}
 }
 
+func (u *UptaneRoot) people() people { return byProgram }
+
+func (u *UptaneRoot) needs(*Plan) []need { return nil }
+
+func (u *UptaneRoot) left(o *leftover, own []entry) { o.numbered(own) }
+
 func (u *UptaneRoot) describe(*Session) string {
 	return fmt.Sprintf("sign root.json version %d of the Uptane %s repository, good until %s: root %s, targets %s, snapshot %s, timestamp %s",
 		u.Version, u.Repository, u.Expires, u.Root, u.Targets, u.Snapshot, u.Timestamp)
@@ -204,7 +210,7 @@ func (s *Session) uptaneSigners(repository string, role uptane.Role, names []str
 		if err != nil {
 			return nil, err
 		}
-		if s.unsigned(k) {
+		if s.how.lacks(k) {
 			signers = append(signers, k)
 			continue
 		}
@@ -218,11 +224,17 @@ func (s *Session) uptaneSigners(repository string, role uptane.Role, names []str
 
 // uptaneSign signs, but for specimens that imported keys would have signed.
 func (s *Session) uptaneSign(doc uptane.Document, signers []crypto.Signer) ([]byte, error) {
-	if s.unsigned(signers...) {
+	if s.how.lacks(signers...) {
 		return doc.Bytes(), nil
 	}
 	return uptane.Sign(doc, signers...)
 }
+
+func (u *UptaneTargets) people() people { return byProgram }
+
+func (u *UptaneTargets) needs(*Plan) []need { return nil }
+
+func (u *UptaneTargets) left(o *leftover, own []entry) { o.numbered(own) }
 
 func (u *UptaneTargets) describe(*Session) string {
 	return fmt.Sprintf("sign an empty targets.json, version %d, of the Uptane %s repository, good until %s", u.Version, u.Repository, u.Expires)

@@ -8,9 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/journal"
 )
@@ -124,7 +122,7 @@ func TestReplayEntries(t *testing.T) {
 		if v.roster, err = script.openRoster(); err != nil {
 			t.Fatal(err)
 		}
-		s := &Session{ctx: context.Background(), script: script, state: script.startState(), pending: list, infos: map[string]hsm.TokenInfo{}, clock: func() time.Time { return time.Time{} }}
+		s := newSession(context.Background(), script, along(false), list)
 		if err := v.first(s); err != nil {
 			return
 		}

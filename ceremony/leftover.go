@@ -1,0 +1,56 @@
+package ceremony
+
+import "fmt"
+
+// leftover is what an aborted ceremony made and must remove, and what cannot be undone.
+type leftover struct {
+	// step is the number of the step at work.
+	step int
+	// destroys are the keys that were made, or may have been.
+	destroys []abortedKey
+	// serials were signed, or may have been.
+	serials    []string
+	signatures int
+	// remains is what else cannot be undone, in plain words.
+	remains []string
+}
+
+// remain notes what cannot be undone.
+func (o *leftover) remain(format string, args ...any) {
+	o.remains = append(o.remains, fmt.Sprintf("step %d: ", o.step)+fmt.Sprintf(format, args...))
+}
+
+// leaves adds what each entry of a step leaves. It is what most steps answer.
+func (o *leftover) leaves(own []entry) {
+	for _, e := range own {
+		e.leaf.left(o)
+	}
+}
+
+// numbered is leaves for a step that signs what has a number of its own: the number counts as used.
+func (o *leftover) numbered(own []entry) {
+	before := o.signatures
+	o.leaves(own)
+	if o.signatures > before {
+		o.remain("signed, or partly, and never to be released; the signatures are in the transcript: %s", describedBy(own))
+	}
+}
+
+// leftBehind asks the steps of a script what they left, by the entries of a transcript up to the one that aborts it.
+func leftBehind(script *Script, leaves [][]byte) *leftover {
+	o := &leftover{}
+	own := map[int][]entry{}
+	for _, e := range entriesOf(leaves) {
+		if e.head.Kind == kindAbort {
+			break
+		}
+		own[e.head.Step] = append(own[e.head.Step], e)
+	}
+	for _, st := range script.steps {
+		if entries := own[st.number]; entries != nil {
+			o.step = st.number
+			st.step.left(o, entries)
+		}
+	}
+	return o
+}

@@ -1,0 +1,73 @@
+package ceremony
+
+import (
+	"github.com/hanaper/hanaper/hsm"
+)
+
+// Report is what a verified folder says.
+type Report struct {
+	Ceremony    string `json:"ceremony"`
+	Environment string `json:"environment"`
+	Mode        string `json:"mode"`
+	Answers     string `json:"answers"`
+	Tool        Tool   `json:"tool"`
+	Script      string `json:"script_sha256"`
+	Roster      string `json:"roster_sha256"`
+	Checkpoint  string `json:"checkpoint_sha256"`
+	// Aborted is true for a ceremony that ended without a result.
+	Aborted  bool   `json:"aborted"`
+	Asserted string `json:"asserted"`
+	Ended    string `json:"ended"`
+	Entries  int    `json:"entries"`
+	Resumed  int    `json:"resumed"`
+	// Authenticated is false where no anchor was given.
+	Authenticated bool            `json:"authenticated"`
+	Approvals     []officerRecord `json:"approvals"`
+	Signers       []officerRecord `json:"signers"`
+	Steps         []PlannedStep   `json:"steps"`
+	Tokens        []tokenRecord   `json:"tokens"`
+	Keys          []keyRecord     `json:"keys"`
+	Artefacts     []string        `json:"artefacts"`
+	// Witnesses saw what people did by hand.
+	Witnesses []witnessRecord `json:"witnesses,omitempty"`
+	// Remarks are what the people present had recorded, exceptions and deviations among them.
+	Remarks []Remark `json:"remarks,omitempty"`
+}
+
+type tokenRecord struct {
+	Name  string        `json:"name"`
+	Token hsm.TokenInfo `json:"token"`
+}
+
+type witnessRecord struct {
+	Name string `json:"name"`
+	Step int    `json:"step"`
+	Saw  string `json:"saw"`
+}
+
+type keyRecord struct {
+	Name        string        `json:"name"`
+	Token       string        `json:"token"`
+	Label       string        `json:"label"`
+	Algorithm   hsm.Algorithm `json:"algorithm"`
+	Class       hsm.Class     `json:"class"`
+	Fingerprint string        `json:"spki_sha256"`
+}
+
+func (v *verified) report() *Report {
+	s := v.session
+	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
+		Script: v.begin.Script, Roster: v.begin.Roster, Checkpoint: hexSHA256(v.checkpoint), Asserted: v.begin.Asserted,
+		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses}
+	for _, o := range v.signers {
+		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
+	}
+	for _, n := range sortedKeys(s.infos) {
+		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
+	}
+	for _, n := range sortedKeys(s.state.keys) {
+		k := s.state.keys[n]
+		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki)})
+	}
+	return r
+}

@@ -1,0 +1,69 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/term"
+)
+
+// Opener opens and logs in to the token that a script calls name. Which module and where the PIN comes from is the
+// opener's to know: a script says neither. Where the ceremony itself changed the PIN, it gives its own source.
+type Opener func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error)
+
+// RunConfig is what a run needs beside its script.
+type RunConfig struct {
+	Plan *Plan
+	// Out is the folder of the result; it must not exist, or be empty.
+	Out string
+	// Asserted is the time that the people present agreed on.
+	Asserted time.Time
+	// Officers are the keys of those present, at least one of role officer, who sign the transcript.
+	Officers []crypto.Signer
+	// Approvals are the DSSE envelopes of the quorum.
+	Approvals [][]byte
+	// Nonces remembers the nonces used on this machine; may be nil.
+	Nonces Nonces
+	Open   Opener
+	// Custodians give the PINs and wrapping keys that steps ask for; nil where no step does.
+	Custodians Custodians
+	// Remarks asks the people present what to record, at AtBegin and AtEnd; nil asks nobody.
+	Remarks func(when string) ([]Remark, error)
+	// Init initialises blank tokens; nil where no step does.
+	Init Initialiser
+	// Confirm asks the people present to agree to what cannot be undone; nil agrees.
+	Confirm func(what string) error
+	Tool    Tool
+	// Rehearsal marks every leaf and artefact so that nothing of it can be imported.
+	Rehearsal bool
+	// AnswersFromFile records that nobody answered at a terminal.
+	AnswersFromFile bool
+	Progress        *term.Progress
+	// Elapsed is the time since Asserted was asserted; by default that of a monotonic clock from now on.
+	Elapsed func() time.Duration
+}
+
+// Nonces remembers which approvals were used, beside what earlier transcripts say.
+type Nonces interface {
+	Used(nonce string) bool
+	// Use marks a nonce as used, durably, and refuses one that is.
+	Use(nonce string) error
+}
+
+// Lineage is what Nonces may know besides: which script carries on from a checkpoint. Two that carry on from one would
+// each give out the numbers that follow it.
+type Lineage interface {
+	// Follow notes durably that script carries on from checkpoint, and refuses where another script does.
+	Follow(checkpoint, script [32]byte) error
+}
+
+// Result is a finished ceremony.
+type Result struct {
+	Out        string   `json:"out"`
+	Checkpoint string   `json:"checkpoint_sha256"`
+	Artefacts  []string `json:"artefacts"`
+	Entries    int      `json:"entries"`
+	Officers   []string `json:"officers"`
+}
