@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"ceremony/calendar": {"quorum"},
 	"factory":           {"hsm", "ca", "csr", "quorum", "journal"},
 	"factory/store":     {"factory"},
-	"factory/console":   {"factory"},
+	"factory/station":   {"factory", "hsm", "ca", "csr"},
 	"gateway":           {"trust", "trust/feed", "journal"},
 	"gateway/registry":  {"gateway"},
 }

@@ -1,4 +1,4 @@
-package main
+package station
 
 import (
 	"bytes"
@@ -13,14 +13,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/term"
 )
 
 // keyStore is where a device's key lives.
@@ -33,11 +32,11 @@ type keyStore interface {
 }
 
 // openKeyStore opens what the configuration names.
-func openKeyStore(ctx context.Context, c *config) (keyStore, error) {
+func openKeyStore(ctx context.Context, c *Config, open func(context.Context, hsm.URI) (hsm.Token, error)) (keyStore, error) {
 	if c.Device.KeyStore == storeFile {
 		return &fileStore{folder: c.Import, algorithm: hsm.Algorithm(c.Device.Algorithm)}, nil
 	}
-	t, err := pkcs11.Open(ctx, pkcs11.Config{URI: c.token, PIN: hsm.PINFromURI(c.token, hsm.PINPrompt(term.TTY().Secret)), Sessions: 1})
+	t, err := open(ctx, c.token)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +46,7 @@ func openKeyStore(ctx context.Context, c *config) (keyStore, error) {
 // tokenStore is the device's own token: the key is born in it and never leaves.
 type tokenStore struct {
 	token hsm.Token
-	c     *config
+	c     *Config
 }
 
 func (s *tokenStore) close() { _ = s.token.Close() }
@@ -133,7 +132,7 @@ func softKey(a hsm.Algorithm) (crypto.Signer, error) {
 }
 
 // checkAnswer holds what hanaperd sent to all that the device will rely on.
-func checkAnswer(a *factory.EnrollAnswer, c *config, pub crypto.PublicKey, roots []*x509.Certificate, now clock) ([]*x509.Certificate, error) {
+func checkAnswer(a *factory.EnrollAnswer, c *Config, pub crypto.PublicKey, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	bad := func(format string, args ...any) error {
 		return advice.New(advice.Unverified, "nothing was written to the device; see hanaperd's configuration", "the answer of hanaperd: "+format, args...)
 	}
@@ -151,7 +150,7 @@ func checkAnswer(a *factory.EnrollAnswer, c *config, pub crypto.PublicKey, roots
 	if err := ca.CheckKeyMatches(chain[0], pub); err != nil {
 		return nil, bad("%w", err)
 	}
-	if err := ca.Verify(chain, roots, now()); err != nil {
+	if err := ca.Verify(chain, roots, now); err != nil {
 		return nil, bad("%w", err)
 	}
 	return chain, nil

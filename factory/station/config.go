@@ -1,4 +1,4 @@
-package main
+package station
 
 import (
 	_ "embed"
@@ -8,19 +8,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
+// Example is a complete, commented configuration.
+//
 //go:embed hanaper-station.yaml
-var example []byte
+var Example []byte
 
-// config is the configuration file; the example documents every key.
-type config struct {
+// Config is the configuration file; Example documents every key. Read it with ParseConfig; New checks it.
+type Config struct {
 	Factory struct {
 		URL         string        `yaml:"url"`
 		CA          string        `yaml:"ca"`
@@ -64,8 +63,8 @@ const (
 	storeFile   = "file"
 )
 
-func defaults() config {
-	var c config
+func defaults() Config {
+	var c Config
 	c.Factory.Tries, c.Factory.Timeout = 5, 30*time.Second
 	c.Device.KeyStore, c.Device.Algorithm = storePKCS11, string(hsm.P256)
 	c.Device.KeyID, c.Device.CertificateID = "02", "01"
@@ -73,8 +72,8 @@ func defaults() config {
 	return c
 }
 
-// parseConfig reads the file's bytes; dir is where its relative paths begin.
-func parseConfig(name string, data []byte, dir string) (*config, error) {
+// ParseConfig reads the file's bytes; dir is where its relative paths begin.
+func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 	c := defaults()
 	if err := strict.Unmarshal(name, data, &c); err != nil {
 		return nil, err
@@ -88,18 +87,8 @@ func parseConfig(name string, data []byte, dir string) (*config, error) {
 	return &c, nil
 }
 
-// override puts the flags of enroll in place of what the file says.
-func (c *config) override(f *cli.Context) {
-	for flag, p := range map[string]*string{"device-id": &c.Device.ID, "hardware-id": &c.Device.HardwareID, "lot": &c.Device.Lot,
-		"token": &c.Device.Token, "import": &c.Import} {
-		if f.IsSet(flag) {
-			*p = f.String(flag)
-		}
-	}
-}
-
-// check parses what enroll needs, before any file, token or network is touched.
-func (c *config) check() error {
+// Check parses what an enrolment needs, before any file, token or network is touched.
+func (c *Config) Check() error {
 	bad := func(hint, format string, args ...any) error { return advice.New(advice.Usage, hint, format, args...) }
 	for _, f := range []struct{ key, value, hint string }{
 		{"factory.url", c.Factory.URL, ""}, {"factory.ca", c.Factory.CA, ""}, {"factory.certificate", c.Factory.Certificate, ""},
@@ -131,7 +120,7 @@ func (c *config) check() error {
 	return c.checkDevice(bad)
 }
 
-func (c *config) checkDevice(bad func(hint, format string, args ...any) error) (err error) {
+func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (err error) {
 	switch hsm.Algorithm(c.Device.Algorithm) {
 	case hsm.P256, hsm.RSA2048, hsm.RSA3072, hsm.RSA4096:
 	default:
@@ -172,17 +161,4 @@ func oneByte(key, s string) ([]byte, error) {
 		return nil, advice.New(advice.Usage, "aktualizr takes one byte, such as \"02\"", "%s is %.20q", key, s)
 	}
 	return b, nil
-}
-
-func configCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "config",
-		Usage:       "print a complete, commented configuration",
-		Description: "Example:\n  hanaper-station config > station.yaml",
-		Before:      shell.NoArgs,
-		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(example)
-			return err
-		},
-	}
 }

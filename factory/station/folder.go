@@ -1,4 +1,4 @@
-package main
+package station
 
 import (
 	"bytes"
@@ -22,13 +22,13 @@ import (
 
 // folder is what aktualizr reads from /var/sota/import, and the sota.toml that points it there.
 type folder struct {
-	c *config
+	c *Config
 	// files that do not depend on the device, by path inside the folder.
 	files map[string][]byte
 }
 
 // newFolder reads what the folder will hold besides the device's own.
-func newFolder(c *config) (*folder, error) {
+func newFolder(c *Config) (*folder, error) {
 	f := &folder{c: c, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
 	roots, err := factory.LoadCertificates(c.Gateway.Root)
 	if err != nil {

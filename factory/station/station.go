@@ -1,0 +1,171 @@
+// Package station gives one device its key, its certificate and its import folder, on the production line. A run may end
+// anywhere: the next one finds what is done already, and goes on.
+//
+// # What it trusts
+//
+// The configuration, which names the fleet's root, the factory's address and what identifies it, and the gateway. An
+// attacker who can change it decides whom the device will believe.
+//
+// The factory's answer only as far as it verifies: the certificate is for this device's id and this key, under the fleet
+// root that the station holds. An attacker who controls hanaperd, or the line to it, can refuse the device a
+// certificate, or give it another valid one of the same device id and key; nothing else is written.
+//
+// The device's token, as far as it shows its key's attributes: a key that was not born in it, or that can leave it, is
+// refused. An attacker who controls the token's module controls the device's key.
+//
+// The import folder, if it is there, is compared and never changed. An attacker who can write to it can make the
+// enrolment fail, and can of course change what the device will read after the station is done. In the file key store
+// he who can read the folder, or the key that waits beside it, has the device's key.
+package station
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"time"
+
+	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// Result says what an enrolment came to.
+type Result struct {
+	DeviceID string    `json:"device_id"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	// NewKey and NewCertificate are false where an earlier run had got that far.
+	NewKey         bool   `json:"new_key"`
+	NewCertificate bool   `json:"new_certificate"`
+	Import         string `json:"import"`
+}
+
+// With is what a Station uses of its surroundings.
+type With struct {
+	// OpenToken opens the device's token and logs in. The Station closes it.
+	OpenToken func(context.Context, hsm.URI) (hsm.Token, error)
+	// Step tells what is being done, Done what was done or tried. nil tells nobody.
+	Step, Done func(format string, args ...any)
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Station is one device's enrolment with everything loaded that needs neither token nor network.
+type Station struct {
+	c          *Config
+	client     *factory.Client
+	fleet      []*x509.Certificate
+	folder     *folder
+	openToken  func(context.Context, hsm.URI) (hsm.Token, error)
+	step, done func(format string, args ...any)
+	now        func() time.Time
+}
+
+// New checks the configuration and loads the files that it names.
+func New(c *Config, w With) (*Station, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	silent := func(string, ...any) {}
+	s := &Station{c: c, openToken: w.OpenToken, step: silent, done: silent, now: time.Now}
+	if w.Step != nil {
+		s.step = w.Step
+	}
+	if w.Done != nil {
+		s.done = w.Done
+	}
+	if w.Now != nil {
+		s.now = w.Now
+	}
+	var err error
+	if s.fleet, err = factory.LoadCertificates(c.FleetRoot); err != nil {
+		return nil, err
+	}
+	if s.folder, err = newFolder(c); err != nil {
+		return nil, err
+	}
+	roots, err := factory.LoadCertificates(c.Factory.CA)
+	if err != nil {
+		return nil, err
+	}
+	id, err := factory.LoadIdentity(c.Factory.Certificate, c.Factory.Key)
+	if err != nil {
+		return nil, err
+	}
+	if s.now().After(id.Leaf.NotAfter) {
+		return nil, advice.New(advice.Refused, "have the ceremony issue a new one", "this station's certificate %s expired at %s",
+			c.Factory.Certificate, id.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	s.client, err = factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout,
+		Note: func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) }})
+	return s, err
+}
+
+// Enroll makes or finds the key, asks for the certificate, checks it, stores it, and lays out the folder. Every step may
+// be done already.
+func (s *Station) Enroll(ctx context.Context) (*Result, error) {
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
+	s.step("%s: key", s.c.Device.ID)
+	keys, err := openKeyStore(ctx, s.c, s.openToken)
+	if err != nil {
+		return nil, err
+	}
+	defer keys.close()
+	key, made, err := keys.key(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.step("%s: certificate", s.c.Device.ID)
+	request, err := s.request(key)
+	if err != nil {
+		return nil, err
+	}
+	a, isNew, err := s.client.Enroll(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := checkAnswer(a, s.c, key.Public(), s.fleet, s.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.putCertificate(ctx, chain[0]); err != nil {
+		return nil, err
+	}
+	s.step("%s: import folder", s.c.Device.ID)
+	if err := s.folder.lay(ctx, chain, key); err != nil {
+		return nil, err
+	}
+	s.done("%s: enrolled", s.c.Device.ID)
+	return &Result{DeviceID: s.c.Device.ID, Serial: a.Serial, NotAfter: chain[0].NotAfter.UTC(), NewKey: made, NewCertificate: isNew, Import: s.c.Import}, nil
+}
+
+// check finds, before the token is touched, what would be refused after it: a device id that no policy allows, and an
+// import folder of another device.
+func (s *Station) check(ctx context.Context) error {
+	specimen, err := softKey(hsm.P256)
+	if err != nil {
+		return err
+	}
+	q, err := s.request(specimen)
+	if err == nil {
+		_, err = csr.Parse([]byte(q.CSR), csr.DevicePolicy())
+	}
+	if err != nil {
+		return advice.New(advice.Refused, "device ids begin with a letter or digit and hold letters, digits and . _ : @ = + -", "device id %q: %w", s.c.Device.ID, err)
+	}
+	return s.folder.check(ctx)
+}
+
+func (s *Station) request(key crypto.Signer) (q factory.EnrollRequest, err error) {
+	t := csr.Template{}
+	t.Subject.CommonName = s.c.Device.ID
+	der, err := csr.Create(rand.Reader, key, t)
+	if err != nil {
+		return q, err
+	}
+	return factory.EnrollRequest{CSR: string(csr.PEM(der)), HardwareID: s.c.Device.HardwareID, Lot: s.c.Device.Lot}, nil
+}
