@@ -17,45 +17,6 @@ import (
 
 const module = "github.com/hanaper/hanaper/"
 
-// allowed says what each room may import of the other rooms; internal is open to all. A room's own name covers its
-// files, not the rooms inside it.
-var allowed = map[string][]string{
-	"hsm":               {},
-	"csr":               {},
-	"journal":           {},
-	"uptane":            {},
-	"hsm/pkcs11":        {"hsm"},
-	"hsm/tpm":           {"hsm"},
-	"hsm/kms":           {"hsm"},
-	"softhsm":           {"hsm", "hsm/pkcs11"},
-	"quorum":            {},
-	"trust":             {},
-	"trust/feed":        {"trust"},
-	"ca":                {"csr"},
-	"uptane/repo":       {"uptane"},
-	"uptane/reposerver": {"uptane"},
-	"uptane/office":     {"uptane", "uptane/repo", "uptane/reposerver"},
-	"ceremony":          {"hsm", "ca", "csr", "quorum", "journal", "trust", "uptane", "ceremony/paper", "ceremony/machine"},
-	"ceremony/machine":  {"journal"},
-	"ceremony/paper":    {},
-	"ceremony/calendar": {"quorum"},
-	"factory":           {"hsm", "ca", "csr", "quorum", "journal"},
-	"factory/store":     {"factory"},
-	"factory/station":   {"factory", "hsm", "ca", "csr"},
-	"gateway":           {"trust", "trust/feed", "journal"},
-	"gateway/registry":  {"gateway"},
-}
-
-// onlyIn says in which rooms alone an outside package may be imported.
-var onlyIn = map[string][]string{
-	"github.com/miekg/pkcs11":              {"hsm/pkcs11"},
-	"github.com/google/go-tpm":             {"hsm/tpm"},
-	"github.com/smallstep/certificates":    {"factory"},
-	"github.com/theupdateframework/go-tuf": {"trust", "trust/feed"},
-	"codeberg.org/go-pdf/fpdf":             {"ceremony/paper"},
-	"modernc.org/sqlite":                   {"factory/store", "gateway/registry", "uptane/reposerver"},
-}
-
 type pkg struct {
 	ImportPath string
 	Imports    []string
@@ -88,62 +49,6 @@ func list(t *testing.T, args ...string) []pkg {
 }
 
 func room(path string) string { return strings.TrimPrefix(path, module) }
-
-func TestArrows(t *testing.T) {
-	rooms := 0
-	scaffolds := map[string]bool{}
-	pkgs := list(t, "./...")
-	for _, p := range pkgs {
-		from := room(p.ImportPath)
-		if strings.HasPrefix(from, "internal/") {
-			for _, i := range p.Imports {
-				if to := room(i); to != i && !strings.HasPrefix(to, "internal/") {
-					t.Errorf("%s imports %s: internal knows no room", from, to)
-				}
-			}
-			continue
-		}
-		if strings.HasSuffix(from, "test") {
-			scaffolds[p.ImportPath] = true // what several packages' tests share; held to the last check below
-			continue
-		}
-		rooms++
-		cmd := strings.HasPrefix(from, "cmd/")
-		can, known := allowed[from]
-		if !known && !cmd {
-			t.Errorf("%s is no room of the design: add it to the design and to this test", from)
-		}
-		for _, i := range p.Imports {
-			to := room(i)
-			switch {
-			case to == i: // not ours
-			case strings.HasPrefix(to, "internal/"):
-			case strings.HasPrefix(to, "cmd/"):
-				t.Errorf("%s imports %s: nothing imports a program", from, to)
-			case cmd && to == "ceremony" && from != "cmd/hanaper":
-				t.Errorf("%s imports ceremony: only cmd/hanaper may", from)
-			case cmd:
-			case !slices.Contains(can, to):
-				t.Errorf("%s imports %s: the design has no such arrow", from, to)
-			}
-			for outside, homes := range onlyIn {
-				if (i == outside || strings.HasPrefix(i, outside+"/")) && !slices.Contains(homes, from) {
-					t.Errorf("%s imports %s, which only %v may", from, i, homes)
-				}
-			}
-		}
-	}
-	for _, p := range pkgs {
-		for _, i := range p.Imports {
-			if scaffolds[i] && !scaffolds[p.ImportPath] {
-				t.Errorf("%s imports %s, which is for tests only", room(p.ImportPath), room(i))
-			}
-		}
-	}
-	if rooms < 10 {
-		t.Errorf("only %d rooms found: the test looks in the wrong place", rooms)
-	}
-}
 
 // TestNoNetworkAtTheAirGap: the officers' program, and what it is made of, link no net/http.
 func TestNoNetworkAtTheAirGap(t *testing.T) {
