@@ -14,13 +14,15 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 // pssOptions: TUF's rsassa-pss-sha256 with the salt as long as the hash, which every TUF client accepts.
 var pssOptions = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
 
-// CheckKey refuses a public key that cannot be a TUF role's: P-256, Ed25519 and RSA of 2048 to 4096 bits can. P-384 cannot:
-// TUF clients disagree on it.
+// CheckKey refuses a public key that cannot be a TUF role's: P-256, Ed25519 and RSA of 2048 to 4096 bits can, if they are
+// not known to be weak. P-384 cannot: TUF clients disagree on it.
 func CheckKey(key crypto.PublicKey) error {
 	const hint = "generate a P-256, Ed25519 or RSA key for this role"
 	switch k := key.(type) {
@@ -36,8 +38,14 @@ func CheckKey(key crypto.PublicKey) error {
 		if n := k.N.BitLen(); n < 2048 || n > 4096 {
 			return usage(hint, "an RSA key of %d bits cannot sign trust metadata", n)
 		}
+		if k.E < 3 || k.E&1 == 0 {
+			return usage(hint, "an RSA key with the exponent %d cannot sign trust metadata", k.E)
+		}
 	default:
 		return usage(hint, "a key of type %T cannot sign trust metadata", key)
+	}
+	if fault := weakkey.Fault(key); fault != "" {
+		return usage(hint, "anybody could sign with this key: %s", fault)
 	}
 	return nil
 }

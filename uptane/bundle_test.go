@@ -26,7 +26,7 @@ func TestOfficersInAnyOrder(t *testing.T) {
 	officers := []crypto.Signer{w.rootA, w.rootB, w.rootC}
 	var responses []*Response
 	for _, o := range officers {
-		r := must(SignRequest(must(ParseRequest(req.Bytes())), o))
+		r := must(SignRequest(must(NewReview(must(ParseRequest(req.Bytes())), Image, one)), o))
 		responses = append(responses, must(ParseResponse(r.Bytes())))
 	}
 	var first []byte
@@ -89,10 +89,11 @@ func TestOfficersInAnyOrder(t *testing.T) {
 			t.Errorf("%s: merged", name)
 		}
 	}
-	if r, err := SignRequest(carried, w.child); !errors.Is(err, ErrThreshold) || r != nil {
+	review := must(NewReview(carried, Image, one))
+	if r, err := SignRequest(review, w.child); !errors.Is(err, ErrThreshold) || r != nil {
 		t.Errorf("a key that does not count signed: %v", err)
 	}
-	if _, err := SignRequest(carried, w.rootA, w.rootA); !errors.Is(err, ErrRepeatedKey) {
+	if _, err := SignRequest(review, w.rootA, w.rootA); !errors.Is(err, ErrRepeatedKey) {
 		t.Errorf("one key twice: %v", err)
 	}
 }
@@ -127,7 +128,11 @@ func TestRequestRefusals(t *testing.T) {
 		}
 	}
 	d := must(NewRequest(RequestConfig{Repository: Image, Document: targets, Delegation: "x", Parent: parent}))
-	resp := must(SignRequest(must(ParseRequest(d.Bytes())), w.child))
+	review := must(NewReview(must(ParseRequest(d.Bytes())), Image, one))
+	if len(review.Unverified()) != 1 || review.Word() == "Yes" {
+		t.Errorf("a parent without a signature: %q", review.Unverified())
+	}
+	resp := must(SignRequest(review, w.child))
 	if _, err := Emit(must(Merge(d, resp)), d.Authority()); err != nil {
 		t.Error(err)
 	}
@@ -173,8 +178,8 @@ func TestDiff(t *testing.T) {
 	}))
 	d := DiffDocuments(old, next)
 	text := d.String()
-	for _, want := range []string{"~ version: 1 -> 2", "- app-0: 1000 bytes", "+ app-8: 1008 bytes", "~ app-1: 1001 bytes", "targets (1 added, 1 removed, 1 changed)",
-		"+ delegation partner: 1 of 1 keys for p/*", "+ delegation partner key " + key(t, w.child).ID(), "2026-04-01T12:00:00Z -> 2026-05-01T12:00:00Z", d.Digest} {
+	for _, want := range []string{"~ version: 1 -> 2", "  - \"app-0\"\n      - custom", "      - length: 1000\n", "  + \"app-8\"\n", "      + length: 1008\n", "  ~ \"app-1\"\n", "      - length: 1001\n      + length: 1005\n", "targets (1 added, 1 removed, 1 changed)",
+		"  + delegation partner\n      + rule: 1 of 1 keys, search order 1\n      + path: \"p/*\"\n", "+ delegation partner key " + key(t, w.child).ID(), "2026-04-01T12:00:00Z -> 2026-05-01T12:00:00Z", d.Digest} {
 		if !strings.Contains(text, want) {
 			t.Errorf("missing %q in\n%s", want, text)
 		}

@@ -22,11 +22,15 @@ type Diff struct {
 	Digest  string   `json:"digest"`          // hex SHA-256 of the bytes to be signed
 }
 
-// Change is one line of a Diff. Old is empty for something added, New for something removed.
+// Change is one entry of a Diff. Old is empty for something added, New for something removed.
 type Change struct {
 	What string `json:"what"`
 	Old  string `json:"old,omitempty"`
 	New  string `json:"new,omitempty"`
+	// foreign: What is a name that others chose, and is shown in quotes.
+	foreign bool
+	// parts are shown, one a line, in place of Old and New.
+	parts func() []Change
 }
 
 // Sign is '+' for an addition, '-' for a removal, '~' for a change and ' ' for what stays.
@@ -42,30 +46,14 @@ func (c Change) Sign() byte {
 	return '~'
 }
 
-func (c Change) String() string {
-	for _, s := range []*string{&c.What, &c.Old, &c.New} {
-		if strings.ContainsFunc(*s, func(r rune) bool { return r < 0x20 }) {
-			*s = strconv.Quote(*s) // a name must not break the line that shows it
-		}
-	}
-	switch c.Sign() {
-	case '+':
-		return fmt.Sprintf("+ %s: %s", c.What, c.New)
-	case '-':
-		return fmt.Sprintf("- %s: %s", c.What, c.Old)
-	case '~':
-		return fmt.Sprintf("~ %s: %s -> %s", c.What, c.Old, c.New)
-	}
-	return fmt.Sprintf("  %s: %s", c.What, c.New)
-}
-
 // Empty reports whether nothing but version and expiry changes.
 func (d *Diff) Empty() bool {
 	other := slices.ContainsFunc(d.Summary, func(c Change) bool { return c.What != "version" && c.What != "expires" && c.Old != c.New })
 	return !other && len(d.Keys)+len(d.Rules)+len(d.Targets)+len(d.Files) == 0
 }
 
-// WriteTo writes the diff as lines of text, all of it: what is signed must be readable.
+// WriteTo writes the diff as lines of text, all of it: what is signed must be readable. Names and values that others
+// chose stand in quotes, and long lines are broken here, so that nobody can draw a line of their own into the text.
 func (d *Diff) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", d.Role)
@@ -81,7 +69,7 @@ func (d *Diff) WriteTo(w io.Writer) (int64, error) {
 			fmt.Fprintf(&b, "%s (%d added, %d removed, %d changed)\n", part.title, n[0], n[1], n[2])
 		}
 		for _, c := range part.lines {
-			b.WriteString("  " + c.String() + "\n")
+			c.write(&b)
 		}
 	}
 	if d.Empty() {
@@ -98,7 +86,7 @@ func (d *Diff) String() string {
 	return b.String()
 }
 
-// DiffDocuments compares two documents of one role; old is nil for a first version.
+// DiffDocuments compares two documents of one role; old is nil for a first version. It verifies neither.
 func DiffDocuments(old, new Document) *Diff {
 	d := &Diff{Role: new.Role(), Digest: hexDigest(new)}
 	version := Change{What: "version", New: fmt.Sprint(new.Version())}
@@ -119,38 +107,45 @@ func DiffDocuments(old, new Document) *Diff {
 		if o == nil {
 			o = &Snapshot{}
 		}
-		d.Files = compare(o.meta, n.meta, quoteName, describeMeta)
+		d.Files = foreign(compare(o.meta, n.meta, describeMeta))
 	case *Timestamp:
 		o, _ := old.(*Timestamp)
 		if o == nil {
 			o = &Timestamp{}
 		}
-		d.Files = compare(o.meta, n.meta, quoteName, describeMeta)
+		d.Files = foreign(compare(o.meta, n.meta, describeMeta))
 	}
 	return d
 }
 
 // compare walks two maps together and lists what differs, in the order of the keys.
-func compare[K cmp.Ordered, V any](old, new map[K]V, name func(K) string, describe func(V) string) []Change {
+func compare[V any](old, new map[string]V, describe func(V) string) []Change {
 	var out []Change
 	for k, v := range old {
 		n, ok := new[k]
 		if !ok {
-			out = append(out, Change{What: name(k), Old: describe(v)})
+			out = append(out, Change{What: k, Old: describe(v)})
 		} else if a, b := describe(v), describe(n); a != b {
-			out = append(out, Change{What: name(k), Old: a, New: b})
+			out = append(out, Change{What: k, Old: a, New: b})
 		}
 	}
 	for k, v := range new {
 		if _, ok := old[k]; !ok {
-			out = append(out, Change{What: name(k), New: describe(v)})
+			out = append(out, Change{What: k, New: describe(v)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Change) int { return cmp.Compare(a.What, b.What) })
 	return out
 }
 
-func quoteName(s string) string { return s }
+func foreign(list []Change) []Change {
+	for i := range list {
+		list[i].foreign = true
+	}
+	return list
+}
+
+func asIs(s string) string { return s }
 
 func describeMeta(m MetaItem) string {
 	return fmt.Sprintf("version %d, %d bytes, sha256 %s", m.Version, m.Length, m.SHA256)
@@ -172,8 +167,7 @@ func (d *Diff) roots(old, new *Root) {
 	}
 	ok, or := list(old)
 	nk, nr := list(new)
-	same := func(s string) string { return s }
-	d.Keys, d.Rules = compare(ok, nk, same, same), compare(or, nr, same, same)
+	d.Keys, d.Rules = compare(ok, nk, asIs), compare(or, nr, asIs)
 }
 
 func (d *Diff) targets(old, new *Targets) {
@@ -181,8 +175,27 @@ func (d *Diff) targets(old, new *Targets) {
 		old = &Targets{}
 	}
 	d.Targets = compareTargets(old.targets, new.targets)
-	describe := func(list []Delegation) (map[string]string, map[string]string) {
-		keys, rules := map[string]string{}, map[string]string{}
+	d.delegations(old.delegations, new.delegations)
+	if string(old.custom) != string(new.custom) {
+		d.Summary = append(d.Summary, whole("custom", string(old.custom), string(new.custom)))
+	}
+	for _, c := range compare(old.extra, new.extra, func(v json.RawMessage) string { return string(v) }) {
+		one := whole(c.What, c.Old, c.New)
+		one.foreign = true
+		d.Summary = append(d.Summary, one)
+	}
+}
+
+// whole shows a value that others chose on lines of its own.
+func whole(what, old, new string) Change {
+	c := Change{What: what, Old: old, New: new}
+	c.parts = func() []Change { return []Change{{What: "value", Old: old, New: new}} }
+	return c
+}
+
+func (d *Diff) delegations(old, new []Delegation) {
+	describe := func(list []Delegation) (keys, rules map[string]string, paths map[string][]string) {
+		keys, rules, paths = map[string]string{}, map[string]string{}, map[string][]string{}
 		for i, x := range list {
 			for _, k := range x.Keys {
 				keys["delegation "+x.Name+" key "+k.id] = k.Algorithm()
@@ -191,18 +204,45 @@ func (d *Diff) targets(old, new *Targets) {
 			if x.Terminating {
 				end = ", terminating"
 			}
-			rules["delegation "+x.Name] = fmt.Sprintf("%d of %d keys for %s, search order %d%s", x.Threshold, len(x.Keys), strings.Join(x.Paths, " "), i+1, end)
+			name := "delegation " + x.Name
+			paths[name] = x.Paths
+			quoted := make([]string, len(x.Paths))
+			for i, p := range x.Paths {
+				quoted[i] = strconv.Quote(p)
+			}
+			rules[name] = fmt.Sprintf("%d of %d keys, search order %d%s, for %s", x.Threshold, len(x.Keys), i+1, end, strings.Join(quoted, ", "))
 		}
-		return keys, rules
+		return keys, rules, paths
 	}
-	ok, or := describe(old.delegations)
-	nk, nr := describe(new.delegations)
-	same := func(s string) string { return s }
-	d.Keys, d.Rules = compare(ok, nk, same, same), compare(or, nr, same, same)
-	if string(old.custom) != string(new.custom) {
-		d.Summary = append(d.Summary, Change{What: "custom", Old: string(old.custom), New: string(new.custom)})
+	ok, or, op := describe(old)
+	nk, nr, np := describe(new)
+	d.Keys, d.Rules = compare(ok, nk, asIs), compare(or, nr, asIs)
+	for i := range d.Rules {
+		c := &d.Rules[i]
+		c.parts = func() []Change {
+			rule := func(s string) string { s, _, _ = strings.Cut(s, ", for "); return s }
+			out := append([]Change{}, Change{What: "rule", Old: rule(c.Old), New: rule(c.New)})
+			return append(out, items("path", op[c.What], np[c.What])...)
+		}
 	}
-	d.Summary = append(d.Summary, compare(old.extra, new.extra, quoteName, func(v json.RawMessage) string { return string(v) })...)
+}
+
+// items lists what goes from a list, what comes, and what stays, each by itself and in quotes.
+func items(what string, old, new []string) []Change {
+	var out []Change
+	for _, s := range old {
+		if !slices.Contains(new, s) {
+			out = append(out, Change{What: what, Old: strconv.Quote(s)})
+		}
+	}
+	for _, s := range new {
+		c := Change{What: what, New: strconv.Quote(s)}
+		if slices.Contains(old, s) {
+			c.Old = c.New
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // compareTargets is compare without describing what is equal: there may be many targets.
@@ -213,18 +253,18 @@ func compareTargets(old, new map[string]Target) []Change {
 		n, ok := new[name]
 		switch {
 		case !ok:
-			out = append(out, Change{What: name, Old: describeTarget(o)})
+			out = append(out, Change{What: name, Old: describeTarget(o), parts: func() []Change { return targetParts(&o, nil) }})
 		case !o.Equal(n):
-			out = append(out, Change{What: name, Old: describeTarget(o), New: describeTarget(n)})
+			out = append(out, Change{What: name, Old: describeTarget(o), New: describeTarget(n), parts: func() []Change { return targetParts(&o, &n) }})
 		}
 	}
 	for name, n := range new {
 		if _, ok := old[name]; !ok {
-			out = append(out, Change{What: name, New: describeTarget(n)})
+			out = append(out, Change{What: name, New: describeTarget(n), parts: func() []Change { return targetParts(nil, &n) }})
 		}
 	}
 	slices.SortFunc(out, func(a, b Change) int { return cmp.Compare(a.What, b.What) })
-	return out
+	return foreign(out)
 }
 
 func describeTarget(t Target) string {
@@ -236,4 +276,26 @@ func describeTarget(t Target) string {
 		s += ", " + string(t.Custom)
 	}
 	return s
+}
+
+// targetParts are the members of an entry that differ, each by itself.
+func targetParts(old, new *Target) []Change {
+	list := func(t *Target) map[string]string {
+		if t == nil {
+			return nil
+		}
+		m := map[string]string{"length": strconv.FormatInt(t.Length, 10), "sha256": t.SHA256}
+		if t.SHA512 != "" {
+			m["sha512"] = t.SHA512
+		}
+		if v, err := parseJSON(t.Custom); t.hasCustom() && err == nil && v.kind == object {
+			for i := range v.members {
+				m["custom "+strconv.Quote(v.members[i].key)] = string(v.members[i].value.append(nil))
+			}
+		} else if t.hasCustom() {
+			m["custom"] = string(t.Custom)
+		}
+		return m
+	}
+	return compare(list(old), list(new), asIs)
 }

@@ -15,6 +15,7 @@ var (
 	ErrDuplicate   = errors.New("repeated member")
 	ErrUnexpected  = errors.New("unexpected member")
 	ErrKeyType     = errors.New("key type that devices refuse")
+	ErrWeakKey     = errors.New("weak key")
 	ErrKeyID       = errors.New("key id that is not its key's digest")
 	ErrRepeatedKey = errors.New("repeated key id")
 	ErrMethod      = errors.New("unsupported signature method")
@@ -33,6 +34,8 @@ var (
 	ErrNoTarget    = errors.New("no such target")
 	ErrDelegation  = errors.New("unusable delegation")
 	ErrPolicy      = errors.New("policy not met")
+	ErrUntrusted   = errors.New("not what is trusted")
+	ErrRoles       = errors.New("one key for two roles")
 )
 
 // because returns an error that wraps the sentinel and says more.

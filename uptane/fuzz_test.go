@@ -21,7 +21,7 @@ func seeds(t testing.TB) [][]byte {
 	req := must(NewRequest(RequestConfig{Repository: Image, Document: targets, Root: root}))
 	out := [][]byte{
 		root.Bytes(), targets.Bytes(), f.Snapshot, f.Timestamp, director.Bytes(), req.Bytes(),
-		must(SignRequest(req, w.targets2)).Bytes(), must(key(t, w.rootB).MarshalJSON()),
+		must(SignRequest(must(NewReview(req, Image, root)), w.targets2)).Bytes(), must(key(t, w.rootB).MarshalJSON()),
 		[]byte(`{}`), []byte(`[`), []byte(`{"a":"\u00e9"}`), []byte(`{"a":1e9}`), []byte(`{"signatures":[],"signed":{"_type":"Root"}}`),
 		[]byte(`"\\\/\b\f\n\r\t\u000a"`), []byte(`-9223372036854775808`),
 	}
@@ -129,13 +129,16 @@ func FuzzParseKey(f *testing.F) {
 }
 
 func FuzzParseBundle(f *testing.F) {
+	trusted := newWorld().root(f)
 	fuzz(f, func(t *testing.T, data []byte) {
 		for _, b := range [][]byte{data, seal(bytes.ReplaceAll(bytes.Clone(data), []byte("\n"), nil))} {
 			if r, err := ParseRequest(b); err == nil {
 				if _, err := ParseRequest(r.Bytes()); err != nil {
 					t.Fatal(err)
 				}
-				_ = r.Diff().String()
+				if v, err := NewReview(r, r.Repository(), trusted); err == nil {
+					_ = v.String()
+				}
 			}
 			if r, err := ParseResponse(b); err == nil {
 				if _, err := ParseResponse(r.Bytes()); err != nil {

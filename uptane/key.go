@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 // KeyType is the word for a key's kind in metadata.
@@ -31,7 +32,10 @@ type Key struct {
 	value string // keyval.public
 }
 
-// NewKey makes a Key of an *rsa.PublicKey or an ed25519.PublicKey and refuses any other.
+const weakHint = "find out who gave you this key, and have a new one made"
+
+// NewKey makes a Key of an *rsa.PublicKey or an ed25519.PublicKey and refuses any other, and one that is known to
+// be weak.
 func NewKey(pub crypto.PublicKey) (Key, error) {
 	k, err := newKey(pub)
 	return k, refused(err)
@@ -45,6 +49,9 @@ func newKey(pub crypto.PublicKey) (Key, error) {
 			return Key{}, hinted(ErrKeyType, "generate an RSA key of 2048, 3072 or 4096 bits, or Ed25519",
 				"an RSA key of %d bits cannot sign Uptane metadata", n)
 		}
+		if p.E < 3 || p.E&1 == 0 {
+			return Key{}, hinted(ErrWeakKey, weakHint, "an RSA key with the exponent %d signs nothing", p.E)
+		}
 		k.typ = RSA
 	case ed25519.PublicKey:
 		if len(p) != ed25519.PublicKeySize {
@@ -55,6 +62,9 @@ func newKey(pub crypto.PublicKey) (Key, error) {
 	default:
 		return Key{}, hinted(ErrKeyType, "devices refuse a whole root that holds such a key: use RSA or Ed25519",
 			"a %s key cannot sign Uptane metadata", keyWord(pub))
+	}
+	if fault := weakkey.Fault(pub); fault != "" {
+		return Key{}, hinted(ErrWeakKey, weakHint, "anybody could sign with this key: %s", fault)
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Request asks an officer on another machine for a signature. It carries all that the officer needs to judge: the
-// document, what it replaces, and the document that says whose signatures count. It is not signed; what makes it safe
-// is that the officer compares the digest and reads the diff, and that a Response is bound to the exact bytes.
+// Request asks an officer on another machine for a signature. It carries the document, what it replaces, and the
+// document that says whose signatures count. It is not signed, and whoever writes it chooses every byte: an officer holds
+// it against the root that the officer keeps (NewReview), and a Response is bound to the exact bytes.
 type Request struct {
 	repo     Repository
 	name     string // the delegation's name, empty for others
@@ -114,7 +114,8 @@ func hexDigest(doc Document) string {
 	return hex.EncodeToString(d[:])
 }
 
-// Authority is whose signatures the document needs, worked out from the root or parent inside the request.
+// Authority is whose signatures the document needs, worked out from the root or parent inside the request. It is for the
+// office that made the request; an officer who was given one asks the Review.
 func (r *Request) Authority() Authority {
 	switch doc := r.doc.(type) {
 	case *Root:
@@ -127,9 +128,6 @@ func (r *Request) Authority() Authority {
 		return RoleAuthority(r.root, r.doc.Role())
 	}
 }
-
-// Diff compares with what the document replaces.
-func (r *Request) Diff() *Diff { return DiffDocuments(r.previous, r.doc) }
 
 // Bytes is the request as a file, the same for the same content.
 func (r *Request) Bytes() []byte {

@@ -17,13 +17,14 @@ type Response struct {
 	Signatures []Signature
 }
 
-// SignRequest signs a request's document with keys that it needs and returns the response. A key whose signature does
-// not count is refused. The caller has shown the officer the diff and had the digest confirmed.
-func SignRequest(r *Request, keys ...crypto.Signer) (*Response, error) {
+// SignRequest signs the document of a request that was reviewed, with keys that it needs, and returns the response. A key
+// whose signature does not count is refused. The caller has shown the officer the review and had its Word typed.
+func SignRequest(v *Review, keys ...crypto.Signer) (*Response, error) {
 	if len(keys) == 0 {
 		return nil, refused(because(ErrKeyType, "no key to sign with"))
 	}
-	a, message := r.Authority(), r.doc.Signed()
+	r := v.request
+	a, message := v.a, r.doc.Signed()
 	out := &Response{Repository: r.repo, Delegation: r.name, Role: r.doc.Role(), Version: r.doc.Version(), Digest: r.Digest()}
 	for _, signer := range keys {
 		k, err := NewKey(signer.Public())

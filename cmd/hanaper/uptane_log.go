@@ -29,6 +29,9 @@ type uptaneLeaf struct {
 	Digest   string   `json:"digest,omitempty"`
 	Request  string   `json:"request_sha256,omitempty"`
 	Response string   `json:"response_sha256,omitempty"`
+	// Root is the SHA-256 of the signed bytes of the root that the officer keeps; Unverified is what did not verify under it.
+	Root       string   `json:"trusted_root_sha256,omitempty"`
+	Unverified []string `json:"unverified,omitempty"`
 	Findings []string `json:"findings,omitempty"`
 	Scripted bool     `json:"scripted,omitempty"`
 	Token    string   `json:"token,omitempty"`

@@ -1,20 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -22,13 +21,15 @@ import (
 func uptaneSignCommand() *cli.Command {
 	return &cli.Command{
 		Name: "sign", Usage: "show what a request would have you sign, ask, and sign it with keys in tokens; keeps a transcript",
-		Description: "Example:\n  hanaper uptane sign --trusted-root 1.root.json --key \"pkcs11:token=ada;object=targets?module-path=/usr/lib/softhsm/libsofthsm2.so\" --out response-ada.json request.json", ArgsUsage: "REQUEST",
+		Description: "A request is held against the root that you keep, never against what it brings. What verifies under your root is compared and shown as a change, and you type Yes. " +
+			"If something does not verify, everything is shown as new, and you type another word.\n\n" +
+			"Example:\n  hanaper uptane sign --trusted-root 1.root.json --key \"pkcs11:token=ada;object=targets?module-path=/usr/lib/softhsm/libsofthsm2.so\" --out response-ada.json request.json", ArgsUsage: "REQUEST",
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Required: true, Usage: "`URI` of your key (pkcs11:...), or an encrypted key file; may be repeated"},
 			outFlag("write the response to `FILE`"),
 			&cli.StringFlag{Name: "policy", Usage: "the policy `FILE` to hold the document against (YAML); by default it must only be what devices accept"},
 			&cli.StringFlag{Name: "transcript", Usage: "the journal `FILE` to add to, or to begin; by default the response's name with .transcript"},
-			uptaneTimeFlag, answersFlag,
+			repositoryFlag, uptaneTimeFlag, answersFlag,
 		}, trustedRootFlags()...),
 		Action: signRequest,
 	}
@@ -83,11 +84,26 @@ func signRequest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	which, err := repositoryOf(c)
+	if err != nil {
+		return err
+	}
+	trusted, err := trustedRoot(c)
+	if err != nil {
+		return err
+	}
+	if trusted == nil {
+		return advice.New(advice.Usage, "add --trusted-root FILE, the root.json that you keep where nobody else can change it", "no root is trusted, so that nothing can be signed")
+	}
 	data, err := readBounded(args[0])
 	if err != nil {
 		return err
 	}
 	r, err := uptane.ParseRequest(data)
+	if err != nil {
+		return err
+	}
+	review, err := uptane.NewReview(r, which, trusted)
 	if err != nil {
 		return err
 	}
@@ -103,9 +119,6 @@ func signRequest(c *cli.Context) error {
 	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
 		return advice.New(advice.Refused, "name a file that does not exist", "%s is in the way", out)
 	}
-	if err := checkRequestRoot(c, r); err != nil {
-		return err
-	}
 	findings, err := policy.Check(r.Document(), now)
 	if err != nil {
 		return err
@@ -115,24 +128,23 @@ func signRequest(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	explainRequest(c.App.Writer, r, findings)
-	if answer, err := ask.Line("Compare the digest with those who made the request. Type Yes to sign: "); err != nil {
+	explainRequest(c.App.Writer, review, trusted, findings)
+	if err := confirmRequest(ask, review); err != nil {
 		return err
-	} else if answer != "Yes" {
-		return advice.New(advice.Refused, "", "not signed: the answer was not Yes")
 	}
 	keys, closer, err := openOfficer(c.Context, c.StringSlice("key"), ask)
 	if err != nil {
 		return err
 	}
 	defer closer()
-	leaf := uptaneLeaf{Kind: "uptane-sign-intent", Title: r.Title(), Digest: r.Digest(), Request: short(sha256.Sum256(data)), Scripted: scripted}
+	leaf := uptaneLeaf{Kind: "uptane-sign-intent", Title: r.Title(), Digest: r.Digest(), Request: short(sha256.Sum256(data)), Scripted: scripted,
+		Root: short(trusted.Digest()), Unverified: review.Unverified()}
 	for _, k := range keys {
 		id, err := uptane.NewKey(k.Public())
 		if err != nil {
 			return err
 		}
-		if _, ok := r.Authority().Key(id.ID()); !ok {
+		if _, ok := review.Authority().Key(id.ID()); !ok {
 			return advice.New(advice.Refused, "sign with a key that the root or the delegation lists", "%s does not need a signature of key %s", r.Title(), id.ID())
 		}
 		leaf.Keys = append(leaf.Keys, id.ID())
@@ -153,7 +165,7 @@ func signRequest(c *cli.Context) error {
 		return err
 	}
 	leaf.Kind = "uptane-sign"
-	response, err := uptane.SignRequest(r, keys...)
+	response, err := uptane.SignRequest(review, keys...)
 	if err == nil {
 		leaf.Response = short(sha256.Sum256(response.Bytes()))
 	}
@@ -167,36 +179,31 @@ func signRequest(c *cli.Context) error {
 	return nil
 }
 
-// checkRequestRoot holds the root that a request brings against the one that the officer keeps.
-func checkRequestRoot(c *cli.Context, r *uptane.Request) error {
-	if r.Root() == nil {
-		return nil // a repository's first root: the digest and the diff are all there is
+// confirmRequest asks for the word of the review. What nothing vouches for needs another one than what was compared, so
+// that a habit does not sign it.
+func confirmRequest(ask term.Prompter, review *uptane.Review) error {
+	word := review.Word()
+	question := fmt.Sprintf("Compare the digest with those who made the request. Type %s to sign: ", word)
+	if len(review.Unverified()) > 0 {
+		question = fmt.Sprintf("You compare with nothing that is verified. If you know every entry and compared the digest, type %s to sign: ", word)
 	}
-	if err := uptane.VerifyRoot(r.Root()); err != nil {
-		return err
-	}
-	trusted, err := trustedRoot(c)
+	answer, err := ask.Line(question)
 	if err != nil {
 		return err
 	}
-	if trusted == nil {
-		fmt.Fprintf(c.App.ErrWriter, "warning: no --trusted-root: compare the digest of root version %d with your own, %s\n", r.Root().Version(), short(r.Root().Digest()))
-		return nil
-	}
-	if !bytes.Equal(trusted.Signed(), r.Root().Signed()) {
-		return advice.New(advice.Unverified, "ask where the request comes from; or add the roots in between with --root-chain",
-			"the request's root, version %d, is not the one that you trust, version %d", r.Root().Version(), trusted.Version())
+	if answer != word {
+		return advice.New(advice.Refused, "", "not signed: the answer was not %s", word)
 	}
 	return nil
 }
 
 // explainRequest writes all that an officer needs to judge.
-func explainRequest(w io.Writer, r *uptane.Request, findings []uptane.Finding) {
+func explainRequest(w io.Writer, review *uptane.Review, trusted *uptane.Root, findings []uptane.Finding) {
+	r := review.Request()
 	d := r.Document().Digest()
-	fmt.Fprintf(w, "%s\ndigest %s\n  %s\n\n", r.Title(), r.Digest(), quorum.Words(d[:]))
-	fmt.Fprintln(w, strings.TrimRight(r.Diff().String(), "\n"))
-	fmt.Fprintln(w)
-	for _, s := range r.Authority().Standing(r.Document()) {
+	fmt.Fprintf(w, "%s\ndigest %s\n  %s\nheld against your root, version %d\n\n", r.Title(), r.Digest(), quorum.Words(d[:]), trusted.Version())
+	fmt.Fprintln(w, review)
+	for _, s := range review.Authority().Standing(r.Document()) {
 		fmt.Fprintf(w, "%s: %d of %d signatures\n", s.Rule, len(s.Signed), s.Threshold)
 	}
 	for _, f := range findings {

@@ -316,7 +316,7 @@ func TestGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := s.Diff.String(); !strings.Contains(text, `"layer":"meta-x"`) || !strings.Contains(text, "+ app-3") || strings.Contains(text, "app-1") {
+	if text := s.Diff.String(); !strings.Contains(text, `+ custom "layer": "meta-x"`) || !strings.Contains(text, `+ "app-3"`) || strings.Contains(text, "app-1") {
 		t.Errorf("%s", text)
 	}
 	doc, sum, err := r.TargetsToPush()

@@ -111,17 +111,19 @@ func TestOfficersWithTokens(t *testing.T) {
 		signers = append(signers, k)
 		rk.Keys = append(rk.Keys, must(uptane.NewKey(k.Public())))
 	}
-	c := serverRoot(t).Config()
-	c.Roles[uptane.RoleRoot] = rk
-	request := must(uptane.NewRequest(uptane.RequestConfig{Repository: uptane.Director, Document: must(uptane.NewRoot(c))})).Bytes()
+	first := serverRoot(t)
+	c := first.Config()
+	c.Version, c.Roles[uptane.RoleRoot] = 2, rk
+	request := must(uptane.NewRequest(uptane.RequestConfig{Repository: uptane.Director, Document: must(uptane.NewRoot(c)), Root: first})).Bytes()
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		own := must(uptane.ParseRequest(request))
 		var responses []*uptane.Response
 		for _, i := range order {
-			carried := must(uptane.SignRequest(must(uptane.ParseRequest(request)), signers[i])).Bytes()
+			carried := must(uptane.SignRequest(must(uptane.NewReview(must(uptane.ParseRequest(request)), uptane.Director, first)), signers[i])).Bytes()
 			responses = append(responses, must(uptane.ParseResponse(carried)))
 		}
-		doc := must(uptane.Merge(own, responses...))
+		// The server's old key signs last.
+		doc := must(uptane.AddSignatures(must(uptane.Merge(own, responses...)), seedKey("server root")))
 		out, err := uptane.Emit(doc, own.Authority())
 		if err != nil || !bytes.Equal(doc.Signed(), own.Document().Signed()) {
 			t.Fatalf("order %v: %v", order, err)
