@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/factory/store"
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 // handedOut is what stations got answered: by device id, every different certificate.
@@ -44,7 +45,7 @@ func TestKill(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("HANAPER_SOAK")); err == nil && n > 0 {
 		rounds *= n
 	}
-	p, bin := newPlant(t), programs(t)
+	p, bin := newPlant(t), programtest.Dir(t)
 	dir := t.TempDir()
 	config, address := p.writeConfig(t, dir)
 	got := &handedOut{certs: map[string][]string{}}

@@ -17,18 +17,6 @@ import (
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-// programs builds the real programs and gives the folder they are in.
-func programs(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", "./cmd/hanaperd", "./cmd/hanaper-station")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	return dir
-}
-
 // run runs a program to its end and gives its exit code and output.
 func run(t testing.TB, path string, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()

@@ -24,6 +24,7 @@ import (
 	"github.com/hanaper/hanaper/factory/store"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -35,7 +36,7 @@ type line struct {
 }
 
 func newLine(t *testing.T) *line {
-	l := &line{plant: newPlant(t), bin: programs(t), dir: t.TempDir()}
+	l := &line{plant: newPlant(t), bin: programtest.Dir(t), dir: t.TempDir()}
 	l.daemonConfig, l.address = l.writeConfig(t, l.dir)
 	l.station(t, "line-1").write(t, l.dir, "station")
 	gateway := newRoot(t, "gateway-root", "Gateway Root")
@@ -314,7 +315,7 @@ func (l *line) checkRefusals(t *testing.T, board softhsm.Board) {
 
 // TestDaemonConfig: what is wrong with a configuration is said in one line, with the right exit code, before anything is written.
 func TestDaemonConfig(t *testing.T) {
-	p, bin, dir := newPlant(t), programs(t), t.TempDir()
+	p, bin, dir := newPlant(t), programtest.Dir(t), t.TempDir()
 	config, _ := p.writeConfig(t, dir)
 	good, err := os.ReadFile(config)
 	if err != nil {

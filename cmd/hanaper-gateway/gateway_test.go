@@ -28,32 +28,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
-
-// program is the real one, static and without cgo, built once.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hanaper-gateway-test-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "hanaper-gateway")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := program(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
 
 // run calls the program within this process.
 func run(args ...string) (code int, stdout, stderr string) {
@@ -155,10 +133,7 @@ var listening = regexp.MustCompile(`msg=listening addr=(\S+) admin=(\S+)`)
 
 func (s *site) serve() *running {
 	s.Helper()
-	path, err := program()
-	if err != nil {
-		s.Fatal(err)
-	}
+	path := programtest.Path(s, "hanaper-gateway")
 	r := &running{site: s, cmd: exec.Command(path, "serve", "--config", s.path("gateway.yaml")), ended: make(chan error, 1)}
 	out, err := r.cmd.StderrPipe()
 	if err != nil {
@@ -346,10 +321,7 @@ func TestServe(t *testing.T) {
 }
 
 func TestProgramIsStatic(t *testing.T) {
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := programtest.Path(t, "hanaper-gateway")
 	f, err := elf.Open(path)
 	if err != nil {
 		t.Fatal(err)

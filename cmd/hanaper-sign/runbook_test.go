@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -50,7 +51,7 @@ func TestRunbook(t *testing.T) {
 	}
 	cmd := exec.Command("bash", "-xc", text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", quickExit, "PATH="+bin+":"+officerProgram(t)+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", quickExit, "PATH="+bin+":"+programtest.Dir(t)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		lines := strings.Split(string(out), "\n")

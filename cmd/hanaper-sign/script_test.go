@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -55,16 +56,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(cleanUp{m}, map[string]func(){"hanaper-sign": program, "garage-sign": program})
 }
 
-// cleanUp removes what softhsm.ForTest and the built program left.
+// cleanUp removes what softhsm.ForTest left.
 type cleanUp struct{ m *testing.M }
 
 func (c cleanUp) Run() int {
 	code := c.m.Run()
 	if theStore != nil {
 		_ = theStore.Destroy()
-	}
-	if officer.dir != "" {
-		_ = os.RemoveAll(officer.dir)
 	}
 	return code
 }
@@ -87,30 +85,6 @@ func newBoard(t testing.TB) softhsm.Board {
 		t.Fatal(err)
 	}
 	return board
-}
-
-var officer struct {
-	sync.Once
-	dir string
-	err error
-}
-
-// officerProgram builds cmd/hanaper, the offline half, which the scripts run beside this program.
-func officerProgram(t testing.TB) string {
-	t.Helper()
-	officer.Do(func() {
-		if officer.dir, officer.err = os.MkdirTemp("", "hanaper-officer-"); officer.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-o", officer.dir+"/hanaper", "github.com/hanaper/hanaper/cmd/hanaper").CombinedOutput()
-		if err != nil {
-			officer.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	if officer.err != nil {
-		t.Fatal(officer.err)
-	}
-	return officer.dir
 }
 
 // tree is the content of every file but lock files.
@@ -146,7 +120,7 @@ func TestScripts(t *testing.T) {
 				k, v, _ := strings.Cut(kv, "=")
 				env.Setenv(k, v)
 			}
-			env.Setenv("PATH", env.Getenv("PATH")+":"+officerProgram(t))
+			env.Setenv("PATH", env.Getenv("PATH")+":"+programtest.Dir(t))
 			env.Setenv("H1", strings.Repeat("11", 32))
 			env.Setenv("H2", strings.Repeat("22", 32))
 			env.Setenv("H3", strings.Repeat("33", 32))

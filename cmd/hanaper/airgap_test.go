@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 var socketCall = regexp.MustCompile(`socket(?:pair)?\((\w+)`)
@@ -18,7 +20,7 @@ var socketCall = regexp.MustCompile(`socket(?:pair)?\((\w+)`)
 // a family other than AF_UNIX is made. Neither PIN nor passphrase is in any argument, environment, output or file.
 func TestAirGap(t *testing.T) {
 	d := newCeremony(t, "air gap")
-	bin, trace := built(t), d.path("trace")
+	bin, trace := programtest.Path(t, "hanaper"), d.path("trace")
 	if out, err := exec.Command("unshare", "--net", "--map-root-user", "--user", "ip", "-o", "link").CombinedOutput(); err != nil ||
 		strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "lo: <LOOPBACK> ") || !strings.Contains(string(out), "state DOWN") {
 		t.Fatalf("a namespace with only a downed loopback (util-linux, iproute2, and the right to make one): %v\n%s", err, out)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -147,11 +148,7 @@ func TestCeremony(t *testing.T) {
 // TestRehearse performs the script on throw-away tokens, in a process of its own: SoftHSM is one store a process.
 func TestRehearse(t *testing.T) {
 	d := newCeremony(t, "rehearse command")
-	bin := d.path("hanaper")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	out, err := exec.Command(bin, "ceremony", "rehearse", "--out", d.path("rehearsal"), "--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml")).CombinedOutput()
+	out, err := exec.Command(programtest.Path(t, "hanaper"), "ceremony", "rehearse", "--out", d.path("rehearsal"), "--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "rehearsed: ") {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -21,7 +22,7 @@ import (
 // writes the result, and then resumes or aborts. A folder that verifies is left, and one key or none; or no folder, and
 // nothing in the token. In package ceremony TestKill does the same at every entry.
 func TestKillProgram(t *testing.T) {
-	bin := built(t)
+	bin := programtest.Path(t, "hanaper")
 	data, err := os.ReadFile(bin)
 	if err != nil {
 		t.Fatal(err)

@@ -14,16 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// built is the program itself, built for a test: what is judged is the process, not the package.
-func built(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir() + "/hanaper"
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return bin
-}
-
 // sitting is the program at a terminal of its own, with a person before it.
 type sitting struct {
 	t    *testing.T

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/softhsm"
 )
@@ -48,7 +49,7 @@ steps:
 // no passphrase, PIN, share or what is derived from shares is found there, on the screen, or in any file.
 func TestSecrets(t *testing.T) {
 	d := desk{t, t.TempDir()}
-	bin := built(t)
+	bin := programtest.Path(t, "hanaper")
 	for _, dir := range []string{"home", "tmp", "sources"} {
 		if err := os.Mkdir(d.path(dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -229,7 +230,7 @@ func hidden(t *testing.T, of any, field string) []byte {
 // memory locked, or says that it has not.
 func TestHardened(t *testing.T) {
 	d := desk{t, t.TempDir()}
-	bin := built(t)
+	bin := programtest.Path(t, "hanaper")
 	waiting := func(cmd *exec.Cmd) (dir string, s *sitting) {
 		s = sit(t, cmd)
 		s.sees("New passphrase for ")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/softhsm"
 )
@@ -21,7 +22,7 @@ import (
 // the token's PIN, who is present. What is not exactly Yes, and a wrong PIN, leave nothing behind.
 func TestTerminal(t *testing.T) {
 	d := desk{t, t.TempDir()}
-	bin := built(t)
+	bin := programtest.Path(t, "hanaper")
 	secrets := map[string]string{"ada": "a-passphrase-of-ada", "berta": "a-passphrase-of-berta"}
 	at := func(args ...string) *sitting {
 		cmd := exec.Command(bin, args...)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 const module = "github.com/hanaper/hanaper/"
@@ -77,14 +79,7 @@ func TestGatewayKnowsNoKeys(t *testing.T) {
 
 // TestGatewayIsStatic: one file, no cgo, no interpreter, as the judge says that reads the binary itself.
 func TestGatewayIsStatic(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "hanaper-gateway")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./cmd/hanaper-gateway")
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	f, err := elf.Open(bin)
+	f, err := elf.Open(programtest.Path(t, "hanaper-gateway"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,40 +13,29 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-// bin is where the programs are, built once from what is tested.
+// bin is where the programs are.
 var bin string
 
 func TestMain(m *testing.M) {
-	code := 1
-	if err := build(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		code = m.Run()
+	bin = programtest.Dir(fatal{})
+	if _, err := softhsm.Module(); err != nil {
+		fatal{}.Fatal(err)
 	}
-	_ = os.RemoveAll(bin)
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
-func build() (err error) {
-	if bin, err = os.MkdirTemp("", "hanaper-manual-"); err != nil {
-		return err
-	}
-	if _, err := softhsm.Module(); err != nil {
-		return err
-	}
-	args := []string{"build", "-o", bin + "/"}
-	for _, name := range programs() {
-		args = append(args, "./cmd/"+name)
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
+// fatal ends the process before the tests begin.
+type fatal struct{}
+
+func (fatal) Helper() {}
+
+func (fatal) Fatal(args ...any) {
+	fmt.Fprintln(os.Stderr, args...)
+	os.Exit(1)
 }
 
 // programs are all that are installed: hanaper-demo is not.
