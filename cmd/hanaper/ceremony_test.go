@@ -42,6 +42,7 @@ func newCeremony(t *testing.T, label string) desk {
 	d.write("yes", "Yes\n")
 	enrolments := []string{"roster", "new", "--environment", "production", "--threshold", "2", "--time", "2026-11-20T09:00:00Z", "--out", d.path("roster.json")}
 	for _, name := range []string{"ada", "berta", "clara"} {
+		d.keyFile(name, "ED25519")
 		d.ok("officer", "enroll", "--name", name, "--key", d.key(name), "--out", d.path(name+".officer.json"))
 		enrolments = append(enrolments, d.path(name+".officer.json"))
 	}

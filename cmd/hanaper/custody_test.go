@@ -37,6 +37,8 @@ func TestCustodyCommand(t *testing.T) {
 	for _, name := range []string{"ada", "berta", "clara"} {
 		card := d.path(name) + "-shares.key?pin-source=" + d.path("passphrase")
 		cards = append(cards, "--custodian", card)
+		d.keyFile(name, "ED25519")
+		d.keyFile(name+"-shares", "P-256")
 		d.ok("officer", "enroll", "--name", name, "--key", d.key(name), "--decryption-key", card, "--out", d.path(name+".officer.json"))
 		roster = append(roster, d.path(name+".officer.json"))
 	}

@@ -79,13 +79,17 @@ func TestOfficersAndRosters(t *testing.T) {
 		if i < 3 {
 			args = append(args, "--decryption-key", d.path(name)+"-shares.key?pin-source="+d.path("passphrase"))
 		}
-		out := d.ok(args...)
+		out := d.program(args...)
 		if !strings.Contains(out, "signing key") {
 			t.Error(out)
 		}
 		info, err := os.Stat(d.path(name + ".key"))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("key file: %v", err)
+		}
+		d.fewRounds(name)
+		if i < 3 {
+			d.fewRounds(name + "-shares")
 		}
 	}
 	d.ok("officer", "show", d.path("ada.officer.json"))
