@@ -8,7 +8,7 @@ GOFLAGS_BUILD := -trimpath -tags netgo,osusergo -buildvcs=false -ldflags "$(LDFL
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all build demo test cover lint vuln fuzz bench soak man install clean peers
+.PHONY: all build demo test cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -46,12 +46,17 @@ fuzz:
 	scripts/install-peers test
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
+## mutants: the program changed in one place at a time; fails where no test notices. RUN=REGEXP changes some
+mutants:
+	scripts/install-peers test
+	scripts/mutants -run "$(RUN)"
+
 ## bench: ours beside its peers, in one run; BENCH=NAME runs one
 bench:
 	scripts/install-peers test
 	scripts/bench $(BENCH)
 
-## soak: the crash and outage tests, for longer
+## soak: the crash and outage tests, for longer, and every fuzz target for 5 minutes
 soak:
 	scripts/install-peers test
 	scripts/soak
