@@ -36,9 +36,9 @@ type ProfileConfig struct {
 	// MaxValidityDays is the longest validity, in days of 24 hours. Required.
 	MaxValidityDays int `yaml:"max_validity_days"`
 	// PathLen is the number of CAs that may stand between this one and a leaf; absent means without limit.
-	PathLen *int `yaml:"path_len"`
+	PathLen *int `yaml:"path_len,omitempty"`
 	// NameConstraints of a CA; a Template may bring its own.
-	NameConstraints *NameConstraints `yaml:"name_constraints"`
+	NameConstraints *NameConstraints `yaml:"name_constraints,omitempty"`
 	// RequiredAttributes and AllowedAttributes are those of the subject besides CN, by short name (O, OU, C, ...).
 	RequiredAttributes []string `yaml:"required_attributes"`
 	AllowedAttributes  []string `yaml:"allowed_attributes"`

@@ -22,7 +22,7 @@ var badScripts = []struct {
 	kind                 advice.Kind
 }{
 	{"typo in a key", "environment: demo", "enviroment: demo", `unknown key "enviroment"`, advice.Usage},
-	{"key twice", "environment: demo", "environment: demo\nenvironment: demo", "stands twice", advice.Usage},
+	{"key twice", "environment: demo", "environment: demo\nenvironment: demo", "appears twice", advice.Usage},
 	{"alias", "environment: demo", "environment: &e demo", "anchors and aliases", advice.Usage},
 	{"other version", "version: 1\nceremony", "version: 2\nceremony", "version 2 is unknown", advice.Usage},
 	{"no ceremony id", "ceremony: first", "ceremony: ''", "ceremony id", advice.Usage},

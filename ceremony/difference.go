@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // Change is one thing in which a script differs from an earlier one.
@@ -39,7 +40,7 @@ func OpenScript(file string) (*Script, error) {
 		return LoadScript(file)
 	}
 	files := map[string][]byte{}
-	if err := readBelow(files, os.DirFS(file)); err != nil {
+	if err := readBelow(files, input.Dir(file)); err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "name a script, or the folder of a ceremony")
 	}
 	if files[scriptFile] == nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -88,7 +89,7 @@ func (r *run) presentAsRecorded(s *Session) error {
 // signed says whether the folder holds the signatures of exactly this checkpoint already, from a run that was cut
 // short between signing and its last file.
 func (r *run) signed(body []byte) ([]byte, bool) {
-	env, err := os.ReadFile(filepath.Join(r.Out, signatureFile))
+	env, err := input.ReadFile(filepath.Join(r.Out, signatureFile))
 	if err != nil {
 		return nil, false
 	}

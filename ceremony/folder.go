@@ -11,6 +11,7 @@ import (
 	"sort"
 
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -111,7 +112,7 @@ func writeFile(dir, name string, data []byte) error {
 	}
 	err := durable.Create(full, data, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		old, rerr := os.ReadFile(full)
+		old, rerr := input.ReadFile(full)
 		if rerr == nil && string(old) == string(data) {
 			return nil
 		}

@@ -21,14 +21,14 @@ const (
 
 var (
 	nameForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
-	labelForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}$`)
+	labelForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._:-]{0,62}[A-Za-z0-9._:-])?$`)
 	fileForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$`)
 )
 
 // parseTime reads a date of a script: absolute, UTC, whole seconds.
 func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse("2006-01-02T15:04:05Z", s)
-	if err != nil {
+	if err != nil || formatTime(t) != s { // package time also takes parts of a second
 		return time.Time{}, advice.New(advice.Usage, "write dates in UTC, as 2026-11-21T09:00:00Z", "%q is not a date", s)
 	}
 	return t, nil

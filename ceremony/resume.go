@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/journal"
 )
 
@@ -21,7 +22,7 @@ func Unfinished(ctx context.Context, out string) (*Plan, [][]byte, error) {
 			"%s holds no ceremony that began", out)
 	}
 	files := map[string][]byte{}
-	folder := os.DirFS(out)
+	folder := input.Dir(out)
 	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -73,6 +74,9 @@ func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
 			return nil, nil, err
 		}
 	} else if r.log, err = journal.Open(path); err != nil {
+		if damage := (*journal.EntryError)(nil); !errors.As(err, &damage) {
+			return nil, nil, err // held by another process, or not readable: nothing is said about what it holds
+		}
 		return nil, nil, advice.Wrap(advice.Unverified, err, "the journal is damaged: keep the folder and compare it with what officers remember")
 	}
 	if r.log.Origin() != r.origin() {

@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -99,27 +98,22 @@ type scriptStep struct {
 // LoadScript reads the script at file and the inputs that it pins, which lie beside or below it or are named by an
 // absolute path.
 func LoadScript(file string) (*Script, error) {
-	f, err := os.Open(file)
+	raw, err := input.Read(file, strict.MaxSize)
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "name a script that exists and that you may read")
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, strict.MaxSize+1))
-	if err != nil {
-		return nil, advice.New(advice.Usage, "", "reading %s: %w", file, err)
 	}
 	dir := filepath.Dir(file)
 	read := func(_, name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(dir, name)
 		}
-		return readBounded(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+		return readBounded(input.Dir(filepath.Dir(name)), filepath.Base(name))
 	}
 	open := func(name string) (fs.FS, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(dir, name)
 		}
-		return os.DirFS(name), nil
+		return input.Dir(name), nil
 	}
 	return parseScript(file, raw, read, open)
 }

@@ -4,36 +4,20 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"sort"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/quorum"
 )
 
 func readBounded(folder fs.FS, name string) ([]byte, error) {
-	f, err := folder.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxInputSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxInputSize {
-		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxInputSize)
-	}
-	return data, nil
+	return input.ReadFS(folder, name, maxInputSize)
 }
 
 func pinned(c FileConfig, place string, read func(place, file string) ([]byte, error)) ([]byte, error) {
@@ -65,6 +49,8 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 	switch {
 	case uri.Token == "":
 		return uri, errors.New("the URI names no token label")
+	case strings.TrimSpace(uri.Token) != uri.Token:
+		return uri, fmt.Errorf("the token's label %q has a blank at its beginning or end", uri.Token)
 	case uri.ModulePath != "" || uri.PINSource != "":
 		return uri, errors.New("module-path and pin-source belong into the bindings, not into a script")
 	case uri.Object != "" || len(uri.ID) > 0 || uri.Type != "":

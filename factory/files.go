@@ -7,24 +7,16 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(b) > maxPEM {
-		err = fmt.Errorf("%s is longer than %d bytes", path, maxPEM)
-	}
-	return b, err
+	b, err := input.Read(path, maxPEM)
+	return b, advice.Wrap(advice.Usage, err, "")
 }
 
 // LoadCertificates reads the certificates of a PEM file, at least one, and nothing else.

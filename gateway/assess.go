@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -101,5 +102,5 @@ func OpenTrust(dir, root string, now time.Time) (*trust.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return trust.Open(os.DirFS(dir), pin, now)
+	return trust.Open(input.Dir(dir), pin, now)
 }

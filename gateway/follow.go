@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 )
@@ -20,7 +20,7 @@ func readPin(path, digest string) (trust.Pin, error) {
 	if digest != "" {
 		return trust.ParsePin(digest)
 	}
-	data, err := os.ReadFile(path)
+	data, err := input.ReadFile(path)
 	if err != nil {
 		return trust.Pin{}, advice.New(advice.Usage, "name the environment's first root.json, or its SHA-256 in hex", "trust.root: %w", err)
 	}
@@ -38,7 +38,7 @@ func (s *Settings) NewFeed(now func() time.Time) (*feed.Feed, error) {
 	}
 	var ca []byte
 	if s.trust.CA != "" {
-		if ca, err = os.ReadFile(s.trust.CA); err != nil {
+		if ca, err = input.ReadFile(s.trust.CA); err != nil {
 			return nil, advice.New(advice.Usage, "name a PEM file", "trust.ca: %w", err)
 		}
 	}

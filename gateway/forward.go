@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // newForwarder makes the reverse proxy. Its Rewrite runs after hop-by-hop headers, and what Connection lists, have been
@@ -37,7 +38,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if s.upstreamCA != "" {
-		data, err := os.ReadFile(s.upstreamCA)
+		data, err := input.ReadFile(s.upstreamCA)
 		if err != nil {
 			return nil, advice.Wrap(advice.Usage, err, "upstream.ca names a PEM file")
 		}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Gateway serves devices. NewGateway makes one; Serve runs it.
@@ -282,7 +283,7 @@ func (s *Settings) NewLogger() *slog.Logger {
 	if s.log.Level != "" {
 		_ = level.UnmarshalText([]byte(s.log.Level)) // checked by NewSettings
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: show.Attr}
 	if s.log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // keyPair is the gateway's TLS identity, from two files that may be replaced while it runs.
@@ -62,7 +63,7 @@ func (k *keyPair) reload() error {
 
 // readOwn reads a file of at most 1 MiB none of whose mode bits are in forbidden.
 func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
-	f, err := os.Open(path)
+	f, err := input.Open(path)
 	if err != nil {
 		return nil, stamp{}, advice.Wrap(advice.Usage, err, "name a file that exists and that the gateway may read")
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // maxPIN bounds a PIN in bytes; no token takes a longer one.
@@ -20,7 +21,8 @@ const maxPIN = 255
 // PINFile reads the PIN from a file (an absolute path, or "file:" and one), anew at each login. It refuses what
 // others could have read or put there: a file that group or others may read or write, one owned by neither this user nor
 // root, and anything but a regular file. A symbolic link is followed, as secret mounts use them; what it leads to is checked.
-// One newline at the end is cut off; every other byte belongs to the PIN.
+// One newline at the end is cut off. Every other byte belongs to the PIN, so that a file with a byte that an editor put
+// there (see checkWritten) is refused before the token counts a wrong try.
 func PINFile(source string) PINSource {
 	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
 		path, err := pinPath(source)
@@ -45,12 +47,14 @@ func readPIN(path string, t TokenInfo) ([]byte, error) {
 	fail := func(kind advice.Kind, hint, format string, args ...any) ([]byte, error) {
 		return nil, advice.New(kind, hint, "PIN file %s of %s: %w", path, t.Name(), fmt.Errorf(format, args...))
 	}
-	// O_NONBLOCK: a named pipe must not hang the login; it is refused below.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := input.Open(path)
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
 			err = p.Err
+		}
+		if errors.Is(err, input.ErrNotFile) {
+			return fail(advice.Usage, "point pin-source at a file", "%w", err)
 		}
 		return fail(advice.Failed, "check the path and who may read it", "%w", err)
 	}
@@ -59,8 +63,6 @@ func readPIN(path string, t TokenInfo) ([]byte, error) {
 	switch {
 	case err != nil:
 		return fail(advice.Failed, "", "%w", err)
-	case !st.Mode().IsRegular():
-		return fail(advice.Usage, "point pin-source at a file", "not a regular file")
 	case st.Mode().Perm()&0o077 != 0:
 		return fail(advice.Refused, "run: chmod 600 "+path+" (and change the PIN if others could read it)",
 			"mode %04o lets group or others in", st.Mode().Perm())
@@ -74,7 +76,11 @@ func readPIN(path string, t TokenInfo) ([]byte, error) {
 		return fail(advice.Failed, "", "%w", err)
 	}
 	pin := bytes.TrimSuffix(buf[:n], []byte("\n"))
-	if err := CheckPIN(pin); err != nil {
+	err = CheckPIN(pin)
+	if err == nil {
+		err = checkWritten(pin)
+	}
+	if err != nil {
 		clear(buf)
 		return fail(advice.Usage, "write the PIN, and nothing else, into the file", "%w", err)
 	}
@@ -92,6 +98,34 @@ func CheckPIN(pin []byte) error {
 		return errors.New("the PIN holds a NUL byte")
 	}
 	return nil
+}
+
+// checkWritten refuses what editors and other systems leave in a file and nobody types: a byte order mark, line ends of
+// Windows, blanks at either end, a second line. The error names the byte, and not where in the PIN it stands.
+func checkWritten(pin []byte) error {
+	for mark, name := range map[string]string{"\xef\xbb\xbf": "UTF-8", "\xff\xfe": "UTF-16", "\xfe\xff": "UTF-16"} {
+		if bytes.HasPrefix(pin, []byte(mark)) {
+			return fmt.Errorf("the file begins with the byte 0x%02x, of a byte order mark of %s", mark[0], name)
+		}
+	}
+	if bytes.HasSuffix(pin, []byte("\r")) {
+		return errors.New("the line ends with the byte 0x0d (carriage return), as Windows writes lines")
+	}
+	for _, c := range pin {
+		if c < ' ' || c == 0x7f {
+			return fmt.Errorf("the file holds the byte 0x%02x%s, which no PIN has", c, nameOf(c))
+		}
+	}
+	for place, c := range map[string]byte{"begins": pin[0], "ends": pin[len(pin)-1]} {
+		if c == ' ' {
+			return fmt.Errorf("the line %s with the byte 0x20 (a blank)", place)
+		}
+	}
+	return nil
+}
+
+func nameOf(c byte) string {
+	return map[byte]string{'\n': " (a line end)", '\r': " (carriage return)", '\t': " (a tab)"}[c]
 }
 
 // PINPrompt asks a person; ask shows the prompt on the terminal and reads without echo (term.Prompter's Secret). The

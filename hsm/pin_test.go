@@ -15,6 +15,7 @@ import (
 
 var token = hsm.TokenInfo{Label: "fleet", Serial: "77"}
 
+// TestPINFile: what is no PIN never reaches the token, which would count a try.
 func TestPINFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
@@ -27,20 +28,39 @@ func TestPINFile(t *testing.T) {
 		}
 		return path
 	}
-	good := write("good", "1234 5678 \n", 0o600)
+	good := write("good", "1234 5678\n", 0o600)
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(good, link); err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{good, "file:" + good, "file://" + good, link, write("readonly", "1234 5678 ", 0o400)} {
+	for _, source := range []string{good, "file:" + good, "file://" + good, link, write("readonly", "1234 5678", 0o400)} {
 		pin, err := hsm.PINFile(source)(t.Context(), token)
-		if err != nil || string(pin) != "1234 5678 " {
+		if err != nil || string(pin) != "1234 5678" {
 			t.Errorf("%s: %q, %v", source, pin, err)
 		}
 	}
-	pin, err := hsm.PINFile(write("newlines", "a\n\n", 0o600))(t.Context(), token)
-	if err != nil || string(pin) != "a\n" {
-		t.Errorf("only one newline goes: %q, %v", pin, err)
+	for name, c := range map[string]struct{ text, names string }{
+		"line ends of Windows":   {"secret\r\n", "0x0d"},
+		"without a line end":     {"secret\r", "0x0d"},
+		"a byte order mark":      {"\xef\xbb\xbfsecret\n", "0xef"},
+		"UTF-16":                 {"\xff\xfes\x00", "NUL"},
+		"UTF-16 with no NUL":     {"\xff\xfe\x34\x12", "0xff"},
+		"a blank at the end":     {"secret \n", "ends with the byte 0x20"},
+		"a blank and no end":     {"secret ", "ends with the byte 0x20"},
+		"a blank before":         {" secret\n", "begins with the byte 0x20"},
+		"a tab":                  {"secret\t\n", "0x09"},
+		"two lines":              {"secret\nsecret\n", "0x0a"},
+		"an empty line":          {"secret\n\n", "0x0a"},
+		"a carriage return":      {"sec\rret\n", "0x0d"},
+		"an escape":              {"\x1bsecret\n", "0x1b"},
+		"blanks alone":           {"  \n", "0x20"},
+		"a delete":               {"secret\x7f\n", "0x7f"},
+		"only a line of Windows": {"\r\n", "0x0d"},
+	} {
+		pin, err := hsm.PINFile(write("written", c.text, 0o600))(t.Context(), token)
+		if err == nil || pin != nil || !strings.Contains(err.Error(), c.names) || strings.Contains(err.Error(), "secret") || advice.KindOf(err) != advice.Usage {
+			t.Errorf("%s: %q, %v", name, pin, err)
+		}
 	}
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {

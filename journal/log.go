@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // Log is a journal open for appending. One process holds it at a time. It is safe for concurrent use.
@@ -52,7 +53,7 @@ func Create(path, origin string) (*Log, error) {
 // Open reads the journal at path and checks every entry. An entry that a crash left incomplete at the very end was never
 // acknowledged and is cut off; see Torn. Any other damage is an *EntryError, and the file is left alone.
 func Open(path string) (l *Log, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := input.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -62,7 +63,10 @@ func Open(path string) (l *Log, err error) {
 		}
 	}()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, advice.New(advice.Failed, "end the other process first", "journal: %s is in use by another process: %w", path, err)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("journal: locking %s: %w", path, err)
+		}
+		return nil, advice.New(advice.Failed, "end the other process first", "journal: %s %w", path, durable.ErrLocked)
 	}
 	info, err := f.Stat()
 	if err != nil {

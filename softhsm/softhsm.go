@@ -20,6 +20,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // ConfigVariable is the environment variable through which SoftHSM finds its configuration.
@@ -86,7 +87,7 @@ func (s *Store) tokens() string { return filepath.Join(s.dir, "tokens") }
 
 // made says whether the folder is a Store.
 func (s *Store) made() error {
-	text, err := os.ReadFile(filepath.Join(s.dir, marker))
+	text, err := input.ReadFile(filepath.Join(s.dir, marker))
 	if err == nil && string(text) != markerText {
 		err = errors.New("its marker file has another text")
 	}
@@ -144,7 +145,7 @@ func (s *Store) Create(label string) (Board, error) {
 func (s *Store) Board(label string) (Board, error) {
 	name := fileName(label)
 	b := Board{Label: label, PINFile: filepath.Join(s.dir, name+".pin"), SOPINFile: filepath.Join(s.dir, name+".so-pin")}
-	text, err := os.ReadFile(filepath.Join(s.dir, name+".serial"))
+	text, err := input.ReadFile(filepath.Join(s.dir, name+".serial"))
 	if err != nil {
 		return Board{}, fmt.Errorf("softhsm: no token %q in %s: %w", label, s.dir, err)
 	}
@@ -152,10 +153,10 @@ func (s *Store) Board(label string) (Board, error) {
 	if b.Module, err = Module(); err != nil {
 		return Board{}, err
 	}
-	if b.PIN, err = os.ReadFile(b.PINFile); err != nil {
+	if b.PIN, err = input.ReadFile(b.PINFile); err != nil {
 		return Board{}, fmt.Errorf("softhsm: %w", err)
 	}
-	if b.SOPIN, err = os.ReadFile(b.SOPINFile); err != nil {
+	if b.SOPIN, err = input.ReadFile(b.SOPINFile); err != nil {
 		return Board{}, fmt.Errorf("softhsm: %w", err)
 	}
 	b.PIN, b.SOPIN = bytes.TrimSpace(b.PIN), bytes.TrimSpace(b.SOPIN)
@@ -170,7 +171,7 @@ func createPIN(path string) ([]byte, error) {
 		return nil, fmt.Errorf("softhsm: %w", err)
 	}
 	pin := []byte(strings.ToLower(base32.StdEncoding.EncodeToString(raw)))
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := input.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, advice.New(advice.Refused, "choose another label, or destroy the store", "softhsm token of this label exists already: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // publication is what is to be published: the officers' part, the files not yet in the folder, and at most one new CRL.
@@ -47,7 +48,7 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 	if err := p.signTimestamp(pub, snapMeta, snapRaw, now); err != nil {
 		return err
 	}
-	files := overlay{top: pub.files, under: os.DirFS(p.config.Dir)}
+	files := overlay{top: pub.files, under: input.Dir(p.config.Dir)}
 	var next *View
 	if p.view == nil {
 		next, err = Open(files, p.config.Pin, now)
@@ -243,7 +244,7 @@ func finishPending(dir string) error {
 		return err
 	}
 	var names []string
-	err := fs.WalkDir(os.DirFS(pending), ".", func(name string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(input.Dir(pending), ".", func(name string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() && name != pendingMark {
 			names = append(names, name)
 		}

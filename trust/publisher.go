@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // PublisherConfig says where the published repository lies and which online keys sign it.
@@ -106,7 +106,7 @@ func (p *Publisher) load() error {
 	if err := finishPending(p.config.Dir); err != nil {
 		return err
 	}
-	timestamp, err := os.ReadFile(filepath.Join(p.config.Dir, filepath.FromSlash(timestampPath)))
+	timestamp, err := input.ReadFile(filepath.Join(p.config.Dir, filepath.FromSlash(timestampPath)))
 	if errors.Is(err, fs.ErrNotExist) {
 		if p.view != nil {
 			return refuse(ErrIncomplete, p.config.Dir+"/"+timestampPath, "it was there before")
@@ -124,7 +124,7 @@ func (p *Publisher) load() error {
 	if p.view != nil && bytes.Equal(timestamp, p.view.raw.timestamp) {
 		return nil
 	}
-	v, err := open(newReader(os.DirFS(p.config.Dir)), nil, p.config.Pin, time.Unix(0, 0))
+	v, err := open(newReader(input.Dir(p.config.Dir)), nil, p.config.Pin, time.Unix(0, 0))
 	if err != nil {
 		return fmt.Errorf("what is published in %s does not verify: %w", p.config.Dir, err)
 	}

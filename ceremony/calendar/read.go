@@ -16,9 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // Bounds of what is read.
@@ -80,7 +79,7 @@ func environment(folder fs.FS) string {
 	var head struct {
 		Environment string `yaml:"environment"`
 	}
-	if yaml.Unmarshal(data, &head) != nil {
+	if strict.Part("script.yaml", data, &head) != nil {
 		return ""
 	}
 	return head.Environment

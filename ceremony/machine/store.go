@@ -23,6 +23,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/journal"
 )
 
@@ -43,7 +44,7 @@ func (s Store) Used(nonce string) bool {
 	if _, err := os.Lstat(filepath.Join(s.dir, "nonces", nonce)); !errors.Is(err, fs.ErrNotExist) {
 		return true
 	}
-	data, err := os.ReadFile(s.path(nonce))
+	data, err := input.ReadFile(s.path(nonce))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
@@ -163,7 +164,7 @@ func (s Store) follow(b Begun) error {
 		}
 	}
 	name := filepath.Join(s.dir, "nonces", "followed-"+b.Earlier)
-	was, err := os.ReadFile(name)
+	was, err := input.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && string(was) == b.Script+"\n" {
 		return nil
 	}
@@ -179,7 +180,7 @@ func (s Store) all() ([]*Memory, error) {
 	}
 	var list []*Memory
 	for _, path := range names {
-		data, err := os.ReadFile(path)
+		data, err := input.ReadFile(path)
 		if err != nil {
 			return nil, s.failed(err)
 		}

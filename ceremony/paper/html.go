@@ -3,6 +3,8 @@ package paper
 import (
 	"html/template"
 	"io"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // HTML writes d as one HTML file without scripts or references.
@@ -11,7 +13,7 @@ func HTML(w io.Writer, d *Document) error {
 }
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"show":  Visible,
+	"show":  show.Line,
 	"is":    kindOf,
 	"code":  func(t Table, i int) bool { return i < len(t.Code) && t.Code[i] },
 	"deref": func(t *Table) Table { return *t },

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // everything puts text into every place of a document.
@@ -82,7 +84,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%q adds elements:\n%s\n%s", text, a, b)
 		}
 		all := squeeze(strings.Join(pdfText(t, d), ""))
-		if want := squeeze(show(text, inWindows)); strings.Count(all, want) < 10 {
+		if want := squeeze(visible(text)); strings.Count(all, want) < 10 {
 			t.Errorf("%q: %q stands in the PDF %d times", text, want, strings.Count(all, want))
 		}
 	}
@@ -142,7 +144,7 @@ func TestOddText(t *testing.T) {
 		d := &Document{Title: "Odd text", Footer: "footer", Sections: []Section{{Blocks: []Block{Text(text), Step{Number: 7, Kind: "kind", Text: text}}}}}
 		all := squeeze(strings.Join(pdfText(t, d), ""))
 		// What stands on a page is compared without the head and foot of each page and hyphenation of pdftotext.
-		want := squeeze(show(text, inWindows))
+		want := squeeze(visible(text))
 		if got := strings.Count(all, want); got != 2 && !acrossPages(all, want) {
 			t.Errorf("%q\nis not whole in the PDF:\n%.3000s", want, all)
 		}
@@ -261,18 +263,18 @@ func TestVisible(t *testing.T) {
 	for _, c := range []struct{ in, html, pdf string }{
 		{"plain", "plain", "plain"},
 		{"Zürich – “x” €", "Zürich – “x” €", "Zürich – “x” €"},
-		{"Łódź", "Łódź", `\u{0141}ód\u{017A}`},
-		{"漢字", "漢字", `\u{6F22}\u{5B57}`},
-		{"a\u202eb\u200bc\u00a0d\u00ade", `a\u{202E}b\u{200B}c\u{00A0}d\u{00AD}e`, `a\u{202E}b\u{200B}c\u{00A0}d\u{00AD}e`},
-		{"x\ny\tz\x00", `x\u{000A}y\u{0009}z\u{0000}`, `x\u{000A}y\u{0009}z\u{0000}`},
-		{"\xff\xfe", `\x{ff}\x{fe}`, `\x{ff}\x{fe}`},
-		{"\ufffd", `\u{FFFD}`, `\u{FFFD}`},
+		{"Łódź", "Łódź", `\u0141ód\u017a`},
+		{"漢字", "漢字", `\u6f22\u5b57`},
+		{"a\u202eb\u200bc\u00a0d\u00ade", `a\u202eb\u200bc\u00a0d\u00ade`, `a\u202eb\u200bc\u00a0d\u00ade`},
+		{"x\ny\tz\x00", `x\ny\tz\x00`, `x\ny\tz\x00`},
+		{"\xff\xfe", `\xff\xfe`, `\xff\xfe`},
+		{"\ufffd", `\ufffd`, `\ufffd`},
 		{"", "", ""},
 	} {
-		if got := Visible(c.in); got != c.html {
-			t.Errorf("Visible(%q) = %q, want %q", c.in, got, c.html)
+		if got := show.Line(c.in); got != c.html {
+			t.Errorf("show.Line(%q) = %q, want %q", c.in, got, c.html)
 		}
-		if got := show(c.in, inWindows); got != c.pdf {
+		if got := visible(c.in); got != c.pdf {
 			t.Errorf("for the PDF %q is %q, want %q", c.in, got, c.pdf)
 		}
 	}
@@ -284,12 +286,12 @@ func FuzzVisible(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, v := range []string{Visible(s), show(s, inWindows)} {
-			if !utf8.ValidString(v) || len([]rune(v)) < len([]rune(s)) || show(v, inWindows) == "" && s != "" {
+		for _, v := range []string{show.Line(s), visible(s)} {
+			if !utf8.ValidString(v) || len([]rune(v)) < len([]rune(s)) || visible(v) == "" && s != "" {
 				t.Errorf("%q is shown as %q", s, v)
 			}
 		}
-		if b := latin(s); len(b) != len([]rune(show(s, inWindows))) {
+		if b := latin(s); len(b) != len([]rune(visible(s))) {
 			t.Errorf("%q: %d bytes in the code page", s, len(b))
 		}
 	})

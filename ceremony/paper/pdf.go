@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"codeberg.org/go-pdf/fpdf"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // The page, in mm: A4, with room at the left for a file's holes.
@@ -79,7 +81,7 @@ func render(d *Document, pages int) (*sheet, error) {
 	s.pdf.SetCatalogSort(true)
 	s.pdf.SetCreationDate(d.Date)
 	s.pdf.SetModificationDate(d.Date)
-	s.pdf.SetTitle(Visible(d.Title), true)
+	s.pdf.SetTitle(show.Line(d.Title), true)
 	s.pdf.SetLineWidth(0.2)
 	s.newPage()
 	s.flow(s.titleRows())

@@ -3,39 +3,26 @@ package paper
 import (
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
-// Visible shows what does not print, or changes how its neighbours are read (controls, direction marks, unusual spaces,
-// bytes that are no UTF-8), by its number: \u{202E}, \x{ff}.
-func Visible(s string) string {
-	return show(s, unicode.IsPrint)
-}
-
-func show(s string, prints func(rune) bool) string {
-	plain := true
-	for _, r := range s {
-		if r == utf8.RuneError || !prints(r) {
-			plain = false
-			break
-		}
-	}
-	if plain {
+// visible is text for the PDF: what show.Line escapes, and what the fonts do not have, stands in it by its number.
+func visible(s string) string {
+	s = show.Line(s)
+	if !strings.ContainsFunc(s, func(r rune) bool { return !inWindows(r) }) {
 		return s
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
+	for _, r := range s {
 		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x{%02x}`, s[i])
-		case r == utf8.RuneError || !prints(r):
-			fmt.Fprintf(&b, `\u{%04X}`, r)
-		default:
+		case inWindows(r):
 			b.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
 		}
-		i += n
 	}
 	return b.String()
 }
@@ -55,7 +42,7 @@ func inWindows(r rune) bool {
 // latin gives s in the code page 1252, which the fonts that every PDF reader has are limited to; what is not in it is
 // shown by its number.
 func latin(s string) string {
-	s = show(s, inWindows)
+	s = visible(s)
 	b := make([]byte, 0, len(s))
 	for _, r := range s {
 		if c, ok := windows[r]; ok {

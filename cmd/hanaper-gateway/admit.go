@@ -7,13 +7,13 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -113,14 +113,9 @@ func viewFor(c *cli.Context) (*trust.View, gateway.Rules, error) {
 }
 
 func readChain(path string) ([]*x509.Certificate, error) {
-	f, err := os.Open(path)
+	data, err := input.Read(path, 1<<20)
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "name a certificate, PEM or DER")
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err != nil {
-		return nil, err
 	}
 	if !bytes.Contains(data, []byte("-----BEGIN")) {
 		one, err := x509.ParseCertificate(data)

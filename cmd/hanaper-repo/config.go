@@ -5,13 +5,13 @@ import (
 	_ "embed"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
@@ -151,7 +151,7 @@ func (c *config) pin() (trust.Pin, error) {
 	if pin, err := trust.ParsePin(c.Root); err == nil {
 		return pin, nil
 	}
-	data, err := os.ReadFile(c.path(c.Root))
+	data, err := input.ReadFile(c.path(c.Root))
 	if err != nil {
 		return trust.Pin{}, advice.Wrap(advice.Usage, err, "root names the ceremony's trust/metadata/1.root.json, or its SHA-256")
 	}

@@ -2,12 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -46,15 +45,6 @@ func addCRL(c *cli.Context) error {
 }
 
 func readCRL(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "name a CRL file that you may read")
-	}
-	defer f.Close()
-	// PEM is a third larger than DER.
-	data, err := io.ReadAll(io.LimitReader(f, 2*trust.MaxCRLSize))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return data, nil
+	data, err := input.Read(path, 2*trust.MaxCRLSize) // PEM is a third larger than DER
+	return data, advice.Wrap(advice.Usage, err, "name a CRL file that you may read")
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -48,7 +48,7 @@ func importOfficers(c *cli.Context, first bool) error {
 	if !first && o.View() == nil {
 		return advice.New(advice.Refused, "run 'hanaper-repo init' first", "nothing is published yet")
 	}
-	files := os.DirFS(args[0])
+	files := input.Dir(args[0])
 	pin, err := o.config.pin()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func serveCommand() *cli.Command {
@@ -27,7 +28,7 @@ func serveCommand() *cli.Command {
 				return err
 			}
 			defer o.Close()
-			return serve(c.Context, o, slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)))
+			return serve(c.Context, o, slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{ReplaceAttr: show.Attr})))
 		},
 	}
 }

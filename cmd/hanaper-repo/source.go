@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 )
@@ -115,7 +116,7 @@ func newClient(c *config, s crlConfig) (*http.Client, error) {
 	var ca []byte
 	if s.CA != "" {
 		var err error
-		if ca, err = os.ReadFile(c.path(s.CA)); err != nil {
+		if ca, err = input.ReadFile(c.path(s.CA)); err != nil {
 			return nil, advice.Wrap(advice.Usage, err, "crls: ca names the root of the server's certificate, PEM")
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -61,7 +62,7 @@ func status(c *cli.Context) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return advice.New(advice.Unverified, "run 'hanaper-repo init' first", "nothing is published in %s", dir)
 	}
-	v, err := trust.Recall(os.DirFS(dir), pin.Digest())
+	v, err := trust.Recall(input.Dir(dir), pin.Digest())
 	if err != nil {
 		return err
 	}

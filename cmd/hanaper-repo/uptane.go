@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -241,12 +241,6 @@ func uptaneInit(c *cli.Context) error {
 
 // readMetadata reads a file no larger than any metadata is.
 func readMetadata(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "")
-	}
-	if info.Size() > int64(uptane.DefaultLimits().ImageTargets) {
-		return nil, advice.New(advice.Usage, "", "%s has %d bytes, more than metadata has", name, info.Size())
-	}
-	return os.ReadFile(name)
+	data, err := input.Read(name, int64(uptane.DefaultLimits().ImageTargets))
+	return data, advice.Wrap(advice.Usage, err, "")
 }

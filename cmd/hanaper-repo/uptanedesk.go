@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/uptane"
@@ -82,7 +83,7 @@ func (d *uptaneDesk) checkApart(ctx context.Context, warn io.Writer) error {
 	if err != nil {
 		return err
 	}
-	v, err := trust.Recall(os.DirFS(dir), pin.Digest())
+	v, err := trust.Recall(input.Dir(dir), pin.Digest())
 	if err != nil {
 		return err
 	}

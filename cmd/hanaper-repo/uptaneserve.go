@@ -18,6 +18,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -38,7 +40,7 @@ func uptaneServeAlone(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{ReplaceAttr: show.Attr}))
 	u, err := serveUptane(c.Context, cfg, log, make(chan error, 2))
 	if err != nil {
 		return err
@@ -146,7 +148,7 @@ func (t *mutualConfig) load(cfg *config, strict bool) (*tls.Config, error) {
 	if t.Clients == "" {
 		return out, nil
 	}
-	data, err := os.ReadFile(cfg.path(t.Clients))
+	data, err := input.ReadFile(cfg.path(t.Clients))
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "tls.clients names the CA of client certificates, PEM")
 	}
@@ -173,7 +175,7 @@ func clientSecrets(cfg *config) ([]reposerver.Credential, error) {
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, advice.New(advice.Refused, "run: chmod 600 "+at, "%s lets group or others read a secret", at)
 		}
-		data, err := os.ReadFile(at)
+		data, err := input.ReadFile(at)
 		if err != nil {
 			return nil, err
 		}

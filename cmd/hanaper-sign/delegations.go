@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/repo"
@@ -26,7 +27,7 @@ func delegationsCommand() *cli.Command {
 				Action: func(c *cli.Context) error {
 					b, err := repo.NewDelegation(office.RootLifetime.After(time.Now()))
 					if err == nil {
-						_, err = c.App.Writer.Write(b)
+						_, err = show.Raw(c.App.Writer, b)
 					}
 					return err
 				},
@@ -74,7 +75,7 @@ func output(c *cli.Context, b []byte) error {
 	if c.Bool("inplace") {
 		return durable.WriteFile(c.String("input"), b, 0o600)
 	}
-	_, err := c.App.Writer.Write(b)
+	_, err := show.Raw(c.App.Writer, b)
 	return err
 }
 
@@ -203,6 +204,6 @@ func pullDelegation(c *cli.Context) error {
 	if out := c.String("output"); out != "" {
 		return durable.WriteFile(out, doc.Bytes(), 0o600)
 	}
-	_, err = c.App.Writer.Write(append(doc.Bytes(), '\n'))
+	_, err = show.Raw(c.App.Writer, append(doc.Bytes(), '\n'))
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
@@ -68,7 +69,7 @@ func signJSONCommand() *cli.Command {
 			}
 			out, err := json.MarshalIndent(signedJSON{[]uptane.Signature{sig}, canonical}, "", "  ")
 			if err == nil {
-				_, err = c.App.Writer.Write(append(out, '\n'))
+				_, err = show.Raw(c.App.Writer, append(out, '\n'))
 			}
 			return err
 		},

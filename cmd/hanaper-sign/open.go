@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
@@ -189,19 +189,8 @@ func serverCertificates(b []byte) ([]*x509.Certificate, error) {
 
 // readInput reads a file that a flag names.
 func readInput(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxInput+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxInput {
-		return nil, advice.New(advice.Usage, "", "%s is longer than %d bytes", path, maxInput)
-	}
-	return b, nil
+	b, err := input.Read(path, maxInput)
+	return b, advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
 }
 
 // showProgress draws an upload's progress on standard error.

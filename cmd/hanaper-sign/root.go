@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -28,7 +29,7 @@ func rootCommand() *cli.Command {
 					}
 					b, err := r.UnsignedRoot()
 					if err == nil {
-						_, err = c.App.Writer.Write(b)
+						_, err = show.Raw(c.App.Writer, b)
 					}
 					return err
 				},

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -44,7 +45,7 @@ func targetsCommand() *cli.Command {
 					}
 					t, err := r.UnsignedTargets()
 					if err == nil {
-						_, err = c.App.Writer.Write(t.Signed())
+						_, err = show.Raw(c.App.Writer, t.Signed())
 					}
 					return err
 				},

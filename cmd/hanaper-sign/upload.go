@@ -15,6 +15,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/repo"
@@ -44,7 +45,7 @@ func upload(c *cli.Context) error {
 		return err
 	}
 	defer cancel()
-	f, err := os.Open(c.String("input"))
+	f, err := input.Open(c.String("input"))
 	if err != nil {
 		return advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
 	}
@@ -109,7 +110,7 @@ func openUpload(c *cli.Context) (name string, r *repo.Repository, server *repose
 }
 
 func loadUpload(path string) *reposerver.UploadState {
-	b, err := os.ReadFile(path)
+	b, err := input.ReadFile(path)
 	if err != nil {
 		return nil
 	}
@@ -188,7 +189,7 @@ func verifyUploaded(c *cli.Context, want string, size int64) error {
 }
 
 func fileDigest(path string) (sum string, size int64, err error) {
-	f, err := os.Open(path)
+	f, err := input.Open(path)
 	if err != nil {
 		return "", 0, advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony/calendar"
-	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -68,7 +68,7 @@ func showCalendar(c *cli.Context) error {
 		} else if !st.IsDir() {
 			return advice.New(advice.Usage, "name a folder", "%s is no folder", dir)
 		}
-		list, err := calendar.Read(os.DirFS(dir), dir)
+		list, err := calendar.Read(input.Dir(dir), dir)
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
 		if !e.Expires.After(now) {
 			left = "OVER"
 		}
-		rows = append(rows, []string{e.Expires.Format("2006-01-02 15:04"), left, e.Kind, paper.Visible(e.What), orDash(e.Note), orDash(paper.Visible(e.Environment)), orDash(paper.Visible(e.File))})
+		rows = append(rows, []string{e.Expires.Format("2006-01-02 15:04"), left, e.Kind, e.What, orDash(e.Note), orDash(e.Environment), orDash(e.File)})
 	}
 	shell.Table(c.App.Writer, []string{"ends (UTC)", "left", "kind", "what", "note", "environment", "file"}, rows)
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
 )
@@ -34,7 +35,7 @@ func thisTool() (ceremony.Tool, error) {
 	if err != nil {
 		return ceremony.Tool{}, err
 	}
-	f, err := os.Open(path)
+	f, err := input.Open(path)
 	if err != nil {
 		return ceremony.Tool{}, err
 	}
@@ -52,7 +53,7 @@ func prompter(c *cli.Context) (p term.Prompter, fromFile bool, done func(), err 
 	if path == "" {
 		return term.TTY(), false, func() {}, nil
 	}
-	f, err := os.Open(path)
+	f, err := input.Open(path)
 	if err != nil {
 		return nil, false, nil, advice.Wrap(advice.Usage, err, "name a file that holds one answer a line")
 	}
@@ -79,7 +80,7 @@ func assertedTime(c *cli.Context, p term.Prompter) (time.Time, error) {
 
 // readFile reads a file that a flag names.
 func readFile(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+	data, err := input.ReadFile(path)
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
 	}

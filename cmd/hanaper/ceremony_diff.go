@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
-	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -62,7 +61,7 @@ func diff(c *cli.Context, before, after string) error {
 		if x.OldStep != 0 || x.NewStep != 0 {
 			name = stepNumbers(x) + " " + name
 		}
-		rows = append(rows, []string{x.What, x.In, paper.Visible(name), orDash(x.Field), orDash(paper.Visible(x.Old)), orDash(paper.Visible(x.New))})
+		rows = append(rows, []string{x.What, x.In, name, orDash(x.Field), orDash(x.Old), orDash(x.New)})
 	}
 	shell.Table(c.App.Writer, []string{"what", "in", "name", "field", "old", "new"}, rows)
 	return nil

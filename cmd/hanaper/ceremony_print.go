@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -84,7 +85,7 @@ func record(c *cli.Context, dir string) error {
 	} else if !st.IsDir() {
 		return advice.New(advice.Usage, "name the folder of a ceremony", "%s is no folder", dir)
 	}
-	d, err := ceremony.Record(c.Context, os.DirFS(dir), anchor)
+	d, err := ceremony.Record(c.Context, input.Dir(dir), anchor)
 	if d == nil {
 		return err
 	}

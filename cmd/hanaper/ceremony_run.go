@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -186,7 +187,7 @@ func (f nonceFolder) Follow(checkpoint, script [32]byte) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if was, err := os.ReadFile(name); err != nil || string(was) != line {
+	if was, err := input.ReadFile(name); err != nil || string(was) != line {
 		return fmt.Errorf("on this machine a run of another script carried on from checkpoint %x: carry on from that one, finished or aborted; if it never touched a token, remove %s", checkpoint, name)
 	}
 	return nil

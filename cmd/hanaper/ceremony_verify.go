@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -55,7 +56,7 @@ func verify(c *cli.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
-	r, err := ceremony.Verify(c.Context, os.DirFS(dir), anchor)
+	r, err := ceremony.Verify(c.Context, input.Dir(dir), anchor)
 	if r == nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/factory/store"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func serveCommand() *cli.Command {
@@ -36,11 +37,12 @@ func serveCommand() *cli.Command {
 }
 
 func logger(form string) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{ReplaceAttr: show.Attr}
 	switch form {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, nil)), nil
+		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, nil)), nil
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
 	}
 	return nil, advice.New(advice.Usage, "", "--log is text or json, not %q", form)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // folder is what aktualizr reads from /var/sota/import, and the sota.toml that points it there.
@@ -39,7 +40,7 @@ func newFolder(c *Config) (*folder, error) {
 		if path == "" {
 			continue
 		}
-		b, err := os.ReadFile(path)
+		b, err := input.ReadFile(path)
 		if err != nil {
 			return nil, advice.Wrap(advice.Usage, err, "")
 		}
@@ -170,7 +171,7 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 			seen++
 			return nil
 		}
-		have, err := os.Open(path)
+		have, err := input.Open(path)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 //go:embed schema.sql
@@ -89,7 +90,7 @@ func reader(path string) (*sql.DB, error) {
 
 func openFile(ctx context.Context, dir string) (*SQLite, error) {
 	path := filepath.Join(dir, "factory.db")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := input.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 const (
@@ -90,7 +91,7 @@ const format = 1
 
 // Open opens the registry at path and makes it if it is not there.
 func Open(path string) (*SQLite, error) {
-	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if f, err := input.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, advice.Wrap(advice.Usage, fmt.Errorf("registry: %w", err), "registry.path names a file in a folder that exists and that the gateway may write")
 	} else if err := f.Close(); err != nil {
 		return nil, err

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // ErrLocked: another process holds the lock.
@@ -14,7 +16,7 @@ var ErrLocked = errors.New("is in use by another process")
 // Lock takes an exclusive lock on the file at path, which it makes if need be, until the result is closed or the
 // process ends. It does not wait: where another holds it the error wraps ErrLocked.
 func Lock(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := input.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@
 package shell
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,16 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Version is the release, set by the linker: -X github.com/hanaper/hanaper/internal/shell.Version=v1.2.3.
@@ -45,9 +44,16 @@ func prepare(app *cli.App) {
 	app.EnableBashCompletion = true
 	app.HideHelpCommand = true
 	app.Suggest = true
+	// A comma is a character of URIs and paths; the library would make two values of one.
+	app.DisableSliceFlagSeparator = true
+	if app.Writer == nil {
+		app.Writer = os.Stdout
+	}
+	app.Writer = show.Writer(app.Writer)
 	if app.ErrWriter == nil {
 		app.ErrWriter = os.Stderr
 	}
+	app.ErrWriter = show.Writer(app.ErrWriter)
 	// The library must neither exit nor print by itself: report does both, once.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError
@@ -107,38 +113,17 @@ func report(app *cli.App, err error, code func(error) int) int {
 		err = advice.Wrap(advice.Usage, err, "")
 	}
 	hint := advice.Hint(err)
-	msg := Plain(strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	msg := show.Line(strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
 		msg = string(r[0]+'a'-'A') + string(r[1:])
 	}
 	// What a server of the same name answered is named already.
 	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, strings.TrimPrefix(msg, app.Name+": "))
 	if hint != "" {
-		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, Plain(hint))
+		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, show.Line(hint))
 	}
 	return code(err)
 }
-
-// Plain makes text of others (a token's label, a server's answer) harmless on a terminal: what cannot be printed, such as
-// an escape sequence or a change of the direction of writing, is shown as Go would quote it.
-func Plain(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if !unprintable(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRune(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
-}
-
-// unprintable also says so of what stands for bytes that are no UTF-8.
-func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // NoArgs refuses positional arguments; a verb without any sets it as Before.
 func NoArgs(c *cli.Context) error {
@@ -176,7 +161,7 @@ func Table(w io.Writer, header []string, rows [][]string) {
 	for _, r := range rows {
 		cells := make([]string, len(r))
 		for i, c := range r {
-			cells[i] = Plain(c)
+			cells[i] = show.Cell(c)
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
@@ -185,10 +170,15 @@ func Table(w io.Writer, header []string, rows [][]string) {
 
 // JSON writes v, indented, for programs that read ours.
 func JSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(show.JSON(b.Bytes()))
+	return err
 }
 
 func version() string {

@@ -18,7 +18,7 @@ func TestRun(t *testing.T) {
 	}{
 		{"prog group ok", 0, ""},
 		{"prog group fail", 1, "prog: it broke\n"},
-		{"prog group paint", 1, `prog: label "\x1b]0;x\a", prog: done\r \u202e; next` + "\nprog: hint: ask\\x1b[2J\n"},
+		{"prog group paint", 1, `prog: label "\x1b]0;x\x07", prog: done\r \u202e; next` + "\nprog: hint: ask\\x1b[2J\n"},
 		{"prog group refuse", 3, "prog: no: \"x\"\nprog: hint: ask\n"},
 		{"prog group verify", 4, "prog: bad signature\n"},
 		{"prog group ok --nope", 2, "prog: flag provided but not defined: -nope\nprog: hint: see 'prog group ok --help'\n"},
@@ -66,7 +66,7 @@ func TestTable(t *testing.T) {
 	b.Reset()
 	Table(&b, []string{"label"}, [][]string{{"a\x1b[2K\nroot\tb"}, {"größer als 1"}})
 	if b.String() != `LABEL
-a\x1b[2K\nroot\tb
+"a\x1b[2K\nroot\tb"
 größer als 1
 ` {
 		t.Errorf("%q", b.String())

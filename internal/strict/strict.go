@@ -1,5 +1,6 @@
 // Package strict reads YAML and JSON written by people and refuses all that a reader could misread: unknown and
-// repeated keys, aliases, several documents, trailing data.
+// repeated keys, aliases, tags, values of another kind than is wanted (2.9 or 010 for a number), several documents,
+// trailing data.
 //
 // An attacker who can change a file read here can change what it says, never make two readers see two things in it.
 package strict
@@ -10,15 +11,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // MaxSize bounds a file, in bytes.
@@ -29,26 +33,35 @@ const maxDepth = 64
 
 // ReadFile reads the YAML file at path into v.
 func ReadFile(path string, v any) error {
-	f, err := os.Open(path)
+	data, err := input.Read(path, MaxSize)
 	if err != nil {
 		return advice.Wrap(advice.Usage, err, "name a file that exists and that you may read")
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	if err != nil {
-		return advice.New(advice.Usage, "", "reading %s: %w", path, err)
 	}
 	return Unmarshal(path, data, v)
 }
 
-// Unmarshal decodes the YAML document in data into v; name stands for it in errors ("name:line: what").
+// Unmarshal decodes the YAML document in data into v; name stands for it in errors ("name:line: what"). The document
+// must fit v's type as it is written: see shape.go.
 func Unmarshal(name string, data []byte, v any) error {
+	return unmarshal(name, data, v, true)
+}
+
+// Part is Unmarshal for a reader that knows only a part of the document: keys that v does not have are left out.
+func Part(name string, data []byte, v any) error {
+	return unmarshal(name, data, v, false)
+}
+
+func unmarshal(name string, data []byte, v any, all bool) error {
 	if len(data) > MaxSize {
 		return usage(name, 0, fmt.Sprintf("is larger than %d bytes", MaxSize))
 	}
+	// A byte order mark would let the library read UTF-16, where another reader sees something else.
+	if !utf8.Valid(data) || bytes.HasPrefix(data, []byte("\ufeff")) {
+		return usage(name, 0, "is not plain UTF-8: save it as UTF-8 without a byte order mark")
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) || err == nil && empty(&doc) {
 		return usage(name, 0, "is empty")
 	} else if err != nil {
 		return fromYAML(name, err)
@@ -58,88 +71,59 @@ func Unmarshal(name string, data []byte, v any) error {
 	} else if !errors.Is(err, io.EOF) {
 		return fromYAML(name, err)
 	}
-	if err := check(name, &doc, 0); err != nil {
+	f := fitter{name: name, all: all, lines: strings.Split(string(data), "\n")}
+	if err := f.plain(&doc, 0); err != nil {
 		return err
 	}
-	// Decoded anew from the bytes, for a node forgets KnownFields.
-	dec = yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(v); err != nil {
+	if err := f.fit(doc.Content[0], reflect.TypeOf(v).Elem(), ""); err != nil {
+		return err
+	}
+	if err := doc.Decode(v); err != nil {
 		return fromYAML(name, err)
 	}
 	return nil
 }
 
-func check(name string, n *yaml.Node, depth int) error {
-	if depth > maxDepth {
-		return usage(name, n.Line, fmt.Sprintf("nests deeper than %d levels", maxDepth))
-	}
-	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return usage(name, n.Line, "anchors and aliases are not allowed: write the value out")
-	}
-	if n.Kind == yaml.MappingNode {
-		seen := map[string]bool{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			k := n.Content[i]
-			if k.Tag == "!!merge" {
-				return usage(name, k.Line, "merge keys are not allowed: write the values out")
-			}
-			if seen[k.Value] {
-				return usage(name, k.Line, fmt.Sprintf("key %q stands twice", k.Value))
-			}
-			seen[k.Value] = true
-		}
-	}
-	for _, c := range n.Content {
-		if err := check(name, c, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
+// empty is true for a document of comments alone.
+func empty(doc *yaml.Node) bool {
+	return len(doc.Content) == 1 && doc.Content[0].Tag == "!!null" && doc.Content[0].Value == ""
 }
 
-var (
-	yamlLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
-	yamlType    = regexp.MustCompile("^cannot unmarshal !!(\\S+) (?:`(.*)` )?into (.*)$")
-)
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 
 func fromYAML(name string, err error) error {
-	var te *yaml.TypeError
-	if errors.As(err, &te) && len(te.Errors) > 0 {
-		err = errors.New(te.Errors[0])
-	}
 	m := yamlLine.FindStringSubmatch(err.Error())
 	if m == nil {
 		// An error of a type's own UnmarshalYAML: keep its identity for errors.Is.
 		return advice.New(advice.Usage, "", "%s: %w", name, err)
 	}
 	line, _ := strconv.Atoi(m[1])
-	what := m[2]
-	if u := yamlUnknown.FindStringSubmatch(what); u != nil {
-		what = fmt.Sprintf("unknown key %q", u[1])
-	} else if t := yamlType.FindStringSubmatch(what); t != nil {
-		what = fmt.Sprintf("a value of another kind is wanted here (got %s, want %s)", t[1], strings.TrimPrefix(t[3], "*"))
-	}
-	return usage(name, line, what)
+	return usage(name, line, m[2])
 }
 
 func usage(name string, line int, what string) error {
 	if line > 0 {
-		return advice.New(advice.Usage, "", "%s:%d: %s", name, line, what)
+		return advice.New(advice.Usage, "", "%s:%d: %s", show.Text(name), line, what)
 	}
-	return advice.New(advice.Usage, "", "%s: %s", name, what)
+	return advice.New(advice.Usage, "", "%s: %s", show.Text(name), what)
 }
 
 // JSON decodes exactly one JSON value in data into v and refuses unknown and repeated keys (also those that differ
 // only in case from a field's name) and trailing data.
 func JSON(name string, data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return advice.New(advice.Usage, "", "%s: is not UTF-8", name)
+	}
 	if err := uniqueKeys(data); err != nil {
 		return advice.New(advice.Usage, "", "%s: %w", name, err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	err := dec.Decode(v)
+	if te := (*json.UnmarshalTypeError)(nil); errors.As(err, &te) {
+		return advice.New(advice.Usage, "", "%s: key %q: want %s", name, te.Field, wanted(te.Type))
+	}
+	if err != nil {
 		return advice.New(advice.Usage, "", "%s: %w", name, err)
 	}
 	return nil
@@ -194,7 +178,7 @@ func walk(dec *json.Decoder, depth int) error {
 			}
 			key := fold(k.(string))
 			if seen[key] {
-				return fmt.Errorf("key %q stands twice", k)
+				return fmt.Errorf("key %q appears twice", k)
 			}
 			seen[key] = true
 		}

@@ -21,11 +21,11 @@ func TestUnmarshal(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"", "a.yaml: is empty"},
 		{"nmae: x\n", `a.yaml:1: unknown key "nmae"`},
-		{"name: x\nname: y\n", `a.yaml:2: key "name" stands twice`},
-		{"sub:\n  a: b\n  a: c\n", `a.yaml:3: key "a" stands twice`},
+		{"name: x\nname: y\n", `a.yaml:2: key "name" appears twice`},
+		{"sub:\n  a: b\n  a: c\n", `a.yaml:3: key "a" appears twice`},
 		{"name: &a x\n", "a.yaml:1: anchors and aliases"},
 		{"name: x\n---\nname: y\n", "more than one YAML document"},
-		{"n: many\n", "a.yaml:1: a value of another kind"},
+		{"n: many\n", "a.yaml:1: n: want a whole number such as 12, got many"},
 		{"name: [\n", "a.yaml:"},
 		{"sub: {<<: {a: b}}\n", "merge keys"},
 		{strings.Repeat(" ", MaxSize+1), "larger than"},
@@ -48,9 +48,9 @@ func TestJSON(t *testing.T) {
 	}
 	for _, c := range []struct{ in, want string }{
 		{``, "unexpected EOF"},
-		{`{"name":"x","name":"y"}`, `"name" stands twice`},
-		{`{"name":"x","NAME":"y"}`, `"NAME" stands twice`},
-		{`{"sub":{},"ſub":{}}`, `"ſub" stands twice`},
+		{`{"name":"x","name":"y"}`, `"name" appears twice`},
+		{`{"name":"x","NAME":"y"}`, `"NAME" appears twice`},
+		{`{"sub":{},"ſub":{}}`, `"ſub" appears twice`},
 		{`{"nmae":"x"}`, "unknown field"},
 		{`{"name":"x"}{}`, "data follows"},
 		{`{"name":`, "EOF"},

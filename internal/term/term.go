@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // maxLine bounds an answer, in bytes.
@@ -57,7 +58,7 @@ func (tty) Secret(prompt string) ([]byte, error) {
 		return nil, fmt.Errorf("turning the terminal's echo off: %w", err)
 	}
 	defer restore()
-	fmt.Fprint(f, prompt)
+	fmt.Fprint(f, show.Lines(prompt))
 	b, err := interruptible(func() ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
 	fmt.Fprint(f, "\r\x1b[K")
 	if err != nil {
@@ -77,7 +78,7 @@ func (tty) Line(prompt string) (string, error) {
 	}
 	defer f.Close()
 	unfinished.end(f)
-	fmt.Fprint(f, prompt)
+	fmt.Fprint(f, show.Lines(prompt))
 	return interruptible(func() (string, error) { return readLine(f) })
 }
 
@@ -186,11 +187,11 @@ func (p *Progress) Step(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.live {
-		fmt.Fprintf(p.w, "\r\x1b[K"+format, args...)
+		fmt.Fprint(p.w, "\r\x1b[K", show.Line(fmt.Sprintf(format, args...)))
 		unfinished.open.Store(true)
 		return
 	}
-	fmt.Fprintf(p.w, format+"\n", args...)
+	fmt.Fprintln(p.w, show.Line(fmt.Sprintf(format, args...)))
 }
 
 // Done ends the live line with a last word that stays.
@@ -204,5 +205,5 @@ func (p *Progress) Done(format string, args ...any) {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		unfinished.open.Store(false)
 	}
-	fmt.Fprintf(p.w, format+"\n", args...)
+	fmt.Fprintln(p.w, show.Line(fmt.Sprintf(format, args...)))
 }

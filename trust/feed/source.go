@@ -12,12 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 // source is a place that files can be read from.
@@ -54,7 +54,7 @@ func loopback(host string) bool {
 
 type folder string
 
-func (f folder) open(context.Context) fs.FS { return folderFS{os.DirFS(string(f))} }
+func (f folder) open(context.Context) fs.FS { return folderFS{input.Dir(string(f))} }
 
 // folderFS refuses what is no plain file before it is opened: opening a pipe would wait for ever, past any deadline.
 type folderFS struct{ fs.FS }

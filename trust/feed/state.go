@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -58,7 +59,7 @@ func (s *state) blob(hash string) string { return filepath.Join(s.dir, "files", 
 
 // load recalls the last accepted repository; nil if there is none yet.
 func (s *state) load() (*trust.View, error) {
-	data, err := os.ReadFile(filepath.Join(s.dir, "state.json"))
+	data, err := input.ReadFile(filepath.Join(s.dir, "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		left, err := os.ReadDir(filepath.Join(s.dir, "files"))
 		if err != nil {
@@ -105,7 +106,7 @@ func (s stored) Open(name string) (fs.File, error) {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("%s has no digest", name)
 	}
-	data, err := os.ReadFile(s.blob(hash))
+	data, err := input.ReadFile(s.blob(hash))
 	if errors.Is(err, fs.ErrNotExist) {
 		// Not ErrNotExist: the file is not absent from the repository but lost from the state.
 		return nil, fmt.Errorf("%s is missing", name)

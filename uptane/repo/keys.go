@@ -21,6 +21,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -236,17 +237,9 @@ func (k *Keys) Names() ([]string, error) {
 
 // readFile reads a file that must not be longer than max bytes.
 func readFile(path string, max int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+	b, err := input.Read(path, int64(max))
+	if errors.Is(err, input.ErrTooLarge) || errors.Is(err, input.ErrNotFile) {
+		err = advice.Wrap(advice.Usage, err, "")
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, int64(max)+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > max {
-		return nil, advice.New(advice.Usage, "", "%s is longer than %d bytes", path, max)
-	}
-	return b, nil
+	return b, err
 }

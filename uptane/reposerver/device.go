@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -76,7 +76,7 @@ func (d *Director) Device(id string) (dev *Device, found bool, err error) {
 	if err := CheckDeviceID(id); err != nil {
 		return nil, false, err
 	}
-	data, err := os.ReadFile(d.devicePath(id))
+	data, err := input.ReadFile(d.devicePath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -57,7 +58,7 @@ func (d *Director) Devices() ([]*Device, error) {
 	}
 	var out []*Device
 	for _, at := range list {
-		data, err := os.ReadFile(at)
+		data, err := input.ReadFile(at)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -264,7 +265,7 @@ func (d *Director) LastManifest(id string) (data []byte, found bool, err error) 
 	if err := CheckDeviceID(id); err != nil {
 		return nil, false, err
 	}
-	data, err = os.ReadFile(d.manifestPath(id))
+	data, err = input.ReadFile(d.manifestPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -77,7 +78,7 @@ func (f *folder) objectPath(digest string) string {
 
 // index reads what is current.
 func (f *folder) index() (*index, error) {
-	data, err := os.ReadFile(f.indexPath())
+	data, err := input.ReadFile(f.indexPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", f.dir)
 	}
@@ -110,7 +111,7 @@ func digestOf(data []byte) string {
 
 // object reads a file and checks that it is the one that was written.
 func (f *folder) object(digest string) ([]byte, error) {
-	data, err := os.ReadFile(f.objectPath(digest))
+	data, err := input.ReadFile(f.objectPath(digest))
 	if err != nil {
 		return nil, err
 	}

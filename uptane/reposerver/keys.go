@@ -20,6 +20,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -127,7 +128,7 @@ func (f *FolderKeys) Labelled(ctx context.Context, label string) (crypto.Signer,
 }
 
 func readKey(at string) (crypto.Signer, error) {
-	der, err := os.ReadFile(at)
+	der, err := input.ReadFile(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", at, ErrNoKey)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -88,7 +89,7 @@ func (s *storage) upload(name, id string) (*pending, error) {
 		return nil, missing
 	}
 	at := filepath.Join(s.pendingPath(id), "upload.json")
-	data, err := os.ReadFile(at)
+	data, err := input.ReadFile(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missing
 	}
@@ -159,7 +160,7 @@ func (s *storage) complete(name, id string, tags []partTag, approve func(digest 
 	}
 	var readers []io.Reader
 	for n := 1; n <= p.parts(); n++ {
-		f, err := os.Open(filepath.Join(s.pendingPath(id), strconv.Itoa(n)))
+		f, err := input.Open(filepath.Join(s.pendingPath(id), strconv.Itoa(n)))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, refuse(400, codeBadRequest, "part %d of %s has not arrived", n, name)
 		}

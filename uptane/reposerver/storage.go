@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -77,7 +78,7 @@ func (s *storage) blobPath(digest string) string { return filepath.Join(s.dir, "
 
 // find says what a name leads to.
 func (s *storage) find(name string) (*stored, error) {
-	data, err := os.ReadFile(s.namePath(name))
+	data, err := input.ReadFile(s.namePath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, refuse(404, codeNotFound, "no file %q was uploaded", printable(name))
 	}
@@ -100,7 +101,7 @@ func (s *storage) open(name string) (*os.File, *stored, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f, err := os.Open(s.blobPath(st.SHA256))
+	f, err := input.Open(s.blobPath(st.SHA256))
 	return f, st, err
 }
 
