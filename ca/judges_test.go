@@ -35,7 +35,7 @@ func newEverything(t testing.TB, alg string) *everything {
 	e := &everything{family: newFamily(t, alg, alg), leaves: map[string]*x509.Certificate{}, ca: map[string]*x509.Certificate{}}
 	urls := func(c *ProfileConfig) {
 		c.CRLURLs, c.IssuerURLs, c.OCSPURLs = []string{"http://pki.example.com/f.crl"}, []string{"http://pki.example.com/f.cer"}, []string{"http://ocsp.example.com"}
-		c.Policies = []string{"1.3.6.1.4.1.99999.1.1"}
+		c.Policies, c.CPS = []string{"1.3.6.1.4.1.99999.1.1"}, map[string]string{"1.3.6.1.4.1.99999.1.1": "https://pki.example.com/cps"}
 	}
 	names := map[string]Template{
 		"device":   {},
@@ -106,7 +106,7 @@ func TestOpenSSL(t *testing.T) {
 				}
 				peer(t, "openssl", append(at, "-purpose", purpose, "-untrusted", fac, leaf)...)
 				text := peer(t, "openssl", "x509", "-noout", "-text", "-in", leaf)
-				for _, want := range []string{"X509v3 Key Usage: critical", "URI:http://pki.example.com/f.crl", "CA Issuers - URI:http://pki.example.com/f.cer", "OCSP - URI:http://ocsp.example.com", "Policy: 1.3.6.1.4.1.99999.1.1", "CN = gw.example.com"} {
+				for _, want := range []string{"X509v3 Key Usage: critical", "URI:http://pki.example.com/f.crl", "CA Issuers - URI:http://pki.example.com/f.cer", "OCSP - URI:http://ocsp.example.com", "Policy: 1.3.6.1.4.1.99999.1.1", "CPS: https://pki.example.com/cps", "CN = gw.example.com"} {
 					if !strings.Contains(text, want) {
 						t.Errorf("%s: openssl does not read %q in\n%s", profile, want, text)
 					}

@@ -29,6 +29,8 @@ type ProfileConfig struct {
 	ExtKeyUsageCritical bool     `yaml:"ext_key_usage_critical"`
 	// Policies are certificate policies as dotted object identifiers.
 	Policies []string `yaml:"policies"`
+	// CPS are URLs (http or https) of certification practice statements, by the policy that each is about.
+	CPS map[string]string `yaml:"cps"`
 	// CRLURLs, OCSPURLs and IssuerURLs (http or https) go into cRLDistributionPoints and authorityInfoAccess.
 	CRLURLs    []string `yaml:"crl_urls"`
 	OCSPURLs   []string `yaml:"ocsp_urls"`
@@ -154,6 +156,14 @@ func readUsages(p *Profile) error {
 			return badProfile(c.Name, "policy %q is not an object identifier", s)
 		}
 		p.policies = append(p.policies, oid)
+	}
+	for policy, u := range c.CPS {
+		if !slices.Contains(c.Policies, policy) {
+			return badProfile(c.Name, "cps is about %q, which is not one of the policies", policy)
+		}
+		if err := checkURL(u); err != nil {
+			return badProfile(c.Name, "cps: %w", err)
+		}
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ ca: true
 key_usage: [keyCertSign, cRLSign]
 ext_key_usage: [clientAuth, 1.3.6.1.4.1.99999.7]
 policies: [1.3.6.1.4.1.99999.1]
+cps: {1.3.6.1.4.1.99999.1: "https://pki.example.com/cps"}
 crl_urls: [http://pki.example.com/a.crl]
 max_validity_days: 3650
 path_len: 0
@@ -60,6 +61,8 @@ func TestParseProfileRefuses(t *testing.T) {
 		"bad prefix":            "name: a\nca: true\nkey_usage: [keyCertSign, cRLSign]\nmax_validity_days: 1\nkey_algorithms: [P-256]\nname_constraints: {permitted_ip: [10.0.0.1/8]}",
 		"bad subtree":           "name: a\nca: true\nkey_usage: [keyCertSign, cRLSign]\nmax_validity_days: 1\nkey_algorithms: [P-256]\nname_constraints: {permitted_dns: ['*.example']}",
 		"url":                   "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\ncrl_urls: [ldap://x]",
+		"cps of no policy":      "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\ncps: {1.2.3: \"https://a.example/\"}",
+		"cps that is no URL":    "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\npolicies: [1.2.3]\ncps: {1.2.3: \"ftp://a.example/\"}",
 		"policy":                "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\npolicies: [1.2.03]",
 		"regexp":                "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\ncommon_name: '('",
 		"attribute":             "name: a\nkey_usage: [digitalSignature]\next_key_usage: [clientAuth]\nmax_validity_days: 1\nkey_algorithms: [P-256]\nallowed_attributes: [CN]",
@@ -158,7 +161,7 @@ func TestSpec(t *testing.T) {
 	}
 	fields := reflect.TypeFor[ProfileConfig]()
 	for i := range fields.NumField() {
-		if key := fields.Field(i).Tag.Get("yaml"); !strings.Contains(string(doc), "`"+key+"`") {
+		if key, _, _ := strings.Cut(fields.Field(i).Tag.Get("yaml"), ","); !strings.Contains(string(doc), "`"+key+"`") {
 			t.Errorf("key %s is missing", key)
 		}
 	}

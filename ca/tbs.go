@@ -23,6 +23,7 @@ var (
 	oidConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 	oidCRLDP       = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidPolicies    = asn1.ObjectIdentifier{2, 5, 29, 32}
+	oidCPS         = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 2, 1}
 	oidAKI         = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidEKU         = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidAIA         = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
@@ -106,7 +107,7 @@ func (c *content) addExtensions(b *cryptobyte.Builder, names []byte) {
 		addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				for _, oid := range p.policies {
-					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oid) })
+					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { addPolicy(b, oid, p.c.CPS[oid.String()]) })
 				}
 			})
 		})
@@ -125,6 +126,20 @@ func (c *content) addExtensions(b *cryptobyte.Builder, names []byte) {
 	if names != nil {
 		addExtension(b, oidConstraints, true, func(b *cryptobyte.Builder) { b.AddBytes(names) })
 	}
+}
+
+// addPolicy writes a policy, with the URL of its practice statement if it has one (RFC 5280, section 4.2.1.4).
+func addPolicy(b *cryptobyte.Builder, policy asn1.ObjectIdentifier, cps string) {
+	b.AddASN1ObjectIdentifier(policy)
+	if cps == "" {
+		return
+	}
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oidCPS)
+			b.AddASN1(cbasn1.IA5String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(cps)) })
+		})
+	})
 }
 
 func addExtension(b *cryptobyte.Builder, oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
