@@ -1,12 +1,16 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io"
 	"math/big"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 )
@@ -183,6 +187,61 @@ func TestSignRedeemsOnce(t *testing.T) {
 	}
 	if won != 1 {
 		t.Errorf("signed %d times", won)
+	}
+}
+
+// TestNewSerial: 158 of the 160 bits are the reader's.
+func TestNewSerial(t *testing.T) {
+	for given, want := range map[byte]string{0x00: "40" + strings.Repeat("00", 19), 0xff: "7f" + strings.Repeat("ff", 19), 0xa5: "65" + strings.Repeat("a5", 19)} {
+		n, err := NewSerial(bytes.NewReader(bytes.Repeat([]byte{given}, 20)))
+		if err != nil || fmt.Sprintf("%x", n) != want {
+			t.Errorf("%x of %x, want %s: %v", n, given, want, err)
+		}
+	}
+	if n, err := NewSerial(bytes.NewReader(make([]byte, 19))); err == nil {
+		t.Errorf("%x of 19 bytes", n)
+	}
+}
+
+// swapped is a key in whose place another has come since the certificate was prepared.
+type swapped struct {
+	crypto.Signer
+	now crypto.Signer
+}
+
+func (s *swapped) Public() crypto.PublicKey {
+	if s.now != nil {
+		return s.now.Public()
+	}
+	return s.Signer.Public()
+}
+
+func (s *swapped) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	if s.now != nil {
+		return s.now.Sign(r, digest, o)
+	}
+	return s.Signer.Sign(r, digest, o)
+}
+
+// TestKeyChangedSincePrepared: a certificate and a CRL are signed with the key that they were prepared for, or not at all.
+func TestKeyChangedSincePrepared(t *testing.T) {
+	f := newFamily(t, "P-256", "P-256")
+	key := &swapped{Signer: f.factoryKey}
+	issuer := mustIssuer(t, f.factory, key)
+	prepared, err := issuer.Prepare(mustProfile(t, "device"), deviceTemplate(t), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := issuer.PrepareCRL(CRLTemplate{Number: big.NewInt(1), ThisUpdate: t0, NextUpdate: t0.AddDate(0, 1, 0)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.now = mustKey(t, "P-256", "another")
+	if c, err := prepared.Sign(rand.Reader); err == nil || c != nil {
+		t.Errorf("certificate: %v", err)
+	}
+	if c, err := list.Sign(rand.Reader); err == nil || c != nil {
+		t.Errorf("CRL: %v", err)
 	}
 }
 

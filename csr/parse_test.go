@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -136,6 +137,15 @@ var refusals = []struct {
 		point := r.spki[len(r.spki)-65:]
 		r.spki = append([]byte(unhex("3039301306072a8648ce3d020106082a8648ce3d030107032200")), append([]byte{2 + point[64]&1}, point[1:33]...)...)
 	}},
+	{"an RSA key with a third number", ErrMalformed, func(t *testing.T, r *raw) {
+		*r = *good(t, "RSA-2048")
+		var key asn1.RawValue
+		if _, err := asn1.Unmarshal(x509.MarshalPKCS1PublicKey(r.key.Public().(*rsa.PublicKey)), &key); err != nil {
+			t.Fatal(err)
+		}
+		three := tlv(cbasn1.SEQUENCE, key.Bytes, []byte{2, 1, 1})
+		r.spki = tlv(cbasn1.SEQUENCE, []byte(unhex("300d06092a864886f70d0101010500")), tlv(cbasn1.BIT_STRING, []byte{0}, three))
+	}},
 	{"point off the curve", ErrKeyType, func(t *testing.T, r *raw) { r.spki = bytes.Clone(r.spki); r.spki[len(r.spki)-1] ^= 1 }},
 	{"empty subject", ErrNoCommonName, func(t *testing.T, r *raw) { r.subject = tlv(cbasn1.SEQUENCE) }},
 	{"no CN", ErrSubject, func(t *testing.T, r *raw) {
@@ -245,6 +255,22 @@ func TestParseRefuses(t *testing.T) {
 				t.Error("the refusal has no advice")
 			}
 		})
+	}
+}
+
+// TestKeyTypeOfThePolicy: a key is certified only if the policy names its algorithm.
+func TestKeyTypeOfThePolicy(t *testing.T) {
+	for _, allowed := range []string{"P-256", "P-384"} {
+		p, err := NewPolicy(PolicyConfig{KeyAlgorithms: []string{allowed}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, alg := range []string{"P-256", "P-384", "Ed25519"} {
+			r, err := Parse(good(t, alg).der(t), p)
+			if alg == allowed && err != nil || alg != allowed && (!errors.Is(err, ErrKeyType) || r != nil) {
+				t.Errorf("%s where %s is allowed: %v", alg, allowed, err)
+			}
+		}
 	}
 }
 

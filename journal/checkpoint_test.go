@@ -133,6 +133,25 @@ func TestCheckpointSigners(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	// One signature, one spelling: the last letter of its base64 has bits that stand for nothing.
+	ed, err := NoteSigner("journal.example/ed", keys["Ed25519"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := NoteVerifier("journal.example/ed", keys["Ed25519"].Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err = SignCheckpoint(l.Checkpoint(), ed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyCheckpoint(data, v); err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-len("x=\n")]++
+	if _, err := VerifyCheckpoint(data, v); !errors.Is(err, ErrCheckpoint) {
+		t.Errorf("another spelling of the signature: %v", err)
+	}
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

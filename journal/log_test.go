@@ -175,6 +175,20 @@ func TestTornTail(t *testing.T) {
 			t.Fatalf("cut at %d: file differs after the append was repeated", n)
 		}
 	}
+	// What is no beginning of the next entry was not left by a crash. It is refused, and stays.
+	for _, end := range []string{"x", "0000000000000004", "0000000000000003 zz"[:16] + "_"} {
+		damaged := append(bytes.Clone(whole[:three]), end...)
+		if err := os.WriteFile(p, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var ee *EntryError
+		if _, err := Open(p); !errors.As(err, &ee) || ee.Index != 3 {
+			t.Errorf("%q at the end: %v", end, err)
+		}
+		if !bytes.Equal(read(t, p), damaged) {
+			t.Errorf("%q at the end was cut off", end)
+		}
+	}
 }
 
 // Every changed byte is refused, by Parse and by Open, names the right entry, and leaves the file as it was.
@@ -289,7 +303,7 @@ func TestDroppedDoubledReordered(t *testing.T) {
 
 // A journal rewritten in full, chain and all, is consistent and does not match the checkpoint.
 func TestRewritten(t *testing.T) {
-	l, _ := newLog(t, manyLeaves(5)...)
+	l, original := newLog(t, manyLeaves(5)...)
 	c, err := ParseCheckpoint(l.Checkpoint())
 	if err != nil {
 		t.Fatal(err)
@@ -312,6 +326,10 @@ func TestRewritten(t *testing.T) {
 	}
 	if err := l.Check(c); err != nil {
 		t.Errorf("grown log: %v", err)
+	}
+	// A record that is judged with its checkpoint holds those entries and no more.
+	if r, err = Parse(read(t, original)); err != nil || r.Check(c) == nil {
+		t.Errorf("grown record: %v", err)
 	}
 	c.Origin = "journal.example/other"
 	if err := l.Check(c); !errors.Is(err, ErrMismatch) {

@@ -108,6 +108,27 @@ func TestVerifyRefusals(t *testing.T) {
 	}
 }
 
+// TestVerifyByItsRoster: what officers approved counts for the environment and by the roster that it names, and by no other.
+func TestVerifyByItsRoster(t *testing.T) {
+	list := people(t)
+	r := newRoster(t, 2, list)
+	other := newRoster(t, 2, list[:4])
+	staging, elsewhere := statement(t, r), statement(t, other)
+	staging.Environment = "staging"
+	for name, st := range map[string]Statement{"another environment": staging, "another roster": elsewhere} {
+		if q, err := Verify(st, r, approve(t, st, list[0], list[1]), issued, nil); !errors.Is(err, ErrStatement) || q != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, nonce := range []string{"", "00", strings.Repeat("0", 2*nonceSize-2), strings.Repeat("0", 2*nonceSize+2), strings.Repeat("0", 2*nonceSize-1) + "A"} {
+		st := statement(t, r)
+		st.Nonce = nonce
+		if _, err := st.Encode(); err == nil {
+			t.Errorf("nonce %q accepted", nonce)
+		}
+	}
+}
+
 // Every changed byte of an approval is refused, and none panics.
 func TestEveryChangedApprovalByte(t *testing.T) {
 	list := people(t)[:1]
