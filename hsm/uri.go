@@ -213,7 +213,12 @@ func (q Query) String() string {
 }
 
 // Name is how messages name a token.
-func (t TokenInfo) Name() string { return fmt.Sprintf("token %q (serial %s)", t.Label, t.Serial) }
+func (t TokenInfo) Name() string {
+	if t.Serial == "" {
+		return fmt.Sprintf("token %q (no serial)", t.Label)
+	}
+	return fmt.Sprintf("token %q (serial %s)", t.Label, t.Serial)
+}
 
 // URI names the token by label and serial.
 func (t TokenInfo) URI() URI { return URI{Token: t.Label, Serial: t.Serial} }
@@ -236,7 +241,9 @@ func isPlain(c byte, inQuery bool) bool {
 func escape(s string, inQuery bool) string {
 	var b strings.Builder
 	for i := range len(s) {
-		if c := s[i]; isPlain(c, inQuery) {
+		// A plus is plain by the RFC, but who reads the URI as a web form takes it for a space: it is read as it stands, and
+		// written escaped.
+		if c := s[i]; c != '+' && isPlain(c, inQuery) {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02X", c)

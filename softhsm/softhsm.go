@@ -110,13 +110,13 @@ func (s *Store) Use() error { return os.Setenv(ConfigVariable, s.Config()) }
 // fileName is the label as the beginning of file names.
 func fileName(label string) string { return strings.ReplaceAll(label, " ", "_") }
 
-var labelShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}$`)
+var labelShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 .+_-]{0,31}$`)
 
 // Create initialises a new token with random PINs, kept in files of mode 0600 beside the tokens. A label that is
 // there already is refused.
 func (s *Store) Create(label string) (Board, error) {
 	if !labelShape.MatchString(label) {
-		return Board{}, advice.New(advice.Usage, "use up to 32 letters, digits, spaces, dots, dashes", "softhsm token label %q", label)
+		return Board{}, advice.New(advice.Usage, "use up to 32 letters, digits, spaces, and . + _ -", "softhsm token label %q", label)
 	}
 	if err := s.made(); err != nil {
 		return Board{}, fmt.Errorf("softhsm: %s is not a store: %w", s.dir, err)

@@ -59,7 +59,7 @@ func (k *Key) agree(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error)
 	if remote == nil || remote.Curve() != own.Curve() {
 		return nil, advice.New(advice.Usage, "use a key of the same curve", "the other key is not on the curve of %s", k.name())
 	}
-	size := (len(own.Bytes()) - 1) / 2
+	size := agreementSize(own)
 	point := remote.Bytes() // raw, as the standard prefers; some tokens take DER only
 	wrapped, err := asn1.Marshal(point)
 	if err != nil {
@@ -72,9 +72,9 @@ func (k *Key) agree(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error)
 	defer clear(pin)
 	var secret []byte
 	err = k.use(ctx, func(s session, o p11.ObjectHandle) error {
-		secret, err = k.derive(s, o, point, size)
+		secret, err = k.t.derive(s, o, point, size)
 		if refusesMechanism(err) {
-			secret, err = k.derive(s, o, wrapped, size)
+			secret, err = k.t.derive(s, o, wrapped, size)
 		}
 		return err
 	})
@@ -82,8 +82,8 @@ func (k *Key) agree(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error)
 }
 
 // derive makes the shared secret as a session object, reads it and destroys the object.
-func (k *Key) derive(s session, o p11.ObjectHandle, point []byte, size int) ([]byte, error) {
-	c := k.t.m.ctx
+func (t *Token) derive(s session, o p11.ObjectHandle, point []byte, size int) ([]byte, error) {
+	c := t.m.ctx
 	mechanism := p11.NewMechanism(p11.CKM_ECDH1_DERIVE, p11.NewECDH1DeriveParams(p11.CKD_NULL, nil, point))
 	object, err := c.DeriveKey(s.h, []*p11.Mechanism{mechanism}, o, []*p11.Attribute{
 		attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET), attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true),
@@ -92,7 +92,7 @@ func (k *Key) derive(s session, o p11.ObjectHandle, point []byte, size int) ([]b
 	if err != nil {
 		return nil, err
 	}
-	v, err := k.t.attributes(s, object, p11.CKA_VALUE)
+	v, err := t.attributes(s, object, p11.CKA_VALUE)
 	if e := c.DestroyObject(s.h, object); err == nil {
 		err = e
 	}

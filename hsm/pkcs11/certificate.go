@@ -24,7 +24,7 @@ func (t *Token) PutCertificate(ctx context.Context, label string, id []byte, cer
 		return t.fail(err, "store certificate %q", label)
 	}
 	// Run again after an outage: the second run finds what the first one stored.
-	err = t.do(ctx, true, func(s session) error {
+	err = t.do(ctx, func(s session) error {
 		have, err := t.certificates(s, id)
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func (t *Token) Certificate(ctx context.Context, id []byte) (*x509.Certificate, 
 		return nil, advice.New(advice.Usage, "give the id", "%s: certificate without an id", t.Info().Name())
 	}
 	var certs []*x509.Certificate
-	err := t.do(ctx, true, func(s session) (err error) {
+	err := t.do(ctx, func(s session) (err error) {
 		certs, err = t.certificates(s, id)
 		return err
 	})
@@ -90,7 +90,7 @@ type CertificateObject struct {
 // Certificates lists all certificate objects that can be parsed.
 func (t *Token) Certificates(ctx context.Context) ([]CertificateObject, error) {
 	var all []CertificateObject
-	err := t.do(ctx, true, func(s session) error {
+	err := t.do(ctx, func(s session) error {
 		all = nil
 		found, err := t.search(s, p11.CKO_CERTIFICATE, hsm.Query{})
 		if err != nil {
@@ -102,7 +102,7 @@ func (t *Token) Certificates(ctx context.Context) ([]CertificateObject, error) {
 				return err
 			}
 			if cert, err := x509.ParseCertificate(v[p11.CKA_VALUE]); err == nil {
-				all = append(all, CertificateObject{Label: string(v[p11.CKA_LABEL]), ID: v[p11.CKA_ID], Certificate: cert})
+				all = append(all, CertificateObject{Label: label(v[p11.CKA_LABEL]), ID: v[p11.CKA_ID], Certificate: cert})
 			}
 		}
 		return nil

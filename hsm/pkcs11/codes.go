@@ -12,6 +12,8 @@ const (
 	ckmEDDSA               = 0x1057
 	ckkECEdwards           = 0x40
 	ckmAESKeyWrapPad       = 0x210A // CKM_AES_KEY_WRAP_PAD of v2.40, as SoftHSM has it (CKM_AES_KEY_WRAP_KWP is 0x210B)
+	ckmAESKeyWrapKWP       = 0x210B
+	ckrActionProhibited    = 0x1B
 	ckUnavailable          = ^uint(0)
 )
 
@@ -31,10 +33,18 @@ func lost(err error) bool {
 	}
 	switch code(err) {
 	case p11.CKR_SESSION_CLOSED, p11.CKR_SESSION_HANDLE_INVALID, p11.CKR_USER_NOT_LOGGED_IN,
-		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_DEVICE_REMOVED, p11.CKR_SLOT_ID_INVALID, p11.CKR_TOKEN_NOT_RECOGNIZED:
+		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_DEVICE_REMOVED, p11.CKR_SLOT_ID_INVALID, p11.CKR_TOKEN_NOT_RECOGNIZED,
+		p11.CKR_OPERATION_ACTIVE: // an earlier call left its operation open in this session
 		return true
 	}
 	return broken(err)
+}
+
+// sick says whether err is one that some libraries answer to everything until they are started anew, while they claim that
+// sessions and login are well. Others answer so to one request only.
+func sick(err error) bool {
+	c := code(err)
+	return c == p11.CKR_GENERAL_ERROR || c == p11.CKR_FUNCTION_FAILED || c == p11.CKR_DEVICE_ERROR
 }
 
 // broken says whether the library itself may need a restart (p11-kit's client answers CKR_DEVICE_ERROR for ever).
@@ -74,6 +84,8 @@ func hintOf(err error) string {
 		return "the security officer must set the user PIN first"
 	case p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE, p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID:
 		return "the backup is damaged or was made under another wrapping key"
+	case p11.CKR_SESSION_COUNT:
+		return "the token takes no further session: close the other programs, or other parts of this one, that have it open"
 	case p11.CKR_KEY_UNEXTRACTABLE, p11.CKR_KEY_NOT_WRAPPABLE:
 		return "only a key of class backup can be wrapped, under a trusted wrapping key"
 	}

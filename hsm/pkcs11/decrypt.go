@@ -17,6 +17,9 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
+// errBadCiphertext stands for CKR_GENERAL_ERROR in an answer to C_Decrypt.
+var errBadCiphertext = errors.New("CKR_GENERAL_ERROR")
+
 // decrypter is an RSA key for OAEP decryption.
 type decrypter struct{ k *Key }
 
@@ -81,9 +84,13 @@ func (k *Key) decryptOAEP(ctx context.Context, ciphertext []byte, h crypto.Hash,
 			return err
 		}
 		plain, err = c.Decrypt(s.h, ciphertext)
+		if code(err) == p11.CKR_GENERAL_ERROR {
+			// SoftHSM's word for a ciphertext that is not valid: no reason to think that the token is ill.
+			err = errBadCiphertext
+		}
 		return err
 	})
-	if code(err) == p11.CKR_GENERAL_ERROR || code(err) == p11.CKR_ENCRYPTED_DATA_INVALID || code(err) == p11.CKR_ENCRYPTED_DATA_LEN_RANGE {
+	if errors.Is(err, errBadCiphertext) || code(err) == p11.CKR_ENCRYPTED_DATA_INVALID || code(err) == p11.CKR_ENCRYPTED_DATA_LEN_RANGE {
 		return nil, advice.New(advice.Failed, "is it encrypted to this key, and unchanged?", "%s: decrypt with %s: the ciphertext is not valid: %w", k.t.Info().Name(), k.name(), err)
 	}
 	return plain, err
@@ -112,7 +119,7 @@ func (k *Key) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 			err = fmt.Errorf("OAEP with %s gives another message", h)
 		}
 		failures = append(failures, err)
-		if lost(err) && !errors.Is(err, hsm.ErrUnsupported) && code(err) != p11.CKR_GENERAL_ERROR {
+		if lost(err) && !errors.Is(err, hsm.ErrUnsupported) {
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"errors"
 	"slices"
 
 	p11 "github.com/miekg/pkcs11"
@@ -18,10 +19,10 @@ func RestartLibrary(t *Token) {
 
 // FinalizeLibrary leaves the library finalised, as a foreign C_Finalize does.
 func FinalizeLibrary(t *Token) {
-	if err := t.m.gate.alone(bg); err != nil {
+	if err := t.m.guard.lock(bg); err != nil {
 		panic(err)
 	}
-	defer t.m.gate.open()
+	defer t.m.guard.unlock()
 	if err := t.m.ctx.Finalize(); err != nil {
 		panic(err)
 	}
@@ -49,7 +50,7 @@ func ForgetHandles(k hsm.Key) { k.(*Key).handle = 987654 }
 
 // WrapUnchecked asks the token itself to wrap, without the checks before it.
 func WrapUnchecked(t *Token, wrapping, key string) error {
-	return t.do(bg, true, func(s session) error {
+	return t.do(bg, func(s session) error {
 		w, err := t.search(s, p11.CKO_SECRET_KEY, hsm.Query{Label: wrapping})
 		if err != nil {
 			return err
@@ -65,7 +66,7 @@ func WrapUnchecked(t *Token, wrapping, key string) error {
 
 // CreateTrusted tries to store a trusted key as the user.
 func CreateTrusted(t *Token) error {
-	return t.do(bg, true, func(s session) error {
+	return t.do(bg, func(s session) error {
 		_, err := t.m.ctx.CreateObject(s.h, []*p11.Attribute{
 			attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_AES), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),
 			attr(p11.CKA_LABEL, "forged"), attr(p11.CKA_TRUSTED, true), attr(p11.CKA_WRAP, true), attr(p11.CKA_VALUE, make([]byte, 32)),
@@ -77,7 +78,7 @@ func CreateTrusted(t *Token) error {
 // GenerateWith generates with attributes of the private key overridden, as a token might that ignores what it is asked.
 func GenerateWith(t *Token, spec hsm.GenerateSpec, override map[uint]any) (hsm.Key, error) {
 	var key *Key
-	err := t.do(bg, false, func(s session) (err error) {
+	err := t.do(bg, func(s session) (err error) {
 		if spec.Use == "" {
 			spec.Use = hsm.Signing
 		}
@@ -88,6 +89,9 @@ func GenerateWith(t *Token, spec hsm.GenerateSpec, override map[uint]any) (hsm.K
 		key, err = t.generateIn(s, spec, kinds[spec.Algorithm], public, private)
 		return err
 	})
+	if err != nil {
+		err = errors.Join(err, t.removeFresh(bg, []byte("override"), nil))
+	}
 	return key, err
 }
 
@@ -101,7 +105,7 @@ func Drop(t *Token, mechanism uint) { delete(t.mechanisms, mechanism) }
 
 // CountObjects counts all objects that a login shows.
 func CountObjects(t *Token) (n int) {
-	if err := t.do(bg, true, func(s session) error {
+	if err := t.do(bg, func(s session) error {
 		all, err := t.match(s, nil)
 		n = len(all)
 		return err

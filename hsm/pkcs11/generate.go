@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -16,7 +17,9 @@ import (
 
 // Generate makes a key pair as hsm.Token says. A label or id that any key or certificate in the token has is refused
 // before anything is generated. The pair is destroyed and refused (hsm.ErrAttributes) if its attributes are not those of its
-// class, or if it does not sign and verify. It is not repeated after an outage: the error then says that a key may be left.
+// class, if it can be taken out of the token (probe.go), if it is gone with the session that made it, or if it does not sign and
+// verify. Generation is not repeated after an outage. Where the pair could not be destroyed either, the error says that it may be left,
+// and Adopt or Remove finds it by its label and id.
 func (t *Token) Generate(ctx context.Context, spec hsm.GenerateSpec) (hsm.Key, error) {
 	k, err := t.generate(ctx, spec)
 	if err != nil {
@@ -26,72 +29,107 @@ func (t *Token) Generate(ctx context.Context, spec hsm.GenerateSpec) (hsm.Key, e
 }
 
 func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec) (*Key, error) {
+	spec, kind, err := t.checkSpec(spec)
+	if err != nil {
+		return nil, err
+	}
+	var key *Key
+	acted := false
+	id := spec.ID
+	if len(id) == 0 {
+		id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
+		rand.Read(id)
+	}
+	err = t.do(ctx, func(s session) error {
+		if err := t.refuseExisting(s, hsm.Query{Label: spec.Label}, hsm.Query{ID: spec.ID}); err != nil {
+			return err
+		}
+		public, private := templates(spec, id, kind)
+		s.act()
+		acted = true
+		if key, err = t.generateIn(s, spec, kind, public, private); err != nil {
+			return err
+		}
+		return errCloseSession // and with it whatever is a session object only
+	})
+	if err == nil {
+		if err = t.confirm(ctx, key); err == nil {
+			err = t.prove(ctx, key, spec.Use)
+		}
+	}
+	if err == nil {
+		return key, nil
+	}
+	if !acted {
+		return nil, t.fail(err, "generate key %q", spec.Label)
+	}
+	// A pair that was not destroyed by its handles, or a second one, has one of these ids.
+	gone := t.removeFresh(ctx, id, key)
+	if gone != nil && lost(err) {
+		err = advice.New(advice.Failed, "look for it with `hanaper token show` before trying again", "%w (the token went away in between: a key pair may be left in it)", err)
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("%s: generate key %q: %w", t.Info().Name(), spec.Label, err), advice.Hint(err))
+	}
+	return nil, t.fail(errors.Join(err, gone), "generate key %q: what the token made is refused, and %s", spec.Label, fate(gone))
+}
+
+// removeFresh removes what a generation made that failed.
+func (t *Token) removeFresh(ctx context.Context, id []byte, k *Key) error {
+	// A little time of its own, for the caller's may be over; but a token that went away is not waited for.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(t.patience, removeTime))
+	defer cancel()
+	ids := [][]byte{id}
+	if k != nil && !bytes.Equal(k.attributes.ID, id) {
+		ids = append(ids, k.attributes.ID)
+	}
+	var err error
+	for _, id := range ids {
+		// By the id alone, for the token may have given it another label. Nothing had this id before.
+		_, e := t.removeAll(ctx, hsm.Query{ID: id})
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// removeTime is how long a failed generation tries to remove what it made.
+const removeTime = 5 * time.Second
+
+// checkSpec refuses what no token is asked for, fills in what is left out, and finds the algorithm.
+func (t *Token) checkSpec(spec hsm.GenerateSpec) (hsm.GenerateSpec, kind, error) {
 	if spec.Class == "" {
 		spec.Class = hsm.Sealed
 	}
 	if spec.Use == "" {
 		spec.Use = hsm.Signing
 	}
-	refuse := func(hint, format string, args ...any) error {
-		return advice.New(advice.Usage, hint, "%s: generate key %q: %w", t.Info().Name(), spec.Label, fmt.Errorf(format, args...))
+	k, err := kindOf(spec.Algorithm)
+	refuse := func(hint, format string, args ...any) (hsm.GenerateSpec, kind, error) {
+		return spec, k, advice.New(advice.Usage, hint, "%s: generate key %q: %w", t.Info().Name(), spec.Label, fmt.Errorf(format, args...))
 	}
-	kind, err := kindOf(spec.Algorithm)
 	switch {
 	case spec.Label == "":
-		return nil, refuse("give it a label", "it has no label")
+		return refuse("give it a label", "it has no label")
 	case len(spec.Label) > 255 || bytes.IndexByte([]byte(spec.Label), 0) >= 0:
-		return nil, refuse("choose a shorter label of plain text", "the label does not fit")
+		return refuse("choose a shorter label of plain text", "the label does not fit")
 	case len(spec.ID) > 255:
-		return nil, refuse("choose an id of up to 255 bytes", "the id does not fit")
+		return refuse("choose an id of up to 255 bytes", "the id does not fit")
 	case err != nil:
-		return nil, refuse("", "%w", err)
+		return refuse("", "%w", err)
 	case spec.Class == hsm.Restored:
-		return nil, refuse("a restored key comes from UnwrapKey", "class restored is not generated")
+		return refuse("a restored key comes from UnwrapKey", "class restored is not generated")
 	case spec.Class != hsm.Sealed && spec.Class != hsm.Backup:
-		return nil, refuse("", "class %q is none of sealed, backup", string(spec.Class))
+		return refuse("", "class %q is none of sealed, backup", string(spec.Class))
 	case spec.Use != hsm.Signing && spec.Use != hsm.Agreement && spec.Use != hsm.Decryption:
-		return nil, refuse("", "use %q is none of sign, agree, decrypt", string(spec.Use))
+		return refuse("", "use %q is none of sign, agree, decrypt", string(spec.Use))
 	case spec.Use != hsm.Signing && spec.Class != hsm.Sealed:
-		return nil, refuse("generate it as sealed; who loses an officer's key gets a new share", "only signing keys are backed up")
-	case spec.Use == hsm.Agreement && kind.family != familyEC, spec.Use == hsm.Decryption && kind.family != familyRSA:
-		return nil, refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", spec.Algorithm)
+		return refuse("generate it as sealed; who loses an officer's key gets a new share", "only signing keys are backed up")
+	case spec.Use == hsm.Agreement && k.family != familyEC, spec.Use == hsm.Decryption && k.family != familyRSA:
+		return refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", spec.Algorithm)
 	}
-	if err := t.CanGenerate(spec.Algorithm); err != nil {
-		return nil, err
+	err = t.CanGenerate(spec.Algorithm)
+	if err == nil && spec.Class == hsm.Backup {
+		err = t.CanWrap(spec.Algorithm)
 	}
-	if spec.Class == hsm.Backup {
-		if err := t.CanWrap(spec.Algorithm); err != nil {
-			return nil, err
-		}
-	}
-	var key *Key
-	began := false
-	err = t.do(ctx, false, func(s session) error {
-		if err := t.refuseExisting(s, hsm.Query{Label: spec.Label}, hsm.Query{ID: spec.ID}); err != nil {
-			return err
-		}
-		began = true
-		id := spec.ID
-		if len(id) == 0 {
-			id = make([]byte, 20) // until the public key is known, and for good in a token that cannot change it
-			rand.Read(id)
-		}
-		public, private := templates(spec, id, kind)
-		key, err = t.generateIn(s, spec, kind, public, private)
-		return err
-	})
-	if err != nil {
-		if began && lost(err) {
-			err = advice.New(advice.Failed, "look for it with `hanaper token show` before trying again", "%w (the token went away in between: a key pair may be left in it)", err)
-			return nil, advice.Wrap(advice.Failed, fmt.Errorf("%s: generate key %q: %w", t.Info().Name(), spec.Label, err), advice.Hint(err))
-		}
-		return nil, t.fail(err, "generate key %q", spec.Label)
-	}
-	if err := t.prove(ctx, key, spec.Use); err != nil {
-		err = errors.Join(err, t.Destroy(context.WithoutCancel(ctx), hsm.Query{Label: key.attributes.Label, ID: key.attributes.ID}))
-		return nil, t.fail(err, "key %q, freshly generated, was destroyed again", spec.Label)
-	}
-	return key, nil
+	return spec, k, err
 }
 
 // refuseExisting refuses a label or an id that is in use by any object that could be taken for the new one.
@@ -126,16 +164,20 @@ func className(class uint) string {
 	return "certificate"
 }
 
-// generateIn makes the pair, and destroys it again if it does not read back as it should.
+// generateIn makes the pair, inspects it, and destroys what fails. The caller makes sure that nothing is left.
 func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (*Key, error) {
 	pub, priv, err := t.generatePair(s, spec, kind, public, private)
 	if err != nil {
 		return nil, err
 	}
-	key, err := t.inspect(s, spec, pub, priv)
+	key, err := t.inspect(s, spec, kind, pub, priv)
 	if err != nil {
-		c := t.m.ctx
-		return nil, errors.Join(err, c.DestroyObject(s.h, priv), c.DestroyObject(s.h, pub))
+		for _, o := range []p11.ObjectHandle{priv, pub} {
+			if e := t.m.ctx.DestroyObject(s.h, o); e != nil && !deadHandle(e) {
+				err = errors.Join(err, e)
+			}
+		}
+		return nil, err
 	}
 	return key, nil
 }
@@ -162,7 +204,7 @@ func templates(spec hsm.GenerateSpec, id []byte, kind kind) (public, private []*
 }
 
 // generatePair tries each way in which tokens want the curve written, and, for tokens that stumble over a use that is denied
-// (tpm2-pkcs11), once more with only what is granted. What came out is read back in either case.
+// (tpm2-pkcs11), once more with only what is withoutDenied. What came out is read back in either case.
 func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (pub, priv p11.ObjectHandle, err error) {
 	mechanism := []*p11.Mechanism{p11.NewMechanism(kind.generate, nil)}
 	variants := kind.params
@@ -171,7 +213,7 @@ func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public
 	}
 	for _, sparse := range []bool{false, true} {
 		if sparse {
-			public, private = granted(public), granted(private)
+			public, private = withoutDenied(public), withoutDenied(private)
 		} else if t.m.sparse {
 			continue
 		}
@@ -198,8 +240,8 @@ func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public
 	return pub, priv, err
 }
 
-// granted leaves out the uses that a template denies.
-func granted(template []*p11.Attribute) []*p11.Attribute {
+// withoutDenied leaves out the uses that a template denies.
+func withoutDenied(template []*p11.Attribute) []*p11.Attribute {
 	var out []*p11.Attribute
 	for _, a := range template {
 		switch a.Type {
@@ -213,8 +255,9 @@ func granted(template []*p11.Attribute) []*p11.Attribute {
 	return out
 }
 
-// inspect reads a fresh pair back, from the token and not from what was asked, and refuses what differs.
-func (t *Token) inspect(s session, spec hsm.GenerateSpec, pub, priv p11.ObjectHandle) (*Key, error) {
+// inspect reads a fresh pair back, from the token and not from what was asked, refuses what differs, and tries to take the private key
+// out (probe.go).
+func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, pub, priv p11.ObjectHandle) (*Key, error) {
 	public, err := t.readPublic(s, pub)
 	if err != nil {
 		return nil, fmt.Errorf("read the public key back: %w", err)
@@ -252,6 +295,9 @@ func (t *Token) inspect(s session, spec hsm.GenerateSpec, pub, priv p11.ObjectHa
 		return nil, err
 	}
 	if err := t.checkPublic(s, pub, a); err != nil {
+		return nil, err
+	}
+	if err := t.probe(s, priv, a, spec.Class); err != nil {
 		return nil, err
 	}
 	k := newKey(t, a, public)

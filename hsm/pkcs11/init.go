@@ -48,7 +48,7 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 			return fail(advice.Usage, "choose one within the limits", "the %s PIN has %d bytes, the token takes %d to %d", name, n, blank.info.MinPIN, blank.info.MaxPIN)
 		}
 	}
-	if err := m.ctx.InitToken(blank.slot, passing(soPIN), label); err != nil {
+	if err := m.ctx.InitToken(blank.slot, pinString(soPIN), label); err != nil {
 		return fail(advice.Failed, hintOf(err), "C_InitToken: %w", err)
 	}
 	// Some libraries give the token another slot at once; the label is new, and so names it.
@@ -66,31 +66,31 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 }
 
 // blank finds the token to initialise, and refuses a label that is taken.
-func (m *module) blank(which, label string) (seat, error) {
-	all, err := m.seats()
+func (m *module) blank(which, label string) (slotToken, error) {
+	all, err := m.slotTokens()
 	if err != nil {
-		return seat{}, advice.Wrap(advice.Failed, err, hintOf(err))
+		return slotToken{}, advice.Wrap(advice.Failed, err, hintOf(err))
 	}
-	var blanks []seat
+	var blanks []slotToken
 	for _, s := range all {
 		named := which != "" && (s.info.Serial == which || strconv.FormatUint(uint64(s.slot), 10) == which)
 		switch {
 		case s.info.Initialized && s.info.Label == label:
-			return seat{}, advice.New(advice.Refused, "choose another label; labels name tokens in scripts", "%s %w", s.info.Name(), hsm.ErrExists)
+			return slotToken{}, advice.New(advice.Refused, "choose another label; labels name tokens in scripts", "%s %w", s.info.Name(), hsm.ErrExists)
 		case s.info.Initialized && named:
-			return seat{}, advice.New(advice.Refused, "its keys would be destroyed; use the vendor's own tool if that is what you want", "%s is initialised already", s.info.Name())
+			return slotToken{}, advice.New(advice.Refused, "its keys would be destroyed; use the vendor's own tool if that is what you want", "%s is initialised already", s.info.Name())
 		case !s.info.Initialized && (named || which == ""):
 			blanks = append(blanks, s)
 		}
 	}
 	if len(blanks) == 0 {
-		return seat{}, advice.New(advice.Failed, "`hanaper token list` shows what is there", "%w that is blank", hsm.ErrNoToken)
+		return slotToken{}, advice.New(advice.Failed, "`hanaper token list` shows what is there", "%w that is blank", hsm.ErrNoToken)
 	}
 	return blanks[0], nil
 }
 
 // setUserPIN logs in as security officer in a session of its own, on a token that nobody uses.
-func (m *module) setUserPIN(at seat, soPIN, userPIN []byte) (err error) {
+func (m *module) setUserPIN(at slotToken, soPIN, userPIN []byte) (err error) {
 	h, err := m.ctx.OpenSession(at.slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	if err != nil {
 		return err
@@ -99,6 +99,6 @@ func (m *module) setUserPIN(at seat, soPIN, userPIN []byte) (err error) {
 	if err := m.signIn(h, at, p11.CKU_SO, soPIN); err != nil {
 		return err
 	}
-	err = m.ctx.InitPIN(h, passing(userPIN))
+	err = m.ctx.InitPIN(h, pinString(userPIN))
 	return errors.Join(err, m.ctx.Logout(h))
 }

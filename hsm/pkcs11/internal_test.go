@@ -153,38 +153,38 @@ func TestSecret(t *testing.T) {
 	(*secret)(nil).wipe()
 }
 
-func TestGate(t *testing.T) {
-	var g gate
+func TestGuard(t *testing.T) {
+	var g callGuard
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := g.enter(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.alone(ctx); err == nil {
-		t.Fatal("alone with somebody inside")
+	if err := g.lock(ctx); err == nil {
+		t.Fatal("locked with somebody inside")
 	}
 	if err := g.enter(t.Context()); err != nil {
-		t.Fatal("the gate stayed shut after alone gave up")
+		t.Fatal("the guard stayed locked after lock gave up")
 	}
 	g.leave()
 	g.leave()
-	if err := g.alone(t.Context()); err != nil {
+	if err := g.lock(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.enter(ctx); err == nil {
-		t.Fatal("entered while somebody was alone")
+		t.Fatal("entered while somebody had the lock")
 	}
-	g.open()
-	// Many of each; alone means alone.
+	g.unlock()
+	// Many of each; whoever has the lock is alone.
 	var wg sync.WaitGroup
 	n := 0
 	for i := range 16 {
 		wg.Go(func() {
 			for range 500 {
 				if i%4 == 0 {
-					if g.alone(bg) == nil {
+					if g.lock(bg) == nil {
 						n++ // the race detector judges
-						g.open()
+						g.unlock()
 					}
 				} else if g.enter(bg) == nil {
 					_ = n

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -70,7 +69,7 @@ func (t *Token) Key(ctx context.Context, q hsm.Query) (hsm.Key, error) {
 
 func (t *Token) key(ctx context.Context, q hsm.Query) (*Key, error) {
 	var key *Key
-	err := t.do(ctx, true, func(s session) error {
+	err := t.do(ctx, func(s session) error {
 		found, err := t.search(s, p11.CKO_PRIVATE_KEY, q)
 		switch {
 		case err != nil:
@@ -110,36 +109,10 @@ func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
 	return k, nil
 }
 
-// Keys lists all private keys whose public half is known; one without is left out.
-func (t *Token) Keys(ctx context.Context) ([]hsm.Key, error) {
-	var keys []hsm.Key
-	err := t.do(ctx, true, func(s session) error {
-		keys = nil
-		found, err := t.search(s, p11.CKO_PRIVATE_KEY, hsm.Query{})
-		if err != nil {
-			return err
-		}
-		for _, o := range found {
-			k, err := t.read(s, o)
-			if deadHandle(err) {
-				continue // destroyed since it was found
-			}
-			if code(err) != p11.CKR_OK {
-				return err
-			}
-			if err == nil {
-				keys = append(keys, k)
-			}
-		}
-		return nil
-	})
-	return keys, t.fail(err, "list keys")
-}
-
 // use runs f with the key's handle in a session, and finds the handle anew after a login or when the token says that it is dead.
 // f must be harmless to run twice.
 func (k *Key) use(ctx context.Context, f func(s session, o p11.ObjectHandle) error) error {
-	return k.t.do(ctx, true, func(s session) error {
+	return k.t.do(ctx, func(s session) error {
 		o, fresh, err := k.locate(s, false)
 		if err != nil {
 			return err
@@ -176,57 +149,15 @@ func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err 
 	if err != nil {
 		return 0, false, err
 	}
-	if !k.public.(interface{ Equal(crypto.PublicKey) bool }).Equal(now.public) {
+	if !samePublic(k.public, now.public) {
 		return 0, false, advice.New(advice.Refused, "the token was changed while it was away: find out how", "%s: private key %s is another one than before", k.t.Info().Name(), q)
 	}
 	k.handle, k.epoch = found[0], s.epoch
 	return k.handle, true, nil
 }
 
-// Destroy removes the key pair that q names, and its public key, and proves that neither is found any more. Certificates stay.
-func (t *Token) Destroy(ctx context.Context, q hsm.Query) error {
-	if q.Label == "" && len(q.ID) == 0 {
-		return advice.New(advice.Usage, "name the key by label or id", "%s: destroy key %s", t.Info().Name(), q)
-	}
-	k, err := t.key(ctx, q)
-	if err != nil {
-		return t.fail(err, "destroy key %s", q)
-	}
-	full := hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID}
-	err = t.do(ctx, false, func(s session) error {
-		private, _, err := k.locate(s, true)
-		if err != nil {
-			return err
-		}
-		publics, err := t.search(s, p11.CKO_PUBLIC_KEY, full)
-		if err != nil {
-			return err
-		}
-		if err := t.m.ctx.DestroyObject(s.h, private); err != nil {
-			return err
-		}
-		for _, o := range publics {
-			if err := t.m.ctx.DestroyObject(s.h, o); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return t.fail(err, "destroy key %s", full)
-	}
-	// Asked again, in a session of its own: absence is what the token answers, not what was ordered.
-	err = t.do(ctx, true, func(s session) error {
-		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
-			left, err := t.search(s, class, full)
-			if err != nil {
-				return err
-			}
-			if len(left) > 0 {
-				return errors.New(className(class) + " is still there after it was destroyed")
-			}
-		}
-		return nil
-	})
-	return t.fail(err, "destroy key %s", full)
+// samePublic compares public keys, which all have Equal.
+func samePublic(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }

@@ -17,10 +17,11 @@ import (
 type login struct {
 	holders int
 	pin     *secret // nil where memory cannot be locked
+	doubts  int     // how often in a row C_Login failed without a word about the PIN
 }
 
 // askPIN gives the PIN to log in with: the kept one, or the source's. The caller wipes it. It is called outside
-// the gate, for a person may take long to answer.
+// the guard, for a person may take long to answer.
 func (t *Token) askPIN(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
 	t.m.mu.Lock()
 	if t.login != nil && t.login.pin != nil {
@@ -55,8 +56,8 @@ func refuseLocked(info hsm.TokenInfo, unattended bool) error {
 	return nil
 }
 
-// enroll counts this Token among the login's holders. A second holder must know the same PIN: C_Login would not check it.
-func (t *Token) enroll(pin []byte) error {
+// joinLogin counts this Token among the login's holders. A second holder must know the same PIN: C_Login would not check it.
+func (t *Token) joinLogin(pin []byte) error {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
 	key := t.info.Label + "\x00" + t.info.Serial
@@ -72,8 +73,8 @@ func (t *Token) enroll(pin []byte) error {
 	return nil
 }
 
-// withdraw gives the holder's place back and says whether it was the last.
-func (t *Token) withdraw() (last bool) {
+// leaveLogin gives the holder's place back and says whether it was the last.
+func (t *Token) leaveLogin() (last bool) {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
 	if t.login == nil {
@@ -88,15 +89,15 @@ func (t *Token) withdraw() (last bool) {
 	return last
 }
 
-// signIn calls C_Login and reads the flags again when the PIN was refused. The caller is inside the gate. It makes one
+// signIn calls C_Login and reads the flags again when the PIN was refused. The caller is inside the guard. It makes one
 // try and no more.
-func (m *module) signIn(h p11.SessionHandle, at seat, user uint, pin []byte) error {
-	err := m.ctx.Login(h, user, passing(pin))
-	return m.pinVerdict(err, at, user)
+func (m *module) signIn(h p11.SessionHandle, at slotToken, user uint, pin []byte) error {
+	err := m.ctx.Login(h, user, pinString(pin))
+	return m.pinAnswer(err, at, user)
 }
 
-// pinVerdict turns the answer to a PIN into an error that says where the token stands.
-func (m *module) pinVerdict(err error, at seat, user uint) error {
+// pinAnswer turns the answer to a PIN into an error that says where the token stillLoggedIn.
+func (m *module) pinAnswer(err error, at slotToken, user uint) error {
 	who, locked := "user PIN", "the security officer can set a new user PIN with the SO PIN"
 	if user == p11.CKU_SO {
 		who, locked = "SO PIN", "the token must be initialised anew, which destroys its keys"
@@ -126,17 +127,27 @@ func (m *module) pinVerdict(err error, at seat, user uint) error {
 	return err
 }
 
-// passing shows a PIN to the binding as the string that it wants, without a copy on Go's heap that nobody could wipe.
-func passing(pin []byte) string {
+// pinString shows a PIN to the binding as the string that it wants, without a copy on Go's heap that nobody could wipe.
+func pinString(pin []byte) string {
 	if len(pin) == 0 {
 		return ""
 	}
 	return unsafe.String(&pin[0], len(pin))
 }
 
-// enter opens the anchor session, which keeps the login alive while the pool is empty, and logs in. The caller is inside
-// the gate.
-func (t *Token) enter(at seat, pin []byte) (p11.SessionHandle, error) {
+// forgetPIN wipes the kept PIN, so that nothing sends it again.
+func (t *Token) forgetPIN() {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	if t.login != nil {
+		t.login.pin.wipe()
+		t.login.pin = nil
+	}
+}
+
+// logIn opens the anchor session, which keeps the login alive while the pool is empty, and logs in. The caller is inside
+// the guard.
+func (t *Token) logIn(at slotToken, pin []byte) (p11.SessionHandle, error) {
 	h, err := openSession(t.m.ctx, at.slot)
 	if err != nil {
 		return 0, fmt.Errorf("open a session: %w", err)
@@ -145,15 +156,54 @@ func (t *Token) enter(at seat, pin []byte) (p11.SessionHandle, error) {
 		return h, nil
 	}
 	err = t.m.signIn(h, at, p11.CKU_USER, pin)
+	if err != nil {
+		err = t.doubtful(err, at)
+	}
 	if code(err) == p11.CKR_USER_ALREADY_LOGGED_IN {
-		// Another Token of this process (enroll compared the PINs), or another user of the library in it.
+		// Another Token of this process (joinLogin compared the PINs), or another user of the library in it.
 		err = nil
 	}
 	if err != nil {
 		_ = t.m.ctx.CloseSession(h)
 		return 0, err
 	}
+	t.m.mu.Lock()
+	if t.login != nil {
+		t.login.doubts = 0
+	}
+	t.m.mu.Unlock()
 	return h, nil
+}
+
+// maxDoubts is how often in a row C_Login may fail without a word about the PIN. Cards lock after three wrong PINs.
+const maxDoubts = 2
+
+// doubtful looks at a failed C_Login that says nothing about the PIN. The token may have counted a try all the same, and a
+// recovery that sends the PIN again and again would lock it: so the PIN is given up once the token shows that it counted, and at
+// the second such failure in a row in any case.
+func (t *Token) doubtful(err error, at slotToken) error {
+	if final(err) || !sick(err) && code(err) != p11.CKR_FUNCTION_CANCELED && code(err) != p11.CKR_HOST_MEMORY && code(err) != p11.CKR_DEVICE_MEMORY {
+		return err
+	}
+	counted := false
+	if now, e := t.m.read(at.slot); e == nil {
+		counted = now.info.PINLow && !at.info.PINLow || now.info.PINFinalTry && !at.info.PINFinalTry || now.info.PINLocked
+	}
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	doubts := 1
+	if t.login != nil {
+		t.login.doubts++
+		doubts = t.login.doubts
+	}
+	switch {
+	case counted:
+		return advice.New(advice.Failed, "it is not sent again by itself; look at the token's own log", "%s: user PIN: %w: C_Login answered %w, and the token counted a wrong try", at.info.Name(), hsm.ErrPIN, err)
+	case doubts >= maxDoubts:
+		return advice.New(advice.Failed, "it is not sent again by itself, for the token may count tries; look at the token's own log, then start the program anew",
+			"%s: user PIN: %w: C_Login failed %d times in a row: %w", at.info.Name(), hsm.ErrPIN, doubts, err)
+	}
+	return err
 }
 
 // final says whether an error of a login will not go away by waiting.

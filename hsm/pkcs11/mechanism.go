@@ -43,7 +43,7 @@ var mechanismUses = []struct {
 	{p11.CKF_ENCRYPT, "encrypt"}, {p11.CKF_DECRYPT, "decrypt"}, {p11.CKF_WRAP, "wrap"}, {p11.CKF_UNWRAP, "unwrap"}, {p11.CKF_DERIVE, "derive"},
 }
 
-// readMechanisms reads the token's list. The caller is inside the gate.
+// readMechanisms reads the token's list. The caller is inside the guard.
 func (t *Token) readMechanisms() error {
 	list, err := t.m.ctx.GetMechanismList(t.slot)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
@@ -14,17 +15,21 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
-// module is a loaded PKCS#11 library. Every call into it is made inside its gate.
+// module is a loaded PKCS#11 library. Every call into it is made inside its guard.
 type module struct {
 	path, initArgs string
 	ctx            *p11.Ctx
-	gate           gate
+	guard          callGuard
 	turn           chan struct{} // not nil for a library that takes one call at a time; see enter
-	refs           int           // guarded by registry
+	refs           int           // how many open tokens and listings use it; guarded by registry
 	sparse         bool          // its templates must not name a use that is denied
 	foreign        bool          // somebody else in this process initialised it, and must finalise it
 
-	// generation counts initialisations. It changes only while the gate is held alone.
+	// restartAfter and restartPause keep a library that is not cured by a restart from being restarted again and again; guarded by mu.
+	restartAfter time.Time
+	restartPause time.Duration
+
+	// generation counts initialisations. It changes only while the guard is locked.
 	generation uint64
 
 	mu     sync.Mutex
@@ -44,7 +49,7 @@ func acquire(path, initArgs string) (*module, error) {
 		return nil, advice.New(advice.Usage, "name the library, as in ?module-path=/usr/lib/softhsm/libsofthsm2.so", "no PKCS#11 library is named")
 	}
 	if !filepath.IsAbs(path) {
-		return nil, advice.New(advice.Usage, "name it by its absolute path: a relative one depends on where one stands", "PKCS#11 library %q is not an absolute path", path)
+		return nil, advice.New(advice.Usage, "name it by its absolute path: a relative one depends on where one stillLoggedIn", "PKCS#11 library %q is not an absolute path", path)
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -83,14 +88,14 @@ func acquire(path, initArgs string) (*module, error) {
 // time: when its connection breaks, only the thread that reads at the moment learns of it, and those that wait for their answers behind
 // it never return. Nothing is lost, for its server answers one call at a time as well.
 func (m *module) enter(ctx context.Context) error {
-	if err := m.gate.enter(ctx); err != nil || m.turn == nil {
+	if err := m.guard.enter(ctx); err != nil || m.turn == nil {
 		return err
 	}
 	select {
 	case m.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		m.gate.leave()
+		m.guard.leave()
 		return context.Cause(ctx)
 	}
 }
@@ -99,10 +104,10 @@ func (m *module) leave() {
 	if m.turn != nil {
 		<-m.turn
 	}
-	m.gate.leave()
+	m.guard.leave()
 }
 
-// initialize calls C_Initialize. The caller is alone.
+// initialize calls C_Initialize. The caller holds the lock.
 func (m *module) initialize() error {
 	var options []p11.InitializeOption
 	if m.initArgs != "" {
@@ -133,9 +138,9 @@ func (m *module) release() {
 		return
 	}
 	// The last one's calls are over but for a recovery giving up; wait for it.
-	if err := m.gate.alone(context.Background()); err == nil {
+	if err := m.guard.lock(context.Background()); err == nil {
 		_ = m.ctx.Finalize() // nothing is left to lose
-		m.gate.open()
+		m.guard.unlock()
 	}
 }
 
@@ -152,15 +157,45 @@ func (m *module) restart(ctx context.Context, seen uint64) error {
 	if m.foreign {
 		return fmt.Errorf("the library was initialised by another part of this program and cannot be restarted")
 	}
-	if err := m.gate.alone(ctx); err != nil {
+	if err := m.guard.lock(ctx); err != nil {
 		return err
 	}
-	defer m.gate.open()
+	defer m.guard.unlock()
 	if m.generation != seen {
 		return nil
 	}
-	_ = m.ctx.Finalize() // after an outage it may well answer with an error, and be finalised all the same
-	return m.initialize()
+	// After an outage C_Finalize may well answer with an error, and the library be finalised all the same. If it is not, C_Initialize
+	// says so; that is no other user's doing, so the next try may finalise it again.
+	failed := m.ctx.Finalize()
+	err := m.initialize()
+	if err == nil && m.foreign && failed != nil {
+		m.foreign = false
+		return fmt.Errorf("C_Finalize: %w", failed)
+	}
+	return err
+}
+
+// The shortest and the longest time between two restarts of a library that answers with errors while it says that all is well.
+const shortestRestartPause, longestRestartPause = time.Second, time.Minute
+
+// mayRestart says whether such a restart may be made now, and counts it. The time between two doubles unless a call succeeds
+// in between.
+func (m *module) mayRestart(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Before(m.restartAfter) {
+		return false
+	}
+	m.restartPause = min(max(2*m.restartPause, shortestRestartPause), longestRestartPause)
+	m.restartAfter = now.Add(m.restartPause)
+	return true
+}
+
+// worked notes that a call succeeded.
+func (m *module) worked() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.restartPause = 0
 }
 
 // InUse says whether this process has a token of the library open.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -26,6 +27,9 @@ func (t *Token) search(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, 
 		template = append(template, attr(p11.CKA_ID, q.ID))
 	}
 	found, err := t.match(s, template)
+	if err == nil && len(found) == 0 && q.Label != "" {
+		found, err = t.searchPadded(s, class, q)
+	}
 	if err == nil && len(found) == 0 && class == p11.CKO_PRIVATE_KEY && !t.public && t.Info().LoginRequired {
 		state, err := t.m.ctx.GetSessionInfo(s.h)
 		if err != nil {
@@ -37,6 +41,36 @@ func (t *Token) search(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, 
 	}
 	return found, err
 }
+
+// searchPadded is for tokens that pad labels with NUL: they find no object by the label that it was given. All objects of the class
+// are looked at.
+func (t *Token) searchPadded(s session, class uint, q hsm.Query) ([]p11.ObjectHandle, error) {
+	template := []*p11.Attribute{attr(p11.CKA_CLASS, class)}
+	if len(q.ID) > 0 {
+		template = append(template, attr(p11.CKA_ID, q.ID))
+	}
+	all, err := t.match(s, template)
+	if err != nil {
+		return nil, err
+	}
+	var found []p11.ObjectHandle
+	for _, o := range all {
+		v, err := t.attributes(s, o, p11.CKA_LABEL)
+		if deadHandle(err) {
+			continue // destroyed since it was found
+		}
+		if err != nil {
+			return nil, err
+		}
+		if label(v[p11.CKA_LABEL]) == q.Label {
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
+
+// label is an object's label without the NULs with which some tokens pad it.
+func label(v []byte) string { return strings.TrimRight(string(v), "\x00") }
 
 func userState(state uint) bool {
 	return state == p11.CKS_RW_USER_FUNCTIONS || state == p11.CKS_RO_USER_FUNCTIONS
@@ -126,7 +160,7 @@ func (t *Token) readPrivate(s session, o p11.ObjectHandle) (hsm.Attributes, erro
 	}
 	extractable, told := v[p11.CKA_EXTRACTABLE]
 	return hsm.Attributes{
-		Label: string(v[p11.CKA_LABEL]), ID: v[p11.CKA_ID],
+		Label: label(v[p11.CKA_LABEL]), ID: v[p11.CKA_ID],
 		Token: isTrue(v[p11.CKA_TOKEN]), Private: isTrue(v[p11.CKA_PRIVATE]),
 		Sensitive: isTrue(v[p11.CKA_SENSITIVE]), AlwaysSensitive: isTrue(v[p11.CKA_ALWAYS_SENSITIVE]),
 		Extractable: !told || isTrue(extractable), NeverExtractable: isTrue(v[p11.CKA_NEVER_EXTRACTABLE]),
@@ -144,7 +178,7 @@ func (t *Token) checkPublic(s session, o p11.ObjectHandle, private hsm.Attribute
 		return err
 	}
 	switch {
-	case string(v[p11.CKA_LABEL]) != private.Label || !bytes.Equal(v[p11.CKA_ID], private.ID):
+	case label(v[p11.CKA_LABEL]) != private.Label || !bytes.Equal(v[p11.CKA_ID], private.ID):
 		return fmt.Errorf("%w: the public key's label or id is not the private key's", hsm.ErrAttributes)
 	case !isTrue(v[p11.CKA_TOKEN]):
 		return fmt.Errorf("%w: the public key's CKA_TOKEN is false", hsm.ErrAttributes)

@@ -14,7 +14,7 @@ import (
 // securityOfficer works in the anchor session while the security officer is logged in.
 type securityOfficer struct {
 	t    *Token
-	at   seat
+	at   slotToken
 	over bool
 }
 
@@ -27,12 +27,12 @@ func (t *Token) AsSecurityOfficer(ctx context.Context, soPIN []byte, f func(hsm.
 	if err := hsm.CheckPIN(soPIN); err != nil {
 		return advice.New(advice.Usage, "type the SO PIN again", "%s: %w", t.Info().Name(), err)
 	}
-	t.alone.Lock()
-	defer t.alone.Unlock()
+	t.loginChange.Lock()
+	defer t.loginChange.Unlock()
 	if t.sharers() > 1 {
 		return advice.New(advice.Failed, "close the other one first", "%s: another part of this program has the token open", t.Info().Name())
 	}
-	restore, err := t.pool.seize(ctx)
+	restore, err := t.pool.takeAll(ctx)
 	if err != nil {
 		return t.fail(err, "wait for the calls in progress")
 	}
@@ -63,7 +63,7 @@ func (t *Token) officer(ctx context.Context, soPIN []byte, f func(hsm.SecurityOf
 	}
 	defer t.m.leave()
 	t.mu.Lock()
-	at, closed, generation := seat{slot: t.slot, info: t.info}, t.closed, t.generation
+	at, closed, generation := slotToken{slot: t.slot, info: t.info}, t.closed, t.generation
 	anchor := t.anchor
 	t.mu.Unlock()
 	if closed {
@@ -156,7 +156,7 @@ func (so *securityOfficer) InitPIN(pin []byte) error {
 	if err := so.fits(pin); err != nil {
 		return err
 	}
-	if err := so.t.m.ctx.InitPIN(s.h, passing(pin)); err != nil {
+	if err := so.t.m.ctx.InitPIN(s.h, pinString(pin)); err != nil {
 		return err
 	}
 	so.t.keep(pin)
@@ -172,8 +172,8 @@ func (so *securityOfficer) SetPIN(before, after []byte) error {
 	if err := so.fits(after); err != nil {
 		return err
 	}
-	err = so.t.m.ctx.SetPIN(s.h, passing(before), passing(after))
-	return so.t.m.pinVerdict(err, so.at, p11.CKU_SO)
+	err = so.t.m.ctx.SetPIN(s.h, pinString(before), pinString(after))
+	return so.t.m.pinAnswer(err, so.at, p11.CKU_SO)
 }
 
 func (so *securityOfficer) fits(pin []byte) error { return fitsToken(so.at.info, pin) }
@@ -212,10 +212,11 @@ func (t *Token) SetPIN(ctx context.Context, before, after []byte) error {
 	if known {
 		return advice.New(advice.Failed, "give the PIN that the token is logged in with", "%s: change the user PIN: the old one: %w (no try was spent)", info.Name(), hsm.ErrPIN)
 	}
-	t.alone.Lock()
-	defer t.alone.Unlock()
-	err := t.do(ctx, false, func(s session) error {
-		return t.m.pinVerdict(t.m.ctx.SetPIN(s.h, passing(before), passing(after)), seat{slot: s.slot, info: info}, p11.CKU_USER)
+	t.loginChange.Lock()
+	defer t.loginChange.Unlock()
+	err := t.do(ctx, func(s session) error {
+		s.act()
+		return t.m.pinAnswer(t.m.ctx.SetPIN(s.h, pinString(before), pinString(after)), slotToken{slot: s.slot, info: info}, p11.CKU_USER)
 	})
 	if err != nil {
 		return t.fail(err, "change the user PIN")
@@ -224,7 +225,7 @@ func (t *Token) SetPIN(ctx context.Context, before, after []byte) error {
 	if t.sharers() > 1 {
 		return nil // a logout would end the others' login too
 	}
-	restore, err := t.pool.seize(ctx)
+	restore, err := t.pool.takeAll(ctx)
 	if err != nil {
 		return t.fail(err, "wait for the calls in progress")
 	}
@@ -237,7 +238,7 @@ func (t *Token) signUserIn() error {
 	_, err := t.reopen(true)
 	if final(err) {
 		t.mu.Lock()
-		t.verdict = err
+		t.gaveUp = err
 		t.mu.Unlock()
 	}
 	return err

@@ -65,52 +65,6 @@ func kindOf(a hsm.Algorithm) (kind, error) {
 
 var errNoPublic = errors.New("no public key beside it: neither a public key object nor a certificate of the same id")
 
-// publicOf finds the public key of a private one: from the private object (RSA), the public key object of the
-// same id, or a certificate of the same id (cards).
-func (t *Token) publicOf(s session, private p11.ObjectHandle, a hsm.Attributes) (crypto.PublicKey, error) {
-	pub, err := t.readPublic(s, private)
-	if err == nil {
-		return pub, nil
-	}
-	if !errors.Is(err, errNoPublic) {
-		return nil, err
-	}
-	q := hsm.Query{ID: a.ID}
-	if len(a.ID) == 0 {
-		q = hsm.Query{Label: a.Label}
-	}
-	found, err := t.search(s, p11.CKO_PUBLIC_KEY, q)
-	if err != nil {
-		return nil, err
-	}
-	var pubs []crypto.PublicKey
-	for _, o := range found {
-		pub, err := t.readPublic(s, o)
-		if err != nil {
-			return nil, err
-		}
-		pubs = append(pubs, pub)
-	}
-	if len(pubs) == 0 {
-		certs, err := t.certificates(s, q.ID)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range certs {
-			pubs = append(pubs, c.PublicKey)
-		}
-	}
-	if len(pubs) == 0 {
-		return nil, errNoPublic
-	}
-	for _, p := range pubs[1:] {
-		if !pubs[0].(interface{ Equal(crypto.PublicKey) bool }).Equal(p) {
-			return nil, fmt.Errorf("public keys %w under id %x, and they differ", hsm.ErrAmbiguous, a.ID)
-		}
-	}
-	return pubs[0], nil
-}
-
 // readPublic reads the public half out of an object, and checks that it lies on its curve or has a fit modulus.
 func (t *Token) readPublic(s session, o p11.ObjectHandle) (crypto.PublicKey, error) {
 	v, err := t.attributes(s, o, p11.CKA_KEY_TYPE)

@@ -12,46 +12,67 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
-// Backoff between two tries to get a token back.
+// The pause between two tries to get a token back, which doubles from the first to the longest.
 const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
 
-// errVanished: a key that was there before is not found any more. SoftHSM answers so for good once its folder went away
-// and came back; only a restart of the library makes it look again.
+// errVanished: a key that was there before is not found any more. SoftHSM may answer so for good once its folder went away
+// and came back; a restart of the library makes it look again.
 var errVanished = errors.New("it was there before")
 
-// flight is one recovery, which all calls that lost the token wait for.
-type flight struct {
+// remedy is what a recovery does, from the mildest to the strongest.
+type remedy int
+
+const (
+	// newSessions drops the idle sessions if the login still stands, and logs in anew otherwise.
+	newSessions remedy = iota
+	// newLogin logs in anew whatever the token says of the login.
+	newLogin
+	// newLibrary starts the library anew, and logs in.
+	newLibrary
+)
+
+// recovery is one recovery in progress, which all calls that lost the token wait for.
+type recovery struct {
 	done chan struct{}
 	err  error // set before done is closed
 	last error // the last try's error, guarded by Token.mu
 }
 
-// do runs f in a session of the pool. When the token went away, it waits, within ctx, until it is back. f is then run again if again says that
-// running it twice is harmless, or if it had not begun.
-func (t *Token) do(ctx context.Context, again bool, f func(s session) error) error {
+// do runs f in a session of the pool. When the token went away it waits, within ctx, until it is back, and runs f again
+// unless f had called session.act: then what it did may have happened, and the caller is told the error.
+//
+// An error that may be the library's own state is answered in three steps: other sessions, a new login, and, if f still fails,
+// the library started anew. f is run three times at most, for an error may as well be the true answer to f.
+func (t *Token) do(ctx context.Context, f func(s session) error) error {
 	if _, has := ctx.Deadline(); !has {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.patience)
 		defer cancel()
 	}
 	for try := 0; ; {
-		epoch, began, err := t.once(ctx, f)
+		epoch, acted, err := t.once(ctx, f)
 		if errors.Is(err, errFull) {
 			continue
 		}
+		if err == nil {
+			t.m.worked()
+			return nil
+		}
 		vanished := errors.Is(err, errVanished)
-		if err == nil || !lost(err) && !vanished || try == 2 {
+		if !lost(err) && !vanished || try == 2 {
+			return err
+		}
+		cure, worth := t.cure(err, try)
+		if !worth {
 			return err
 		}
 		if vanished {
 			try = 1 // the library is started anew once a call
 		}
-		// A first failure may be one session's. If the token seems well and it happens again, log in anew.
-		force := try == 1 && code(err) != p11.CKR_GENERAL_ERROR && code(err) != p11.CKR_FUNCTION_FAILED
-		if e := t.recover(ctx, epoch, force, err); e != nil {
+		if e := t.recover(ctx, epoch, cure, err); e != nil {
 			return e
 		}
-		if began && !again {
+		if acted {
 			return err
 		}
 		if !errors.Is(err, errStale) { // which says only that a recovery was under way
@@ -60,13 +81,28 @@ func (t *Token) do(ctx context.Context, again bool, f func(s session) error) err
 	}
 }
 
-// once runs f in a session. began is false if f was not run.
-func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64, began bool, err error) {
+// cure chooses the remedy for an error at the first (0) or second (1) try. worth is false where nothing promises to help now.
+func (t *Token) cure(err error, try int) (cure remedy, worth bool) {
+	switch {
+	case errors.Is(err, errVanished):
+		return newLibrary, true
+	case try == 0:
+		return newSessions, true // a first failure may be one session's
+	case sick(err) && t.m.mayRestart(time.Now()):
+		// The token says that all is well, and still fails. Several libraries do so until they are started anew; others
+		// answer the same way to a request that they do not like. Hence the limit on how often.
+		return newLibrary, true
+	}
+	return newLogin, code(err) != p11.CKR_GENERAL_ERROR && code(err) != p11.CKR_FUNCTION_FAILED
+}
+
+// once runs f in a session. acted says whether f had begun what must not be done twice.
+func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64, acted bool, err error) {
 	t.mu.Lock()
-	if fl := t.flight; fl != nil {
+	if t.recovery != nil {
 		epoch = t.epoch
 		t.mu.Unlock()
-		return epoch, false, errStale // recover waits for the flight
+		return epoch, false, errStale // recover waits for it
 	}
 	t.mu.Unlock()
 	if err := t.pool.wait(ctx, t.life); err != nil {
@@ -83,13 +119,13 @@ func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64
 	}
 	defer t.m.leave()
 	t.mu.Lock()
-	slot, epoch, generation, verdict, closed := t.slot, t.epoch, t.generation, t.verdict, t.closed
+	slot, epoch, generation, gaveUp, closed := t.slot, t.epoch, t.generation, t.gaveUp, t.closed
 	t.mu.Unlock()
 	switch {
 	case closed:
 		return epoch, false, fmt.Errorf("%s: %w", t.Info().Name(), hsm.ErrClosed)
-	case verdict != nil:
-		return epoch, false, verdict
+	case gaveUp != nil:
+		return epoch, false, gaveUp
 	case generation != t.m.generation:
 		return epoch, false, errStale
 	}
@@ -98,40 +134,44 @@ func (t *Token) once(ctx context.Context, f func(s session) error) (epoch uint64
 	if err != nil {
 		return epoch, false, err
 	}
+	s.acted = &acted
 	err = f(s)
 	t.mu.Lock()
 	now := t.epoch
 	t.mu.Unlock()
 	t.pool.put(s, now, err)
-	return epoch, true, err
+	if errors.Is(err, errCloseSession) {
+		err = nil
+	}
+	return epoch, acted, err
 }
 
 // recover waits until the token is usable again after the login numbered epoch was lost, or ctx is over. One recovery
 // runs for all.
-func (t *Token) recover(ctx context.Context, epoch uint64, force bool, cause error) error {
+func (t *Token) recover(ctx context.Context, epoch uint64, cure remedy, cause error) error {
 	t.mu.Lock()
 	switch {
 	case t.closed:
 		t.mu.Unlock()
 		return fmt.Errorf("%s: %w", t.Info().Name(), hsm.ErrClosed)
-	case t.verdict != nil:
+	case t.gaveUp != nil:
 		defer t.mu.Unlock()
-		return t.verdict
-	case t.flight == nil && t.epoch != epoch:
+		return t.gaveUp
+	case t.recovery == nil && t.epoch != epoch:
 		t.mu.Unlock()
 		return nil // somebody else recovered since
-	case t.flight == nil:
-		t.flight = &flight{done: make(chan struct{}), last: cause}
-		go t.bringBack(t.flight, force)
+	case t.recovery == nil:
+		t.recovery = &recovery{done: make(chan struct{}), last: cause}
+		go t.bringBack(t.recovery, cure)
 	}
-	f := t.flight
+	r := t.recovery
 	t.mu.Unlock()
 	select {
-	case <-f.done:
-		return f.err
+	case <-r.done:
+		return r.err
 	case <-ctx.Done():
 		t.mu.Lock()
-		last := f.last
+		last := r.last
 		t.mu.Unlock()
 		if errors.Is(last, errStale) {
 			last = cause
@@ -145,22 +185,23 @@ func (t *Token) recover(ctx context.Context, epoch uint64, force bool, cause err
 }
 
 // bringBack tries until the token is there and logged in, a PIN was refused, or the Token is closed.
-func (t *Token) bringBack(f *flight, force bool) {
-	finish := func(err, verdict error) {
+func (t *Token) bringBack(r *recovery, cure remedy) {
+	finish := func(err, gaveUp error) {
 		t.mu.Lock()
-		f.err, t.verdict, t.flight = err, verdict, nil
+		r.err, t.gaveUp, t.recovery = err, gaveUp, nil
 		t.mu.Unlock()
-		close(f.done)
+		close(r.done)
 	}
 	pause := firstPause
-	if errors.Is(f.last, errVanished) && t.m.users() == 1 {
+	// A key that is not found is no reason to end the sessions of others, who see the token well.
+	if cure == newLibrary && (!errors.Is(r.last, errVanished) || t.m.users() == 1) {
 		t.mu.Lock()
 		generation := t.generation
 		t.mu.Unlock()
 		_ = t.m.restart(t.life, generation) // if it fails, so does reopen, which says why
 	}
 	for {
-		generation, err := t.reopen(force)
+		generation, err := t.reopen(cure != newSessions)
 		if err != nil && !final(err) && (broken(err) || errors.Is(err, errStale) || t.m.users() == 1) {
 			// The library may need a restart to see the token again. Others who share it lose their sessions too and
 			// recover the same way; so a token that is merely absent is no reason while it is shared.
@@ -184,7 +225,7 @@ func (t *Token) bringBack(f *flight, force bool) {
 			return
 		}
 		t.mu.Lock()
-		f.last = err
+		r.last = err
 		t.mu.Unlock()
 		select {
 		case <-time.After(pause):
@@ -194,8 +235,8 @@ func (t *Token) bringBack(f *flight, force bool) {
 	}
 }
 
-// reopen makes the token usable again: if the login still stands, by dropping the idle sessions; otherwise by finding the
-// token and logging in anew, with one try. It says which initialisation of the library it saw.
+// reopen makes the token usable again: if the login still stands, by dropping the idle sessions; otherwise, and where force is
+// true, by finding the token and logging in anew, with one try. It says which initialisation of the library it saw.
 func (t *Token) reopen(force bool) (seen uint64, err error) {
 	t.mu.Lock()
 	anchor, slot, generation, info := t.anchor, t.slot, t.generation, t.info
@@ -213,7 +254,8 @@ func (t *Token) reopen(force bool) (seen uint64, err error) {
 	defer t.m.leave()
 	seen = t.m.generation
 	same := generation == seen
-	if same && !force && t.stands(anchor, slot, info, pin != nil) {
+	// On a token of one session the session that failed is the one that is logged in.
+	if same && !force && !t.pool.single && t.stillLoggedIn(anchor, slot, info, pin != nil) {
 		t.pool.flush(true)
 		return seen, nil
 	}
@@ -230,15 +272,10 @@ func (t *Token) reopen(force bool) (seen uint64, err error) {
 	if same {
 		_ = t.m.ctx.CloseSession(anchor)
 	}
-	h, err := t.enter(at, pin)
+	h, err := t.logIn(at, pin)
 	if err != nil {
 		if final(err) {
-			t.m.mu.Lock()
-			if t.login != nil {
-				t.login.pin.wipe()
-				t.login.pin = nil
-			}
-			t.m.mu.Unlock()
+			t.forgetPIN()
 		}
 		return seen, err
 	}
@@ -246,11 +283,14 @@ func (t *Token) reopen(force bool) (seen uint64, err error) {
 	defer t.mu.Unlock()
 	t.anchor, t.slot, t.generation, t.info = h, at.slot, seen, at.info
 	t.epoch++
+	if t.pool.single {
+		t.pool.add(session{h: h, slot: at.slot, epoch: t.epoch})
+	}
 	return seen, nil
 }
 
-// stands says whether the anchor session is still logged in to the same token.
-func (t *Token) stands(anchor p11.SessionHandle, slot uint, info hsm.TokenInfo, loggedIn bool) bool {
+// stillLoggedIn says whether the anchor session is still logged in to the same token.
+func (t *Token) stillLoggedIn(anchor p11.SessionHandle, slot uint, info hsm.TokenInfo, loggedIn bool) bool {
 	state, err := t.m.ctx.GetSessionInfo(anchor)
 	if err != nil {
 		return false
@@ -260,4 +300,32 @@ func (t *Token) stands(anchor p11.SessionHandle, slot uint, info hsm.TokenInfo, 
 	}
 	now, err := t.m.read(slot)
 	return err == nil && now.info.Label == info.Label && now.info.Serial == info.Serial
+}
+
+// Renew ends every session and the login, starts the library anew unless another part of this program started it, and
+// logs in again with the PIN that is kept. What was a session object is gone then, and what a key is found by is what the token holds.
+// Other tokens of the same library lose their sessions too, and get them back by themselves.
+func (t *Token) Renew(ctx context.Context) error {
+	t.loginChange.Lock()
+	defer t.loginChange.Unlock()
+	restore, err := t.pool.takeAll(ctx)
+	if err != nil {
+		return t.fail(err, "wait for the calls in progress")
+	}
+	defer restore()
+	t.mu.Lock()
+	closed, gaveUp, generation := t.closed, t.gaveUp, t.generation
+	t.mu.Unlock()
+	switch {
+	case closed:
+		return fmt.Errorf("%s: %w", t.Info().Name(), hsm.ErrClosed)
+	case gaveUp != nil:
+		return gaveUp
+	}
+	if !t.m.foreign {
+		if err := t.m.restart(ctx, generation); err != nil {
+			return t.fail(err, "start the library anew")
+		}
+	}
+	return t.fail(t.signUserIn(), "log in again")
 }

@@ -16,7 +16,7 @@ func (t *Token) ClearRemnant(ctx context.Context, q hsm.Query) (found bool, err 
 	if q.Label == "" || len(q.ID) == 0 {
 		return false, t.fail(errors.New("a remnant is named by label and id"), "clear %s", q)
 	}
-	err = t.do(ctx, false, func(s session) error {
+	err = t.do(ctx, func(s session) error {
 		private, err := t.search(s, p11.CKO_PRIVATE_KEY, hsm.Query{ID: q.ID})
 		if err != nil || len(private) > 0 {
 			return err

@@ -104,15 +104,15 @@ func (k *Key) authenticate(s session, pin []byte) error {
 	}
 	t := k.t
 	t.mu.Lock()
-	refused := t.verdict
+	refused := t.gaveUp
 	t.mu.Unlock()
 	if refused != nil {
 		return refused
 	}
-	err := t.m.signIn(s.h, seat{slot: s.slot, info: t.Info()}, p11.CKU_CONTEXT_SPECIFIC, pin)
+	err := t.m.signIn(s.h, slotToken{slot: s.slot, info: t.Info()}, p11.CKU_CONTEXT_SPECIFIC, pin)
 	if errors.Is(err, hsm.ErrPIN) || errors.Is(err, hsm.ErrPINLocked) {
 		t.mu.Lock()
-		t.verdict = err // the kept PIN is not right any more: no call may try it again
+		t.gaveUp = err // the kept PIN is not right any more: no call may try it again
 		t.mu.Unlock()
 	}
 	return err

@@ -10,23 +10,27 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
-// seat is a token and the slot that holds it at the moment.
-type seat struct {
+// slotToken is a token and the slot that holds it at the moment.
+type slotToken struct {
 	slot        uint
 	info        hsm.TokenInfo
 	maxSessions uint
 }
 
-// read asks for a token's description. The caller is inside the gate.
-func (m *module) read(slot uint) (seat, error) {
+// read asks for a token's description. The caller is inside the guard.
+func (m *module) read(slot uint) (slotToken, error) {
 	ti, err := m.ctx.GetTokenInfo(slot)
 	if err != nil {
-		return seat{}, err
+		return slotToken{}, err
 	}
 	flag := func(f uint) bool { return ti.Flags&f != 0 }
-	text := func(s string) string { return strings.TrimRight(s, " \x00") }
+	// Blanks fill a field up, by the standard. Some modules write a C string instead: what follows its NUL is anything.
+	text := func(s string) string {
+		s, _, _ = strings.Cut(s, "\x00")
+		return strings.TrimRight(s, " ")
+	}
 	version := func(v p11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
-	return seat{slot: slot, maxSessions: ti.MaxRwSessionCount, info: hsm.TokenInfo{
+	return slotToken{slot: slot, maxSessions: maxSessions(ti), info: hsm.TokenInfo{
 		Label: text(ti.Label), Serial: text(ti.SerialNumber), Manufacturer: text(ti.ManufacturerID), Model: text(ti.Model),
 		Hardware: version(ti.HardwareVersion), Firmware: version(ti.FirmwareVersion), Module: m.path,
 		Initialized: flag(p11.CKF_TOKEN_INITIALIZED), LoginRequired: flag(p11.CKF_LOGIN_REQUIRED), PINSet: flag(p11.CKF_USER_PIN_INITIALIZED),
@@ -35,13 +39,21 @@ func (m *module) read(slot uint) (seat, error) {
 	}}, nil
 }
 
-// seats lists all tokens present, blank ones too. The caller is inside the gate.
-func (m *module) seats() ([]seat, error) {
+// maxSessions is how many read-write sessions the token says that it takes: 0 or ckUnavailable if it does not say.
+func maxSessions(ti p11.TokenInfo) uint {
+	if ti.MaxSessionCount == 1 {
+		return 1
+	}
+	return ti.MaxRwSessionCount
+}
+
+// slotTokens lists all tokens present, blank ones too. The caller is inside the guard.
+func (m *module) slotTokens() ([]slotToken, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
 		return nil, err
 	}
-	var all []seat
+	var all []slotToken
 	for _, slot := range slots {
 		s, err := m.read(slot)
 		if code(err) == p11.CKR_TOKEN_NOT_PRESENT || code(err) == p11.CKR_TOKEN_NOT_RECOGNIZED {
@@ -55,19 +67,19 @@ func (m *module) seats() ([]seat, error) {
 	return all, nil
 }
 
-// find gives the one initialised token that the URI names. The caller is inside the gate.
-func (m *module) find(u hsm.URI) (seat, error) {
-	all, err := m.seats()
+// find gives the one initialised token that the URI names. The caller is inside the guard.
+func (m *module) find(u hsm.URI) (slotToken, error) {
+	all, err := m.slotTokens()
 	if err != nil {
-		return seat{}, err
+		return slotToken{}, err
 	}
-	var found []seat
+	var found []slotToken
 	var present []string
 	for _, s := range all {
 		if !s.info.Initialized {
 			continue
 		}
-		present = append(present, fmt.Sprintf("%q (serial %s)", s.info.Label, s.info.Serial))
+		present = append(present, strings.TrimPrefix(s.info.Name(), "token "))
 		if u.MatchesToken(s.info) {
 			found = append(found, s)
 		}
@@ -77,14 +89,40 @@ func (m *module) find(u hsm.URI) (seat, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return seat{}, advice.New(advice.Usage, "add serial= to the URI; serials are unique", "%s: tokens, %d of them, fit in %s; %s: %w",
+		return slotToken{}, advice.New(advice.Usage, tellApart(u, found), "%s: tokens, %d of them, fit in %s; %s: %w",
 			tokenName(u), len(found), m.path, list, hsm.ErrAmbiguous)
 	case len(present) == 0:
-		return seat{}, advice.New(advice.Failed, "connect the token, or check the library's own configuration (SoftHSM: SOFTHSM2_CONF)",
+		return slotToken{}, advice.New(advice.Failed, "connect the token, or check the library's own configuration (SoftHSM: SOFTHSM2_CONF)",
 			"%s: %w: %s shows no initialised token at all", tokenName(u), hsm.ErrNoToken, m.path)
 	}
-	return seat{}, advice.New(advice.Failed, "check label and serial in the URI against those present", "%s: %w in %s; %s",
+	return slotToken{}, advice.New(advice.Failed, "check label and serial in the URI against those present", "%s: %w in %s; %s",
 		tokenName(u), hsm.ErrNoToken, m.path, list)
+}
+
+// tellApart says what in a URI would name one of these tokens alone.
+func tellApart(u hsm.URI, found []slotToken) string {
+	differ := func(field func(i hsm.TokenInfo) string) bool {
+		seen := map[string]bool{}
+		for _, f := range found {
+			v := field(f.info)
+			if v == "" || seen[v] {
+				return false
+			}
+			seen[v] = true
+		}
+		return true
+	}
+	switch {
+	case u.Serial == "" && differ(func(i hsm.TokenInfo) string { return i.Serial }):
+		return "add serial= to the URI"
+	case u.Token == "" && differ(func(i hsm.TokenInfo) string { return i.Label }):
+		return "add token= to the URI: their serials do not tell them apart, their labels do"
+	case u.Model == "" && differ(func(i hsm.TokenInfo) string { return i.Model }):
+		return "add model= to the URI: their serials do not tell them apart, their models do"
+	case u.Manufacturer == "" && differ(func(i hsm.TokenInfo) string { return i.Manufacturer }):
+		return "add manufacturer= to the URI: their serials do not tell them apart, their manufacturers do"
+	}
+	return "their serials are equal or absent, and nothing in a URI tells them apart: connect one of them at a time, or give each a label of its own with the vendor's tool"
 }
 
 // tokenName names the token that a URI looks for.
@@ -111,7 +149,7 @@ func List(path string) ([]hsm.TokenInfo, error) {
 		return nil, err
 	}
 	defer m.leave()
-	all, err := m.seats()
+	all, err := m.slotTokens()
 	if err != nil {
 		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", path, err)
 	}

@@ -44,16 +44,16 @@ type Config struct {
 
 // Token is an open PKCS#11 token. It implements hsm.Token.
 type Token struct {
-	m        *module
-	uri      hsm.URI
-	pin      hsm.PINSource
-	public   bool
-	patience time.Duration
-	pool     *pool
-	life     context.Context // ends with Close
-	end      context.CancelFunc
-	login    *login // guarded by m.mu
-	alone    sync.Mutex
+	m           *module
+	uri         hsm.URI
+	pin         hsm.PINSource
+	public      bool
+	patience    time.Duration
+	pool        *pool
+	life        context.Context // ends with Close
+	end         context.CancelFunc
+	login       *login // guarded by m.mu
+	loginChange sync.Mutex
 
 	mechanisms map[uint]p11.MechanismInfo // read once, at Open
 
@@ -63,8 +63,8 @@ type Token struct {
 	anchor     p11.SessionHandle
 	generation uint64 // the library's, at the last login
 	epoch      uint64 // counts logins; sessions and handles of an earlier one are dead
-	flight     *flight
-	verdict    error // why recovery gave up for good
+	recovery   *recovery
+	gaveUp     error // why recovery gave up for good
 	closed     bool
 }
 
@@ -94,17 +94,17 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	t.life, t.end = context.WithCancel(bg)
 	if err := t.open(ctx, c.Sessions); err != nil {
 		t.end()
-		t.withdraw()
+		t.leaveLogin()
 		m.release()
 		return nil, err
 	}
 	return t, nil
 }
 
-// locate finds the token inside the gate.
-func (t *Token) locate(ctx context.Context) (at seat, generation uint64, err error) {
+// locate finds the token inside the guard.
+func (t *Token) locate(ctx context.Context) (at slotToken, generation uint64, err error) {
 	if err := t.m.enter(ctx); err != nil {
-		return seat{}, 0, err
+		return slotToken{}, 0, err
 	}
 	defer t.m.leave()
 	at, err = t.m.find(t.uri)
@@ -147,7 +147,7 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 			return err
 		}
 		defer func() { clear(pin) }()
-		if err := t.enroll(pin); err != nil {
+		if err := t.joinLogin(pin); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 		return err
 	}
 	defer t.m.leave()
-	if t.anchor, err = t.enter(at, pin); err != nil {
+	if t.anchor, err = t.logIn(at, pin); err != nil {
 		return t.fail(err, "log in")
 	}
 	t.slot, t.generation, t.epoch = at.slot, t.m.generation, 1
@@ -172,7 +172,27 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 	if at.maxSessions > 1 && at.maxSessions != ckUnavailable {
 		sessions = min(sessions, int(at.maxSessions)-1) // one is the anchor
 	}
-	t.pool = newPool(t.m.ctx, sessions)
+	return t.fail(t.startPool(sessions, at.maxSessions == 1), "open a second session")
+}
+
+// startPool makes the pool. Whether the token takes a second session is tried, for not all that take one say so.
+func (t *Token) startPool(sessions int, single bool) error {
+	anchor := session{h: t.anchor, slot: t.slot, epoch: t.epoch}
+	if !single {
+		h, err := openSession(t.m.ctx, t.slot)
+		if err == nil {
+			t.pool = newPool(t.m.ctx, sessions)
+			t.pool.add(session{h: h, slot: t.slot, epoch: t.epoch})
+			return nil
+		}
+		if code(err) != p11.CKR_SESSION_COUNT {
+			_ = t.m.ctx.CloseSession(t.anchor)
+			return err
+		}
+	}
+	t.pool = newPool(t.m.ctx, 1)
+	t.pool.single = true
+	t.pool.add(anchor)
 	return nil
 }
 
@@ -213,13 +233,13 @@ func (t *Token) Close() error {
 		return nil
 	}
 	t.closed = true
-	f := t.flight
+	f := t.recovery
 	t.mu.Unlock()
 	t.end()
 	if f != nil {
 		<-f.done
 	}
-	if _, err := t.pool.seize(bg); err != nil { // never restored
+	if _, err := t.pool.takeAll(bg); err != nil { // never restored
 		return err
 	}
 	if err := t.m.enter(bg); err != nil {
@@ -227,7 +247,7 @@ func (t *Token) Close() error {
 	}
 	alive := t.generation == t.m.generation
 	t.pool.flush(alive)
-	if last := t.withdraw(); alive {
+	if last := t.leaveLogin(); alive {
 		if last {
 			_ = t.m.ctx.Logout(t.anchor)
 		}

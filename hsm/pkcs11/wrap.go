@@ -63,7 +63,7 @@ func (t *Token) WrapKey(ctx context.Context, wrapping, key hsm.Query) ([]byte, e
 	return wrapped, t.fail(err, "wrap %s under wrapping key %s", k.name(), wrapping)
 }
 
-// SealAfterBackup makes a key of class backup unextractable for good, and reads it back.
+// SealAfterBackup makes a key of class backup unextractable for good, reads it back, and tries to take it out (probe.go).
 func (t *Token) SealAfterBackup(ctx context.Context, q hsm.Query) (hsm.Attributes, error) {
 	k, err := t.key(ctx, q)
 	if err != nil {
@@ -78,14 +78,19 @@ func (t *Token) SealAfterBackup(ctx context.Context, q hsm.Query) (hsm.Attribute
 		if err == nil && a.Extractable {
 			err = fmt.Errorf("%w: it still reads back as extractable", hsm.ErrAttributes)
 		}
+		a.Algorithm = k.attributes.Algorithm
+		if err == nil {
+			// The trusted wrapping key under which it was backed up is there as a rule, and is among those tried.
+			err = t.probe(s, o, a, hsm.Sealed)
+		}
 		return err
 	})
-	a.Algorithm = k.attributes.Algorithm
 	return a, t.fail(err, "seal %s", k.name())
 }
 
 // UnwrapKey restores a signing key as class restored. The result must have the attributes of its class and sign for the public key
-// that was recorded when it was generated; otherwise it is destroyed again.
+// that was recorded when it was generated, it must not come out again under any wrapping key (probe.go), and it must outlive the session;
+// otherwise it is destroyed.
 func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, error) {
 	a := hsm.AlgorithmOf(spec.Public)
 	if spec.Label == "" || len(spec.ID) == 0 || a == "" || len(spec.Wrapped) == 0 {
@@ -95,7 +100,8 @@ func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, e
 		return nil, err
 	}
 	var key *Key
-	err := t.do(ctx, false, func(s session) error {
+	acted := false
+	err := t.do(ctx, func(s session) error {
 		if err := t.refuseExisting(s, hsm.Query{Label: spec.Label}, hsm.Query{ID: spec.ID}); err != nil {
 			return err
 		}
@@ -103,17 +109,26 @@ func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, e
 		if err != nil {
 			return err
 		}
-		key, err = t.unwrapIn(s, w, spec, kinds[a])
-		return err
+		s.act()
+		acted = true
+		if key, err = t.unwrapIn(s, w, spec, kinds[a]); err != nil {
+			return err
+		}
+		return errCloseSession
 	})
-	if err != nil {
+	if err == nil {
+		if err = t.confirm(ctx, key); err == nil {
+			err = t.prove(ctx, key, hsm.Signing)
+		}
+	}
+	switch {
+	case err == nil:
+		return key, nil
+	case !acted:
 		return nil, t.fail(err, "restore key %q", spec.Label)
 	}
-	if err := t.prove(ctx, key, hsm.Signing); err != nil {
-		err = errors.Join(err, t.Destroy(context.WithoutCancel(ctx), hsm.Query{Label: spec.Label, ID: spec.ID}))
-		return nil, t.fail(err, "key %q, freshly restored, is not the one that was backed up and was destroyed again", spec.Label)
-	}
-	return key, nil
+	gone := t.removeFresh(ctx, spec.ID, nil)
+	return nil, t.fail(errors.Join(err, gone), "restore key %q: what came out is refused, and %s", spec.Label, fate(gone))
 }
 
 func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreSpec, kind kind) (*Key, error) {
@@ -160,6 +175,9 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 	if err = errors.Join(err, t.checkPublic(s, pub, a)); err != nil {
 		return undo(err)
 	}
+	if err := t.probe(s, priv, a, hsm.Restored); err != nil {
+		return undo(err)
+	}
 	k := newKey(t, a, spec.Public)
 	k.handle, k.epoch = priv, s.epoch
 	return k, nil
@@ -190,15 +208,16 @@ func publicTemplate(spec hsm.RestoreSpec, kind kind) ([]*p11.Attribute, error) {
 
 // DestroyWrappingKey removes the AES key that q names and proves its absence.
 func (t *Token) DestroyWrappingKey(ctx context.Context, q hsm.Query) error {
-	err := t.do(ctx, false, func(s session) error {
+	err := t.do(ctx, func(s session) error {
 		o, err := t.wrappingKey(s, q)
 		if err != nil {
 			return err
 		}
+		s.act()
 		return t.m.ctx.DestroyObject(s.h, o)
 	})
 	if err == nil {
-		err = t.do(ctx, true, func(s session) error {
+		err = t.do(ctx, func(s session) error {
 			left, err := t.search(s, p11.CKO_SECRET_KEY, q)
 			if err == nil && len(left) > 0 {
 				err = errors.New("it is still there after it was destroyed")
