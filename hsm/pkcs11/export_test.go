@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"errors"
 	"slices"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -113,4 +114,43 @@ func CountObjects(t *Token) (n int) {
 		panic(err)
 	}
 	return n
+}
+
+// MayRestart lets the library be restarted at once, however short ago it was.
+func MayRestart(t *Token) {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	t.m.restartAfter, t.m.restartPause = time.Time{}, 0
+}
+
+// Relabel gives a key another label, both halves, in the token.
+func Relabel(t *Token, from, to string) {
+	if err := t.do(bg, func(s session) error {
+		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+			found, err := t.search(s, class, hsm.Query{Label: from})
+			if err != nil {
+				return err
+			}
+			for _, o := range found {
+				if err := t.m.ctx.SetAttributeValue(s.h, o, []*p11.Attribute{attr(p11.CKA_LABEL, to)}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		panic(err)
+	}
+}
+
+// GenerateUnproven makes a key pair as another program does, which looks at nothing afterwards.
+func GenerateUnproven(t *Token, label string, a hsm.Algorithm) {
+	if err := t.do(bg, func(s session) error {
+		spec := hsm.GenerateSpec{Label: label, Algorithm: a, Class: hsm.Sealed, Use: hsm.Signing}
+		public, private := templates(spec, []byte(label), kinds[a])
+		_, _, err := t.generatePair(s, spec, kinds[a], public, private)
+		return err
+	}); err != nil {
+		panic(err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -43,8 +44,15 @@ func (t *Token) publicOf(s session, private p11.ObjectHandle, a hsm.Attributes) 
 	case len(candidates) == 1 && len(sharers) <= 1:
 		return candidates[0], nil
 	}
+	kind, err := t.attributes(s, private, p11.CKA_KEY_TYPE, p11.CKA_EC_PARAMS)
+	if err != nil {
+		return nil, err
+	}
 	var last error
 	for _, c := range candidates {
+		if !sameKind(kind, c) {
+			continue // asked for a signature of another kind, some tokens answer that they are ill
+		}
 		fits, err := t.fits(s, private, a, c)
 		if err != nil {
 			last = err
@@ -61,6 +69,16 @@ func (t *Token) publicOf(s session, private p11.ObjectHandle, a hsm.Attributes) 
 		err = fmt.Errorf("%w: %w", err, last)
 	}
 	return nil, err
+}
+
+// sameKind says whether a public key is of the key type, and on the curve, that a private key's attributes name.
+func sameKind(private map[uint][]byte, pub crypto.PublicKey) bool {
+	k, known := kinds[hsm.AlgorithmOf(pub)]
+	if !known || number(private[p11.CKA_KEY_TYPE]) != k.keyType {
+		return false
+	}
+	params := private[p11.CKA_EC_PARAMS]
+	return len(params) == 0 || slices.ContainsFunc(k.params, func(p []byte) bool { return bytes.Equal(p, params) })
 }
 
 // candidates are the different public keys that objects and certificates of this name hold.

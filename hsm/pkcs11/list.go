@@ -98,9 +98,9 @@ func (t *Token) each(s session, class uint, f func(o p11.ObjectHandle) error) er
 }
 
 // unusable adds an object with the reason why it is not used. An error that means that the token went away, or that the object
-// did, is handed on.
+// did, is handed on; but a token that goes on answering is not gone, it has trouble with this key.
 func (t *Token) unusable(s session, o p11.ObjectHandle, all *[]KeyObject, class uint, why error) error {
-	if lost(why) || deadHandle(why) {
+	if deadHandle(why) || lost(why) && !sick(why) {
 		return why
 	}
 	a, err := t.readPrivate(s, o)

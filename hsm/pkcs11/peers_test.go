@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -28,11 +29,15 @@ func firstFile(t *testing.T, paths ...string) string {
 	return ""
 }
 
-// exercise does with a token what every token must do, in the algorithms that it has.
+// exercise does with a token what every token must do with the keys that are in it, in the algorithms that it has.
 func exercise(t *testing.T, token *pkcs11.Token, algorithms ...hsm.Algorithm) {
 	t.Helper()
 	for _, a := range algorithms {
-		k := generate(t, token, "k-"+string(a), a)
+		pkcs11.GenerateUnproven(token, "k-"+string(a), a)
+		k, err := token.Key(t.Context(), hsm.Query{Label: "k-" + string(a)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, m := range modes(a) {
 			sig, err := k.Sign(nil, digest(m.opts, []byte("m")), m.opts)
 			if err != nil {
@@ -57,8 +62,8 @@ func exercise(t *testing.T, token *pkcs11.Token, algorithms ...hsm.Algorithm) {
 	}
 }
 
-// TestNSS: the softokn of Firefox, which wants its folder in the initialisation arguments, answers CKA_LOCAL wrongly and calls a dead
-// handle 0x60.
+// TestNSS: the softokn of Firefox, which wants its folder in the initialisation arguments and calls a dead handle 0x60. It wraps any private
+// key, also one that says that it is not extractable, so no key is generated there; keys that are there are used.
 func TestNSS(t *testing.T) {
 	module := firstFile(t, "/usr/lib/x86_64-linux-gnu/nss/libsoftokn3.so", "/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/nss/libsoftokn3.so")
 	dir := t.TempDir()
@@ -79,6 +84,14 @@ func TestNSS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer token.Close()
+	for _, a := range []hsm.Algorithm{hsm.P256, hsm.RSA2048} {
+		if _, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "k", Algorithm: a}); !errors.Is(err, hsm.ErrAttributes) || !strings.Contains(err.Error(), "can be wrapped") {
+			t.Errorf("%s: %v", a, err)
+		}
+		if n := pkcs11.CountObjects(token); n != 0 {
+			t.Errorf("%s: %d objects are left", a, n)
+		}
+	}
 	exercise(t, token, hsm.P256, hsm.P384, hsm.RSA2048)
 	if err := token.CanGenerate(hsm.Ed25519); !errors.Is(err, hsm.ErrUnsupported) {
 		t.Errorf("Ed25519: %v", err)

@@ -231,11 +231,20 @@ func TestRecoverTokenVanished(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	_, err := k.(*pkcs11.Key).SignContext(ctx, make([]byte, 32), crypto.SHA256)
-	if !errors.Is(err, hsm.ErrGone) || !errors.Is(err, hsm.ErrNoToken) || !strings.Contains(err.Error(), b.Label) {
-		t.Errorf("with the token gone: %v", err)
+	// The recovery goes on between the calls; on a busy machine the first ones end before it has found out that the token is not there.
+	for end := time.Now().Add(20 * time.Second); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		_, err := k.(*pkcs11.Key).SignContext(ctx, make([]byte, 32), crypto.SHA256)
+		cancel()
+		if !errors.Is(err, hsm.ErrGone) || !strings.Contains(err.Error(), b.Label) {
+			t.Errorf("with the token gone: %v", err)
+		}
+		if errors.Is(err, hsm.ErrNoToken) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("with the token gone: %v", err)
+		}
 	}
 	n.stop()
 	if err := os.RemoveAll(tokens); err != nil {
@@ -248,7 +257,8 @@ func TestRecoverTokenVanished(t *testing.T) {
 	mustSign(t, k)
 }
 
-// TestRecoverFolderMoved: SoftHSM's folder is moved away under a library that stays loaded, and put back.
+// TestRecoverFolderMoved: SoftHSM's folder is moved away under a library that stays loaded, and put back. (The errors that the library answers
+// meanwhile are what a restart is for; a key that is merely not found any more is TestRecoverVanishedKey's.)
 func TestRecoverFolderMoved(t *testing.T) {
 	b := board(t)
 	token := open(t, b)
