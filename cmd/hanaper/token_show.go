@@ -23,11 +23,15 @@ type shownToken struct {
 	Mechanisms   []pkcs11.Mechanism `json:"mechanisms"`
 }
 
+// shownKey is a key in the token. One that cannot be used has no URI, no SPKI and no class, and NotUsable says why.
 type shownKey struct {
-	URI        string         `json:"uri"`
+	// Kind is "private key", "public key" (without a private one) or "secret key".
+	Kind       string         `json:"kind"`
+	URI        string         `json:"uri,omitempty"`
 	ID         string         `json:"id"`
-	SPKI       string         `json:"spki_sha256"`
-	Class      string         `json:"class"`
+	SPKI       string         `json:"spki_sha256,omitempty"`
+	Class      string         `json:"class,omitempty"`
+	NotUsable  string         `json:"not_usable,omitempty"`
 	Attributes hsm.Attributes `json:"attributes"`
 }
 
@@ -83,17 +87,21 @@ func showToken(c *cli.Context, t *pkcs11.Token) (*shownToken, error) {
 	u.ModulePath = info.Module
 	s := &shownToken{Token: listedToken{TokenInfo: info, URI: u.String(), Warning: info.PINWarning()},
 		Keys: []shownKey{}, Certificates: []shownCertificate{}, Mechanisms: t.Mechanisms()}
-	keys, err := t.Keys(c.Context)
+	keys, err := t.KeyObjects(c.Context)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range keys {
-		a := k.Attributes()
-		spki, err := x509.MarshalPKIXPublicKey(k.Public())
-		if err != nil {
-			return nil, err
+	for _, o := range keys {
+		a := o.Attributes
+		shown := shownKey{Kind: o.Kind, ID: hex.EncodeToString(a.ID), NotUsable: o.NotUsable, Attributes: a}
+		if o.Key != nil {
+			spki, err := x509.MarshalPKIXPublicKey(o.Key.Public())
+			if err != nil {
+				return nil, err
+			}
+			shown.URI, shown.SPKI, shown.Class = o.Key.URI().String(), hexSHA256(spki), classOf(a)
 		}
-		s.Keys = append(s.Keys, shownKey{URI: k.URI().String(), ID: hex.EncodeToString(a.ID), SPKI: hexSHA256(spki), Class: classOf(a), Attributes: a})
+		s.Keys = append(s.Keys, shown)
 	}
 	certs, err := t.Certificates(c.Context)
 	if err != nil {
@@ -137,13 +145,21 @@ func printToken(c *cli.Context, s *shownToken) {
 		fmt.Fprintf(w, "; %s", t.Warning)
 	}
 	fmt.Fprintln(w)
-	var rows [][]string
+	var rows, others [][]string
 	for _, k := range s.Keys {
+		if k.NotUsable != "" {
+			others = append(others, []string{k.Attributes.Label, k.ID, k.Kind, "not usable: " + k.NotUsable})
+			continue
+		}
 		rows = append(rows, []string{k.Attributes.Label, k.ID, string(k.Attributes.Algorithm), k.Class, attributeWords(k.Attributes), k.SPKI[:16]})
 	}
 	fmt.Fprintf(w, "\nprivate keys: %d\n", len(rows))
 	if len(rows) > 0 {
 		shell.Table(w, []string{"LABEL", "ID", "ALGORITHM", "CLASS", "ATTRIBUTES", "SPKI SHA-256"}, rows)
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(w, "\nother keys: %d\n", len(others))
+		shell.Table(w, []string{"LABEL", "ID", "KIND", "WHY"}, others)
 	}
 	rows = nil
 	for _, o := range s.Certificates {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -138,10 +139,30 @@ func TestTokenVerbs(t *testing.T) {
 			t.Errorf("show does not say %q: exit %d, %q\n%s", want, code, errs, out)
 		}
 	}
+	if strings.Contains(out, "not usable") {
+		t.Errorf("show: %s", out)
+	}
+	// A key that other programs made and that is not used here is listed, with the reason.
+	made := exec.Command("pkcs11-tool", "--module", module, "--token-label", "verbs", "--login", "--pin", "user-pin-1", "--keypairgen", "--key-type", "EC:secp521r1", "--label", "a+b", "--id", "77")
+	made.Env = append(os.Environ(), softhsm.ForTest(t).Env()...)
+	if out, err := made.CombinedOutput(); err != nil {
+		t.Fatalf("pkcs11-tool: %v\n%s", err, out)
+	}
+	code, out, errs = runToken(t, "show", "--pin-source", pin, uri)
+	for _, want := range []string{"private keys: 1", "other keys:", "a+b", "77", "not usable: curve"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("show does not say %q: exit %d, %q\n%s", want, code, errs, out)
+		}
+	}
 	code, out, _ = runToken(t, "show", "--public", "--json", uri)
 	var shown shownToken
-	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || len(shown.Keys) != 0 || len(shown.Mechanisms) == 0 {
+	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || len(shown.Keys) == 0 || len(shown.Mechanisms) == 0 {
 		t.Errorf("show --public: exit %d, %v\n%s", code, err, out)
+	}
+	for _, k := range shown.Keys {
+		if k.Kind != "public key" || k.NotUsable == "" || k.URI != "" {
+			t.Errorf("show --public: %+v", k)
+		}
 	}
 	wrong := pinFile("wrong", "not-the-pin")
 	if code, out, errs := runToken(t, "show", "--pin-source", wrong, uri); code != 1 || out != "" || !strings.Contains(errs, "verbs") || strings.Contains(errs, "not-the-pin") {

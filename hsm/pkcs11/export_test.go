@@ -154,3 +154,16 @@ func GenerateUnproven(t *Token, label string, a hsm.Algorithm) {
 		panic(err)
 	}
 }
+
+// GenerateLost makes a key pair of which nobody learns: the process that asked for it was killed.
+func GenerateLost(t *Token, spec hsm.GenerateSpec) error {
+	spec, kind, err := t.checkSpec(spec)
+	if err != nil {
+		return err
+	}
+	return t.do(bg, func(s session) error {
+		public, private := templates(spec, spec.ID, kind)
+		_, _, err := t.generatePair(s, spec, kind, public, private)
+		return err
+	})
+}

@@ -1,6 +1,7 @@
 package pkcs11_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -90,6 +91,187 @@ func TestLyingGeneration(t *testing.T) {
 					t.Fatalf("%d objects are left in the token", n)
 				}
 			})
+		}
+	}
+}
+
+// TestLyingBackup: a module that restores a key otherwise than it says, or does not seal one after its backup.
+func TestLyingBackup(t *testing.T) {
+	s := shimtest.New(t)
+	b := board(t)
+	token := openShim(t, s, b)
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	wrapping := hsm.Query{Label: "wrapping", ID: []byte{0xee}}
+	if err := token.AsSecurityOfficer(t.Context(), b.SOPIN, func(so hsm.SecurityOfficer) error {
+		return so.ImportWrappingKey(wrapping.Label, wrapping.ID, secret)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "root", ID: []byte{1}, Algorithm: hsm.P256, Class: hsm.Backup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := token.WrapKey(t.Context(), wrapping, hsm.Query{Label: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range []string{"C_SetAttributeValue 1 nothing", "C_SetAttributeValue 1 nothing-but-says-so"} {
+		s.Plan(t, rule)
+		if _, err := token.SealAfterBackup(t.Context(), hsm.Query{Label: "root"}); !errors.Is(err, hsm.ErrAttributes) {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+	s.Plan(t)
+	if err := token.Destroy(t.Context(), hsm.Query{Label: "root"}); err != nil {
+		t.Fatal(err)
+	}
+	before := left(t, b)
+	spec := hsm.RestoreSpec{Label: "root", ID: []byte{1}, Public: k.Public(), Wrapping: wrapping, Wrapped: wrapped}
+	for _, c := range []struct {
+		rule string
+		is   error
+	}{
+		{"C_UnwrapKey 1 extractable", hsm.ErrAttributes}, {"C_UnwrapKey 1 readable", hsm.ErrAttributes}, {"C_UnwrapKey 1 for-the-session", hsm.ErrAttributes},
+		{"C_CreateObject 1 for-the-session", hsm.ErrAttributes}, {"C_GetAttributeValue 1+ other-point", nil}, {"C_GetAttributeValue 1+ other-id", hsm.ErrAttributes},
+		{"C_Sign 1+ wrong", nil}, {"C_UnwrapKey 1 late-ckr 0x30", nil}, {"C_CreateObject 1 ckr 0x31", nil},
+	} {
+		s.Plan(t, c.rule)
+		k, err := token.UnwrapKey(t.Context(), spec)
+		if err == nil || k != nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), b.Serial) {
+			t.Errorf("%s: %v", c.rule, err)
+		}
+		s.Plan(t)
+		if n := left(t, b); n != before {
+			t.Fatalf("%s: %d objects are in the token, %d were before", c.rule, n, before)
+		}
+	}
+	restored, err := token.UnwrapKey(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSign(t, restored)
+}
+
+// TestLyingDestruction: a module that says that it destroyed a key and did not.
+func TestLyingDestruction(t *testing.T) {
+	s := shimtest.New(t)
+	b := board(t)
+	token := openShim(t, s, b)
+	k := generate(t, token, "k", hsm.P256)
+	q := hsm.Query{Label: "k", ID: k.Attributes().ID}
+	for _, nth := range []string{"1", "2"} { // the private half, the public one
+		s.Plan(t, "C_DestroyObject "+nth+" nothing")
+		if err := token.Destroy(t.Context(), q); err == nil || !strings.Contains(err.Error(), "still there") {
+			t.Errorf("half %s: %v", nth, err)
+		}
+		s.Plan(t)
+		if found, err := token.Remove(t.Context(), q); err != nil || !found {
+			t.Errorf("half %s: %v %v", nth, found, err)
+		}
+		if n := left(t, b); n != 0 {
+			t.Fatalf("%d objects are left", n)
+		}
+		if found, err := token.Remove(t.Context(), q); err != nil || found {
+			t.Errorf("removed twice: %v %v", found, err)
+		}
+		if _, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "k", ID: q.ID, Algorithm: hsm.P256}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []hsm.Query{{Label: "k"}, {ID: q.ID}, {}} {
+		if _, err := token.Remove(t.Context(), bad); err == nil {
+			t.Errorf("removed by %s alone", bad)
+		}
+	}
+	if n := left(t, b); n != 2 {
+		t.Errorf("%d objects are left", n)
+	}
+}
+
+// TestAdopt: what a generation leaves whose answer was lost is taken over if it is whole and as it should be, and removed if not.
+func TestAdopt(t *testing.T) {
+	s := shimtest.New(t)
+	b := board(t)
+	token := openShim(t, s, b)
+	spec := hsm.GenerateSpec{Label: "k", ID: []byte("20 random octets ..."), Algorithm: hsm.P256}
+	adopt := func() (hsm.Key, error) { return token.Adopt(t.Context(), spec) }
+	if k, err := adopt(); k != nil || err != nil {
+		t.Errorf("an empty token: %v, %v", k, err)
+	}
+	// The token generates, and goes away before it answers, for good: what it made stays.
+	lose := func(rule string) {
+		t.Helper()
+		s.Plan(t, rule)
+		if err := pkcs11.GenerateLost(token, spec); err != nil {
+			t.Fatal(err)
+		}
+		s.Plan(t)
+	}
+	lose("C_Login 99 ckr 0x30")
+	k, err := adopt()
+	if err != nil || k == nil {
+		t.Fatal(k, err)
+	}
+	mustSign(t, k)
+	other := spec
+	other.ID = []byte("another id")
+	if k, err := token.Adopt(t.Context(), other); k != nil || !errors.Is(err, hsm.ErrExists) {
+		t.Errorf("a label that is somebody else's: %v, %v", k, err)
+	}
+	if n := left(t, b); n != 2 {
+		t.Errorf("somebody else's key was touched: %d objects", n)
+	}
+	if _, err := token.Remove(t.Context(), hsm.Query{Label: spec.Label, ID: spec.ID}); err != nil {
+		t.Fatal(err)
+	}
+	// Refused and removed.
+	for _, rule := range []string{"C_GenerateKeyPair 1 extractable", "C_GenerateKeyPair 1 readable"} {
+		lose(rule)
+		if k, err := adopt(); k != nil || !errors.Is(err, hsm.ErrAttributes) {
+			t.Errorf("%s: %v, %v", rule, k, err)
+		}
+		if n := left(t, b); n != 0 {
+			t.Fatalf("%s: %d objects are left", rule, n)
+		}
+	}
+	// Removed, to be made anew.
+	for _, rule := range []string{"C_GenerateKeyPair 1 twice", "C_GenerateKeyPair 1 private-for-the-session"} {
+		lose(rule)
+		if rule == "C_GenerateKeyPair 1 private-for-the-session" {
+			if err := token.Renew(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if k, err := adopt(); k != nil || err != nil {
+			t.Errorf("%s: %v, %v", rule, k, err)
+		}
+		if n := left(t, b); n != 0 {
+			t.Fatalf("%s: %d objects are left", rule, n)
+		}
+	}
+	// A fault in the middle removes nothing that a later try could take over.
+	lose("C_Login 99 ckr 0x30")
+	s.Plan(t, "C_WrapKey 1+ ckr 0x30")
+	if k, err := adopt(); k != nil || err == nil {
+		t.Errorf("with a token that fails: %v, %v", k, err)
+	}
+	s.Plan(t)
+	if k, err := adopt(); k == nil || err != nil {
+		t.Errorf("after it: %v, %v", k, err)
+	}
+	// A wrong signature: the key is removed, for nothing shows that it signs.
+	s.Plan(t, "C_Sign 1+ wrong")
+	if k, err := adopt(); k != nil || err == nil {
+		t.Errorf("a wrong signature: %v, %v", k, err)
+	}
+	s.Plan(t)
+	if n := left(t, b); n != 0 {
+		t.Errorf("%d objects are left", n)
+	}
+	for _, bad := range []hsm.GenerateSpec{{Label: "k", Algorithm: hsm.P256}, {ID: spec.ID, Algorithm: hsm.P256}, {Label: "k", ID: spec.ID, Algorithm: "P-521"}} {
+		if k, err := token.Adopt(t.Context(), bad); k != nil || err == nil {
+			t.Errorf("%+v: %v, %v", bad, k, err)
 		}
 	}
 }
