@@ -75,7 +75,7 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 		return nil, s.fail(s.entryError(errors.New("(key-intent) is not what the script asks for")))
 	}
 	spec.ID = id
-	k := &key{session: s, name: name, token: token, label: spec.Label, id: id, algorithm: spec.Algorithm, class: spec.Class, bornHere: true}
+	k := &key{session: s, name: name, token: token, label: spec.Label, id: id, algorithm: spec.Algorithm, class: spec.Class, bornHere: true, madeHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		t, err := s.token(token)
@@ -103,8 +103,26 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 	return k, nil
 }
 
+// adopter is a token that finds what a generation left whose answer was lost, proves it as it proves a fresh key, and removes what is not
+// whole (package hsm/pkcs11 says it exactly). It gives nil where there is nothing to take over.
+type adopter interface {
+	Adopt(ctx context.Context, spec hsm.GenerateSpec) (hsm.Key, error)
+}
+
+// remover is a token that removes whatever has a label and an id, halves of pairs too, and proves its absence.
+type remover interface {
+	Remove(ctx context.Context, q hsm.Query) (found bool, err error)
+}
+
 // adopt finds the key that a session cut short may have generated: it has the intent's label and its random id.
 func adopt(ctx context.Context, t hsm.Token, spec hsm.GenerateSpec) (hsm.Key, error) {
+	if able, ok := t.(adopter); ok {
+		k, err := able.Adopt(ctx, spec)
+		if errors.Is(err, hsm.ErrExists) {
+			err = refuse(RuleLabel, "a key that this ceremony did not make: %w", err)
+		}
+		return k, err
+	}
 	keys, err := t.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -118,19 +136,7 @@ func adopt(ctx context.Context, t hsm.Token, spec hsm.GenerateSpec) (hsm.Key, er
 			return nil, refuse(RuleLabel, "a key %q that this ceremony did not make is in %s", spec.Label, t.Info().Name())
 		}
 	}
-	_, err = clearRemnant(ctx, t, hsm.Query{Label: spec.Label, ID: spec.ID})
-	return nil, err
-}
-
-// clearRemnant removes half a pair that carries the random id of an intent: what a token leaves that was cut short between
-// the two halves.
-func clearRemnant(ctx context.Context, t hsm.Token, q hsm.Query) (bool, error) {
-	if able, ok := t.(interface {
-		ClearRemnant(context.Context, hsm.Query) (bool, error)
-	}); ok {
-		return able.ClearRemnant(ctx, q)
-	}
-	return false, nil
+	return nil, nil
 }
 
 // undo destroys the key with this label and id, if it is there; a key with the label but another id is not ours.
@@ -146,6 +152,9 @@ func (s *Session) undo(k abortedKey) (bool, error) {
 	if err != nil || len(id) == 0 {
 		return false, fmt.Errorf("key %q has no id", k.Label)
 	}
+	if able, ok := t.(remover); ok {
+		return able.Remove(s.ctx, hsm.Query{Label: k.Label, ID: id})
+	}
 	keys, err := t.Keys(s.ctx)
 	if err != nil {
 		return false, err
@@ -156,5 +165,5 @@ func (s *Session) undo(k abortedKey) (bool, error) {
 			return true, t.Destroy(s.ctx, hsm.Query{Label: k.Label, ID: id})
 		}
 	}
-	return clearRemnant(s.ctx, t, hsm.Query{Label: k.Label, ID: id})
+	return false, nil
 }

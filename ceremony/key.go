@@ -68,6 +68,8 @@ type key struct {
 	purpose string
 	// bornHere is true for a key generated in this ceremony or one that it carries on from.
 	bornHere bool
+	// madeHere is true for a key that this very ceremony put into its token: generated, restored or copied by hand.
+	madeHere bool
 	// imported is true for a key taken up from an earlier ceremony.
 	imported bool
 	// home is the token of a key that an earlier ceremony left.

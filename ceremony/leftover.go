@@ -52,5 +52,8 @@ func leftBehind(script *Script, leaves [][]byte) *leftover {
 			st.step.left(o, entries)
 		}
 	}
+	// After the last step keys make test signatures.
+	o.step = 0
+	o.leaves(own[0])
 	return o
 }

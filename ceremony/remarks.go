@@ -87,5 +87,8 @@ func (s *Session) whole() error {
 	if err := s.perform(); err != nil {
 		return err
 	}
+	if err := s.findAgain(); err != nil {
+		return err
+	}
 	return s.remarks(AtEnd)
 }

@@ -261,27 +261,22 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 		return nil, s.fail(s.entryError(errors.New("(restore-intent) is not what the script asks for")))
 	}
 	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
-		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key}
+		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key, madeHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		if again {
-			t, err := s.token(r.Token)
-			if err != nil {
-				return err
-			}
-			if k.live, err = adopt(s.ctx, t, hsm.GenerateSpec{Label: k.label, ID: id}); err != nil {
+			// What was restored and not recorded is restored anew: so it is proven, and the wrapping key goes with it.
+			if _, err := s.undo(abortedKey{k.name, r.Token, k.label, in.ID}); err != nil {
 				return err
 			}
 		}
 		spec := hsm.RestoreSpec{Label: k.label, ID: id, Public: b.key.public, Wrapped: b.wrapped}
-		if k.live == nil {
-			if err := s.withWrappingKey(r.Token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
-				spec.Wrapping = wrapping
-				k.live, err = v.UnwrapKey(s.ctx, spec)
-				return err
-			}); err != nil {
-				return err
-			}
+		if err := s.withWrappingKey(r.Token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
+			spec.Wrapping = wrapping
+			k.live, err = v.UnwrapKey(s.ctx, spec)
+			return err
+		}); err != nil {
+			return err
 		}
 		out.Name, out.Attributes = k.name, k.live.Attributes()
 		out.SPKI, out.Fingerprint = b.key.spki, hexSHA256(b.key.spki)
@@ -297,20 +292,24 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 
 // prove makes and journals a signature over a text that is nothing else.
 func (k *key) prove() error {
+	return k.signTest("a signature to prove that a restored key is the one that was backed up\n")
+}
+
+// signTest makes and journals a signature over a text.
+func (k *key) signTest(text string) error {
 	if k.session.how.lacks(k) {
 		return nil
 	}
-	text := []byte("a signature to prove that a restored key is the one that was backed up\n")
 	hash := crypto.SHA256
 	switch k.algorithm {
 	case hsm.Ed25519:
-		_, err := k.Sign(rand.Reader, text, crypto.Hash(0))
+		_, err := k.Sign(rand.Reader, []byte(text), crypto.Hash(0))
 		return err
 	case hsm.P384:
 		hash = crypto.SHA384
 	}
 	h := hash.New()
-	h.Write(text)
+	h.Write([]byte(text))
 	_, err := k.Sign(rand.Reader, h.Sum(nil), hash)
 	return err
 }

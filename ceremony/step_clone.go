@@ -107,7 +107,7 @@ func (m *ManualClone) perform(s *Session) error {
 		return err
 	}
 	k := &key{session: s, name: m.Name, token: m.Token, label: label, algorithm: source.algorithm, class: hsm.Restored, purpose: source.purpose,
-		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, standIn: s.how.marked()}
+		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, standIn: s.how.marked(), madeHere: true}
 	var l clonedLeaf
 	if err := s.outcome(&l, kindCloned, func(again bool) error {
 		if err := m.copied(s, k, source, again); err != nil {

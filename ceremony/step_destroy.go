@@ -79,11 +79,12 @@ func (d *DestroyKey) perform(s *Session) error {
 			return nil
 		}
 		q := hsm.Query{Label: k.label, ID: k.id}
-		err = t.Destroy(s.ctx, q)
-		if again && errors.Is(err, hsm.ErrNoKey) {
-			_, err = clearRemnant(s.ctx, t, q)
+		if able, ok := t.(remover); ok && again {
+			// Some of it may be gone already.
+			_, err := able.Remove(s.ctx, q)
+			return err
 		}
-		return err
+		return t.Destroy(s.ctx, q)
 	}); err != nil {
 		return err
 	}

@@ -22,7 +22,10 @@ func TestSickUntilRestart(t *testing.T) {
 	b := board(t)
 	asked := 0
 	token := openShim(t, s, b, func(c *pkcs11.Config) {
-		c.PIN = func(context.Context, hsm.TokenInfo) ([]byte, error) { asked++; return append([]byte(nil), b.PIN...), nil }
+		c.PIN = func(context.Context, hsm.TokenInfo) ([]byte, error) {
+			asked++
+			return append([]byte(nil), b.PIN...), nil
+		}
 	})
 	k := generate(t, token, "k", hsm.P256)
 	for _, function := range []string{"C_SignInit", "C_Sign", "C_FindObjectsInit", "C_GetSessionInfo", "*"} {
