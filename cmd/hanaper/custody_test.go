@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,9 @@ func TestCustodyCommand(t *testing.T) {
 		d.ok(d.approve("ada", "ada.json")...)
 		d.ok(d.approve("berta", "berta.json", "--with", d.path("ada.json"))...)
 		args := d.run(out, "ada.json", "berta.json")
+		if out != "out" { // a later ceremony is held later, however long the first one took
+			args[slices.Index(args, "--time")+1] = "2026-11-21T09:30:00Z"
+		}
 		return append(append(append([]string{}, args[:2]...), cards...), args[2:]...)
 	}
 	d.write("script.yaml", fmt.Sprintf(custodyScript, "first", d.digest("roster.json"), "", "", "", "inputs: {}", `  - init-token: {token: vault}
