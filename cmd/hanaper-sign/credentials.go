@@ -2,14 +2,13 @@ package main
 
 import (
 	"github.com/urfave/cli/v2"
-	"software.sslmate.com/src/go-pkcs12"
 
-	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane/repo"
 )
 
 func exportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "export-credentials", Usage: "write a credentials.zip with the present root and a targets key; a key in a token goes along as its URI",
+		Name: "export-credentials", Usage: "write a credentials.zip with the present root and a targets key; a key in a token goes along by its names, without library and PIN",
 		Flags: []cli.Flag{repoFlag(), keyNamesFlag(true), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Required: true, Usage: "the `FILE` to write (.zip)"}},
 		Action: func(c *cli.Context) error {
 			names := c.StringSlice("key-name")
@@ -46,16 +45,16 @@ func importCertCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if _, _, _, err := pkcs12.DecodeChain(client, ""); err != nil {
-				return advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", c.String("client-cert"), err)
+			if _, _, err := repo.ReadClientCertificate(c.String("client-cert"), client); err != nil {
+				return err
 			}
 			var server []byte
 			if path := c.String("server-cert"); path != "" {
 				if server, err = readInput(path); err != nil {
 					return err
 				}
-				if _, err := serverCertificates(server); err != nil {
-					return advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", path, err)
+				if _, err := repo.ReadServerCertificates(path, server); err != nil {
+					return err
 				}
 			}
 			if err := r.ImportClientCertificate(client, server); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/urfave/cli/v2"
-	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
@@ -87,7 +85,10 @@ func openKey(ctx context.Context, uri string) (crypto.Signer, io.Closer, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	key, closer, err := pkcs11.OpenKey(ctx, uri, hsm.PINFromURI(u, askPIN))
+	if u, err = onThisMachine(u); err != nil {
+		return nil, nil, err
+	}
+	key, closer, err := pkcs11.OpenKey(ctx, u.String(), hsm.PINFromURI(u, askPIN))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -148,13 +149,13 @@ func mutualTLS(r *repo.Repository, t *repo.MutualTLS) (reposerver.Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, cert, chain, err := pkcs12.DecodeChain(b, "")
+	key, chain, err := repo.ReadClientCertificate(r.Path(t.CertPath), b)
 	if err != nil {
-		return nil, advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", r.Path(t.CertPath), err)
+		return nil, err
 	}
 	var out reposerver.MTLS
-	out.Certificate.PrivateKey, out.Certificate.Leaf = key, cert
-	for _, x := range append([]*x509.Certificate{cert}, chain...) {
+	out.Certificate.PrivateKey, out.Certificate.Leaf = key, chain[0]
+	for _, x := range chain {
 		out.Certificate.Certificate = append(out.Certificate.Certificate, x.Raw)
 	}
 	if t.ServerCertPath == "" {
@@ -163,28 +164,15 @@ func mutualTLS(r *repo.Repository, t *repo.MutualTLS) (reposerver.Auth, error) {
 	if b, err = readInput(r.Path(t.ServerCertPath)); err != nil {
 		return nil, err
 	}
-	trusted, err := serverCertificates(b)
+	trusted, err := repo.ReadServerCertificates(r.Path(t.ServerCertPath), b)
 	if err != nil {
-		return nil, advice.New(advice.Usage, "it must be a PKCS#12 file with an empty password", "%s: %w", r.Path(t.ServerCertPath), err)
+		return nil, err
 	}
 	out.Roots = x509.NewCertPool()
 	for _, x := range trusted {
 		out.Roots.AddCert(x)
 	}
 	return out, nil
-}
-
-// serverCertificates reads a trust store: certificates alone, or, as older servers give it, with a key.
-func serverCertificates(b []byte) ([]*x509.Certificate, error) {
-	trusted, err := pkcs12.DecodeTrustStore(b, "")
-	if err == nil {
-		return trusted, nil
-	}
-	_, cert, chain, err2 := pkcs12.DecodeChain(b, "")
-	if err2 != nil {
-		return nil, errors.Join(err, err2)
-	}
-	return append(chain, cert), nil
 }
 
 // readInput reads a file that a flag names.

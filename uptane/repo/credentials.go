@@ -41,12 +41,14 @@ const (
 type Credentials struct {
 	names   []string
 	entries map[string][]byte
+	ignored []string
 }
 
 // NewCredentials is an archive without entries.
 func NewCredentials() *Credentials { return &Credentials{entries: map[string][]byte{}} }
 
-// ReadCredentials takes a credentials.zip apart. It refuses names with a path, directories, links, repeated names,
+// ReadCredentials takes a credentials.zip apart. Folders, and entries in them, are left out: the tools that make such
+// archives pack folders whole, and nothing reads them. It refuses links, names that are no file's name, repeated names,
 // encryption, and anything that unpacks to more than an honest archive holds.
 func ReadCredentials(data []byte) (*Credentials, error) {
 	bad := func(format string, args ...any) (*Credentials, error) {
@@ -64,6 +66,13 @@ func ReadCredentials(data []byte) (*Credentials, error) {
 	}
 	c, total := NewCredentials(), 0
 	for _, f := range z.File {
+		folder, ok := inFolder(f.Name)
+		if ok && (f.Mode().IsRegular() || f.Mode().IsDir()) {
+			if !slices.Contains(c.ignored, folder) {
+				c.ignored = append(c.ignored, folder)
+			}
+			continue
+		}
 		if err := checkEntryName(f.Name); err != nil {
 			return bad("%v", err)
 		}
@@ -92,6 +101,20 @@ func ReadCredentials(data []byte) (*Credentials, error) {
 		c.names, c.entries[f.Name] = append(c.names, f.Name), b
 	}
 	return c, nil
+}
+
+// inFolder is the outermost folder of an entry, with its slash. Names that try to lead elsewhere are not in a folder.
+func inFolder(name string) (string, bool) {
+	folder, rest, ok := strings.Cut(name, "/")
+	if !ok || checkEntryName(folder) != nil {
+		return "", false
+	}
+	for part := range strings.SplitSeq(rest, "/") {
+		if part == ".." || strings.ContainsRune(part, '\\') {
+			return "", false
+		}
+	}
+	return folder + "/", true
 }
 
 func checkEntryName(name string) error {

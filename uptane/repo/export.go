@@ -12,7 +12,8 @@ import (
 )
 
 // ExportCredentials packs a credentials.zip: what the repository was made from, with the present login, server, root
-// and targets key. A targets key in a token goes along as a stub that names it: garage-deploy wants the entry to exist.
+// and targets key. A targets key in a token goes along as a stub with its names, without library and PIN:
+// garage-deploy wants the entry to exist.
 func (r *Repository) ExportCredentials(keyName, path string) error {
 	pub, err := r.keys.Public(keyName)
 	if err != nil {
@@ -20,6 +21,9 @@ func (r *Repository) ExportCredentials(keyName, path string) error {
 	}
 	f, _, err := r.keys.secret(keyName)
 	if err != nil {
+		return err
+	}
+	if f, err = f.portable(); err != nil {
 		return err
 	}
 	c := NewCredentials()

@@ -42,8 +42,10 @@ type InitConfig struct {
 	Server string
 }
 
-// Init makes the repository at dir out of a credentials.zip. Everything is checked first; config.json is written last,
-// so that a repository that was cut short can be made again. The warnings name what the archive lacks.
+// Init makes the repository at dir out of a credentials.zip. Every file of the archive is checked by its content before
+// the first one is written, and what is written is what was understood: keys, roots and the archive itself are encoded
+// anew. config.json is written last, so that a repository that was cut short can be made again. The warnings name what
+// the archive lacks, and what of it was left out.
 func Init(dir string, c InitConfig, open Opener) (r *Repository, warnings []string, err error) {
 	if c.Kind == "" {
 		c.Kind = uptane.Image
@@ -70,29 +72,10 @@ func Init(dir string, c InitConfig, open Opener) (r *Repository, warnings []stri
 	if err != nil {
 		return nil, nil, err
 	}
-	var root *uptane.Root
-	if c.Kind == uptane.Image {
-		if _, ok := cred.Entry(EntryRoot); !ok {
-			warnings = append(warnings, "no root in the credentials, so that the first pull is trusted as it comes")
-		} else if root, err = cred.Root(); err != nil {
-			return nil, nil, err
-		} else if err := uptane.VerifyRoot(root); err != nil {
-			return nil, nil, fmt.Errorf("credentials.zip: %w", err)
-		}
+	files, warnings, err := cred.unpack(c.Kind, config.Auth)
+	if err != nil {
+		return nil, nil, err
 	}
-	pub, hasPub := cred.Entry(EntryTargetsPub)
-	sec, hasSec := cred.Entry(EntryTargetsSec)
-	if hasPub && hasSec {
-		if _, err := uptane.ParseKey(pub); err != nil {
-			return nil, nil, fmt.Errorf("credentials.zip: %s: %w", EntryTargetsPub, err)
-		}
-		if _, err := parseSecret("credentials.zip: "+EntryTargetsSec, sec); err != nil {
-			return nil, nil, err
-		}
-	} else {
-		warnings = append(warnings, "no targets key in the credentials")
-	}
-
 	r = &Repository{dir: dir, config: config, keys: NewKeys(filepath.Join(dir, "keys"), open)}
 	for _, d := range []string{"", "roles", "roles/unsigned", "keys"} {
 		p := filepath.Join(dir, d)
@@ -103,30 +86,10 @@ func Init(dir string, c InitConfig, open Opener) (r *Repository, warnings []stri
 			return nil, nil, err
 		}
 	}
-	write := func(name string, data []byte) {
-		if err == nil {
-			err = durable.WriteFile(filepath.Join(dir, name), data, 0o600)
+	for _, f := range files {
+		if err := durable.WriteFile(filepath.Join(dir, f.name), f.data, 0o600); err != nil {
+			return nil, nil, err
 		}
-	}
-	write("credentials.zip", c.Credentials)
-	if t := config.Auth.TLS; t != nil {
-		b, _ := cred.Entry(EntryClientAuth)
-		write(EntryClientAuth, b)
-		if t.ServerCertPath != "" {
-			b, _ := cred.Entry(EntryServer)
-			write(EntryServer, b)
-		}
-	}
-	if root != nil {
-		write("roles/root.json", root.Bytes())
-		write(versioned(root), root.Bytes())
-	}
-	if hasPub && hasSec {
-		write("keys/targets.sec", sec)
-		write("keys/targets.pub", pub)
-	}
-	if err != nil {
-		return nil, nil, err
 	}
 	return r, warnings, r.writeConfig(config)
 }
@@ -190,6 +153,14 @@ func (r *Repository) writeConfig(c Config) error {
 
 // ImportClientCertificate makes the repository log in by a PKCS#12 client certificate; server may be nil.
 func (r *Repository) ImportClientCertificate(client, server []byte) error {
+	if _, _, err := ReadClientCertificate("the client certificate", client); err != nil {
+		return err
+	}
+	if server != nil {
+		if _, err := ReadServerCertificates("the server's certificates", server); err != nil {
+			return err
+		}
+	}
 	return r.locked(func() error {
 		c := r.config
 		c.Auth = Auth{TLS: &MutualTLS{CertPath: EntryClientAuth}}

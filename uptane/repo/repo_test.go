@@ -111,6 +111,9 @@ func TestInitLayout(t *testing.T) {
 }
 
 func TestInitModesAndRefusals(t *testing.T) {
+	client, server := p12Files(t)
+	// As with garage-sign, a root that cannot be used is left out with a warning.
+	noRoot := func(r *Repository) bool { _, err := r.Root(); return errors.Is(err, fs.ErrNotExist) }
 	for name, tc := range map[string]struct {
 		entries map[string]string
 		kind    uptane.Repository
@@ -120,8 +123,8 @@ func TestInitModesAndRefusals(t *testing.T) {
 	}{
 		"no auth":    {map[string]string{EntryTreehub: `{"no_auth":true}`, EntryRepoURL: "https://r"}, "", "", true, func(r *Repository) bool { a := r.config.Auth; return a == (Auth{}) }},
 		"basic auth": {map[string]string{EntryTreehub: `{"basic_auth":{"user":"u","password":"p"}}`, EntryRepoURL: "https://r"}, "", "", true, func(r *Repository) bool { return r.config.Auth.Basic.User == "u" }},
-		"mTLS wins over OAuth": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryClientAuth: "p12", EntryServer: "p12s"}, "", "", true, func(r *Repository) bool {
-			return r.config.Auth.TLS.ServerCertPath == EntryServer && string(must(os.ReadFile(r.Path(EntryClientAuth)))) == "p12"
+		"mTLS wins over OAuth": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryClientAuth: string(client), EntryServer: string(server)}, "", "", true, func(r *Repository) bool {
+			return r.config.Auth.TLS.ServerCertPath == EntryServer && bytes.Equal(must(os.ReadFile(r.Path(EntryClientAuth))), client)
 		}},
 		"director":            {map[string]string{EntryTreehub: oauth, EntryGateway: "https://gw"}, uptane.Director, "", true, func(r *Repository) bool { return r.config.Reposerver == "https://gw" }},
 		"server by flag":      {map[string]string{EntryTreehub: oauth}, "", "https://flag", true, func(r *Repository) bool { return r.config.Reposerver == "https://flag" }},
@@ -131,7 +134,8 @@ func TestInitModesAndRefusals(t *testing.T) {
 		"no login":            {map[string]string{EntryTreehub: `{}`, EntryRepoURL: "https://r"}, "", "", false, nil},
 		"broken treehub.json": {map[string]string{EntryTreehub: `{"oauth2":7}`, EntryRepoURL: "https://r"}, "", "", false, nil},
 		"unsigned root": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryRoot: string(must(uptane.Sign(
-			must(uptane.NewRoot(serverRoot(t).Config())), seedKey("other"))))}, "", "", false, nil},
+			must(uptane.NewRoot(serverRoot(t).Config())), seedKey("other"))))}, "", "", true, noRoot},
+		"malformed root": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryRoot: "{"}, "", "", true, noRoot},
 		"broken targets.sec": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryTargetsPub: string(must(pub("x").MarshalJSON())), EntryTargetsSec: `{}`}, "", "", false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,8 +195,8 @@ func TestHostileArchives(t *testing.T) {
 		many = append(many, file(fmt.Sprintf("f%d", i), 1))
 	}
 	for name, data := range map[string][]byte{
-		"path upwards": hostile(t, file("../evil", 1)), "absolute path": hostile(t, file("/etc/passwd", 1)), "sub-folder": hostile(t, file("a/b", 1)),
-		"backslash": hostile(t, file(`..\evil`, 1)), "drive": hostile(t, file("c:evil", 1)), "folder": hostile(t, file("dir/", 0)), "hidden": hostile(t, file(".ssh", 1)),
+		"path upwards": hostile(t, file("../evil", 1)), "absolute path": hostile(t, file("/etc/passwd", 1)), "upwards in a folder": hostile(t, file("a/../../b", 1)), "hidden folder": hostile(t, file(".ssh/b", 1)),
+		"backslash": hostile(t, file(`..\evil`, 1)), "drive": hostile(t, file("c:evil", 1)), "hidden": hostile(t, file(".ssh", 1)),
 		"link": hostile(t, link), "twice": hostile(t, file("a", 1), file("a", 1)), "too many": hostile(t, many...), "bomb": hostile(t, file("a", maxEntry+1)),
 		"bomb in parts": hostile(t, file("a", maxEntry), file("b", maxEntry), file("c", maxEntry), file("d", maxEntry), file("e", maxEntry)),
 		"no archive":    []byte("PK"), "empty": nil, "not ASCII": hostile(t, file("ä", 1)),
@@ -458,9 +462,9 @@ func TestSignaturesFromElsewhere(t *testing.T) {
 
 func TestExport(t *testing.T) {
 	r := newRepo(t, func(context.Context, string) (crypto.Signer, io.Closer, error) { return seedKey("token"), nil, nil })
-	const uri = "pkcs11:token=fleet;object=targets"
+	const uri = "pkcs11:token=fleet;object=targets?module-path=/lib/x.so"
 	must(r.Keys().Link(context.Background(), "targets", uri))
-	if _, err := r.Keys().Link(context.Background(), "x", uri+"?pin-value=1"); err == nil {
+	if _, err := r.Keys().Link(context.Background(), "x", uri+"&pin-value=1"); err == nil {
 		t.Error("a PIN went into a file")
 	}
 	out := filepath.Join(t.TempDir(), "out.zip")
@@ -469,7 +473,7 @@ func TestExport(t *testing.T) {
 	}
 	c := must(ReadCredentials(must(os.ReadFile(out))))
 	sec, _ := c.Entry(EntryTargetsSec)
-	if !strings.Contains(string(sec), uri) || strings.Contains(string(sec), "private") {
+	if !strings.Contains(string(sec), `"pkcs11:token=fleet;object=targets"`) || strings.Contains(string(sec), "private") {
 		t.Errorf("stub: %s", sec)
 	}
 	if kept, _ := c.Entry("other.txt"); string(kept) != "kept" {

@@ -79,6 +79,7 @@ func parseSecret(path string, b []byte) (f keyFile, err error) {
 	if (f.KeyVal.Private == "") == (f.KeyVal.URI == "") {
 		return bad("it must hold either a private key or the URI of one")
 	}
+	f.KeyType = strings.ToUpper(f.KeyType)
 	if f.KeyVal.URI != "" {
 		if err := checkURI(f.KeyVal.URI); err != nil {
 			return keyFile{}, fmt.Errorf("%s: %w", path, err)
