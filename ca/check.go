@@ -26,7 +26,7 @@ func (p *Profile) check(f *findings, c *content, specimen *x509.Certificate) {
 		f.add(ruleProfileExt, "it came out otherwise than profile %q says", p.c.Name)
 	}
 	if own := constraintsOf(specimen); p.constraints != nil && own != nil && own != p.constraints {
-		inner := findings{subject: f.subject}
+		inner := findings{subject: f.subject, edition: f.edition}
 		p.constraints.check(&inner, specimen, specimen)
 		for kind := range onKinds {
 			if len(p.constraints.permitted[kind]) > 0 && len(own.permitted[kind]) == 0 {

@@ -37,7 +37,7 @@ type CRLTemplate struct {
 // PrepareCRL builds a CRL and holds it to every rule; previous is the issuer's last CRL, nil only for the first. Nothing is
 // signed.
 func (i *Issuer) PrepareCRL(t CRLTemplate, previous *x509.RevocationList) (*PreparedCRL, error) {
-	f := findings{subject: crlName(i.cert, t.Number)}
+	f := findings{subject: crlName(i.cert, t.Number), edition: i.edition}
 	if t.Number == nil || t.Number.Sign() <= 0 || serialOctets(t.Number) > 20 {
 		f.add(ruleCRLNumber, "the number is missing, not positive or longer than 20 octets")
 	}

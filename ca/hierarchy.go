@@ -30,7 +30,12 @@ const (
 // CheckChild holds a finished certificate to every rule that needs no profile: Lint's, and those between it and its issuer,
 // the signature included. For a self-signed certificate child and issuer are the same.
 func CheckChild(child, issuer *x509.Certificate, w ...Waiver) error {
-	f := findings{subject: describe(child)}
+	return Edition{}.CheckChild(child, issuer, w...)
+}
+
+// CheckChild is the function of that name, by the rules of the edition.
+func (e Edition) CheckChild(child, issuer *x509.Certificate, w ...Waiver) error {
+	f := findings{subject: describe(child), edition: e}
 	lint(&f, child, w...)
 	if child == nil || issuer == nil {
 		f.add(ruleIssuerCA, "there is no issuer or no certificate")

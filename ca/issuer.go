@@ -47,6 +47,7 @@ var ErrRedeemed = errors.New("it was redeemed before")
 
 // Issuer is a CA certificate and its key. It is safe for concurrent use if the key is.
 type Issuer struct {
+	edition   Edition
 	cert      *x509.Certificate
 	key       crypto.Signer
 	ancestors []*x509.Certificate
@@ -56,10 +57,15 @@ type Issuer struct {
 // certificates above cert as far as the caller has them: their constraints bind what is issued as cert's own do, and cert
 // is checked against them.
 func NewIssuer(cert *x509.Certificate, key crypto.Signer, ancestors ...*x509.Certificate) (*Issuer, error) {
+	return Edition{}.NewIssuer(cert, key, ancestors...)
+}
+
+// NewIssuer is the function of that name, by the rules of the edition; what the issuer issues is held to them too.
+func (e Edition) NewIssuer(cert *x509.Certificate, key crypto.Signer, ancestors ...*x509.Certificate) (*Issuer, error) {
 	if cert == nil || key == nil {
 		return nil, advice.New(advice.Usage, "give the issuer's certificate and key", "ca: issuer lacks a certificate or a key")
 	}
-	f := findings{subject: describe(cert)}
+	f := findings{subject: describe(cert), edition: e}
 	lint(&f, cert, Imported) // it exists: whether it is one of ours was asked where it was made or imported
 	checkIssuerRole(&f, cert)
 	if !SameKey(cert.PublicKey, key.Public()) {
@@ -70,12 +76,19 @@ func NewIssuer(cert *x509.Certificate, key crypto.Signer, ancestors ...*x509.Cer
 	}
 	below := cert
 	for _, a := range ancestors {
-		if err := CheckChild(below, a, OTAConnect, Imported); err != nil {
+		if err := e.CheckChild(below, a, OTAConnect, Imported); err != nil {
 			return nil, err
 		}
 		below = a
 	}
-	return &Issuer{cert: cert, key: key, ancestors: ancestors}, nil
+	return &Issuer{edition: e, cert: cert, key: key, ancestors: ancestors}, nil
+}
+
+// By is the issuer with other rules.
+func (i *Issuer) By(e Edition) *Issuer {
+	other := *i
+	other.edition = e
+	return &other
 }
 
 // Certificate is the issuer's certificate.
@@ -86,7 +99,7 @@ func (i *Issuer) Prepare(p *Profile, t Template, rand io.Reader) (*Prepared, err
 	if p == nil || p.c.SelfSigned {
 		return nil, advice.New(advice.Usage, "use PrepareRoot, or a profile that is not self_signed", "ca: profile %s is self-signed or absent", p)
 	}
-	c, err := newContent(p, t, rand)
+	c, err := newContent(i.edition, p, t, rand)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +121,11 @@ func waive(p *Profile) []Waiver {
 
 // PrepareRoot is Prepare for a self-signed certificate; t.PublicKey may be nil, else it must be key's.
 func PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.Reader) (*Prepared, error) {
+	return Edition{}.PrepareRoot(p, t, key, rand)
+}
+
+// PrepareRoot is the function of that name, by the rules of the edition.
+func (e Edition) PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.Reader) (*Prepared, error) {
 	if p == nil || key == nil || !p.c.SelfSigned {
 		return nil, advice.New(advice.Usage, "use a root profile and its key, or an issuer", "ca: profile %s is not self-signed, or the key absent", p)
 	}
@@ -115,11 +133,11 @@ func PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.Reader) (*Pr
 		t.PublicKey = key.Public()
 	}
 	if !SameKey(t.PublicKey, key.Public()) {
-		f := findings{subject: t.Subject.String()}
+		f := findings{subject: t.Subject.String(), edition: e}
 		f.add(ruleIssuerKey, "a self-signed certificate for another key than the one that signs")
 		return nil, f.err(advice.Refused)
 	}
-	c, err := newContent(p, t, rand)
+	c, err := newContent(e, p, t, rand)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +146,8 @@ func PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.Reader) (*Pr
 }
 
 // newContent fills what does not depend on the issuer.
-func newContent(p *Profile, t Template, rand io.Reader) (c *content, err error) {
-	c = &content{profile: p, notBefore: seconds(t.NotBefore), notAfter: seconds(t.NotAfter), subject: t.RawSubject, serial: t.Serial,
+func newContent(e Edition, p *Profile, t Template, rand io.Reader) (c *content, err error) {
+	c = &content{edition: e, profile: p, notBefore: seconds(t.NotBefore), notAfter: seconds(t.NotAfter), subject: t.RawSubject, serial: t.Serial,
 		pathLen: p.c.PathLen, crl: p.c.CRLURLs, ocsp: p.c.OCSPURLs, aia: p.c.IssuerURLs, constraints: p.constraints}
 	if c.subject == nil {
 		if c.subject, err = csr.MarshalName(t.Subject); err != nil {
@@ -145,6 +163,7 @@ func newContent(p *Profile, t Template, rand io.Reader) (c *content, err error) 
 	if c.san, err = csr.MarshalSANs(t.DNSNames, t.EmailAddresses, t.IPs, t.URIs); err != nil {
 		return nil, err
 	}
+	c.names = namesFrom(t.DNSNames, t.EmailAddresses, t.IPs, t.URIs)
 	if c.serial == nil {
 		if c.serial, err = NewSerial(rand); err != nil {
 			return nil, err
@@ -155,7 +174,7 @@ func newContent(p *Profile, t Template, rand io.Reader) (c *content, err error) 
 
 // override takes from the template what may differ from the profile.
 func (c *content) override(t Template) error {
-	f := findings{subject: t.Subject.String()}
+	f := findings{subject: t.Subject.String(), edition: c.edition}
 	if t.PathLen != nil {
 		if own := c.profile.c.PathLen; !c.profile.c.CA || *t.PathLen < 0 || own != nil && *t.PathLen > *own {
 			f.add(ruleProfileExt, "path length %d is not one that profile %q allows", *t.PathLen, c.profile.c.Name)
@@ -201,7 +220,7 @@ func NewSerial(rand io.Reader) (*big.Int, error) {
 // prepare makes the specimen and holds it to all rules; pub is the issuing key's.
 func (c *content) prepare(key crypto.Signer, pub crypto.PublicKey, relations func(*findings, *x509.Certificate)) (*Prepared, error) {
 	if c.serial.Sign() <= 0 || c.serial.BitLen() > 20*8 {
-		f := findings{subject: "certificate"}
+		f := findings{subject: "certificate", edition: c.edition}
 		f.add(ruleSerial, "serial %x", c.serial)
 		return nil, f.err(advice.Refused)
 	}
@@ -217,7 +236,7 @@ func (c *content) prepare(key crypto.Signer, pub crypto.PublicKey, relations fun
 	if err != nil {
 		return nil, advice.New(advice.Refused, "change the request", "ca: the certificate asked for is not well-formed: %w", err)
 	}
-	f := findings{subject: describe(specimen)}
+	f := findings{subject: describe(specimen), edition: c.edition}
 	lint(&f, specimen)
 	c.profile.check(&f, c, specimen)
 	relations(&f, specimen)

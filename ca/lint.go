@@ -115,7 +115,7 @@ func goodSerial(n *big.Int, imported bool) bool {
 }
 
 func lintKey(f *findings, c *x509.Certificate) {
-	if err := csr.CheckKey(c.PublicKey); err != nil {
+	if err := csr.CheckKeyAsOf(f.edition.format, c.PublicKey); err != nil {
 		f.add(ruleKey, "%s", strings.TrimPrefix(err.Error(), "csr: "))
 	}
 	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && c.IsCA && k.N.BitLen() < 3072 {

@@ -33,6 +33,7 @@ var (
 
 // content is a TBSCertificate before it is encoded.
 type content struct {
+	edition             Edition
 	serial              *big.Int
 	alg                 x509.SignatureAlgorithm
 	issuer, subject     []byte // DER names
@@ -42,6 +43,7 @@ type content struct {
 	profile             *Profile
 	pathLen             *int
 	san                 []byte
+	names               altNames
 	crl, ocsp, aia      []string
 	constraints         *constraints
 }

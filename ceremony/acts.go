@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -83,25 +82,6 @@ func (s *Session) serial(what string) (*big.Int, error) {
 	}
 	s.state.serials[l.Serial] = true
 	return new(big.Int).SetBytes(b), nil
-}
-
-// artefact states a file of the result.
-func (s *Session) artefact(path string, data []byte) error {
-	if len(path) > 250 || !fileForm.MatchString(path) {
-		return s.fail(refuse(RuleOutput, "%q is no name for an output", path))
-	}
-	if s.how.marked() {
-		path += rehearsalSuffix
-	}
-	if _, ok := s.state.artefacts[path]; ok {
-		return s.fail(refuse(RuleOutput, "output %s would be written twice", path))
-	}
-	if err := s.emit(&artefactLeaf{Path: path, SHA256: hexSHA256(data), Size: len(data)}, kindArtefact); err != nil {
-		return err
-	}
-	s.state.artefacts[path] = bytes.Clone(data)
-	s.state.order = append(s.state.order, path)
-	return nil
 }
 
 // warn keeps what a reader of check should know.

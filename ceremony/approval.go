@@ -27,7 +27,7 @@ func (s *Script) Statement(toolSHA256, nonce string, expires time.Time) (quorum.
 
 // firstLeaf checks the quorum and makes the leaf that begins a transcript. The same check is made by Verify.
 func firstLeaf(s *Script, roster *quorum.Roster, approvals [][]byte, used func(string) bool, tool Tool, asserted time.Time, rehearsal bool) (beginLeaf, error) {
-	l := beginLeaf{Format: 1, Ceremony: s.config.Ceremony, Environment: s.config.Environment, Script: hexSHA256(s.raw),
+	l := beginLeaf{Format: newest.String(), Ceremony: s.config.Ceremony, Environment: s.config.Environment, Script: hexSHA256(s.raw),
 		Roster: hexSHA256(s.roster), Inputs: map[string]string{}, Tool: tool, Asserted: formatTime(asserted), Mode: "real"}
 	if rehearsal {
 		l.Mode = "rehearsal"

@@ -85,6 +85,11 @@ func (e *earlier) left() *state {
 		kept.home = e.verified.session.infos[k.token]
 		st.keys[n] = &kept
 	}
+	maps.Copy(st.numbers, own.numbers)
+	if e.verified.aborted {
+		// It released no certificate and no CRL; only the numbers that it used are taken on.
+		return st
+	}
 	for n, c := range own.certificates {
 		st.certificates[n] = c
 		delete(st.crls, n)

@@ -73,12 +73,16 @@ func contents(s *Script, approvals [][]byte, st *state) map[string][]byte {
 	return files
 }
 
-func encodeManifest(files map[string][]byte) []byte {
+func manifestOf(files map[string][]byte) manifest {
 	m := manifest{Format: 1}
 	for _, n := range sortedKeys(files) {
 		m.Files = append(m.Files, manifestFileEntry{n, hexSHA256(files[n]), len(files[n])})
 	}
-	data, err := json.MarshalIndent(m, "", "  ")
+	return m
+}
+
+func encodeManifest(files map[string][]byte) []byte {
+	data, err := json.MarshalIndent(manifestOf(files), "", "  ")
 	if err != nil {
 		panic("ceremony: a manifest does not encode: " + err.Error())
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -40,18 +41,34 @@ func (*Head) show(*shown)    {}
 func (*Head) record() string { return "" }
 func (*Head) left(*leftover) {}
 
-// leafKinds makes an empty leaf of each kind. Each is registered in the file that has its struct.
-var leafKinds = map[string]func() leaf{}
+// leafKind is a kind of leaf.
+type leafKind struct {
+	// since is the format from which transcripts have it.
+	since format.Version
+	empty func() leaf
+}
 
-// register makes a kind of leaf known. It gives true, so that it can stand in the declaration of a variable.
+// leafKinds are all kinds. Each is registered in the file that has its struct.
+var leafKinds = map[string]leafKind{}
+
+// register makes a kind of leaf of the first format known. It gives true, so that it can stand in the declaration of a
+// variable.
 func register[L any, P interface {
 	*L
 	leaf
 }](kind string) bool {
-	if leafKinds[kind] != nil {
+	return registerSince[L, P](kind, format.First)
+}
+
+// registerSince is register for a kind that a minor format added.
+func registerSince[L any, P interface {
+	*L
+	leaf
+}](kind string, since format.Version) bool {
+	if _, ok := leafKinds[kind]; ok {
 		panic("ceremony: two kinds of leaves are called " + kind)
 	}
-	leafKinds[kind] = func() leaf { return P(new(L)) }
+	leafKinds[kind] = leafKind{since, func() leaf { return P(new(L)) }}
 	return true
 }
 
@@ -98,10 +115,10 @@ func readLeaf(data []byte) (leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, ok := leafKinds[h.Kind]
+	k, ok := leafKinds[h.Kind]
 	if !ok {
 		return nil, advice.New(advice.Unverified, "", "is of an unknown kind, %.20q", h.Kind)
 	}
-	l := empty()
+	l := k.empty()
 	return l, decodeLeaf(data, l, h.Kind)
 }

@@ -23,7 +23,8 @@ var _ = register[beginLeaf](kindBegin) && register[tokenLeaf](kindToken) && regi
 // beginLeaf says what is performed, by what and under whom.
 type beginLeaf struct {
 	Head
-	Format      int               `json:"format"`
+	// Format of the transcript, such as 1.0.
+	Format      string            `json:"format"`
 	Ceremony    string            `json:"ceremony"`
 	Environment string            `json:"environment"`
 	Script      string            `json:"script_sha256"`
@@ -75,7 +76,7 @@ func (l *tokenLeaf) record() string {
 type stepLeaf struct {
 	Head
 	What     string `json:"what"`
-	Describe string `json:"describe"`
+	Describe string `json:"describe" prose:"yes"`
 }
 
 // artefactLeaf: a file of the result. It is written when the ceremony has ended.

@@ -34,6 +34,8 @@ type performance struct {
 	way way
 	// write makes an entry durable. Without it the performance follows a finished transcript and does nothing else.
 	write func([]byte) error
+	// folder has the files of a finished ceremony that is followed: what it made is taken from there.
+	folder map[string][]byte
 	// clock gives the asserted time plus what has passed since.
 	clock func() time.Time
 	// tokens are open, by name.
@@ -59,9 +61,9 @@ func specimens(s *Script, note func([]byte) error) performance {
 	return p
 }
 
-// along follows a finished transcript.
-func along(rehearsal bool) performance {
-	p := performance{way: forReal, clock: func() time.Time { return time.Time{} }}
+// along follows a finished transcript; folder has the files that its ceremony left, nil where it was aborted.
+func along(rehearsal bool, folder map[string][]byte) performance {
+	p := performance{way: forReal, folder: folder, clock: func() time.Time { return time.Time{} }}
 	if rehearsal {
 		p.way = inRehearsal
 	}

@@ -3,6 +3,7 @@ package ceremony
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -28,6 +31,8 @@ type verified struct {
 	aborted    bool
 	rehearsal  bool
 	files      map[string][]byte
+	// format is that of the transcript.
+	format format.Version
 }
 
 // replay reads a folder from the signatures down to the artefacts, and then performs its script along its transcript.
@@ -48,18 +53,43 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 		return nil, damaged(rosterFile, "%w", err)
 	}
 	v.checkpoint = record.Checkpoint()
+	if v.format, err = formatOf(record); err != nil {
+		return nil, damaged(transcriptFile, "entry 0: %w", err)
+	}
 	if !v.rehearsal {
 		if _, v.signers, err = quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1); err != nil {
 			return nil, damaged(signatureFile, "%w", err)
 		}
 	}
 	if v.script, err = loadCopy(v.files); err != nil {
-		return nil, damaged(scriptFile, "%w", err)
+		return nil, v.newerThanUs(damaged(scriptFile, "%w", err))
 	}
 	if anchor != nil && !v.script.anchored(*anchor) {
 		return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
 	}
-	return v, v.perform(ctx, record)
+	return v, v.newerThanUs(v.perform(ctx, record))
+}
+
+// formatOf reads the format of a transcript from its first entry, before anything else of it is read.
+func formatOf(record *journal.Record) (format.Version, error) {
+	var first struct {
+		Format string `json:"format"`
+	}
+	if record.Size() == 0 {
+		return format.Version{}, errors.New("there is none")
+	}
+	if err := json.Unmarshal(record.Leaf(0), &first); err != nil {
+		return format.Version{}, errors.New("it does not say of what format the transcript is")
+	}
+	return readFormat(first.Format)
+}
+
+// newerThanUs says of what cannot be read in a transcript of a newer format why it cannot.
+func (v *verified) newerThanUs(err error) error {
+	if err == nil || !newest.Before(v.format) {
+		return err
+	}
+	return advice.Wrap(advice.Unverified, fmt.Errorf("%w (%w)", tooNew(v.format), err), advice.Hint(tooNew(v.format)))
 }
 
 // anchored says whether a digest that people compared is that of the script's roster, or of a roster or checkpoint of
@@ -137,7 +167,12 @@ func (v *verified) listed(record *journal.Record) error {
 
 // perform performs the script along the transcript.
 func (v *verified) perform(ctx context.Context, record *journal.Record) error {
-	s := newSession(ctx, v.script, along(v.rehearsal), record.Leaves())
+	folder := v.files
+	if has(entriesOf(record.Leaves()), kindAbort) {
+		folder = nil
+	}
+	s := newSession(ctx, v.script, along(v.rehearsal, folder), record.Leaves())
+	s.format = v.format
 	v.session, v.entries = s, int(record.Size())
 	if want := Origin(v.script, v.rehearsal); record.Origin() != want {
 		return damaged(transcriptFile, "is that of %q, not of %q", record.Origin(), want)
@@ -145,7 +180,7 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	if err := v.first(s); err != nil {
 		return err
 	}
-	listing, err := v.conclude(s)
+	err := v.conclude(s)
 	if errors.Is(err, errAborted) {
 		s.failed, s.step = nil, 0
 		if err := s.abort(aborts(v.script, record.Leaves())); err != nil {
@@ -153,7 +188,7 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 		}
 		s.withdraw()
 		s.state.artefacts, s.state.order, v.aborted = map[string][]byte{}, nil, true
-		listing, err = v.end(s)
+		err = v.end(s)
 	}
 	if err != nil {
 		return err
@@ -161,28 +196,36 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	if len(s.pending) > 0 {
 		return s.entryError(errors.New("follows the end"))
 	}
-	if !bytes.Equal(listing, v.files[manifestFile]) {
-		return damaged(manifestFile, "is not what the script and the transcript lead to")
-	}
 	v.ended = s.last
 	for i, st := range v.script.steps {
-		v.steps = append(v.steps, PlannedStep{i + 1, st.kind, st.line, st.step.describe(s)})
+		words := describedBy(leavesOf(record.Leaves(), st.number))
+		if words == "" { // an aborted ceremony did not reach it
+			words = st.step.describe(s)
+		}
+		v.steps = append(v.steps, PlannedStep{i + 1, st.kind, st.line, words})
 	}
 	return v.signedBy(s)
 }
 
 // conclude performs all steps and the end.
-func (v *verified) conclude(s *Session) ([]byte, error) {
+func (v *verified) conclude(s *Session) error {
 	if err := s.whole(); err != nil {
-		return nil, err
+		return err
 	}
 	return v.end(s)
 }
 
-// end builds the manifest anew and compares it with the last entry.
-func (v *verified) end(s *Session) ([]byte, error) {
-	listing := encodeManifest(contents(v.script, v.approvals(), s.state))
-	return listing, s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd)
+// end asks that the manifest, which the last entry names, lists exactly what the script and the transcript lead to.
+func (v *verified) end(s *Session) error {
+	listed, err := parseManifest(v.files[manifestFile])
+	if err != nil {
+		return damaged(manifestFile, "%w", err)
+	}
+	want := manifestOf(contents(v.script, v.approvals(), s.state))
+	if !slices.Equal(listed.Files, want.Files) {
+		return damaged(manifestFile, "is not what the script and the transcript lead to")
+	}
+	return s.emit(&endLeaf{Manifest: hexSHA256(v.files[manifestFile])}, kindEnd)
 }
 
 // first reads the first entry and checks what it says of quorum and people.
@@ -202,7 +245,7 @@ func (v *verified) first(s *Session) error {
 	if err != nil {
 		return s.entryError(err)
 	}
-	want.Answers, want.Officers = v.begin.Answers, v.begin.Officers
+	want.Format, want.Answers, want.Officers = v.begin.Format, v.begin.Answers, v.begin.Officers
 	if want.Answers != "terminal" && want.Answers != "file" {
 		return s.entryError(errors.New("does not say where answers came from"))
 	}

@@ -32,6 +32,10 @@ type Report struct {
 	Witnesses []witnessRecord `json:"witnesses,omitempty"`
 	// Remarks are what the people present had recorded, exceptions and deviations among them.
 	Remarks []Remark `json:"remarks,omitempty"`
+	// Format of the transcript. Notes say what rules that are newer than it would refuse today, and what of an aborted
+	// ceremony this release would make otherwise; they are no failure.
+	Format string   `json:"format"`
+	Notes  []string `json:"notes,omitempty"`
 }
 
 type tokenRecord struct {
@@ -58,7 +62,7 @@ func (v *verified) report() *Report {
 	s := v.session
 	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
 		Script: v.begin.Script, Roster: v.begin.Roster, Checkpoint: hexSHA256(v.checkpoint), Asserted: v.begin.Asserted,
-		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses}
+		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses, Format: v.format.String(), Notes: s.notes}
 	for _, o := range v.signers {
 		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}

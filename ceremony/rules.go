@@ -4,41 +4,45 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // Rule is a rule of the ceremony itself; package ca has those of certificates and CRLs.
 type Rule struct {
 	ID   string
 	Text string
+	// Since is the format of transcripts from which the rule holds: an older ceremony is not held to it.
+	Since format.Version
 }
 
-// The rules. docs/ASSURANCE.md has a line for each.
+// The rules. docs/ASSURANCE.md has a line for each. A rule never becomes stricter: what is asked besides is a new rule,
+// with the next minor format as its Since, and is held by Session.hold.
 var (
-	RuleField      = Rule{"CER-001", "every field of a step is there, and well formed"}
-	RuleName       = Rule{"CER-002", "a name means one thing: no key, certificate, CRL or input shares one"}
-	RuleReference  = Rule{"CER-003", "a step refers only to what the script, its inputs or an earlier step made"}
-	RuleLabel      = Rule{"CER-004", "no key label exists already, in the script or in the token"}
-	RuleOutput     = Rule{"CER-005", "no output exists already, and every output folder is writable"}
-	RuleDate       = Rule{"CER-006", "dates are absolute, and sane against the time in which the ceremony is held"}
-	RuleAsserted   = Rule{"CER-007", "the asserted time lies in the script's window and does not go back"}
-	RulePurpose    = Rule{"CER-008", "a key has one purpose"}
-	RuleAlgorithm  = Rule{"CER-009", "a key's algorithm is one that its purpose and its readers know"}
-	RuleToken      = Rule{"CER-010", "a token is the one that the script names, by label and serial, and can do what is asked"}
-	RuleAttributes = Rule{"CER-011", "a key's attributes, read back, are exactly those of its class"}
-	RuleOneKey     = Rule{"CER-012", "no two keys are the same key"}
-	RuleSerial     = Rule{"CER-013", "no serial number is used twice"}
-	RuleCRLNumber  = Rule{"CER-014", "CRL numbers only rise"}
-	RuleCRLEntry   = Rule{"CER-015", "a CRL lists what its issuer issued, once each, revoked by the time it is signed"}
-	RuleThreshold  = Rule{"CER-016", "a role has at least as many distinct keys as its threshold, and enough of them sign"}
-	RuleVersion    = Rule{"CER-017", "versions of metadata rise by one"}
-	RuleEarlier    = Rule{"CER-018", "an earlier transcript is verified, of the same environment, and not gone behind"}
-	RuleRequest    = Rule{"CER-019", "a certification request proves possession and holds only what its policy allows"}
-	RuleQuorum     = Rule{"CER-020", "M of N distinct officers approved this script and these inputs, for this tool, in time"}
-	RuleRehearsal  = Rule{"CER-021", "nothing of a rehearsal enters a ceremony"}
-	RuleMatch      = Rule{"CER-022", "an imported certificate is for the key that the script names"}
-	RuleBackup     = Rule{"CER-023", "only keys of class backup are wrapped, and only by what their token can wrap"}
-	RuleWitness    = Rule{"CER-024", "a key that people copy by hand is witnessed by somebody present, and proven to be the same key"}
-	RuleAnchor     = Rule{"CER-025", "an imported anchor is the company's own CA, never a public root"}
+	RuleField      = Rule{"CER-001", "every field of a step is there, and well formed", format.First}
+	RuleName       = Rule{"CER-002", "a name means one thing: no key, certificate, CRL or input shares one", format.First}
+	RuleReference  = Rule{"CER-003", "a step refers only to what the script, its inputs or an earlier step made", format.First}
+	RuleLabel      = Rule{"CER-004", "no key label exists already, in the script or in the token", format.First}
+	RuleOutput     = Rule{"CER-005", "no output exists already, and every output folder is writable", format.First}
+	RuleDate       = Rule{"CER-006", "dates are absolute, and sane against the time in which the ceremony is held", format.First}
+	RuleAsserted   = Rule{"CER-007", "the asserted time lies in the script's window and does not go back", format.First}
+	RulePurpose    = Rule{"CER-008", "a key has one purpose", format.First}
+	RuleAlgorithm  = Rule{"CER-009", "a key's algorithm is one that its purpose and its readers know", format.First}
+	RuleToken      = Rule{"CER-010", "a token is the one that the script names, by label and serial, and can do what is asked", format.First}
+	RuleAttributes = Rule{"CER-011", "a key's attributes, read back, are exactly those of its class", format.First}
+	RuleOneKey     = Rule{"CER-012", "no two keys are the same key", format.First}
+	RuleSerial     = Rule{"CER-013", "no serial number is used twice", format.First}
+	RuleCRLNumber  = Rule{"CER-014", "CRL numbers only rise", format.First}
+	RuleCRLEntry   = Rule{"CER-015", "a CRL lists what its issuer issued, once each, revoked by the time it is signed", format.First}
+	RuleThreshold  = Rule{"CER-016", "a role has at least as many distinct keys as its threshold, and enough of them sign", format.First}
+	RuleVersion    = Rule{"CER-017", "versions of metadata rise by one", format.First}
+	RuleEarlier    = Rule{"CER-018", "an earlier transcript is verified, of the same environment, and not gone behind", format.First}
+	RuleRequest    = Rule{"CER-019", "a certification request proves possession and holds only what its policy allows", format.First}
+	RuleQuorum     = Rule{"CER-020", "M of N distinct officers approved this script and these inputs, for this tool, in time", format.First}
+	RuleRehearsal  = Rule{"CER-021", "nothing of a rehearsal enters a ceremony", format.First}
+	RuleMatch      = Rule{"CER-022", "an imported certificate is for the key that the script names", format.First}
+	RuleBackup     = Rule{"CER-023", "only keys of class backup are wrapped, and only by what their token can wrap", format.First}
+	RuleWitness    = Rule{"CER-024", "a key that people copy by hand is witnessed by somebody present, and proven to be the same key", format.First}
+	RuleAnchor     = Rule{"CER-025", "an imported anchor is the company's own CA, never a public root", format.First}
 )
 
 // Rules lists them by id.

@@ -10,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // Session performs a script. What is random or comes from a token passes through outcome, everything else through
@@ -19,6 +20,8 @@ type Session struct {
 	script *Script
 	state  *state
 	how    performance
+	// format is that of the transcript: the rules of its time hold.
+	format format.Version
 
 	// pending are leaves of an earlier session still to be followed; index counts all leaves followed or written.
 	pending [][]byte
@@ -38,13 +41,17 @@ type Session struct {
 	said      []Remark
 	witnesses []witnessRecord
 	warnings  []string
+	// notes are what a verified ceremony would not have passed by rules that are newer than it.
+	notes []string
+	// found are signatures of an aborted ceremony that were read and not yet matched.
+	found []recordedSignature
 	// failed is the first error of an effect: some callers of crypto.Signer swallow errors.
 	failed error
 }
 
 // newSession is a session before its first entry; pending are those of an earlier one.
 func newSession(ctx context.Context, script *Script, how performance, pending [][]byte) *Session {
-	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, pending: pending, infos: map[string]hsm.TokenInfo{}}
+	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, format: newest, pending: pending, infos: map[string]hsm.TokenInfo{}}
 }
 
 // present are those who are there now.
@@ -144,8 +151,12 @@ func (s *Session) add(l leaf, kind string) error {
 	return nil
 }
 
-// emit states l, which follows from the script and the leaves before it.
+// emit states l, which follows from the script and the leaves before it. Sentences for people are not compared. An
+// older transcript has no entry of a kind that is newer than its format.
 func (s *Session) emit(l leaf, kind string) error {
+	if !s.knows(kind) {
+		return nil
+	}
 	data, err := s.next()
 	if err != nil {
 		return s.fail(err)
@@ -157,21 +168,35 @@ func (s *Session) emit(l leaf, kind string) error {
 	if err != nil {
 		return s.fail(s.entryError(err))
 	}
+	if h.Kind != kind {
+		return s.fail(s.entryError(fmt.Errorf("is a %.20q where the script wants %q", h.Kind, kind)))
+	}
+	was := leafKinds[kind].empty()
+	if err := s.follow(data, was, kind); err != nil {
+		return s.fail(err)
+	}
 	s.stamp(l, kind)
 	l.head().At = h.At
-	want := encodeLeaf(l)
-	if !bytes.Equal(want, data) {
-		if h.Kind != kind {
-			return s.fail(s.entryError(fmt.Errorf("is a %.20q where the script wants %q", h.Kind, kind)))
-		}
+	settle(l, was, s.format)
+	if !bytes.Equal(encodeLeaf(l), data) {
+		s.index--
 		return s.fail(s.entryError(fmt.Errorf("(%s) is not what the script and the entries before it lead to", kind)))
 	}
-	return s.failIf(s.follow(data, l, kind))
+	return nil
 }
+
+// knows says whether transcripts of the session's format have a kind of entry.
+func (s *Session) knows(kind string) bool { return !s.format.Before(leafKinds[kind].since) }
 
 // outcome fills l from the pending leaf, or by act and then states it. again is true when an earlier session may have
 // begun to act and was cut short: the intent is in its journal, the result is not.
+//
+// An older transcript has no entry of a kind that is newer than its format: l stays empty then, which the caller asks
+// knows about.
 func (s *Session) outcome(l leaf, kind string, act func(again bool) error) error {
+	if !s.knows(kind) {
+		return nil
+	}
 	resuming := s.takeOver != nil
 	data, err := s.next()
 	if err != nil {
@@ -221,6 +246,7 @@ func (s *Session) perform() error {
 
 func (s *Session) performStep(st scriptStep) error {
 	text := st.step.describe(s)
+	s.found = nil
 	s.how.progress.Step("step %d of %d: %s", st.number, len(s.script.steps), text)
 	if err := s.emit(&stepLeaf{What: st.kind, Describe: text}, kindStep); err != nil {
 		return err

@@ -45,11 +45,11 @@ func TestTranscriptSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, empty := range leafKinds {
+	for kind, k := range leafKinds {
 		if !strings.Contains(string(doc), "| `"+kind+"` |") {
 			t.Errorf("docs/spec/transcript.md does not describe %s", kind)
 		}
-		if l := empty(); l == nil || l.head() == nil {
+		if l := k.empty(); l == nil || l.head() == nil {
 			t.Errorf("%s has no leaf", kind)
 		}
 	}

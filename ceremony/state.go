@@ -1,10 +1,13 @@
 package ceremony
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/quorum"
@@ -17,6 +20,8 @@ type state struct {
 	// crls are the newest of each issuer, by the issuer's name; crlNames all that steps named.
 	crls     map[string]*x509.RevocationList
 	crlNames map[string]*x509.RevocationList
+	// numbers are the highest CRL numbers that were used, by the issuer's name; one of an aborted ceremony counts.
+	numbers map[string]*big.Int
 	// unsignedCRLs are specimens that imported keys would have signed.
 	unsignedCRLs map[string]bool
 	// serials drawn, hex.
@@ -46,7 +51,7 @@ type certificate struct {
 func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
-		crlNames: map[string]*x509.RevocationList{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
+		crlNames: map[string]*x509.RevocationList{}, numbers: map[string]*big.Int{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
 		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{},
 	}
 }
@@ -154,7 +159,7 @@ func (s *Session) issuer(name string) (*ca.Issuer, *certificate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	i, err := ca.NewIssuer(c.cert, k, s.above(c)...)
+	i, err := s.edition().NewIssuer(c.cert, k, s.above(c)...)
 	return i, c, err
 }
 
@@ -177,19 +182,38 @@ func (s *Session) addCertificate(c *certificate) error {
 	s.state.certificates[c.name] = c
 	s.state.serials[fmt.Sprintf("%040x", c.cert.SerialNumber)] = true
 	own := pemCertificate(c.cert)
-	if err := s.artefact("artefacts/"+c.name+".pem", own); err != nil {
+	if err := s.artefact(c.path(), own, sameCertificates(c.cert)); err != nil {
 		return err
 	}
 	if c.issuer == "" {
 		return nil
 	}
-	chain := own
+	chain, certs := own, []*x509.Certificate{c.cert}
 	for _, up := range s.above(c) {
 		if !ca.SameKey(up.PublicKey, c.cert.PublicKey) && string(up.RawIssuer) != string(up.RawSubject) {
-			chain = append(chain, pemCertificate(up)...)
+			chain, certs = append(chain, pemCertificate(up)...), append(certs, up)
 		}
 	}
-	return s.artefact("artefacts/"+c.name+".chain.pem", chain)
+	return s.artefact("artefacts/"+c.name+".chain.pem", chain, sameCertificates(certs...))
+}
+
+func (c *certificate) path() string { return "artefacts/" + c.name + ".pem" }
+
+// sameCertificates says whether a file holds exactly these certificates, in PEM.
+func sameCertificates(certs ...*x509.Certificate) func([]byte) error {
+	return func(data []byte) error {
+		for _, c := range certs {
+			block, rest := pem.Decode(data)
+			if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 || !bytes.Equal(block.Bytes, c.Raw) || !bytes.HasPrefix(data, []byte("-----BEGIN")) {
+				return fmt.Errorf("it does not hold the certificate of %s at its place", c.Subject)
+			}
+			data = rest
+		}
+		if len(data) > 0 {
+			return errors.New("it holds something more")
+		}
+		return nil
+	}
 }
 
 func pemCertificate(c *x509.Certificate) []byte {

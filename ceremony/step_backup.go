@@ -140,7 +140,7 @@ func (b *BackupKey) perform(s *Session) error {
 		return err
 	}
 	s.state.backups[b.Name] = &backup{k, l.Wrapped, shares.Digest()}
-	return s.artefact("backups/"+b.Name+".wrapped", l.Wrapped)
+	return s.artefact("backups/"+b.Name+".wrapped", l.Wrapped, nil)
 }
 
 // seal makes the key unextractable.
@@ -290,15 +290,25 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 	return k, nil
 }
 
+// proofText is what a restored key signs. It is part of the format of transcripts and never changes.
+const proofText = "a signature to prove that a restored key is the one that was backed up\n"
+
 // prove makes and journals a signature over a text that is nothing else.
 func (k *key) prove() error {
-	return k.signTest("a signature to prove that a restored key is the one that was backed up\n")
+	return k.signTest(proofText)
 }
 
 // signTest makes and journals a signature over a text.
 func (k *key) signTest(text string) error {
 	if k.session.how.lacks(k) {
 		return nil
+	}
+	if s := k.session; !s.how.acts() {
+		list, err := s.signatures()
+		if err != nil {
+			return err
+		}
+		return s.match(list, []message{{what: "its test text", key: k, text: []byte(text)}})
 	}
 	hash := crypto.SHA256
 	switch k.algorithm {

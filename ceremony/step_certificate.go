@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
 	"net"
@@ -81,14 +82,15 @@ func (r *RootCertificate) perform(s *Session) error {
 		}
 	}
 	t.Subject, t.PublicKey, t.PathLen, t.Constraints = r.Subject.name(), k.public, r.PathLength, r.NameConstraints
+	if p, err = s.effective(r.Name, r.Profile, p); err != nil {
+		return err
+	}
 	if t.Serial, err = s.serial(r.Name); err != nil {
 		return err
 	}
-	prepared, err := ca.PrepareRoot(p, t, k, rand.Reader)
-	if err != nil {
-		return caError(err)
-	}
-	return s.sign(prepared, k, &certificate{name: r.Name, key: r.Key})
+	return s.issue(issuance{made: &certificate{name: r.Name, key: r.Key}, key: k,
+		prepare: func() (*ca.Prepared, error) { return s.edition().PrepareRoot(p, t, k, rand.Reader) },
+		confirm: func(e ca.Edition, cert *x509.Certificate) error { return e.ConfirmRoot(p, t, k.public, cert) }})
 }
 
 // Certificate signs a certificate: for a request, for a key of this ceremony, or for a CA that has one already (a
@@ -160,22 +162,15 @@ func (c *Certificate) perform(s *Session) error {
 		return err
 	}
 	t.PathLen, t.Constraints, t.CRLURLs = c.PathLength, c.NameConstraints, c.CRLURLs
+	if p, err = s.effective(c.Name, c.Profile, p); err != nil {
+		return err
+	}
 	if t.Serial, err = s.serial(c.Name); err != nil {
 		return err
 	}
-	prepared, err := issuer.Prepare(p, t, rand.Reader)
-	if err != nil {
-		return caError(err)
-	}
-	return s.sign(prepared, s.state.keys[above.key], made)
-}
-
-// caError leaves a broken rule of package ca as it is; what else it refuses is a field that does not fit.
-func caError(err error) error {
-	if len(ca.Violations(err)) > 0 {
-		return err
-	}
-	return malformed("%w", err)
+	return s.issue(issuance{made: made, key: s.state.keys[above.key],
+		prepare: func() (*ca.Prepared, error) { return issuer.Prepare(p, t, rand.Reader) },
+		confirm: func(e ca.Edition, cert *x509.Certificate) error { return issuer.By(e).Confirm(p, t, cert) }})
 }
 
 // subject takes name and key from the request, the key or the certificate that the step names.
@@ -199,9 +194,12 @@ func (c *Certificate) subject(s *Session, p *ca.Profile, t *ca.Template, made *c
 		if err != nil {
 			return err
 		}
-		r, err := csr.Parse(data, policy)
+		r, err := csr.Parse(data, policy.AsOf(s.format))
 		if err != nil {
 			return refuse(RuleRequest, "request %q: %w", c.Request, err)
+		}
+		if _, err := csr.Parse(data, policy); err != nil {
+			s.note("request %q would be refused today: %v", c.Request, err)
 		}
 		t.PublicKey, t.Subject, t.DNSNames, t.IPs, t.URIs = r.PublicKey(), r.Subject(), r.DNSNames(), r.IPs(), r.URIs()
 		for _, k := range s.state.keys {
@@ -296,48 +294,4 @@ func (c *Certificate) names(t *ca.Template) error {
 		}
 	}
 	return nil
-}
-
-// profile gives a built-in profile, or one that an input of this name holds as YAML.
-func (s *Session) profile(name string) (*ca.Profile, error) {
-	if name == "" {
-		return nil, malformed("profile is missing")
-	}
-	if data, ok := s.script.inputs[name]; ok {
-		p, err := ca.ParseProfile(name, data)
-		if err != nil {
-			return nil, malformed("profile %q: %w", name, err)
-		}
-		return p, nil
-	}
-	p, err := ca.Builtin(name)
-	if err != nil {
-		return nil, refuse(RuleReference, "profile %q: %w", name, err)
-	}
-	return p, nil
-}
-
-func (s *Session) template(from, until string) (t ca.Template, err error) {
-	t.NotBefore, t.NotAfter, err = s.period(from, until)
-	return t, err
-}
-
-// sign has the prepared certificate signed by k, holds it to the specimen, and takes it into the state.
-func (s *Session) sign(p *ca.Prepared, k *key, made *certificate) error {
-	for _, w := range p.Warnings() {
-		s.warn("%s", w)
-	}
-	if s.how.lacks(k) {
-		made.cert, made.unsigned = p.Specimen(), true
-		return s.addCertificate(made)
-	}
-	cert, err := p.Sign(rand.Reader)
-	if err != nil {
-		return err
-	}
-	if string(cert.RawTBSCertificate) != string(p.Specimen().RawTBSCertificate) {
-		return fmt.Errorf("certificate %q is not the one that was checked", made.name)
-	}
-	made.cert = cert
-	return s.addCertificate(made)
 }

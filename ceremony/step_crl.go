@@ -78,8 +78,8 @@ func (c *CRL) perform(s *Session) error {
 		return refuse(RuleCRLNumber, "CRL number %d is not positive", c.Number)
 	}
 	previous := s.state.crls[cert.name]
-	if previous != nil && t.Number.Cmp(previous.Number) <= 0 {
-		return refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, previous.Number, cert.name)
+	if highest := s.state.numbers[cert.name]; highest != nil && t.Number.Cmp(highest) <= 0 {
+		return refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, highest, cert.name)
 	}
 	for i, r := range c.Revoked {
 		entry, err := s.revocation(r, cert, t)
@@ -98,25 +98,73 @@ func (c *CRL) perform(s *Session) error {
 		}
 		t.Released = append(t.Released, n)
 	}
+	crl, err := c.make(s, issuer, t, previous, s.state.keys[cert.key])
+	if err != nil {
+		return err
+	}
+	s.state.crlNames[c.Name], s.state.numbers[cert.name] = crl, t.Number
+	if !s.aborted() || !s.state.unsignedCRLs[c.Name] {
+		s.state.crls[cert.name] = crl
+	}
+	return s.artefact(c.path(), crl.Raw, nil)
+}
+
+func (c *CRL) path() string { return "artefacts/" + c.Name + ".crl" }
+
+// make has the CRL signed, or takes it from the folder of a finished ceremony.
+func (c *CRL) make(s *Session, issuer *ca.Issuer, t ca.CRLTemplate, previous *x509.RevocationList, k *key) (*x509.RevocationList, error) {
+	if s.finished() {
+		return c.confirmed(s, issuer, t, previous, k)
+	}
 	prepared, err := issuer.PrepareCRL(t, previous)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.how.lacks(s.state.keys[cert.key]) {
-		crl := prepared.Specimen()
-		s.state.crls[cert.name], s.state.crlNames[c.Name] = crl, crl
+	if s.how.lacks(k) {
 		s.state.unsignedCRLs[c.Name] = true
-		return s.artefact("artefacts/"+c.Name+".crl", crl.Raw)
+		return prepared.Specimen(), nil
 	}
 	crl, err := prepared.Sign(rand.Reader)
-	if err != nil {
-		return err
+	if s.aborted() {
+		ok, err := s.rebuilt("CRL "+c.Name, err)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			s.state.unsignedCRLs[c.Name] = true
+			return prepared.Specimen(), nil
+		}
+	} else if err != nil {
+		return nil, err
 	}
 	if !bytes.Equal(crl.RawTBSRevocationList, prepared.Specimen().RawTBSRevocationList) {
-		return fmt.Errorf("CRL %q is not the one that was checked", c.Name)
+		return nil, fmt.Errorf("CRL %q is not the one that was checked", c.Name)
 	}
-	s.state.crls[cert.name], s.state.crlNames[c.Name] = crl, crl
-	return s.artefact("artefacts/"+c.Name+".crl", crl.Raw)
+	return crl, nil
+}
+
+func (c *CRL) confirmed(s *Session, issuer *ca.Issuer, t ca.CRLTemplate, previous *x509.RevocationList, k *key) (*x509.RevocationList, error) {
+	data, err := s.fromFolder(c.path())
+	if err != nil {
+		return nil, err
+	}
+	crl, err := x509.ParseRevocationList(data)
+	if err != nil {
+		return nil, s.notAsAsked(c.path(), err)
+	}
+	if s.how.lacks(k) {
+		s.state.unsignedCRLs[c.Name] = true
+		return crl, nil
+	}
+	if err := issuer.ConfirmCRL(t, previous, crl); err != nil {
+		return nil, s.notAsAsked(c.path(), err)
+	}
+	s.newer(issuer.By(ca.Edition{}).ConfirmCRL(t, previous, crl))
+	list, err := s.signatures()
+	if err != nil {
+		return nil, err
+	}
+	return crl, s.match(list, []message{{"CRL " + c.Name, k, crl.RawTBSRevocationList, crl.Signature}})
 }
 
 func (s *Session) revocation(r Revocation, issuer *certificate, t ca.CRLTemplate) (e x509.RevocationListEntry, err error) {

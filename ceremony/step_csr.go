@@ -1,9 +1,11 @@
 package ceremony
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 
 	"github.com/hanaper/hanaper/ca"
@@ -38,14 +40,46 @@ func (r *Request) perform(s *Session) error {
 	if r.Subject.CommonName == "" {
 		return malformed("subject.common_name is missing")
 	}
+	path := "artefacts/" + r.Name + ".csr"
 	if s.how.lacks(k) {
-		return s.artefact("artefacts/"+r.Name+".csr", nil)
+		return s.artefact(path, nil, nil)
+	}
+	if s.finished() {
+		return s.artefact(path, nil, func(data []byte) error { return r.confirm(s, k, data) })
 	}
 	der, err := csr.Create(rand.Reader, k, csr.Template{Subject: r.Subject.name()})
-	if err != nil {
+	if s.aborted() {
+		if _, err := s.rebuilt("request "+r.Name, err); err != nil {
+			return err
+		}
+	} else if err != nil {
 		return malformed("%w", err)
 	}
-	return s.artefact("artefacts/"+r.Name+".csr", csr.PEM(der))
+	return s.artefact(path, csr.PEM(der), nil)
+}
+
+// confirm holds a finished request to what the step asks for: the subject, the key, and nothing besides.
+func (r *Request) confirm(s *Session, k *key, data []byte) error {
+	block, rest := pem.Decode(data)
+	if block == nil || len(rest) > 0 || block.Type != "CERTIFICATE REQUEST" {
+		return errors.New("it is not one PEM block CERTIFICATE REQUEST")
+	}
+	made, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return err
+	}
+	want, err := csr.MarshalName(r.Subject.name())
+	if err != nil {
+		return err
+	}
+	if !ca.SameName(made.RawSubject, want) || !bytes.Equal(made.RawSubjectPublicKeyInfo, k.spki) || len(made.Extensions)+len(made.Attributes) > 0 { //nolint:staticcheck // Attributes is deprecated for writing; here it must be empty
+		return errors.New("its subject, key or extensions are others")
+	}
+	list, err := s.signatures()
+	if err != nil {
+		return err
+	}
+	return s.match(list, []message{{"request " + r.Name, k, made.RawTBSCertificateRequest, made.Signature}})
 }
 
 // ImportCertificate takes in a certificate that a CA outside issued for a key of the ceremony, or that CA's own.
@@ -83,16 +117,16 @@ func (i *ImportCertificate) perform(s *Session) error {
 	if err != nil {
 		return err
 	}
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 {
-		return malformed("input %q is not one PEM block CERTIFICATE", i.Certificate)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := oneCertificate(data)
 	if err != nil {
 		return malformed("input %q: %w", i.Certificate, err)
 	}
-	if publicRoot(cert) {
-		return refuse(RuleAnchor, "input %q is the certificate of a public root, %s: an anchor of devices is the company's own CA", i.Certificate, cert.Subject)
+	if since, ok := publicRoot(cert); ok {
+		rule := RuleAnchor
+		rule.Since = since
+		if err := s.hold(rule, false, "input %q is the certificate of a public root, %s: an anchor of devices is the company's own CA", i.Certificate, cert.Subject); err != nil {
+			return err
+		}
 	}
 	made := &certificate{name: i.Name, cert: cert, issuer: i.Issuer, key: i.Key}
 	if err := i.check(s, made); err != nil {
@@ -120,9 +154,10 @@ func (i *ImportCertificate) check(s *Session, c *certificate) error {
 			return err
 		}
 	}
-	if err := ca.CheckChild(c.cert, issuer.cert, waivers...); err != nil {
+	if err := s.edition().CheckChild(c.cert, issuer.cert, waivers...); err != nil {
 		return err
 	}
+	s.newer(ca.CheckChild(c.cert, issuer.cert, waivers...))
 	if i.Key == "" {
 		return nil
 	}

@@ -105,6 +105,9 @@ func (i *ImportArtefact) certificate(s *Session, old *state) error {
 			if crl := old.crls[n.name]; crl != nil {
 				s.state.crls[n.name] = crl
 			}
+			if number := old.numbers[n.name]; number != nil {
+				s.state.numbers[n.name] = number
+			}
 		}
 		up, ok := old.certificates[n.issuer]
 		if n.issuer == "" || !ok {

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"encoding/pem"
 	"fmt"
 	"slices"
@@ -81,5 +82,10 @@ func (g *GenerateKey) perform(s *Session) error {
 		return err
 	}
 	s.state.keys[g.Name] = k
-	return s.artefact("artefacts/"+g.Name+".pub.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.spki}))
+	return s.artefact("artefacts/"+g.Name+".pub.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.spki}), func(data []byte) error {
+		if block, rest := pem.Decode(data); block == nil || len(rest) > 0 || block.Type != "PUBLIC KEY" || !bytes.Equal(block.Bytes, k.spki) {
+			return fmt.Errorf("it is not the public key of %q", k.name)
+		}
+		return nil
+	})
 }

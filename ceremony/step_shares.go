@@ -138,7 +138,7 @@ func (h *HoldSecret) perform(s *Session) error {
 		h.Holders != nil && fmt.Sprint(d.Holders()) != fmt.Sprint(h.Holders) {
 		return s.fail(s.entryError(errors.Join(errors.New("(shares) is not what the script asks for"), err)))
 	}
-	if err := s.artefact("shares/"+h.Name+".json", l.Document); err != nil {
+	if err := s.artefact("shares/"+h.Name+".json", l.Document, nil); err != nil {
 		return err
 	}
 	if h.Purpose != "wrap" {

@@ -3,9 +3,11 @@ package ceremony
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -72,14 +74,17 @@ func (t *TrustRepository) perform(s *Session) error {
 	if v.TargetsExpires, err = s.expiry("targets_expires", t.TargetsExpires); err != nil {
 		return err
 	}
+	if s.finished() && !s.how.lacks(signers...) && !t.specimens(s) {
+		return t.confirm(s, content, keys, v, signers)
+	}
+	if t.specimens(s) && s.aborted() {
+		return s.passOver("trust repository")
+	}
 	if t.specimens(s) {
 		// What imported keys will sign cannot be checked before they do: Prepare does it then, before the trust keys sign.
 		return keys.Check()
 	}
-	var prev *trust.Repository
-	if s.state.trust != nil {
-		prev = s.state.trust.repository
-	}
+	prev := s.state.lastTrust()
 	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
 	if err != nil {
 		return refuse(RuleVersion, "%w", err)
@@ -88,11 +93,17 @@ func (t *TrustRepository) perform(s *Session) error {
 		return nil
 	}
 	files, err := prepared.Sign(signers...)
-	if err != nil {
+	if s.aborted() {
+		if ok, err := s.rebuilt("trust repository", err); err != nil {
+			return err
+		} else if !ok {
+			return s.passOver("trust repository")
+		}
+	} else if err != nil {
 		return err
 	}
 	for _, n := range sortedKeys(files) {
-		if err := s.artefact("trust/"+n, files[n]); err != nil {
+		if err := s.artefact("trust/"+n, files[n], nil); err != nil {
 			return err
 		}
 	}
@@ -103,6 +114,42 @@ func (t *TrustRepository) perform(s *Session) error {
 	}
 	s.state.trust = &trustState{repository}
 	return nil
+}
+
+// lastTrust is the trust repository that was signed last; nil before the first.
+func (st *state) lastTrust() *trust.Repository {
+	if st.trust == nil {
+		return nil
+	}
+	return st.trust.repository
+}
+
+// confirm holds the repository in the folder of a finished ceremony to what the step asks for.
+func (t *TrustRepository) confirm(s *Session, content trust.Content, keys trust.Keys, v trust.Validity, signers []crypto.Signer) error {
+	list, err := s.signatures()
+	if err != nil {
+		return err
+	}
+	files, err := s.filesBelow("trust/")
+	if err != nil {
+		return err
+	}
+	repository, signed, err := trust.Confirm(s.state.lastTrust(), content, keys, v, trust.Files(files), s.script.until)
+	if err != nil {
+		return s.notAsAsked("trust", err)
+	}
+	var messages []message
+	for _, f := range signed {
+		for _, g := range f.Signatures {
+			at := slices.IndexFunc(signers, func(k crypto.Signer) bool { return ca.SameKey(k.Public(), g.Key) })
+			if at < 0 {
+				return s.notAsAsked("trust/"+f.Path, errors.New("it is signed by a key that the step does not name"))
+			}
+			messages = append(messages, message{"trust/" + f.Path, signers[at].(*key), f.Payload, g.Signature})
+		}
+	}
+	s.state.trust = &trustState{repository}
+	return s.match(list, messages)
 }
 
 // specimens is true where a script is validated and the content holds what an imported key would have signed.

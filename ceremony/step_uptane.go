@@ -2,6 +2,7 @@ package ceremony
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -117,7 +118,8 @@ func (u *UptaneRoot) sign(s *Session, root *uptane.Root, old *uptaneState) error
 			return refuse(RuleThreshold, "root version %d, by the root before it: %w", u.Version, err)
 		}
 	}
-	data, err := s.uptaneSign(root, signers)
+	dir := "uptane/" + u.Repository + "/"
+	data, err := s.uptaneSign(uptaneFile{path: dir + "root.json", document: root, parse: func(data []byte) (uptane.Document, error) { return uptane.ParseRoot(data) }, same: sameRoot}, signers)
 	if err != nil {
 		return err
 	}
@@ -126,11 +128,10 @@ func (u *UptaneRoot) sign(s *Session, root *uptane.Root, old *uptaneState) error
 		next.targetsVersion = old.targetsVersion
 	}
 	s.state.uptane[u.Repository] = next
-	dir := "uptane/" + u.Repository + "/"
-	if err := s.artefact(fmt.Sprintf("%s%d.root.json", dir, u.Version), data); err != nil {
+	if err := s.artefact(fmt.Sprintf("%s%d.root.json", dir, u.Version), data, nil); err != nil {
 		return err
 	}
-	return s.artefact(dir+"root.json", data)
+	return s.artefact(dir+"root.json", data, nil)
 }
 
 // enough asks that as many signers are keys of the role as its threshold says.
@@ -210,24 +211,15 @@ func (s *Session) uptaneSigners(repository string, role uptane.Role, names []str
 		if err != nil {
 			return nil, err
 		}
-		if s.how.lacks(k) {
-			signers = append(signers, k)
-			continue
+		signers = append(signers, k)
+		if s.how.lacks(k) || s.finished() {
+			continue // uptaneSign finds what it signed
 		}
-		if err := uptane.CheckSigner(k); err != nil {
+		if err := uptane.CheckSigner(k); err != nil && !(s.aborted() && errors.Is(err, errNotRecorded)) {
 			return nil, refuse(RuleAlgorithm, "key %q: %w", n, err)
 		}
-		signers = append(signers, k)
 	}
 	return signers, nil
-}
-
-// uptaneSign signs, but for specimens that imported keys would have signed.
-func (s *Session) uptaneSign(doc uptane.Document, signers []crypto.Signer) ([]byte, error) {
-	if s.how.lacks(signers...) {
-		return doc.Bytes(), nil
-	}
-	return uptane.Sign(doc, signers...)
 }
 
 func (u *UptaneTargets) people() people { return byProgram }
@@ -267,10 +259,12 @@ func (u *UptaneTargets) perform(s *Session) error {
 	if err != nil {
 		return err
 	}
-	data, err := s.uptaneSign(targets, signers)
+	path := "uptane/" + u.Repository + "/targets.json"
+	data, err := s.uptaneSign(uptaneFile{path: path, document: targets, same: sameTargets,
+		parse: func(data []byte) (uptane.Document, error) { return uptane.ParseTargets(c.Repository, data) }}, signers)
 	if err != nil {
 		return err
 	}
 	st.targetsVersion = u.Version
-	return s.artefact("uptane/"+u.Repository+"/targets.json", data)
+	return s.artefact(path, data, nil)
 }

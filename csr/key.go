@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
@@ -16,12 +17,15 @@ import (
 //   - types that Hanaper does not know.
 //
 // Points of NIST curves were checked to lie on their curve when they were parsed.
-func CheckKey(pub crypto.PublicKey) error {
+func CheckKey(pub crypto.PublicKey) error { return CheckKeyAsOf(format.Version{}, pub) }
+
+// CheckKeyAsOf is CheckKey by what was known to be weak when a format of ceremonies was the newest.
+func CheckKeyAsOf(v format.Version, pub crypto.PublicKey) error {
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
-		return checkRSA(k)
+		return checkRSA(v, k)
 	case ed25519.PublicKey:
-		if err := checkWeak(k); err != nil {
+		if err := checkWeak(v, k); err != nil {
 			return err
 		}
 	}
@@ -31,7 +35,7 @@ func CheckKey(pub crypto.PublicKey) error {
 	return nil
 }
 
-func checkRSA(k *rsa.PublicKey) error {
+func checkRSA(v format.Version, k *rsa.PublicKey) error {
 	bits := k.N.BitLen()
 	switch {
 	case bits < 2048:
@@ -43,11 +47,11 @@ func checkRSA(k *rsa.PublicKey) error {
 	case k.E < minRSAPublic || k.E%2 == 0 || k.E > 1<<31-1:
 		return refuse(ErrWeakKey, "rsa exponent %d is not an odd number of at least %d", k.E, minRSAPublic)
 	}
-	return checkWeak(k)
+	return checkWeak(v, k)
 }
 
-func checkWeak(pub crypto.PublicKey) error {
-	if fault := weakkey.Fault(pub); fault != "" {
+func checkWeak(v format.Version, pub crypto.PublicKey) error {
+	if fault := weakkey.FaultAsOf(v, pub); fault != "" {
 		return refuse(ErrWeakKey, "%s", fault)
 	}
 	return nil

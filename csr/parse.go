@@ -174,7 +174,7 @@ func (p *Policy) parseKey(r *Request) error {
 	if err != nil || !bytes.Equal(canonical, r.spki) {
 		return refuse(ErrMalformed, "the public key is not in its one DER encoding")
 	}
-	if err := CheckKey(pub); err != nil {
+	if err := CheckKeyAsOf(p.asOf, pub); err != nil {
 		return err
 	}
 	if name := KeyAlgorithm(pub); !p.algorithms[name] {

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -33,6 +34,15 @@ type Policy struct {
 	sans                               [numKinds]bool
 	cn                                 *regexp.Regexp
 	ca                                 bool
+	// asOf leaves out what is known to be weak only since a newer format of ceremonies.
+	asOf format.Version
+}
+
+// AsOf is the policy as it was when a format of ceremonies was the newest: keys that were found to be weak later pass.
+func (p *Policy) AsOf(v format.Version) *Policy {
+	old := *p
+	old.asOf = v
+	return &old
 }
 
 // DeviceName is the pattern of common names in the default policies for devices, stations and operators.

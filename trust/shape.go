@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
@@ -13,6 +14,8 @@ import (
 
 // Shape checks: what can be said of one metadata file without any other. They come before go-tuf sees the file, for it does
 // not look whether a role, key or file that a map names is null.
+
+var specVersion = regexp.MustCompile(`^1\.0\.[0-9]{1,3}$`)
 
 // header is what every metadata file states.
 type header struct {
@@ -66,8 +69,9 @@ func headerOf(m any) (header, error) {
 	case *metadata.Metadata[metadata.TimestampType]:
 		h, spec, own = header{version: m.Signed.Version, expires: m.Signed.Expires}, m.Signed.SpecVersion, m.Signed.UnrecognizedFields
 	}
-	if spec != metadata.SPECIFICATION_VERSION {
-		return h, fmt.Errorf("spec_version is %.20q, not %s", spec, metadata.SPECIFICATION_VERSION)
+	// Every 1.0 is read alike. What go-tuf writes today is not asked for: a repository outlives the library.
+	if !specVersion.MatchString(spec) {
+		return h, fmt.Errorf("spec_version is %.20q, not 1.0.N", spec)
 	}
 	if h.version < 1 || h.version > MaxVersion {
 		return h, fmt.Errorf("version %d is out of bounds", h.version)

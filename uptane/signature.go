@@ -87,10 +87,13 @@ func signMessage(signer crypto.Signer, message []byte) (Key, Signature, error) {
 	return k, s, nil
 }
 
+// TrialText is what CheckSigner has a key sign. Transcripts of ceremonies hold signatures over it, so it never changes.
+const TrialText = "a signature to find out what this token can do; not metadata\n"
+
 // CheckSigner finds out, by one signature over a text that is no metadata, whether a key can sign Uptane at all: its
 // type, and that the token's PSS salt is 32 bytes. Call it before a key is committed to a root.
 func CheckSigner(signer crypto.Signer) error {
-	_, _, err := signMessage(signer, []byte("a signature to find out what this token can do; not metadata\n"))
+	_, _, err := signMessage(signer, []byte(TrialText))
 	return refused(err)
 }
 

@@ -220,6 +220,11 @@ func (t *Targets) Repository() Repository { return t.repo }
 // Len is the number of targets.
 func (t *Targets) Len() int { return len(t.targets) }
 
+// Empty says whether it lists no target, delegates nothing and says nothing else.
+func (t *Targets) Empty() bool {
+	return len(t.targets)+len(t.delegations)+len(t.custom)+len(t.extra) == 0
+}
+
 // Names lists the targets, sorted.
 func (t *Targets) Names() []string { return slices.Sorted(maps.Keys(t.targets)) }
 

@@ -9,10 +9,29 @@ import (
 	"crypto/rsa"
 	"encoding/hex"
 	"math/big"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // fermatRounds is how many differences of the primes are tried.
 const fermatRounds = 100
+
+// fault is a way in which a key can be weak.
+type fault struct {
+	text string
+	// since is the format of ceremonies that was the newest when the fault was added here: a proof from before is held to
+	// what was known then.
+	since format.Version
+	rsa   func(n *big.Int) bool
+	ed    func(k ed25519.PublicKey) bool
+}
+
+var faults = []fault{
+	{"rsa modulus has a small factor", format.First, smallFactor, nil},
+	{"rsa modulus has the mark of CVE-2017-15361 (ROCA)", format.First, roca, nil},
+	{"rsa primes are too near each other", format.First, fermat, nil},
+	{"the ed25519 point is of small order", format.First, nil, smallOrder},
+}
 
 // Fault says in what way pub is known to be weak, "" if in none:
 //   - RSA with a factor below 2000, of the ROCA kind (CVE-2017-15361: smartcards and TPMs made such keys), or with primes
@@ -20,23 +39,31 @@ const fermatRounds = 100
 //   - Ed25519 of small order, under which anybody can sign.
 //
 // The caller bounds sizes first, for the work grows with them.
-func Fault(pub crypto.PublicKey) string {
-	switch k := pub.(type) {
-	case *rsa.PublicKey:
-		switch {
-		case k.N.Bit(0) == 0 || new(big.Int).GCD(nil, nil, new(big.Int).Mod(k.N, smallPrimes), smallPrimes).Cmp(one) != 0:
-			return "rsa modulus has a small factor"
-		case roca(k.N):
-			return "rsa modulus has the mark of CVE-2017-15361 (ROCA)"
-		case fermat(k.N):
-			return "rsa primes are too near each other"
+func Fault(pub crypto.PublicKey) string { return FaultAsOf(format.Version{}, pub) }
+
+// FaultAsOf is Fault by what was known when a format of ceremonies was the newest.
+func FaultAsOf(v format.Version, pub crypto.PublicKey) string {
+	for _, f := range faults {
+		if v.Before(f.since) {
+			continue
 		}
-	case ed25519.PublicKey:
-		if smallOrder(k) {
-			return "the ed25519 point is of small order"
+		switch k := pub.(type) {
+		case *rsa.PublicKey:
+			if f.rsa != nil && f.rsa(k.N) {
+				return f.text
+			}
+		case ed25519.PublicKey:
+			if f.ed != nil && f.ed(k) {
+				return f.text
+			}
 		}
 	}
 	return ""
+}
+
+// smallFactor reports whether a prime below 2000 divides n.
+func smallFactor(n *big.Int) bool {
+	return n.Bit(0) == 0 || new(big.Int).GCD(nil, nil, new(big.Int).Mod(n, smallPrimes), smallPrimes).Cmp(one) != 0
 }
 
 var (

@@ -1,0 +1,97 @@
+package ceremony
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
+)
+
+// newest is the format of transcripts that this program writes; it reads every older one. docs/spec/formats.md says what
+// may change with it. An addition raises its minor number: a new kind of step or leaf, an optional field, a new rule.
+var newest = format.First
+
+// Format is the format of transcripts that this program writes.
+func Format() string { return newest.String() }
+
+// A field of a leaf has one of these tags where it needs one.
+const (
+	// proseTag marks a sentence for people: recorded, and never compared.
+	proseTag = "prose"
+	// sinceTag has the format from which a field exists. Such a field is left out of the JSON where it is empty.
+	sinceTag = "since"
+)
+
+// readFormat reads the format of a transcript. One of another major number cannot be read.
+func readFormat(s string) (format.Version, error) {
+	v, err := format.Parse(s)
+	if err != nil {
+		return v, err
+	}
+	if v.Major != newest.Major {
+		return v, tooNew(v)
+	}
+	return v, nil
+}
+
+func tooNew(v format.Version) error {
+	if v.Major < newest.Major {
+		return fmt.Errorf("it is of format %s, which this program no longer reads", v)
+	}
+	return advice.New(advice.Unverified, "verify it with that release", "it was made by a newer release of Hanaper: format %s, and this program knows %s", v, newest)
+}
+
+// settle gives l what is not compared with the recorded leaf: sentences for people, and fields that its format did not have.
+func settle(l, recorded leaf, v format.Version) {
+	settleStruct(reflect.ValueOf(l).Elem(), reflect.ValueOf(recorded).Elem(), v)
+}
+
+func settleStruct(l, recorded reflect.Value, v format.Version) {
+	for i := range l.NumField() {
+		f := l.Type().Field(i)
+		switch {
+		case f.Tag.Get(proseTag) != "" || f.Tag.Get(sinceTag) != "" && v.Before(format.Must(f.Tag.Get(sinceTag))):
+			l.Field(i).Set(recorded.Field(i))
+		case f.Type.Kind() == reflect.Struct:
+			settleStruct(l.Field(i), recorded.Field(i), v)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && l.Field(i).Len() == recorded.Field(i).Len():
+			for j := range l.Field(i).Len() {
+				settleStruct(l.Field(i).Index(j), recorded.Field(i).Index(j), v)
+			}
+		}
+	}
+}
+
+// edition is the set of the rules of package ca that the session holds certificates and CRLs to.
+func (s *Session) edition() ca.Edition { return ca.EditionOf(s.format) }
+
+// held says whether a rule holds for this ceremony.
+func (s *Session) held(r Rule) bool { return !s.format.Before(r.Since) }
+
+// hold refuses what breaks a rule. An old ceremony, of a format without the rule, gets a note.
+func (s *Session) hold(r Rule, ok bool, what string, args ...any) error {
+	switch {
+	case ok:
+		return nil
+	case s.held(r):
+		return refuse(r, what, args...)
+	}
+	s.note("rule "+r.ID+", which is newer than this ceremony: "+what, args...)
+	return nil
+}
+
+// newer notes which rules of package ca that are newer than this ceremony err names.
+func (s *Session) newer(err error) {
+	for _, v := range ca.Violations(err) {
+		if s.format.Before(v.Rule.Since) {
+			s.note("rule %s, which is newer than this ceremony: %s", v.Rule.ID, v)
+		}
+	}
+}
+
+// note keeps what a reader of the report should know, and what is no failure.
+func (s *Session) note(what string, args ...any) {
+	s.notes = append(s.notes, fmt.Sprintf("step %d: ", s.step)+fmt.Sprintf(what, args...))
+}

@@ -1,0 +1,275 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"maps"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
+	"github.com/hanaper/hanaper/uptane"
+)
+
+// forged is the folder of a finished ceremony as all its officers, and whoever has its tokens, could make it: entries are
+// changed as the test says, the manifest and the journal are made anew and signed by those present. Only what the
+// script says is left to tell that something else was signed.
+func forged(t *testing.T, s *stage, files map[string][]byte, change func(files map[string][]byte, leaves [][]byte) [][]byte) map[string][]byte {
+	t.Helper()
+	record, err := journal.Parse(files[transcriptFile])
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = maps.Clone(files)
+	leaves := change(files, record.Leaves())
+	listed := maps.Clone(files)
+	for n := range outside {
+		delete(listed, n)
+	}
+	files[manifestFile] = encodeManifest(listed)
+	var end endLeaf
+	last := len(leaves) - 1
+	if err := decodeLeaf(leaves[last], &end, kindEnd); err != nil {
+		t.Fatal(err)
+	}
+	end.Manifest = hexSHA256(files[manifestFile])
+	leaves[last] = encodeLeaf(&end)
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := journal.Create(path, record.Origin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range leaves {
+		if _, err := log.Append(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files[checkpointFile] = log.Checkpoint()
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files[transcriptFile], err = os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	if files[signatureFile], err = quorum.SignDSSE(quorum.TranscriptPayload, files[checkpointFile], s.officers[:2]...); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// replaced puts another artefact, signed by the same key of the ceremony, in the place of one: its file, and the entries
+// of what was signed, of the signature and of the file.
+func replaced(t *testing.T, s *stage, leaves [][]byte, files map[string][]byte, path string, was, signed []byte, sig []byte, data []byte, hash crypto.Hash) {
+	t.Helper()
+	digest := func(b []byte) string {
+		if hash == 0 {
+			return hexSHA256(b)
+		}
+		h := hash.New()
+		h.Write(b)
+		return hex.EncodeToString(h.Sum(nil))
+	}
+	old, done := digest(was), false
+	for i, data := range leaves {
+		var in signIntentLeaf
+		var out signatureLeaf
+		if decodeLeaf(data, &in, kindSignIntent) != nil || in.Digest != old {
+			continue
+		}
+		in.Digest = digest(signed)
+		if err := decodeLeaf(leaves[i+1], &out, kindSignature); err != nil {
+			t.Fatal(err)
+		}
+		out.Signature, done = sig, true
+		leaves[i], leaves[i+1] = encodeLeaf(&in), encodeLeaf(&out)
+	}
+	if !done {
+		t.Fatalf("%s: nothing of this digest was signed", path)
+	}
+	files[path] = data
+	for i := range leaves {
+		var a artefactLeaf
+		if decodeLeaf(leaves[i], &a, kindArtefact) == nil && a.Path == path {
+			a.SHA256, a.Size = hexSHA256(data), len(data)
+			leaves[i] = encodeLeaf(&a)
+		}
+	}
+}
+
+// TestSwapped: an artefact that the right key signed, that the manifest lists and all officers signed for, but that is
+// not what the script says, is refused, and named. Each differs in one fact.
+func TestSwapped(t *testing.T) {
+	s := newStage(t)
+	result, err := Run(context.Background(), s.config(s.plan(s.full())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(os.DirFS(result.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	same := func(files map[string][]byte, leaves [][]byte) [][]byte { return leaves }
+	if _, err := Verify(context.Background(), memory(forged(t, s, files, same)), &anchor); err != nil {
+		t.Fatalf("made anew and unchanged: %v", err)
+	}
+	b := s.boards["roots"]
+	token, err := s.open(context.Background(), "roots", hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	live := func(label string) hsm.Key {
+		k, err := token.Key(context.Background(), hsm.Query{Label: label})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	cert := func(name string) *x509.Certificate {
+		c, err := oneCertificate(files["artefacts/"+name+".pem"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	root, rootKey := cert("fleet-root"), live("Demo Fleet Root")
+	factory := cert("factory-ca")
+	other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	profile, err := ca.Builtin("factory-ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(change func(*ca.Template)) *x509.Certificate {
+		issuer, err := ca.NewIssuer(root, rootKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tmpl := ca.Template{RawSubject: factory.RawSubject, PublicKey: factory.PublicKey, NotBefore: factory.NotBefore, NotAfter: factory.NotAfter, Serial: factory.SerialNumber}
+		change(&tmpl)
+		p, err := issuer.Prepare(profile, tmpl, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := p.Sign(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	certificates := map[string]func(*ca.Template){
+		"serial number":    func(x *ca.Template) { x.Serial = new(big.Int).Add(factory.SerialNumber, big.NewInt(1)) },
+		"subject":          func(x *ca.Template) { x.RawSubject = nil; x.Subject.CommonName = "Another Factory CA" },
+		"public key":       func(x *ca.Template) { x.PublicKey = other.Public() },
+		"validity":         func(x *ca.Template) { x.NotAfter = x.NotAfter.Add(-time.Hour) },
+		"name constraints": func(x *ca.Template) { x.Constraints = &ca.NameConstraints{PermittedDNS: []string{"example.com"}} },
+		"CRL addresses":    func(x *ca.Template) { x.CRLURLs = []string{"http://example.com/a.crl"} },
+	}
+	for fact, change := range certificates {
+		t.Run("certificate/"+fact, func(t *testing.T) {
+			made := issue(change)
+			bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+				data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Raw})
+				replaced(t, s, leaves, files, "artefacts/factory-ca.pem", factory.RawTBSCertificate, made.RawTBSCertificate, made.Signature, data, crypto.SHA384)
+				return leaves
+			})
+			_, err := Verify(context.Background(), memory(bad), &anchor)
+			if err == nil || !strings.Contains(err.Error(), "factory-ca.pem") || !strings.Contains(err.Error(), fact) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("crl", func(t *testing.T) {
+		crl, err := x509.ParseRevocationList(files["artefacts/fleet-root-crl.crl"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for fact, change := range map[string]func(*ca.CRLTemplate){
+			"number":     func(x *ca.CRLTemplate) { x.Number = big.NewInt(9) },
+			"nextUpdate": func(x *ca.CRLTemplate) { x.NextUpdate = x.NextUpdate.Add(time.Hour) },
+			"list of entries": func(x *ca.CRLTemplate) {
+				x.Entries = []x509.RevocationListEntry{{SerialNumber: factory.SerialNumber, RevocationTime: x.ThisUpdate, ReasonCode: 1}}
+			},
+		} {
+			issuer, err := ca.NewIssuer(root, rootKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tmpl := ca.CRLTemplate{Number: crl.Number, ThisUpdate: crl.ThisUpdate, NextUpdate: crl.NextUpdate}
+			change(&tmpl)
+			p, err := issuer.PrepareCRL(tmpl, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made, err := p.Sign(rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+				replaced(t, s, leaves, files, "artefacts/fleet-root-crl.crl", crl.RawTBSRevocationList, made.RawTBSRevocationList, made.Signature, made.Raw, crypto.SHA384)
+				return leaves
+			})
+			_, err = Verify(context.Background(), memory(bad), &anchor)
+			if err == nil || !strings.Contains(err.Error(), "fleet-root-crl.crl") || !strings.Contains(err.Error(), fact) {
+				t.Errorf("%s: %v", fact, err)
+			}
+		}
+	})
+	t.Run("uptane", func(t *testing.T) {
+		const path = "uptane/image/targets.json"
+		was, err := uptane.ParseTargets(uptane.Image, files[path])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]uptane.TargetsConfig{
+			"version": {Repository: uptane.Image, Version: 2, Expires: was.Expires()},
+			"expiry":  {Repository: uptane.Image, Version: 1, Expires: was.Expires().Add(time.Hour)},
+			"content": {Repository: uptane.Image, Version: 1, Expires: was.Expires(), Custom: json.RawMessage(`{"a":1}`)},
+		} {
+			doc, err := uptane.NewTargets(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed, err := uptane.AddSignatures(doc, crypto.Signer(live("Demo Image Targets")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+				replaced(t, s, leaves, files, path, was.Signed(), signed.Signed(), signed.Signatures()[0].Sig, signed.Bytes(), 0)
+				return leaves
+			})
+			if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	// A signature of a key of the ceremony over something that the script never asked for is refused too.
+	bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+		for i, data := range leaves {
+			var in signIntentLeaf
+			if decodeLeaf(data, &in, kindSignIntent) == nil {
+				list := append([][]byte{}, leaves[:i+2]...)
+				return append(list, leaves[i:]...)
+			}
+		}
+		t.Fatal("nothing was signed")
+		return nil
+	})
+	if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "entry") {
+		t.Errorf("one signature more: %v", err)
+	}
+}
