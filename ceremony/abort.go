@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/hanaper/hanaper/internal/advice"
 )
@@ -30,8 +31,9 @@ type abortLeaf struct {
 	// Serials were signed, or may have been: they count as used.
 	Serials    []string `json:"serials_used"`
 	Signatures int      `json:"signatures_made"`
-	// Remains is what else cannot be undone, in plain words.
-	Remains []string `json:"remains"`
+	// Lasting is what else cannot be undone, and Remains says so in plain words.
+	Lasting []lasting `json:"lasting"`
+	Remains []string  `json:"remains" prose:"yes"`
 }
 
 type abortedKey struct {
@@ -122,7 +124,7 @@ func (r *run) endAborted(s *Session) (*Result, error) {
 func aborts(script *Script, leaves [][]byte) *abortLeaf {
 	o := leftBehind(script, leaves)
 	return &abortLeaf{Destroys: append([]abortedKey{}, o.destroys...), Serials: append([]string{}, o.serials...), Signatures: o.signatures,
-		Remains: append([]string{}, o.remains...)}
+		Lasting: append([]lasting{}, o.lasting...), Remains: append([]string{}, o.remains...)}
 }
 
 func (a *abortLeaf) explain() Aborting {
@@ -140,13 +142,18 @@ func (a *abortLeaf) explain() Aborting {
 	return x
 }
 
+// facts is what the entries before an abort lead to.
+func facts(l abortLeaf) abortLeaf {
+	return abortLeaf{Destroys: l.Destroys, Serials: l.Serials, Signatures: l.Signatures, Lasting: l.Lasting}
+}
+
 // abort follows or makes the entries that end a session early.
 func (s *Session) abort(want *abortLeaf) error {
 	var got abortLeaf
 	if err := s.outcome(&got, kindAbort, func(bool) error { h := got.Head; got = *want; got.Head = h; return nil }); err != nil {
 		return err
 	}
-	if fmt.Sprint(got.Destroys, got.Serials, got.Signatures, got.Remains) != fmt.Sprint(want.Destroys, want.Serials, want.Signatures, want.Remains) {
+	if !reflect.DeepEqual(facts(got), facts(*want)) {
 		return s.fail(s.entryError(errors.New("(abort) does not list what the entries before it made")))
 	}
 	s.resumes = append(s.resumes, resumedLeaf{Head: got.Head, Asserted: got.Asserted, Tool: got.Tool, Officers: got.Officers})

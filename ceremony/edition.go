@@ -82,12 +82,13 @@ func (s *Session) hold(r Rule, ok bool, what string, args ...any) error {
 	return nil
 }
 
-// newer notes which rules of package ca that are newer than this ceremony err names.
-func (s *Session) newer(err error) {
-	for _, v := range ca.Violations(err) {
-		if s.format.Before(v.Rule.Since) {
-			s.note("rule %s, which is newer than this ceremony: %s", v.Rule.ID, v)
-		}
+// today notes what today's rules of package ca would refuse in a certificate or CRL that passed those of its time.
+func (s *Session) today(check func(ca.Edition) error) {
+	if !s.format.Before(newest) {
+		return // they are the same rules
+	}
+	for _, v := range ca.Violations(check(ca.Edition{})) {
+		s.note("it would be refused today: %s", v)
 	}
 }
 

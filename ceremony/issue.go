@@ -197,7 +197,7 @@ func (s *Session) confirmed(i issuance) error {
 	if err := i.confirm(s.edition(), cert); err != nil {
 		return s.notAsAsked(path, err)
 	}
-	s.newer(i.confirm(ca.Edition{}, cert))
+	s.today(func(e ca.Edition) error { return i.confirm(e, cert) })
 	list, err := s.signatures()
 	if err != nil {
 		return err

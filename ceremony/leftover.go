@@ -11,12 +11,21 @@ type leftover struct {
 	// serials were signed, or may have been.
 	serials    []string
 	signatures int
-	// remains is what else cannot be undone, in plain words.
+	// lasting are the acts that cannot be undone, and remains says so of each in plain words.
+	lasting []lasting
 	remains []string
 }
 
+// lasting is an act that cannot be undone.
+type lasting struct {
+	Step int `json:"step"`
+	// Act is the kind of the entry that stands before it; "numbered" where what was signed has a number that counts as used.
+	Act string `json:"act"`
+}
+
 // remain notes what cannot be undone.
-func (o *leftover) remain(format string, args ...any) {
+func (o *leftover) remain(act, format string, args ...any) {
+	o.lasting = append(o.lasting, lasting{o.step, act})
 	o.remains = append(o.remains, fmt.Sprintf("step %d: ", o.step)+fmt.Sprintf(format, args...))
 }
 
@@ -32,7 +41,7 @@ func (o *leftover) numbered(own []entry) {
 	before := o.signatures
 	o.leaves(own)
 	if o.signatures > before {
-		o.remain("signed, or partly, and never to be released; the signatures are in the transcript: %s", describedBy(own))
+		o.remain("numbered", "signed, or partly, and never to be released; the signatures are in the transcript: %s", describedBy(own))
 	}
 }
 

@@ -89,7 +89,7 @@ func (p *Plan) frees(token, label string) bool {
 
 // openRoster reads the roster that the script pins.
 func (s *Script) openRoster() (*quorum.Roster, error) {
-	r, err := quorum.ParseRoster(s.roster)
+	r, err := quorum.ParseRosterAsOf(s.asOf, s.roster)
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "see hanaper roster")
 	}

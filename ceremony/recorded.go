@@ -149,8 +149,8 @@ func (s *Session) rebuilt(what string, err error) (bool, error) {
 	if err == nil && len(s.found) == 0 {
 		return true, nil
 	}
-	if err != nil && !errors.Is(err, errNotRecorded) {
-		return false, err
+	if s.failed != nil {
+		return false, s.failed
 	}
 	// What is left of the act is taken note of, so that the next one finds its own.
 	if _, err := s.signatures(); err != nil {

@@ -49,13 +49,13 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 	if err := v.listed(record); err != nil {
 		return nil, err
 	}
-	if v.roster, err = quorum.ParseRoster(v.files[rosterFile]); err != nil {
-		return nil, damaged(rosterFile, "%w", err)
-	}
-	v.checkpoint = record.Checkpoint()
 	if v.format, err = formatOf(record); err != nil {
 		return nil, damaged(transcriptFile, "entry 0: %w", err)
 	}
+	if v.roster, err = quorum.ParseRosterAsOf(v.format, v.files[rosterFile]); err != nil {
+		return nil, damaged(rosterFile, "%w", err)
+	}
+	v.checkpoint = record.Checkpoint()
 	if !v.rehearsal {
 		if _, v.signers, err = quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1); err != nil {
 			return nil, damaged(signatureFile, "%w", err)
@@ -64,6 +64,7 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 	if v.script, err = loadCopy(v.files); err != nil {
 		return nil, v.newerThanUs(damaged(scriptFile, "%w", err))
 	}
+	v.script.asOf = v.format
 	if anchor != nil && !v.script.anchored(*anchor) {
 		return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
 )
@@ -86,6 +87,8 @@ type Script struct {
 	tokens          map[string]hsm.URI
 	steps           []scriptStep
 	earlier         *earlier
+	// asOf is the format of the transcript that the script is verified with: keys are judged by what was known then.
+	asOf format.Version
 }
 
 type scriptStep struct {

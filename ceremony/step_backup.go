@@ -44,7 +44,7 @@ type backupIntentLeaf struct {
 }
 
 func (*backupIntentLeaf) left(o *leftover) {
-	o.remain("the key was wrapped, or may have been; its wrapped form is in the transcript")
+	o.remain(kindBackupIntent, "the key was wrapped, or may have been; its wrapped form is in the transcript")
 }
 
 // backupLeaf: the wrapped key. It is a secret of the custodians together, for whoever holds their wrapping key.

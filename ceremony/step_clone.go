@@ -51,7 +51,7 @@ type cloneIntentLeaf struct {
 }
 
 func (l *cloneIntentLeaf) left(o *leftover) {
-	o.remain("people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", l.Token, l.Label, l.Witness)
+	o.remain(kindCloneIntent, "people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", l.Token, l.Label, l.Witness)
 }
 
 func (l *cloneIntentLeaf) makes() place { return place{l.Token, l.Label} }

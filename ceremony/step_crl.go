@@ -159,7 +159,7 @@ func (c *CRL) confirmed(s *Session, issuer *ca.Issuer, t ca.CRLTemplate, previou
 	if err := issuer.ConfirmCRL(t, previous, crl); err != nil {
 		return nil, s.notAsAsked(c.path(), err)
 	}
-	s.newer(issuer.By(ca.Edition{}).ConfirmCRL(t, previous, crl))
+	s.today(func(e ca.Edition) error { return issuer.By(e).ConfirmCRL(t, previous, crl) })
 	list, err := s.signatures()
 	if err != nil {
 		return nil, err

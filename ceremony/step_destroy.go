@@ -29,7 +29,9 @@ type destroyIntentLeaf struct {
 	Agreed string `json:"agreed"`
 }
 
-func (*destroyIntentLeaf) left(o *leftover) { o.remain("the key was destroyed, or may have been") }
+func (*destroyIntentLeaf) left(o *leftover) {
+	o.remain(kindDestroyIntent, "the key was destroyed, or may have been")
+}
 
 func (d *DestroyKey) people() people {
 	return people{act: "The officers present compare label, id and public key with the screen and agree aloud; the administrator types Yes"}

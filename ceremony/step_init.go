@@ -28,7 +28,9 @@ type initIntentLeaf struct {
 	Label string `json:"label"`
 }
 
-func (*initIntentLeaf) left(o *leftover) { o.remain("the token is initialised, or may be") }
+func (*initIntentLeaf) left(o *leftover) {
+	o.remain(kindInitIntent, "the token is initialised, or may be")
+}
 
 func (i *InitToken) makesToken() string { return i.Token }
 

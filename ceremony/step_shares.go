@@ -45,7 +45,7 @@ func (l *sharesLeaf) changesPIN(pins *pinHistory) { pins.newest, _ = quorum.Pars
 type pinIntentLeaf struct{ pinLeaf }
 
 func (*pinIntentLeaf) left(o *leftover) {
-	o.remain("the PIN was changed, or may have been, to what its new shares hold; keep them")
+	o.remain(kindPINIntent, "the PIN was changed, or may have been, to what its new shares hold; keep them")
 }
 
 func (l *pinIntentLeaf) changesPIN(pins *pinHistory) { pins.perhaps(l.Token, l.Purpose) }

@@ -26,7 +26,7 @@ type TrustRepository struct {
 	Anchors       []string `yaml:"anchors"`
 	Intermediates []string `yaml:"intermediates"`
 	CRLs          []string `yaml:"crls"`
-	// RequireCRL, KeyTypes and MinRSABits are the gateway policy; what is left out is trust.DefaultPolicy's.
+	// RequireCRL, KeyTypes and MinRSABits are the gateway policy; what is left out is gatewayPolicy's.
 	RequireCRL bool     `yaml:"require_crl"`
 	KeyTypes   []string `yaml:"key_types"`
 	MinRSABits int      `yaml:"min_rsa_bits"`
@@ -82,10 +82,13 @@ func (t *TrustRepository) perform(s *Session) error {
 	}
 	if t.specimens(s) {
 		// What imported keys will sign cannot be checked before they do: Prepare does it then, before the trust keys sign.
-		return keys.Check()
+		return keys.CheckAsOf(s.format)
 	}
 	prev := s.state.lastTrust()
 	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
+	if err != nil && s.aborted() {
+		return s.passOver("trust repository")
+	}
 	if err != nil {
 		return refuse(RuleVersion, "%w", err)
 	}
@@ -134,7 +137,7 @@ func (t *TrustRepository) confirm(s *Session, content trust.Content, keys trust.
 	if err != nil {
 		return err
 	}
-	repository, signed, err := trust.Confirm(s.state.lastTrust(), content, keys, v, trust.Files(files), s.script.until)
+	repository, signed, err := trust.Confirm(s.format, s.state.lastTrust(), content, keys, v, trust.Files(files), s.script.until)
 	if err != nil {
 		return s.notAsAsked("trust", err)
 	}
@@ -152,6 +155,12 @@ func (t *TrustRepository) confirm(s *Session, content trust.Content, keys trust.
 	return s.match(list, messages)
 }
 
+// gatewayPolicy is what a script of version 1 leaves out of the gateway policy. It is part of that version and never
+// changes, whatever another release takes by default.
+func gatewayPolicy(environment string) trust.Policy {
+	return trust.Policy{Format: 1, Environment: environment, KeyTypes: []string{"P-256", "P-384", "P-521", "Ed25519", "RSA"}, MinRSABits: 2048}
+}
+
 // specimens is true where a script is validated and the content holds what an imported key would have signed.
 func (t *TrustRepository) specimens(s *Session) bool {
 	for _, n := range slices.Concat(t.Anchors, t.Intermediates) {
@@ -163,7 +172,7 @@ func (t *TrustRepository) specimens(s *Session) bool {
 }
 
 func (t *TrustRepository) content(s *Session) (trust.Content, error) {
-	c := trust.Content{Environment: s.script.config.Environment, Policy: trust.DefaultPolicy(s.script.config.Environment)}
+	c := trust.Content{Environment: s.script.config.Environment, Policy: gatewayPolicy(s.script.config.Environment)}
 	c.Policy.RequireCRL = t.RequireCRL
 	if t.KeyTypes != nil {
 		c.Policy.KeyTypes = t.KeyTypes
@@ -220,7 +229,7 @@ func (t *TrustRepository) keys(s *Session) (k trust.Keys, signers []crypto.Signe
 		for _, key := range held {
 			r.Keys = append(r.Keys, key.public)
 			if err == nil {
-				if cerr := trust.CheckKey(key.public); cerr != nil {
+				if cerr := trust.CheckKeyAsOf(s.format, key.public); cerr != nil {
 					err = refuse(RuleAlgorithm, "key %q: %w", key.name, cerr)
 				}
 			}
@@ -237,7 +246,7 @@ func (t *TrustRepository) keys(s *Session) (k trust.Keys, signers []crypto.Signe
 		if err != nil {
 			return trust.Role{}, err
 		}
-		if err := trust.CheckKey(pub); err != nil {
+		if err := trust.CheckKeyAsOf(s.format, pub); err != nil {
 			return trust.Role{}, refuse(RuleAlgorithm, "%s: %w", name, err)
 		}
 		return trust.One(pub), nil

@@ -2,10 +2,10 @@ package ceremony
 
 import (
 	"crypto"
-	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -119,7 +119,7 @@ func (u *UptaneRoot) sign(s *Session, root *uptane.Root, old *uptaneState) error
 		}
 	}
 	dir := "uptane/" + u.Repository + "/"
-	data, err := s.uptaneSign(uptaneFile{path: dir + "root.json", document: root, parse: func(data []byte) (uptane.Document, error) { return uptane.ParseRoot(data) }, same: sameRoot}, signers)
+	data, err := s.uptaneSign(uptaneFile{path: dir + "root.json", document: root, parse: func(data []byte) (uptane.Document, error) { return uptane.ParseRoot(data, uptane.AsOf(s.format)) }, same: sameRoot}, signers)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func enough(role uptane.RoleKeys, signers []crypto.Signer) error {
 	n := 0
 	for _, k := range role.Keys {
 		for _, signer := range signers {
-			if s, err := uptane.NewKey(signer.Public()); err == nil && s.ID() == k.ID() {
+			if s, err := uptane.NewKeyAsOf(format.First, signer.Public()); err == nil && s.ID() == k.ID() {
 				n++
 			}
 		}
@@ -167,7 +167,7 @@ func (u *UptaneRoot) role(s *Session, name uptane.Role, r UptaneRole) (uptane.Ro
 		if err != nil {
 			return rk, err
 		}
-		k, err := uptane.NewKey(pub)
+		k, err := uptane.NewKeyAsOf(s.format, pub)
 		if err != nil {
 			return rk, refuse(RuleAlgorithm, "%q: %w", n, err)
 		}
@@ -215,7 +215,7 @@ func (s *Session) uptaneSigners(repository string, role uptane.Role, names []str
 		if s.how.lacks(k) || s.finished() {
 			continue // uptaneSign finds what it signed
 		}
-		if err := uptane.CheckSigner(k); err != nil && !(s.aborted() && errors.Is(err, errNotRecorded)) {
+		if err := uptane.CheckSigner(k); err != nil && !s.aborted() {
 			return nil, refuse(RuleAlgorithm, "key %q: %w", n, err)
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Session) uptaneConfirm(f uptaneFile, signers []crypto.Signer) ([]byte, 
 	var messages []message
 	for _, signer := range signers {
 		k := signer.(*key)
-		id, err := uptane.NewKey(k.public)
+		id, err := uptane.NewKeyAsOf(s.format, k.public)
 		if err != nil {
 			return nil, s.notAsAsked(f.path, err)
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 type enrolmentJSON struct {
@@ -27,7 +29,7 @@ func Enrol(o Officer, key *Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := decodeOfficer(j); err != nil {
+	if _, err := decodeOfficer(format.Version{}, j); err != nil {
 		return nil, usage("enrolment: %w", err)
 	}
 	payload, err := encode(enrolmentJSON{Type: enrolmentType, Officer: j})
@@ -51,7 +53,7 @@ func ParseEnrolment(data []byte) (Officer, error) {
 	if again, err := encode(j); err != nil || !bytes.Equal(again, payload) {
 		return Officer{}, usage("enrolment: not in its canonical form")
 	}
-	o, err := decodeOfficer(j.Officer)
+	o, err := decodeOfficer(format.Version{}, j.Officer)
 	if err != nil {
 		return Officer{}, usage("enrolment: %w", err)
 	}

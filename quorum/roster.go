@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"strings"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // Role is what an officer may do.
@@ -45,6 +47,8 @@ type Roster struct {
 	officers    []Officer
 	data        []byte
 	digest      Digest
+	// asOf says by what was known of weak keys the roster, and one that follows it, was read.
+	asOf format.Version
 }
 
 // Environment is the one environment for which the roster counts.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
@@ -84,12 +85,16 @@ func NewRoster(c RosterConfig) (*Roster, error) {
 }
 
 // ParseRoster reads a roster document. It checks its form only: see OpenRoster and Succeed for whether it counts.
-func ParseRoster(data []byte) (*Roster, error) {
+func ParseRoster(data []byte) (*Roster, error) { return ParseRosterAsOf(format.Version{}, data) }
+
+// ParseRosterAsOf is ParseRoster by what was known of weak keys when a format of ceremonies was the newest: for the roster
+// of an old ceremony, which a later one carries on from and may replace.
+func ParseRosterAsOf(v format.Version, data []byte) (*Roster, error) {
 	var j rosterJSON
 	if err := decode("roster", data, rosterType, &j, func() string { return j.Type }); err != nil {
 		return nil, err
 	}
-	r := &Roster{environment: j.Environment, epoch: j.Epoch, threshold: j.Threshold, data: bytes.Clone(data), digest: Sum(data)}
+	r := &Roster{environment: j.Environment, epoch: j.Epoch, threshold: j.Threshold, data: bytes.Clone(data), digest: Sum(data), asOf: v}
 	if err := checkEnvironment(j.Environment); err != nil {
 		return nil, usage("roster: %w", err)
 	}
@@ -107,7 +112,7 @@ func ParseRoster(data []byte) (*Roster, error) {
 		return nil, usage("roster: %d officers; at most %d are allowed", len(j.Officers), MaxOfficers)
 	}
 	for _, oj := range j.Officers {
-		o, err := decodeOfficer(oj)
+		o, err := decodeOfficer(v, oj)
 		if err != nil {
 			return nil, usage("roster: %w", err)
 		}
@@ -187,7 +192,7 @@ func encodeOfficer(o Officer) (officerJSON, error) {
 	return j, nil
 }
 
-func decodeOfficer(j officerJSON) (Officer, error) {
+func decodeOfficer(v format.Version, j officerJSON) (Officer, error) {
 	o := Officer{Name: j.Name, Role: j.Role, Scheme: j.Scheme, Decryption: j.Decryption}
 	if err := checkName(j.Name); err != nil {
 		return o, err
@@ -204,7 +209,7 @@ func decodeOfficer(j officerJSON) (Officer, error) {
 	if err := checkScheme(j.Scheme, o.SigningKey); err != nil {
 		return o, fmt.Errorf("%s: signing key: %w", j.Name, err)
 	}
-	if fault := weakkey.Fault(o.SigningKey); fault != "" {
+	if fault := weakkey.FaultAsOf(v, o.SigningKey); fault != "" {
 		return o, fmt.Errorf("%s: signing key: %w: %s", j.Name, ErrKey, fault)
 	}
 	if (j.DecryptionKey == "") != (j.Decryption == "") {
@@ -219,7 +224,7 @@ func decodeOfficer(j officerJSON) (Officer, error) {
 	if err := checkDecryption(j.Decryption, o.DecryptionKey); err != nil {
 		return o, fmt.Errorf("%s: decryption key: %w", j.Name, err)
 	}
-	if fault := weakkey.Fault(o.DecryptionKey); fault != "" {
+	if fault := weakkey.FaultAsOf(v, o.DecryptionKey); fault != "" {
 		return o, fmt.Errorf("%s: decryption key: %w: %s", j.Name, ErrKey, fault)
 	}
 	if o.DecryptionKeyID == o.KeyID {

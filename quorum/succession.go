@@ -39,7 +39,7 @@ func OpenRoster(anchor [32]byte, files ...RosterFile) (*Roster, error) {
 // Succeed reads the roster that replaces r, and checks that it names r, has the next epoch, and that M officers of r
 // approved it, byte for byte (ApproveRoster). r must itself be trusted.
 func (r *Roster) Succeed(data []byte, approvals [][]byte) (*Roster, error) {
-	next, err := ParseRoster(data)
+	next, err := ParseRosterAsOf(r.asOf, data)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,10 @@ type Prepared struct {
 // out the offline half. Nothing is signed and no token is touched. The result is a function of its arguments. A new root is
 // laid out only where keys, thresholds or its expiry differ from prev's.
 func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*Prepared, error) {
+	return prepare(knownAt{}, prev, c, k, v, now)
+}
+
+func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now time.Time) (*Prepared, error) {
 	v = Validity{v.RootExpires.UTC().Truncate(time.Second), v.TargetsExpires.UTC().Truncate(time.Second)}
 	p := &Prepared{prev: prev, files: Files{}, now: now}
 	if err := CheckEnvironment(c.Environment); err != nil {
@@ -37,7 +41,7 @@ func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*P
 	if prev != nil && prev.Environment() != c.Environment {
 		return nil, advice.New(advice.Refused, hints[ErrEnvironment], "the previous repository is environment %q's, not %q's", prev.Environment(), c.Environment)
 	}
-	if err := k.Check(); err != nil {
+	if err := k.CheckAsOf(asOf); err != nil {
 		return nil, err
 	}
 	for _, e := range []struct {
@@ -69,7 +73,10 @@ func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*P
 }
 
 // Check refuses keys that cannot sign, thresholds that cannot be met, and online keys that are officers' keys.
-func (k Keys) Check() error {
+func (k Keys) Check() error { return k.CheckAsOf(knownAt{}) }
+
+// CheckAsOf is Check by what was known of weak keys when a format of ceremonies was the newest.
+func (k Keys) CheckAsOf(v knownAt) error {
 	officers := map[string]string{}
 	for _, r := range []struct {
 		name   string
@@ -82,7 +89,7 @@ func (k Keys) Check() error {
 		}
 		seen := map[string]bool{}
 		for _, pub := range r.role.Keys {
-			_, id, err := tufKey(pub)
+			_, id, err := tufKey(v, pub)
 			if err != nil {
 				return advice.Wrap(advice.Usage, fmt.Errorf("trust role %s: %w", r.name, err), advice.Hint(err))
 			}
@@ -108,7 +115,7 @@ func (k Keys) online() []crypto.PublicKey {
 func listKeys(keys map[string]*metadata.Key, r Role) ([]string, error) {
 	var ids []string
 	for _, pub := range r.Keys {
-		key, id, err := tufKey(pub)
+		key, id, err := tufKey(knownFirst, pub)
 		if err != nil {
 			return nil, err
 		}

@@ -34,16 +34,16 @@ type KeySignature struct {
 }
 
 // Confirm verifies a finished offline half and holds it to what Prepare would lay out from the same arguments: what it
-// says, not how it is encoded. It gives the repository, and the metadata files that are new in it.
-func Confirm(prev *Repository, c Content, k Keys, v Validity, files Files, now time.Time) (*Repository, []Signed, error) {
-	if _, err := Prepare(prev, c, k, v, now); err != nil {
+// says, not how it is encoded, and by what was known of weak keys when a format of ceremonies was the newest. It gives the repository, and the metadata files that are new in it.
+func Confirm(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, files Files, now time.Time) (*Repository, []Signed, error) {
+	if _, err := prepare(asOf, prev, c, k, v, now); err != nil {
 		return nil, nil, err
 	}
 	first, version := files[metadataPath(metadata.ROOT, 1)], int64(1)
 	if prev != nil {
 		first, version = prev.roots.raw[0], prev.TargetsVersion()+1
 	}
-	rep, err := OpenRepository(files, PinRoot(first), now)
+	rep, err := openRepository(asOf, files, PinRoot(first), now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +125,7 @@ func (c *chain) facts() rootFacts {
 func factsOf(r Role) (roleFacts, error) {
 	f := roleFacts{threshold: r.Threshold}
 	for _, pub := range r.Keys {
-		_, id, err := tufKey(pub)
+		_, id, err := tufKey(knownFirst, pub)
 		if err != nil {
 			return f, err
 		}

@@ -59,6 +59,7 @@ func (m *memFile) Sys() any                   { return nil }
 // reader reads bounded files and remembers their digests.
 type reader struct {
 	files fs.FS
+	asOf  knownAt
 	seen  map[string][32]byte
 }
 

@@ -23,7 +23,10 @@ var pssOptions = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
 
 // CheckKey refuses a public key that cannot be a TUF role's: P-256, Ed25519 and RSA of 2048 to 4096 bits can, if they are
 // not known to be weak. P-384 cannot: TUF clients disagree on it.
-func CheckKey(key crypto.PublicKey) error {
+func CheckKey(key crypto.PublicKey) error { return CheckKeyAsOf(knownAt{}, key) }
+
+// CheckKeyAsOf is CheckKey by what was known of weak keys when a format of ceremonies was the newest.
+func CheckKeyAsOf(v knownAt, key crypto.PublicKey) error {
 	const hint = "generate a P-256, Ed25519 or RSA key for this role"
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
@@ -44,15 +47,15 @@ func CheckKey(key crypto.PublicKey) error {
 	default:
 		return usage(hint, "a key of type %T cannot sign trust metadata", key)
 	}
-	if fault := weakkey.Fault(key); fault != "" {
+	if fault := weakkey.FaultAsOf(v, key); fault != "" {
 		return usage(hint, "anybody could sign with this key: %s", fault)
 	}
 	return nil
 }
 
 // tufKey is the TUF form of a public key, and its id.
-func tufKey(pub crypto.PublicKey) (*metadata.Key, string, error) {
-	if err := CheckKey(pub); err != nil {
+func tufKey(v knownAt, pub crypto.PublicKey) (*metadata.Key, string, error) {
+	if err := CheckKeyAsOf(v, pub); err != nil {
 		return nil, "", err
 	}
 	k, err := metadata.KeyFromPublicKey(pub)
@@ -64,7 +67,7 @@ func tufKey(pub crypto.PublicKey) (*metadata.Key, string, error) {
 }
 
 // checkTUFKey is for keys read from metadata: only the form that tufKey makes is accepted, under its own id.
-func checkTUFKey(id string, k *metadata.Key) (crypto.PublicKey, error) {
+func checkTUFKey(v knownAt, id string, k *metadata.Key) (crypto.PublicKey, error) {
 	if k == nil {
 		return nil, errors.New("key is null")
 	}
@@ -72,7 +75,7 @@ func checkTUFKey(id string, k *metadata.Key) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, wantID, err := tufKey(pub)
+	want, wantID, err := tufKey(v, pub)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func sign[T metadata.Roles](m *metadata.Metadata[T], thing string, ids map[strin
 	}
 	done := map[string]bool{}
 	for _, s := range signers {
-		_, id, err := tufKey(s.Public())
+		_, id, err := tufKey(knownFirst, s.Public())
 		if err != nil {
 			return fmt.Errorf("%s: %w", thing, err)
 		}

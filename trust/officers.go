@@ -36,7 +36,12 @@ type Repository struct {
 // OpenRepository verifies the offline half in files against pin. The officers' metadata must not have expired at now
 // (the asserted time of a ceremony, when an old one is verified); their CRLs may have.
 func OpenRepository(files fs.FS, pin Pin, now time.Time) (*Repository, error) {
+	return openRepository(knownAt{}, files, pin, now)
+}
+
+func openRepository(v knownAt, files fs.FS, pin Pin, now time.Time) (*Repository, error) {
 	r := newReader(files)
+	r.asOf = v
 	roots, _, err := openChain(r, pin)
 	if err != nil {
 		return nil, err
@@ -107,7 +112,7 @@ func openOfficers(r *reader, roots *chain, raw []byte, path string, prev *Reposi
 	if err := checkTargetsShape(m); err != nil {
 		return nil, refuse(ErrMalformed, path, "%v", err)
 	}
-	if rep.delegated, err = checkDelegation(roots.last, m); err != nil {
+	if rep.delegated, err = checkDelegation(roots.asOf, roots.last, m); err != nil {
 		return nil, refuse(ErrMalformed, path, "%v", err)
 	}
 	ids, threshold := roots.role(metadata.TARGETS)

@@ -69,7 +69,7 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 
 // roleSigner checks that the officers named the key for the role.
 func roleSigner(role string, key crypto.Signer, ids []string) error {
-	_, id, err := tufKey(key.Public())
+	_, id, err := tufKey(knownAt{}, key.Public())
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ type chain struct {
 	last  *rootMetadata
 	keys  map[string]crypto.PublicKey
 	head  header
+	// asOf says by what is known of weak keys: the zero value by all of it.
+	asOf knownAt
 }
 
 // contains says whether a root with this digest is in the chain.
@@ -35,8 +37,8 @@ func (c *chain) role(name string) ([]string, int) {
 }
 
 // startChain begins a chain with a root that the caller trusts.
-func startChain(raw []byte) (*chain, *trustedmetadata.TrustedMetadata, error) {
-	c := &chain{}
+func startChain(v knownAt, raw []byte) (*chain, *trustedmetadata.TrustedMetadata, error) {
+	c := &chain{asOf: v}
 	m, err := c.check("the first root", raw)
 	if err != nil {
 		return nil, nil, err
@@ -56,7 +58,7 @@ func (c *chain) check(thing string, raw []byte) (*rootMetadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := checkRootShape(m)
+	keys, err := checkRootShape(c.asOf, m)
 	if err != nil {
 		return nil, refuse(ErrMalformed, thing, "%v", err)
 	}
@@ -79,7 +81,7 @@ func (c *chain) check(thing string, raw []byte) (*rootMetadata, error) {
 func (c *chain) add(raw []byte, m *rootMetadata) {
 	c.raw = append(slices.Clip(c.raw), raw)
 	c.last = m
-	c.keys, _ = parseKeys(m.Signed.Keys)
+	c.keys, _ = parseKeys(c.asOf, m.Signed.Keys)
 	c.head, _ = headerOf(any(m))
 }
 
@@ -126,7 +128,7 @@ func openChain(r *reader, pin Pin) (*chain, *trustedmetadata.TrustedMetadata, er
 			delete(r.seen, path)
 		}
 	}
-	c, trusted, err := startChain(raw)
+	c, trusted, err := startChain(r.asOf, raw)
 	if err != nil {
 		return nil, nil, err
 	}

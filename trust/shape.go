@@ -115,13 +115,13 @@ func checkRole(ids []string, threshold int, keys map[string]crypto.PublicKey) er
 	return nil
 }
 
-func parseKeys(listed map[string]*metadata.Key) (map[string]crypto.PublicKey, error) {
+func parseKeys(v knownAt, listed map[string]*metadata.Key) (map[string]crypto.PublicKey, error) {
 	if len(listed) > 4*MaxKeys {
 		return nil, errors.New("too many keys")
 	}
 	keys := map[string]crypto.PublicKey{}
 	for id, k := range listed {
-		pub, err := checkTUFKey(id, k)
+		pub, err := checkTUFKey(v, id, k)
 		if err != nil {
 			return nil, err
 		}
@@ -134,8 +134,8 @@ var officersRoles = []string{metadata.ROOT, metadata.TARGETS}
 var onlineRoles = []string{metadata.SNAPSHOT, metadata.TIMESTAMP}
 
 // checkRootShape checks roles and keys, and that no online key is an officers' key.
-func checkRootShape(m *metadata.Metadata[metadata.RootType]) (map[string]crypto.PublicKey, error) {
-	keys, err := parseKeys(m.Signed.Keys)
+func checkRootShape(v knownAt, m *metadata.Metadata[metadata.RootType]) (map[string]crypto.PublicKey, error) {
+	keys, err := parseKeys(v, m.Signed.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -222,12 +222,12 @@ func checkTargetsShape(m *metadata.Metadata[metadata.TargetsType]) error {
 }
 
 // checkDelegation asks for exactly the online role, with the paths that it may sign for.
-func checkDelegation(root *metadata.Metadata[metadata.RootType], m *metadata.Metadata[metadata.TargetsType]) (map[string]crypto.PublicKey, error) {
+func checkDelegation(v knownAt, root *metadata.Metadata[metadata.RootType], m *metadata.Metadata[metadata.TargetsType]) (map[string]crypto.PublicKey, error) {
 	d := m.Signed.Delegations
 	if d == nil || d.SuccinctRoles != nil || len(d.Roles) != 1 || len(d.UnrecognizedFields) != 0 {
 		return nil, errors.New("it does not delegate exactly the online role")
 	}
-	keys, err := parseKeys(d.Keys)
+	keys, err := parseKeys(v, d.Keys)
 	if err != nil {
 		return nil, err
 	}

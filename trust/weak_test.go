@@ -23,7 +23,7 @@ func TestWeakKeys(t *testing.T) {
 		if err := CheckKey(ed25519.PublicKey(b)); err == nil || !strings.Contains(err.Error(), "small order") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, _, err := tufKey(ed25519.PublicKey(b)); err == nil {
+		if _, _, err := tufKey(knownAt{}, ed25519.PublicKey(b)); err == nil {
 			t.Errorf("%s: taken from metadata", name)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // Role is the name of a metadata role, as a root's "roles" writes it.
@@ -123,6 +125,7 @@ func (e envelope) withSignatures(list []Signature) envelope {
 // opened is a document's file before its role is known.
 type opened struct {
 	envelope
+	asOf format.Version
 	body value
 	typ  string
 }
@@ -138,6 +141,7 @@ func open(data []byte, what string, limit func(Limits) int, opts []Option) (*ope
 	if err != nil {
 		return nil, err
 	}
+	out.asOf = o.asOf
 	if o.local && len(out.Bytes()) > max {
 		return nil, because(ErrTooLarge, "%s has %d bytes in canonical form, and devices stop reading after %d", what, len(out.Bytes()), max)
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // openssl runs the independent judge; a machine without it fails, for its word is what the test is about.
@@ -94,7 +96,7 @@ func TestWeTakeOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := parseKeyValue(RSA, string(pem))
+	k, err := parseKeyValue(format.Version{}, RSA, string(pem))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
@@ -36,12 +37,15 @@ const weakHint = "find out who gave you this key, and have a new one made"
 
 // NewKey makes a Key of an *rsa.PublicKey or an ed25519.PublicKey and refuses any other, and one that is known to
 // be weak.
-func NewKey(pub crypto.PublicKey) (Key, error) {
-	k, err := newKey(pub)
+func NewKey(pub crypto.PublicKey) (Key, error) { return NewKeyAsOf(format.Version{}, pub) }
+
+// NewKeyAsOf is NewKey by what was known of weak keys when a format of ceremonies was the newest.
+func NewKeyAsOf(v format.Version, pub crypto.PublicKey) (Key, error) {
+	k, err := newKey(v, pub)
 	return k, refused(err)
 }
 
-func newKey(pub crypto.PublicKey) (Key, error) {
+func newKey(v format.Version, pub crypto.PublicKey) (Key, error) {
 	k := Key{pub: pub}
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
@@ -63,7 +67,7 @@ func newKey(pub crypto.PublicKey) (Key, error) {
 		return Key{}, hinted(ErrKeyType, "devices refuse a whole root that holds such a key: use RSA or Ed25519",
 			"a %s key cannot sign Uptane metadata", keyWord(pub))
 	}
-	if fault := weakkey.Fault(pub); fault != "" {
+	if fault := weakkey.FaultAsOf(v, pub); fault != "" {
 		return Key{}, hinted(ErrWeakKey, weakHint, "anybody could sign with this key: %s", fault)
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
@@ -113,11 +117,11 @@ func ParseKey(data []byte) (Key, error) {
 	if err != nil {
 		return Key{}, unverified(err)
 	}
-	k, err := keyOf("public key", &v)
+	k, err := keyOf("public key", format.Version{}, &v)
 	return k, unverified(err)
 }
 
-func keyOf(where string, v *value) (Key, error) {
+func keyOf(where string, asOf format.Version, v *value) (Key, error) {
 	r := reader{where: where}
 	o := r.object(v)
 	typ := r.text(o, "keytype")
@@ -129,7 +133,7 @@ func keyOf(where string, v *value) (Key, error) {
 	if r.err != nil {
 		return Key{}, r.err
 	}
-	k, err := parseKeyValue(KeyType(typ), public)
+	k, err := parseKeyValue(asOf, KeyType(typ), public)
 	if err != nil {
 		return Key{}, fmt.Errorf("%s: %w", where, err)
 	}
@@ -137,7 +141,7 @@ func keyOf(where string, v *value) (Key, error) {
 }
 
 // parseKeyValue reads keyval.public. It demands the very form that the server writes, because the server compares.
-func parseKeyValue(typ KeyType, public string) (Key, error) {
+func parseKeyValue(asOf format.Version, typ KeyType, public string) (Key, error) {
 	var pub crypto.PublicKey
 	switch typ {
 	case RSA:
@@ -167,7 +171,7 @@ func parseKeyValue(typ KeyType, public string) (Key, error) {
 		return Key{}, hinted(ErrKeyType, "devices refuse a whole root that holds such a key: use RSA or ED25519",
 			"key type %q is not accepted by devices", typ)
 	}
-	k, err := newKey(pub)
+	k, err := newKey(asOf, pub)
 	if err != nil {
 		return Key{}, err
 	}

@@ -1,5 +1,7 @@
 package uptane
 
+import "github.com/hanaper/hanaper/internal/format"
+
 // Limits are the sizes in bytes above which a client stops reading a document. The client built from aktualizr has
 // these numbers compiled in; a fleet with other builds may raise them with WithLimits or in a config's Limits field.
 type Limits struct {
@@ -58,6 +60,7 @@ const (
 )
 
 type options struct {
+	asOf   format.Version
 	limits Limits
 	local  bool
 }
@@ -74,6 +77,9 @@ func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 // Local reads a file that lies on this machine and may be indented for people: the limits then hold for its canonical
 // form alone. What a server serves is read without it, for a device stops reading at the limit.
 func Local() Option { return func(o *options) { o.local = true } }
+
+// AsOf reads by what was known of weak keys when a format of ceremonies was the newest.
+func AsOf(v format.Version) Option { return func(o *options) { o.asOf = v } }
 
 func optionsOf(opts []Option) options {
 	o := options{limits: DefaultLimits()}

@@ -5,10 +5,14 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // reader takes values out of parsed JSON by exact names and keeps the first error.
 type reader struct {
+	// asOf says by what was known of weak keys what is read is judged.
+	asOf  format.Version
 	where string
 	err   error
 }

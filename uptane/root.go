@@ -216,7 +216,7 @@ func rootOf(o *opened, draft bool) (*Root, error) {
 	if err := o.mustBe("root.json", "Root"); err != nil {
 		return nil, err
 	}
-	rd := reader{where: "root.json"}
+	rd := reader{where: "root.json", asOf: o.asOf}
 	rd.only(&o.body, "_type", "consistent_snapshot", "expires", "keys", "roles", "version")
 	if rd.boolean(&o.body, "consistent_snapshot") {
 		rd.fail(ErrMalformed, "consistent_snapshot must be false")
@@ -253,7 +253,7 @@ func rootOf(o *opened, draft bool) (*Root, error) {
 func readKeys(r *reader, o *value) map[string]Key {
 	keys := map[string]Key{}
 	for _, m := range r.object(r.member(o, "keys")).members {
-		k, err := keyOf(r.where+": key "+m.key, &m.value)
+		k, err := keyOf(r.where+": key "+m.key, r.asOf, &m.value)
 		if err != nil {
 			if r.err == nil {
 				r.err = err

@@ -1,0 +1,207 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// The golden folders, testdata/golden/FORMAT/NAME, were made once, on tokens, by the release that wrote their format. Every
+// later release verifies them as they stand. They are never made anew.
+var makeGolden = flag.Bool("make-golden", false, "make the golden folders that are missing for the format of today")
+
+const goldenDir = "testdata/golden"
+
+// goldenNames are those that every format has.
+var goldenNames = []string{"aborted", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
+
+// goldenFolder is a golden folder and the anchor that goes with it.
+type goldenFolder struct {
+	name, dir string
+	anchor    [32]byte
+}
+
+// goldenFolders lists the golden folders of all formats.
+func goldenFolders(t testing.TB) []goldenFolder {
+	t.Helper()
+	dirs, err := filepath.Glob(goldenDir + "/*.*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []goldenFolder
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.IsDir() {
+			continue
+		}
+		anchors, err := os.ReadFile(filepath.Join(filepath.Dir(dir), "anchors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := goldenFolder{name: filepath.Base(dir), dir: dir}
+		for line := range strings.Lines(string(anchors)) {
+			if digest, name, _ := strings.Cut(strings.TrimSpace(line), "  "); name == g.name {
+				if g.anchor, err = ParseDigest(digest); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if g.anchor == ([32]byte{}) {
+			t.Fatalf("%s has no anchor", dir)
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// TestGolden: every golden folder of every format verifies.
+func TestGolden(t *testing.T) {
+	if *makeGolden {
+		makeGoldenFolders(t)
+	}
+	t.Parallel()
+	seen := map[string][]string{}
+	for _, g := range goldenFolders(t) {
+		v := filepath.Base(filepath.Dir(g.dir))
+		seen[v] = append(seen[v], g.name)
+		start := time.Now()
+		report, err := Verify(context.Background(), os.DirFS(g.dir), &g.anchor)
+		t.Logf("%s: %v", g.dir, time.Since(start))
+		if report == nil {
+			t.Errorf("%s: %v", g.dir, err)
+			continue
+		}
+		if report.Format != v || len(report.Notes) > 0 || report.Aborted != (g.name == "aborted") || (report.Resumed > 0) != (g.name == "resumed" || g.name == "aborted") {
+			t.Errorf("%s: %+v", g.dir, report)
+		}
+		switch g.name {
+		case "unattested":
+			if len(report.Signers) != 1 {
+				t.Errorf("%s: signed by %v", g.dir, report.Signers)
+			}
+		case "rehearsal":
+			if err == nil || advice.KindOf(err) != advice.Unverified {
+				t.Errorf("%s: %v", g.dir, err)
+			}
+		default:
+			if err != nil {
+				t.Errorf("%s: %v", g.dir, err)
+			}
+		}
+	}
+	if len(seen) == 0 {
+		t.Fatal("there is no golden folder")
+	}
+	for v, names := range seen {
+		if slices.Sort(names); !slices.Equal(names, goldenNames) {
+			t.Errorf("format %s has the golden folders %v, not %v", v, names, goldenNames)
+		}
+	}
+}
+
+// makeGoldenFolders performs, on SoftHSM tokens, the ceremonies whose folders are missing.
+func makeGoldenFolders(t *testing.T) {
+	t.Helper()
+	into := filepath.Join(goldenDir, Format())
+	if _, err := os.Stat(into); err == nil {
+		t.Fatalf("%s is there: golden folders are never made anew", into)
+	}
+	var anchors strings.Builder
+	keep := func(name string, s *stage, out string) {
+		if err := os.CopyFS(filepath.Join(into, name), os.DirFS(out)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&anchors, "%x  %s\n", s.roster.Digest(), name)
+	}
+	run := func(c RunConfig) string {
+		t.Helper()
+		result, err := Run(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Out
+	}
+	cut := func(c RunConfig, at int64) RunConfig {
+		t.Helper()
+		appending = func(entry int64) error {
+			if entry == at {
+				return errCut
+			}
+			return nil
+		}
+		_, err := Run(context.Background(), c)
+		appending = nil
+		if !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+			t.Fatal(err)
+		}
+		c.Asserted = c.Asserted.Add(time.Hour)
+		return c
+	}
+	first := readFile(t, goldenDir+"/first.yaml")
+
+	s := newStage(t)
+	c := s.config(s.plan(first))
+	c.Remarks = func(when string) ([]Remark, error) {
+		return []Remark{{"note", "a remark with <angles>, an ampersand & Łukasz at the " + when}}, nil
+	}
+	keep("finished", s, run(c))
+	s.Ceremony, s.now = "second", asserted.AddDate(0, 0, 345)
+	c = s.config(s.plan(readFile(t, goldenDir+"/second.yaml")))
+	c.Out += "-2"
+	keep("second", s, run(c))
+
+	s = newStage(t)
+	c = cut(s.config(s.plan(first)), 64)
+	if _, err := Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "the power was cut", Agree: func(Aborting) error { return nil }}); err != nil {
+		t.Fatal(err)
+	}
+	keep("aborted", s, c.Out)
+
+	// Cut short between what a key is about to sign and its signature.
+	s = newStage(t)
+	c = cut(s.config(s.plan(strings.Split(first, "  - certificate:\n")[0])), 12)
+	if _, err := Resume(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	keep("resumed", s, c.Out)
+
+	s, _, c = custodyStage(t)
+	keep("custody", s, run(c))
+
+	s, c = cloneStage(t)
+	c.Confirm = func(string) error { return s.vendorTool("The Root", "The Root copied") }
+	keep("clone", s, run(c))
+
+	s = newStage(t)
+	c = s.config(s.plan(keysOnly))
+	c.Officers = []crypto.Signer{s.officers[0]}
+	keep("unattested", s, run(c))
+
+	s, stand := newStage(t), newStage(t)
+	keep("rehearsal", s, run(RunConfig{Plan: s.plan(keysOnly), Out: filepath.Join(s.dir, "rehearsal"), Asserted: asserted, Tool: s.tool, Rehearsal: true,
+		Open: func(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {
+			b := stand.boards[name]
+			tok, err := stand.open(ctx, name, hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
+			return relabelled{tok, uri.Token}, err
+		}}))
+	if err := os.WriteFile(filepath.Join(into, "anchors"), []byte(anchors.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
