@@ -11,6 +11,9 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
@@ -95,10 +98,9 @@ func (c *content) differs(cert *x509.Certificate) string {
 		{"key usage", cert.KeyUsage == c.profile.usage},
 		{"extended key usage", sameOIDs(usagesOf(cert), c.profile.eku) && critical(cert, oidEKU) == (c.profile.c.ExtKeyUsageCritical && len(c.profile.eku) > 0)},
 		{"subject alternative names", c.names.same(namesIn(cert))},
-		{"policies", sameOIDs(cert.PolicyIdentifiers, c.profile.policies)},
-		{"CRL addresses", slices.Equal(cert.CRLDistributionPoints, c.crl)},
-		{"OCSP addresses", slices.Equal(cert.OCSPServer, c.ocsp)},
-		{"issuer addresses", slices.Equal(cert.IssuingCertificateURL, c.aia)},
+		{"policies", c.samePolicies(cert)},
+		{"CRL addresses", c.sameCRLURLs(cert)},
+		{"OCSP or issuer addresses", c.sameAccess(cert)},
 		{"name constraints", sameConstraints(constraintsOf(cert), c.constraints)},
 		{"list of extensions", c.extensionsOf(cert)},
 	} {
@@ -119,6 +121,103 @@ func (c *content) extensionsOf(cert *x509.Certificate) bool {
 		}
 	}
 	return true
+}
+
+// valueOf is the value of an extension; nil without it.
+func valueOf(cert *x509.Certificate, oid asn1.ObjectIdentifier) cryptobyte.String {
+	for _, e := range cert.Extensions {
+		if e.Id.Equal(oid) {
+			return e.Value
+		}
+	}
+	return nil
+}
+
+// eachIn gives the members of the one SEQUENCE in s to f, and says whether it could be read as f wants.
+func eachIn(s cryptobyte.String, f func(member *cryptobyte.String) bool) bool {
+	var list, member cryptobyte.String
+	if !s.ReadASN1(&list, cbasn1.SEQUENCE) || !s.Empty() {
+		return false
+	}
+	for !list.Empty() {
+		if !list.ReadASN1(&member, cbasn1.SEQUENCE) || !f(&member) || !member.Empty() {
+			return false
+		}
+	}
+	return true
+}
+
+// samePolicies reads policies with their practice statements, which crypto/x509 does not hand on.
+func (c *content) samePolicies(cert *x509.Certificate) bool {
+	value, n := valueOf(cert, oidPolicies), 0
+	if value == nil {
+		return len(c.profile.policies) == 0
+	}
+	ok := eachIn(value, func(member *cryptobyte.String) bool {
+		var policy, kind asn1.ObjectIdentifier
+		var qualifiers, qualifier, cps cryptobyte.String
+		if !member.ReadASN1ObjectIdentifier(&policy) || n >= len(c.profile.policies) || !policy.Equal(c.profile.policies[n]) {
+			return false
+		}
+		n++
+		want := c.profile.c.CPS[policy.String()]
+		if want == "" {
+			return true // and nothing follows
+		}
+		return member.ReadASN1(&qualifiers, cbasn1.SEQUENCE) && qualifiers.ReadASN1(&qualifier, cbasn1.SEQUENCE) && qualifiers.Empty() &&
+			qualifier.ReadASN1ObjectIdentifier(&kind) && kind.Equal(oidCPS) && qualifier.ReadASN1(&cps, cbasn1.IA5String) && qualifier.Empty() && string(cps) == want
+	})
+	return ok && n == len(c.profile.policies)
+}
+
+// sameCRLURLs reads the places of the CRL: URLs, and nothing else that a place can have.
+func (c *content) sameCRLURLs(cert *x509.Certificate) bool {
+	value := valueOf(cert, oidCRLDP)
+	if value == nil {
+		return len(c.crl) == 0
+	}
+	ctx := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific() }
+	var urls []string
+	ok := eachIn(value, func(member *cryptobyte.String) bool {
+		var point, names, u cryptobyte.String
+		if !member.ReadASN1(&point, ctx(0).Constructed()) || !point.ReadASN1(&names, ctx(0).Constructed()) || !point.Empty() {
+			return false
+		}
+		for !names.Empty() {
+			if !names.ReadASN1(&u, ctx(6)) {
+				return false
+			}
+			urls = append(urls, string(u))
+		}
+		return true
+	})
+	return ok && slices.Equal(urls, c.crl)
+}
+
+// sameAccess reads authorityInfoAccess: OCSP and issuers by URL, and nothing else.
+func (c *content) sameAccess(cert *x509.Certificate) bool {
+	value := valueOf(cert, oidAIA)
+	if value == nil {
+		return len(c.ocsp)+len(c.aia) == 0
+	}
+	var ocsp, issuers []string
+	ok := eachIn(value, func(member *cryptobyte.String) bool {
+		var method asn1.ObjectIdentifier
+		var u cryptobyte.String
+		if !member.ReadASN1ObjectIdentifier(&method) || !member.ReadASN1(&u, cbasn1.Tag(6).ContextSpecific()) {
+			return false
+		}
+		switch {
+		case method.Equal(oidOCSP):
+			ocsp = append(ocsp, string(u))
+		case method.Equal(oidCAIssuers):
+			issuers = append(issuers, string(u))
+		default:
+			return false
+		}
+		return true
+	})
+	return ok && slices.Equal(ocsp, c.ocsp) && slices.Equal(issuers, c.aia)
 }
 
 func critical(cert *x509.Certificate, oid asn1.ObjectIdentifier) bool {

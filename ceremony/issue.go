@@ -19,29 +19,30 @@ var _ = register[profileLeaf](kindProfile)
 // something else, holds the certificate to what was meant.
 type profileLeaf struct {
 	Head
-	For                 string           `json:"for"`
-	Profile             string           `json:"profile"`
-	CA                  bool             `json:"ca"`
-	SelfSigned          bool             `json:"self_signed"`
-	KeyUsage            []string         `json:"key_usage"`
-	ExtKeyUsage         []string         `json:"ext_key_usage,omitempty"`
-	ExtKeyUsageCritical bool             `json:"ext_key_usage_critical,omitempty"`
-	Policies            []string         `json:"policies,omitempty"`
-	CRLURLs             []string         `json:"crl_urls,omitempty"`
-	OCSPURLs            []string         `json:"ocsp_urls,omitempty"`
-	IssuerURLs          []string         `json:"issuer_urls,omitempty"`
-	MaxValidityDays     int              `json:"max_validity_days"`
-	PathLen             *int             `json:"path_length,omitempty"`
-	NameConstraints     *nameConstraints `json:"name_constraints,omitempty"`
-	RequiredAttributes  []string         `json:"required_attributes,omitempty"`
-	AllowedAttributes   []string         `json:"allowed_attributes,omitempty"`
-	CommonName          string           `json:"common_name,omitempty"`
-	SANs                []string         `json:"sans,omitempty"`
-	RequireSAN          bool             `json:"require_san,omitempty"`
-	Role                string           `json:"role,omitempty"`
-	KeyAlgorithms       []string         `json:"key_algorithms"`
-	SignatureAlgorithm  string           `json:"signature_algorithm,omitempty"`
-	OTAConnect          bool             `json:"ota_connect,omitempty"`
+	For                 string            `json:"for"`
+	Profile             string            `json:"profile"`
+	CA                  bool              `json:"ca"`
+	SelfSigned          bool              `json:"self_signed"`
+	KeyUsage            []string          `json:"key_usage"`
+	ExtKeyUsage         []string          `json:"ext_key_usage,omitempty"`
+	ExtKeyUsageCritical bool              `json:"ext_key_usage_critical,omitempty"`
+	Policies            []string          `json:"policies,omitempty"`
+	CPS                 map[string]string `json:"cps,omitempty"`
+	CRLURLs             []string          `json:"crl_urls,omitempty"`
+	OCSPURLs            []string          `json:"ocsp_urls,omitempty"`
+	IssuerURLs          []string          `json:"issuer_urls,omitempty"`
+	MaxValidityDays     int               `json:"max_validity_days"`
+	PathLen             *int              `json:"path_length,omitempty"`
+	NameConstraints     *nameConstraints  `json:"name_constraints,omitempty"`
+	RequiredAttributes  []string          `json:"required_attributes,omitempty"`
+	AllowedAttributes   []string          `json:"allowed_attributes,omitempty"`
+	CommonName          string            `json:"common_name,omitempty"`
+	SANs                []string          `json:"sans,omitempty"`
+	RequireSAN          bool              `json:"require_san,omitempty"`
+	Role                string            `json:"role,omitempty"`
+	KeyAlgorithms       []string          `json:"key_algorithms"`
+	SignatureAlgorithm  string            `json:"signature_algorithm,omitempty"`
+	OTAConnect          bool              `json:"ota_connect,omitempty"`
 }
 
 type nameConstraints struct {
@@ -57,7 +58,7 @@ type nameConstraints struct {
 
 func (l *profileLeaf) fill(c ca.ProfileConfig) {
 	*l = profileLeaf{Head: l.Head, For: l.For, Profile: c.Name, CA: c.CA, SelfSigned: c.SelfSigned, KeyUsage: c.KeyUsage, ExtKeyUsage: c.ExtKeyUsage,
-		ExtKeyUsageCritical: c.ExtKeyUsageCritical, Policies: c.Policies, CRLURLs: c.CRLURLs, OCSPURLs: c.OCSPURLs, IssuerURLs: c.IssuerURLs,
+		ExtKeyUsageCritical: c.ExtKeyUsageCritical, Policies: c.Policies, CPS: c.CPS, CRLURLs: c.CRLURLs, OCSPURLs: c.OCSPURLs, IssuerURLs: c.IssuerURLs,
 		MaxValidityDays: c.MaxValidityDays, PathLen: c.PathLen, NameConstraints: (*nameConstraints)(c.NameConstraints),
 		RequiredAttributes: c.RequiredAttributes, AllowedAttributes: c.AllowedAttributes, CommonName: c.CommonName, SANs: c.SANs,
 		RequireSAN: c.RequireSAN, Role: c.Role, KeyAlgorithms: c.KeyAlgorithms, SignatureAlgorithm: c.SignatureAlgorithm, OTAConnect: c.OTAConnect}
@@ -65,7 +66,7 @@ func (l *profileLeaf) fill(c ca.ProfileConfig) {
 
 func (l *profileLeaf) config() ca.ProfileConfig {
 	return ca.ProfileConfig{Name: l.Profile, CA: l.CA, SelfSigned: l.SelfSigned, KeyUsage: l.KeyUsage, ExtKeyUsage: l.ExtKeyUsage,
-		ExtKeyUsageCritical: l.ExtKeyUsageCritical, Policies: l.Policies, CRLURLs: l.CRLURLs, OCSPURLs: l.OCSPURLs, IssuerURLs: l.IssuerURLs,
+		ExtKeyUsageCritical: l.ExtKeyUsageCritical, Policies: l.Policies, CPS: l.CPS, CRLURLs: l.CRLURLs, OCSPURLs: l.OCSPURLs, IssuerURLs: l.IssuerURLs,
 		MaxValidityDays: l.MaxValidityDays, PathLen: l.PathLen, NameConstraints: (*ca.NameConstraints)(l.NameConstraints),
 		RequiredAttributes: l.RequiredAttributes, AllowedAttributes: l.AllowedAttributes, CommonName: l.CommonName, SANs: l.SANs,
 		RequireSAN: l.RequireSAN, Role: l.Role, KeyAlgorithms: l.KeyAlgorithms, SignatureAlgorithm: l.SignatureAlgorithm, OTAConnect: l.OTAConnect}
