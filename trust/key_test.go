@@ -75,7 +75,7 @@ func TestKeyHasOneSpelling(t *testing.T) {
 		if id, err = again.ID(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := checkTUFKey(id, &again); err == nil {
+		if _, err := checkTUFKey(knownAt{}, id, &again); err == nil {
 			t.Errorf("%s: taken under its own id", c.name)
 		}
 	}
