@@ -60,16 +60,16 @@ func TestKeyHasOneSpelling(t *testing.T) {
 		{"text before the PEM", ec.Public(), func(k *metadata.Key) { k.Value.PublicKey = "key\n" + k.Value.PublicKey }},
 		{"an unknown field", ed, func(k *metadata.Key) { k.UnrecognizedFields = map[string]any{"x": 1} }},
 	} {
-		k, id, err := tufKey(c.key)
+		k, id, err := tufKey(knownAt{}, c.key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := checkTUFKey(id, k); err != nil {
+		if _, err := checkTUFKey(knownAt{}, id, k); err != nil {
 			t.Fatalf("%s: our own form: %v", c.name, err)
 		}
 		again := *k
 		c.change(&again)
-		if _, err := checkTUFKey(id, &again); err == nil {
+		if _, err := checkTUFKey(knownAt{}, id, &again); err == nil {
 			t.Errorf("%s: taken under the id of our form", c.name)
 		}
 		if id, err = again.ID(); err != nil {
