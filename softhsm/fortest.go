@@ -30,7 +30,7 @@ func ForTest(t T) *Store {
 	if _, err := Module(); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "hanaper-softhsm-"+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(inMemory(), "hanaper-softhsm-"+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +43,21 @@ func ForTest(t T) *Store {
 	}
 	shared.store = s
 	return s
+}
+
+// inMemory is a folder in memory if the machine has one, else "": SoftHSM syncs a file several times for each object, and nothing of
+// a test's tokens is to outlive the test. TMPDIR, where it is set, says otherwise.
+func inMemory() string {
+	const folder = "/dev/shm"
+	if os.Getenv("TMPDIR") != "" {
+		return ""
+	}
+	probe, err := os.MkdirTemp(folder, "hanaper-probe-")
+	if err != nil {
+		return ""
+	}
+	_ = os.Remove(probe)
+	return folder
 }
 
 // Main runs a package's tests and removes the Store that ForTest made: func TestMain(m *testing.M) { softhsm.Main(m) }

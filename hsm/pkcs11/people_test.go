@@ -163,7 +163,7 @@ func TestPaddedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSign(t, k)
-	if u := k.URI().String(); strings.Contains(u, "%00") {
+	if u := k.URI().String(); strings.Contains(u, "padded%00") {
 		t.Error(u)
 	}
 	if _, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "nul-padded", Algorithm: hsm.P256}); !errors.Is(err, hsm.ErrExists) {

@@ -65,6 +65,7 @@ static word dead;          /* the answer to everything until the module is start
 enum { CLAIMS_SEALED = 1, CLAIMS_BACKUP, CLAIMS_RESTORED };
 static int lie_sealed;     /* private keys claim the attributes of this class */
 static int lie_token;      /* objects claim to be token objects */
+static word stuck[COUNT];  /* the same for one function */
 static int blind;          /* nothing is found until the module is started anew */
 static int open_sessions, one_session;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -86,6 +87,7 @@ static void read_plan(void)
 	calls = 0;
 	memset(calls_of, 0, sizeof calls_of);
 	dead = 0;
+	memset(stuck, 0, sizeof stuck);
 	lie_sealed = lie_token = one_session = blind = 0;
 	char *rest = text, *line;
 	while ((line = strsep(&rest, "\n")) && rule_count < RULES) {
@@ -128,6 +130,14 @@ static struct decision *decide(int i, int second)
 	}
 	if (!strcmp(d->fault, "dead"))
 		dead = d->argument;
+	if (!strcmp(d->fault, "stuck"))
+		stuck[i] = d->argument;
+	if (i == INITIALIZE)
+		memset(stuck, 0, sizeof stuck);
+	if (stuck[i]) {
+		d->fault = "ckr";
+		d->argument = stuck[i];
+	}
 	if (!strcmp(d->fault, "blind"))
 		blind = 1;
 	if (i == INITIALIZE)
