@@ -523,6 +523,12 @@ var ruleCases = []ruleCase{
 	finishedCRL("CA-048", "a delta", func(c *x509.RevocationList) {
 		c.ExtraExtensions = []pkix.Extension{{Id: ext(2, 5, 29, 27), Critical: true, Value: []byte{2, 1, 1}}}
 	}),
+	{"CA-048", "another key's identifier", func(t *testing.T) error {
+		f := newFamily(t, "P-256", "P-256")
+		other := *f.factory
+		other.SubjectKeyId = []byte{1, 2, 3}
+		return CheckCRL(forgeCRL(t, &x509.RevocationList{Number: big.NewInt(3), ThisUpdate: t0, NextUpdate: years(1)}, &other, f.factoryKey), f.factory, nil)
+	}},
 	{"CA-049", "a specimen is worth nothing", func(t *testing.T) error {
 		f := newFamily(t, "P-256", "P-256")
 		prep, err := f.facIssuer.PrepareCRL(CRLTemplate{Number: big.NewInt(1), ThisUpdate: t0, NextUpdate: years(1)}, nil)

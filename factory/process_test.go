@@ -105,7 +105,7 @@ func start(t testing.TB, bin, config string) *daemon {
 	case <-d.done:
 		d.cmd.Wait()
 		t.Fatalf("hanaperd ended: %s", d.log.String())
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		d.kill()
 		t.Fatalf("hanaperd does not serve: %s", d.log.String())
 	}

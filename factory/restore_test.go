@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -136,6 +137,45 @@ func TestClockGoesBack(t *testing.T) {
 	if err != nil || a.CRLNumber != 2 {
 		t.Errorf("%+v, %v", a, err)
 	}
+	// Nor does a revocation that is on record for a later time, and on no list yet, keep the next from being listed.
+	for _, id := range []string{"dev-2", "dev-3"} {
+		if _, _, err := r.client(r.station(t, "line-1")).Enroll(ctx, deviceRequest(t, newKey(t), id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec, err := r.store.ByDevice(ctx, "dev-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.store.Revoke(ctx, rec.ID, 1, r.now.Now().Add(4*time.Hour).UTC().Truncate(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = r.service.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-3", Reason: "key_compromise"}); err != nil || a.CRLNumber != 3 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestForeignListPublished: where another CA's list lies in the published one's place, numbers and revocations do not go on from it.
+func TestForeignListPublished(t *testing.T) {
+	ctx, other := context.Background(), newPlant(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	prepared, err := other.issuer.PrepareCRL(ca.CRLTemplate{Number: big.NewInt(1000), ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+		Entries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(77), RevocationTime: now, ReasonCode: 1}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := prepared.Sign(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{der: foreign.Raw}
+	r := serve(t, newPlant(t), d.join)
+	if err := r.service.FreshCRL(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list := d.list(t); list.Number.Int64() != 1 || len(list.RevokedCertificateEntries) != 0 {
+		t.Errorf("list %v with %d entries", list.Number, len(list.RevokedCertificateEntries))
+	}
 }
 
 // TestRenewedIssuer: a renewed certificate of the same key goes on where the old one was; what another key issued is
@@ -148,7 +188,8 @@ func TestRenewedIssuer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	renewed := p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Factory CA"}, PublicKey: p.key.Public(), NotAfter: inYears(12)})
+	renewed := p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Factory CA"}, PublicKey: p.key.Public(),
+		NotBefore: p.issuing.NotBefore, NotAfter: inYears(12)}) // a certificate that is older than its issuer's does not verify
 	same, err := ca.NewIssuer(renewed, p.key, p.fleet.cert)
 	if err != nil {
 		t.Fatal(err)

@@ -250,6 +250,16 @@ func TestSignature(t *testing.T) {
 	if got := Admit(f.View, []*x509.Certificate{forged.Cert}, fleettest.Time); got.Reason != BadSignature {
 		t.Errorf("forged: %s", got.Words())
 	}
+	// A CA that names the root as its issuer, with the root's key identifier, and is signed by another key, leads to no root.
+	parent = *f.Root.Cert
+	key := fleettest.NewKey(t)
+	parent.PublicKey = key.Public()
+	stray := fleettest.Issue(t, &fleettest.Entity{Cert: &parent, Key: key}, fleettest.NewKey(t), fleettest.CATemplate("Stray"))
+	under := fleettest.Issue(t, stray, fleettest.NewKey(t), fleettest.DeviceTemplate("victim"))
+	v := fleettest.NewView([]*x509.Certificate{f.Root.Cert}, []*x509.Certificate{stray.Cert}, fleettest.Time)
+	if got := Admit(v, []*x509.Certificate{under.Cert}, fleettest.Time); got.Reason != UnknownIssuer {
+		t.Errorf("under a CA that the root did not sign: %s", got.Words())
+	}
 }
 
 // TestAuthorityRefusals: one thing wrong with the factory's CA at a time.

@@ -161,7 +161,7 @@ func (s *site) serve() *running {
 		r.addr, r.admin = m[1], m[2]
 	case err := <-r.ended:
 		s.Fatalf("serve ended: %v\n%s", err, r.said())
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.Fatalf("serve does not listen\n%s", r.said())
 	}
 	return r
@@ -181,7 +181,7 @@ func (r *running) stop() {
 		if err != nil {
 			r.Errorf("serve: %v\n%s", err, r.said())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.Error("serve does not stop")
 	}
 }
@@ -189,7 +189,7 @@ func (r *running) stop() {
 // await waits until cond holds.
 func (r *running) await(what string, cond func() bool) {
 	r.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if cond() {
 			return
 		}
@@ -254,7 +254,7 @@ func TestServe(t *testing.T) {
 		io.Copy(io.Discard, resp.Body)
 	}
 	s.world.AddCRL(2, 101)
-	open.SetReadDeadline(time.Now().Add(10 * time.Second))
+	open.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := in.ReadByte(); err == nil || os.IsTimeout(err) {
 		t.Errorf("a revoked device's connection stays open: %v\n%s", err, r.said())
 	}

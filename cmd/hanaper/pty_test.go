@@ -75,7 +75,7 @@ func sit(t *testing.T, cmd *exec.Cmd) *sitting {
 // sees waits until text is on the screen, after what was seen before.
 func (s *sitting) sees(text string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		s.mu.Lock()
 		i := bytes.Index(s.screen[s.read:], []byte(text))
 		if i >= 0 {
