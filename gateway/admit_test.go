@@ -250,6 +250,13 @@ func TestSignature(t *testing.T) {
 	if got := Admit(f.View, []*x509.Certificate{forged.Cert}, fleettest.Time); got.Reason != BadSignature {
 		t.Errorf("forged: %s", got.Words())
 	}
+	// The right key under another key identifier: two readers would find two issuers.
+	parent = *f.Factory.Cert
+	parent.SubjectKeyId = []byte{9, 9, 9}
+	other := fleettest.Issue(t, &fleettest.Entity{Cert: &parent, Key: f.Factory.Key}, fleettest.NewKey(t), fleettest.DeviceTemplate("device-1"))
+	if got := Admit(f.View, []*x509.Certificate{other.Cert}, fleettest.Time); got.Reason != UnknownIssuer {
+		t.Errorf("another authority key identifier: %s", got.Words())
+	}
 	// A CA that names the root as its issuer, with the root's key identifier, and is signed by another key, leads to no root.
 	parent = *f.Root.Cert
 	key := fleettest.NewKey(t)
