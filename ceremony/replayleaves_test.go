@@ -30,12 +30,11 @@ func replayLeaves(t *testing.T, files map[string][]byte, leaves [][]byte) error 
 	if v.roster, err = script.openRoster(); err != nil {
 		t.Fatal(err)
 	}
-	s := newSession(context.Background(), script, along(false), leaves)
+	s := newSession(context.Background(), script, along(false, files), leaves)
 	if err := v.first(s); err != nil {
 		return err
 	}
-	_, err = v.conclude(s)
-	return err
+	return v.conclude(s)
 }
 
 // TestReplayLeaves changes one entry at a time in a journal that officers signed as it is: they, or one of them, wrote it with
@@ -62,13 +61,14 @@ func TestReplayLeaves(t *testing.T) {
 		change func([]byte) []byte
 		says   string
 	}{
-		{"another signature", kindSignature, 0, otherSignature, "does not verify"},
-		{"another test signature", kindSignature, -1, otherSignature, "does not verify"},
+		{"another signature", kindSignature, 0, otherSignature, "none before it is by key"},
+		{"another test signature", kindSignature, -1, otherSignature, "none before it is by key"},
 		{"a date before the entry it follows", kindKey, 0, replace(`"at":"[^"]*"`, `"at":"2026-11-21T08:59:59Z"`), "before the entry it follows"},
 		{"a date before the entry it follows, of what follows from the script", kindStep, 1, replace(`"at":"[^"]*"`, `"at":"2026-11-21T08:59:59Z"`), "before the entry it follows"},
 		{"the mark of a rehearsal", kindKey, 0, replace(`("at":"[^"]*")`, `$1,"rehearsal":true`), "rehearsal"},
 		{"another step", kindKey, 0, replace(`"step":\d+`, `"step":7`), "belongs to step 7"},
-		{"another description", kindStep, 0, replace(`"describe":"`, `"describe":"not `), "is not what the script"},
+		{"another kind of step", kindStep, 0, replace(`"what":"`, `"what":"x`), "is not what the script"},
+		{"another label", kindKeyIntent, 0, replace(`"label":"`, `"label":"x`), "is not what the script"},
 		{"one key under two names", kindKey, 1, func(leaf []byte) []byte {
 			leaf = regexp.MustCompile(`"spki":"[^"]*"`).ReplaceAll(leaf, regexp.MustCompile(`"spki":"[^"]*"`).Find(firstKey))
 			return regexp.MustCompile(`"spki_sha256":"[^"]*"`).ReplaceAll(leaf, regexp.MustCompile(`"spki_sha256":"[^"]*"`).Find(firstKey))
