@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
 )
@@ -111,6 +112,10 @@ func (c *Config) check(path string) error {
 		if f.value == "" {
 			return bad(seeExample, "%s is missing", f.key)
 		}
+	}
+	// Mutual TLS stands before it, so that others may reach it.
+	if err := address.CheckListen(c.Listen, true); err != nil {
+		return bad("write host:port", "listen: %w", err)
 	}
 	var err error
 	if c.key, err = hsm.ParseURI(c.Issuing.Key); err != nil {

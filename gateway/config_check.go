@@ -1,19 +1,18 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
 )
 
 func wrong(key, hint, format string, args ...any) error {
-	return advice.New(advice.Usage, hint, "%s %s", key, fmt.Sprintf(format, args...))
+	return advice.New(advice.Usage, hint, "%s %w", key, fmt.Errorf(format, args...))
 }
 
 func (s *Settings) checkPresent() error {
@@ -35,28 +34,18 @@ func (s *Settings) checkPresent() error {
 }
 
 func (s *Settings) checkListen() error {
-	if _, _, err := net.SplitHostPort(s.listen); err != nil {
-		return wrong("listen", "write host:port", "%q is no address", s.listen)
+	if err := address.CheckListen(s.listen, true); err != nil {
+		return wrong("listen", "write host:port", "%w", err)
 	}
 	if s.admin == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(s.admin)
-	if err != nil {
-		return wrong("admin", "write host:port", "%q is no address", s.admin)
-	}
-	if !loopback(host) {
-		return wrong("admin", "it has no authentication: use 127.0.0.1 or [::1]", "%q is not a loopback address", s.admin)
+	if err := address.CheckListen(s.admin, false); errors.Is(err, address.ErrReachable) {
+		return wrong("admin", "it has no authentication: use 127.0.0.1 or [::1]", "%w", err)
+	} else if err != nil {
+		return wrong("admin", "write host:port", "%w", err)
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }
 
 func (s *Settings) checkTLS() error {
@@ -78,12 +67,10 @@ func (s *Settings) checkTrust(abs func(string) string) error {
 		t.Root = abs(t.Root)
 	}
 	if strings.Contains(t.Source, "://") {
-		u, err := url.Parse(t.Source)
-		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return wrong("trust.source", "write https://host/path, or a folder", "%q is no plain URL", t.Source)
-		}
-		if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
-			return wrong("trust.source", "http is for loopback addresses only", "%q is not https", t.Source)
+		if _, err := address.ParseURL(t.Source); errors.Is(err, address.ErrClear) {
+			return wrong("trust.source", "use https; http is for loopback addresses only", "%w", err)
+		} else if err != nil {
+			return wrong("trust.source", "write https://host/path, or a folder", "%w", err)
 		}
 	}
 	if t.Interval < 0 || t.Interval > 24*time.Hour {
@@ -103,22 +90,15 @@ func (s *Settings) checkUpstream(raw string) error {
 	if raw == "" {
 		return wrong("upstream.url", "such as http://127.0.0.1:8080", "is missing")
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return wrong("upstream.url", "write http://host:port or https://host:port, with a path if you like", "%q is no plain URL", raw)
+	u, err := address.ParseURL(raw)
+	if errors.Is(err, address.ErrClear) {
+		return wrong("upstream.url", "use https, or a loopback address: the identity header must not cross a network in the clear", "%w", err)
 	}
-	switch u.Scheme {
-	case "https":
-	case "http":
-		if !loopback(u.Hostname()) {
-			return wrong("upstream.url", "use https, or a loopback address: the identity header must not cross a network in the clear",
-				"%q is http to another machine", raw)
-		}
-		if s.upstreamCA != "" {
-			return wrong("upstream.ca", "remove it, or use https", "is of no use with an http upstream")
-		}
-	default:
-		return wrong("upstream.url", "http or https", "has the unknown scheme %q", u.Scheme)
+	if err != nil {
+		return wrong("upstream.url", "write http://host:port or https://host:port, with a path if you like", "%w", err)
+	}
+	if u.Scheme == "http" && s.upstreamCA != "" {
+		return wrong("upstream.ca", "remove it, or use https", "is of no use with an http upstream")
 	}
 	if s.upstreamWait == 0 {
 		s.upstreamWait = defaultUpstreamWait

@@ -5,13 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha512" // SHA-384 for P-384
 	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // Scheme is how an officer's key signs. The roster states it, so that a signature never chooses its own algorithm.
@@ -105,54 +106,24 @@ func (s *Signer) Scheme() Scheme { return s.scheme }
 
 // sign signs message and checks the result before anyone relies on it.
 func (s *Signer) sign(message []byte) ([]byte, error) {
-	data, opts := message, crypto.SignerOpts(crypto.Hash(0))
-	switch s.scheme {
-	case ECDSAP256SHA256, RSAPKCS1SHA256:
-		data, opts = sum(crypto.SHA256, message), crypto.SHA256
-	case ECDSAP384SHA384:
-		data, opts = sum(crypto.SHA384, message), crypto.SHA384
-	case RSAPSSSHA256:
-		data, opts = sum(crypto.SHA256, message), pssOptions
+	sig, err := signature.Sign(s, message, options[s.scheme])
+	if errors.Is(err, signature.ErrWrong) {
+		return nil, fmt.Errorf("quorum: key %.16s made a signature that does not verify as %s", keyID(s.Public()), s.scheme)
 	}
-	sig, err := s.Sign(rand.Reader, data, opts)
 	if err != nil {
 		return nil, fmt.Errorf("quorum: signing with key %.16s: %w", keyID(s.Public()), err)
-	}
-	if !verify(s.scheme, s.Public(), message, sig) {
-		return nil, fmt.Errorf("quorum: key %.16s made a signature that does not verify as %s", keyID(s.Public()), s.scheme)
 	}
 	return sig, nil
 }
 
-var pssOptions = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
-
-func sum(h crypto.Hash, message []byte) []byte {
-	w := h.New()
-	w.Write(message)
-	return w.Sum(nil)
+// options are what a scheme asks of a key.
+var options = map[Scheme]crypto.SignerOpts{
+	Ed25519: crypto.Hash(0), ECDSAP256SHA256: crypto.SHA256, ECDSAP384SHA384: crypto.SHA384, RSAPSSSHA256: signature.PSS256, RSAPKCS1SHA256: crypto.SHA256,
 }
 
-// verify checks a signature; the scheme was checked against the key before.
+// verify checks a signature. The scheme must be the key's: another one verifies nothing.
 func verify(s Scheme, pub crypto.PublicKey, message, sig []byte) bool {
-	switch k := pub.(type) {
-	case ed25519.PublicKey:
-		return s == Ed25519 && ed25519.Verify(k, message, sig)
-	case *ecdsa.PublicKey:
-		switch s {
-		case ECDSAP256SHA256:
-			return ecdsa.VerifyASN1(k, sum(crypto.SHA256, message), sig)
-		case ECDSAP384SHA384:
-			return ecdsa.VerifyASN1(k, sum(crypto.SHA384, message), sig)
-		}
-	case *rsa.PublicKey:
-		switch s {
-		case RSAPSSSHA256:
-			return rsa.VerifyPSS(k, crypto.SHA256, sum(crypto.SHA256, message), sig, pssOptions) == nil
-		case RSAPKCS1SHA256:
-			return rsa.VerifyPKCS1v15(k, crypto.SHA256, sum(crypto.SHA256, message), sig) == nil
-		}
-	}
-	return false
+	return checkScheme(s, pub) == nil && signature.VerifyMessage(pub, message, options[s], sig)
 }
 
 // KeyID is the hexadecimal SHA-256 of a public key's SubjectPublicKeyInfo (DER).

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -15,11 +14,9 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
-
-// pssOptions: TUF's rsassa-pss-sha256 with the salt as long as the hash, which every TUF client accepts.
-var pssOptions = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
 
 // CheckKey refuses a public key that cannot be a TUF role's: P-256, Ed25519 and RSA of 2048 to 4096 bits can, if they are
 // not known to be weak. P-384 cannot: TUF clients disagree on it.
@@ -86,41 +83,9 @@ func checkTUFKey(v knownAt, id string, k *metadata.Key) (crypto.PublicKey, error
 	return pub, nil
 }
 
-// signBytes signs message as TUF asks for this key type, and checks the signature: a token that answers without
-// an error may still have signed nothing useful.
-func signBytes(key crypto.Signer, message []byte) ([]byte, error) {
-	digest := sha256.Sum256(message)
-	var sig []byte
-	var err error
-	switch key.Public().(type) {
-	case ed25519.PublicKey:
-		sig, err = key.Sign(rand.Reader, message, crypto.Hash(0))
-	case *rsa.PublicKey:
-		sig, err = key.Sign(rand.Reader, digest[:], pssOptions)
-	default:
-		sig, err = key.Sign(rand.Reader, digest[:], crypto.SHA256)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !verifyBytes(key.Public(), message, sig) {
-		return nil, errors.New("the token answered with a signature that its public key does not verify")
-	}
-	return sig, nil
-}
-
 // verifyBytes is strict where TUF libraries are lax: the PSS salt is 32 bytes.
 func verifyBytes(pub crypto.PublicKey, message, sig []byte) bool {
-	digest := sha256.Sum256(message)
-	switch k := pub.(type) {
-	case ed25519.PublicKey:
-		return len(k) == ed25519.PublicKeySize && ed25519.Verify(k, message, sig)
-	case *rsa.PublicKey:
-		return rsa.VerifyPSS(k, crypto.SHA256, digest[:], sig, pssOptions) == nil
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(k, digest[:], sig)
-	}
-	return false
+	return signature.VerifyMessage(pub, message, signature.Scheme(pub), sig)
 }
 
 // spkiID names a public key as IssuerID names a CA.
@@ -147,7 +112,7 @@ func sign[T metadata.Roles](m *metadata.Metadata[T], thing string, ids map[strin
 		if !ids[id] || done[id] {
 			continue
 		}
-		sig, err := signBytes(s, payload)
+		sig, err := signature.Sign(s, payload, signature.Scheme(s.Public()))
 		if err != nil {
 			return fmt.Errorf("signing %s with key %.16s: %w", thing, id, err)
 		}

@@ -55,8 +55,6 @@ const (
 	maxBundle = 64 << 20
 	// maxPolicy bounds a policy file in bytes.
 	maxPolicy = 64 << 10
-	// pssSalt is the length of the PSS salt in bytes, as the server demands it.
-	pssSalt = 32
 )
 
 type options struct {

@@ -5,12 +5,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // Method is the word for a signature scheme in metadata.
@@ -40,21 +40,21 @@ func (k Key) verify(message []byte, s Signature) error {
 		if s.Method != RSASSAPSSSHA256 && s.Method != methodPSS {
 			return because(ErrMethod, "method %q does not fit the RSA key %s", s.Method, k.id)
 		}
-		digest := sha256.Sum256(message)
-		if rsa.VerifyPSS(pub, crypto.SHA256, digest[:], s.Sig, &rsa.PSSOptions{SaltLength: pssSalt}) == nil {
+		if signature.VerifyMessage(pub, message, signature.PSS256, s.Sig) {
 			return nil
 		}
-		if rsa.VerifyPSS(pub, crypto.SHA256, digest[:], s.Sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil {
+		// The reason is found out for the message; what a device refuses stays refused.
+		if signature.VerifyAnySalt(pub, signature.Digest(message, crypto.SHA256), s.Sig) {
 			return because(ErrSalt, "signature of key %s has a PSS salt of another length than 32 bytes", k.id)
 		}
-		if rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Sig) == nil {
+		if signature.VerifyMessage(pub, message, crypto.SHA256, s.Sig) {
 			return because(ErrSignature, "signature of key %s is PKCS#1 v1.5, not PSS", k.id)
 		}
 	case ed25519.PublicKey:
 		if s.Method != MethodEd25519 {
 			return because(ErrMethod, "method %q does not fit the Ed25519 key %s", s.Method, k.id)
 		}
-		if ed25519.Verify(pub, message, s.Sig) {
+		if signature.VerifyMessage(pub, message, crypto.Hash(0), s.Sig) {
 			return nil
 		}
 	}
@@ -68,13 +68,8 @@ func signMessage(signer crypto.Signer, message []byte) (Key, Signature, error) {
 		return Key{}, Signature{}, err
 	}
 	s := Signature{KeyID: k.id, Method: k.Method()}
-	if k.typ == RSA {
-		digest := sha256.Sum256(message)
-		s.Sig, err = signer.Sign(rand.Reader, digest[:], &rsa.PSSOptions{SaltLength: pssSalt, Hash: crypto.SHA256})
-	} else {
-		s.Sig, err = signer.Sign(rand.Reader, message, crypto.Hash(0))
-	}
-	if err != nil {
+	opts := signature.Scheme(k.pub)
+	if s.Sig, err = signer.Sign(rand.Reader, signature.Digest(message, opts), opts); err != nil {
 		return Key{}, Signature{}, fmt.Errorf("signing with key %s: %w", k.id, err)
 	}
 	if err := k.verify(message, s); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -109,12 +108,8 @@ func loadConfig(path string) (*config, error) {
 	if c.Serve.Every < 100*time.Millisecond || c.Serve.Every > time.Hour {
 		return bad("serve.interval %v is not between 100ms and 1h", c.Serve.Every)
 	}
-	host, _, err := net.SplitHostPort(c.Serve.Listen)
-	if err != nil {
-		return bad("serve.listen: %v", err)
-	}
-	if ip := net.ParseIP(host); c.Serve.TLS == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return bad("serve.listen %s is not a loopback address: that needs serve.tls", c.Serve.Listen)
+	if err := checkListen("serve", c.Serve.Listen, c.Serve.TLS != nil); err != nil {
+		return bad("%v", err)
 	}
 	for i, s := range c.CRLs {
 		n := 0

@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
@@ -113,13 +113,13 @@ func (u *uptaneConfig) check() error {
 }
 
 // checkListen refuses an address that others can reach, unless TLS stands before it.
-func checkListen(what, address string, secure bool) error {
-	host, _, err := net.SplitHostPort(address)
+func checkListen(what, listen string, secure bool) error {
+	err := address.CheckListen(listen, secure)
+	if errors.Is(err, address.ErrReachable) {
+		return fmt.Errorf("%s.listen %w: that needs %s.tls", what, err, what)
+	}
 	if err != nil {
 		return fmt.Errorf("%s.listen: %w", what, err)
-	}
-	if ip := net.ParseIP(host); !secure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s.listen %s is not a loopback address: that needs %s.tls", what, address, what)
 	}
 	return nil
 }

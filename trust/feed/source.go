@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 )
@@ -32,12 +33,12 @@ func newSource(s string, client *http.Client) (source, error) {
 		}
 		return folder(s), nil
 	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, advice.New(advice.Usage, "for example https://trust.example.com/prod", "trust feed: %q is not a plain URL", s)
+	u, err := address.ParseURL(s)
+	if errors.Is(err, address.ErrClear) {
+		return nil, advice.New(advice.Usage, "use https; http is for loopback addresses only", "trust feed: %w", err)
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return nil, advice.New(advice.Usage, "use https; http is for loopback addresses only", "trust feed: scheme of %q is not allowed", s)
+	if err != nil {
+		return nil, advice.New(advice.Usage, "for example https://trust.example.com/prod", "trust feed: %w", err)
 	}
 	if client == nil {
 		if client, err = NewClient(nil); err != nil {
@@ -45,11 +46,6 @@ func newSource(s string, client *http.Client) (source, error) {
 		}
 	}
 	return &site{base: u, client: client}, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 type folder string

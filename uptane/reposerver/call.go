@@ -30,11 +30,6 @@ func newHTTP(t *tls.Config) *http.Client {
 	}
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 type request struct {
 	method, path string // path is escaped, relative to the API's
 	query        url.Values

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -71,7 +72,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if c.Auth == nil {
 		c.Auth = NoAuth{}
 	}
-	if _, open := c.Auth.(NoAuth); !open && base.Scheme == "http" && !loopback(base.Hostname()) {
+	if _, open := c.Auth.(NoAuth); !open && base.Scheme == "http" && !address.Loopback(base.Hostname()) {
 		return nil, advice.New(advice.Refused, "use https", "credentials would be sent in clear to %s", base.Host)
 	}
 	if c.Timeout == 0 {
@@ -111,7 +112,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	case OAuth2:
 		endpoint, _ := a.tokenURL()
 		u, err := url.Parse(endpoint)
-		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && address.Loopback(u.Hostname())) {
 			return nil, advice.New(advice.Usage, "it must be https", "%q is not the URL of an OAuth2 server", a.Server)
 		}
 		out.tokens = &tokens{auth: a, http: newHTTP(&tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12}), now: c.Now}

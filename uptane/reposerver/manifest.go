@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -212,13 +212,11 @@ func (p signedPart) signedBy(key uptane.Key) bool {
 		}
 		switch pub := key.Public().(type) {
 		case ed25519.PublicKey:
-			if s.Method == string(uptane.MethodEd25519) && ed25519.Verify(pub, p.Signed, sig) {
+			if s.Method == string(uptane.MethodEd25519) && signature.VerifyMessage(pub, p.Signed, crypto.Hash(0), sig) {
 				return true
 			}
 		case *rsa.PublicKey:
-			digest := sha256.Sum256(p.Signed)
-			if slices.Contains([]string{"rsassa-pss", "rsassa-pss-sha256"}, s.Method) &&
-				rsa.VerifyPSS(pub, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil {
+			if slices.Contains([]string{"rsassa-pss", "rsassa-pss-sha256"}, s.Method) && signature.VerifyAnySalt(pub, signature.Digest(p.Signed, crypto.SHA256), sig) {
 				return true
 			}
 		}
