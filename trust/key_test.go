@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // TestPSSSaltIsAsLongAsTheHash: TUF clients differ in which salts they take; all take 32 bytes, and we make and take no other.
@@ -22,7 +24,7 @@ func TestPSSSaltIsAsLongAsTheHash(t *testing.T) {
 	}
 	message := []byte("metadata")
 	digest := sha256.Sum256(message)
-	sig, err := signBytes(key, message)
+	sig, err := signature.Sign(key, message, signature.Scheme(key.Public()))
 	if err != nil {
 		t.Fatal(err)
 	}
