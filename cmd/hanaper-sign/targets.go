@@ -1,10 +1,13 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/office"
 )
 
 func targetsCommand() *cli.Command {
@@ -73,7 +76,10 @@ func targetsCommand() *cli.Command {
 				}, expiryFlags()...),
 				Action: func(c *cli.Context) error { return sign(c, uptane.RoleTargets) },
 			},
-			{Name: "pull", Usage: "fetch targets.json from the server and verify it", Action: pullTargets},
+			{
+				Name: "pull", Usage: "fetch targets.json from the server and verify it", Action: pullTargets,
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "superseded", Usage: "fetch targets that only an earlier root vouches for, show what differs, and keep them as a draft (not in garage-sign)"}},
+			},
 			{Name: "push", Usage: "give targets.json to the server; exit code 2 if somebody else has pushed since the pull", Action: pushTargets},
 			setThresholdCommand(uptane.RoleTargets),
 			targetsDelegationsCommand(),
@@ -106,11 +112,26 @@ func pullTargets(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("superseded") {
+		return pullSuperseded(c, o)
+	}
 	t, err := o.FetchTargets(c.Context)
 	if err == nil {
 		say(c, "Pulled targets, version %d, %d targets", t.Version(), t.Len())
 	}
 	return err
+}
+
+// pullSuperseded is for people: what it keeps must be read before it is signed.
+func pullSuperseded(c *cli.Context, o *office.Office) error {
+	s, err := o.FetchSuperseded(c.Context)
+	if err != nil {
+		return err
+	}
+	say(c, "%s", strings.TrimRight(s.Diff.String(), "\n"))
+	warn(c, "SUPERSEDED: targets version %d are signed with keys of root version %d only, which do not count any more. Above is what differs from the targets that verified last; "+
+		"delete from the draft whatever none of you made", s.Targets.Version(), s.Root.Version())
+	return nil
 }
 
 func pushTargets(c *cli.Context) error {

@@ -3,12 +3,12 @@ package office
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
 // FetchTargets fetches targets, verifies them under the newest root, which it follows from the local one, and keeps both.
@@ -30,8 +30,7 @@ func (o *Office) FetchTargets(ctx context.Context) (*uptane.Targets, error) {
 		return nil, err
 	}
 	if err := uptane.RoleAuthority(root, uptane.RoleTargets).Verify(t); err != nil {
-		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("could not pull targets: %w", err),
-			"the root was rotated and no targets.json signed with its targets keys was pushed yet: sign the local one with them and push it")
+		return nil, o.notInForce(ctx, root, t, err)
 	}
 	if checksum != uptane.FileDigest(t) {
 		return nil, advice.New(advice.Unverified, "the server, or something before it, is at fault", "did not receive a valid role checksum for the targets")
@@ -75,7 +74,11 @@ func (o *Office) PushTargets(ctx context.Context) (*uptane.Targets, error) {
 	if most := uptane.DefaultLimits().ImageTargets; len(data) > most/4*3 {
 		o.warn("targets.json has %d bytes; devices read no more than %d", len(data), most)
 	}
-	if err := o.server.PushTargets(ctx, data, checksum); err != nil {
+	err = o.server.PushTargets(ctx, data, checksum)
+	if errors.Is(err, reposerver.ErrChecksum) {
+		err = o.replaceSuperseded(ctx, root, t, data, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return t, o.r.StoreTargets(t, uptane.FileDigest(t))

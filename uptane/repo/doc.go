@@ -8,6 +8,7 @@
 //	<dir>/roles/targets.json          the targets as last signed
 //	<dir>/roles/targets.json.checksum what the server said the pulled targets' digest was
 //	<dir>/roles/pulled/targets.json   the targets as last pulled, to compare with
+//	<dir>/roles/pulled/targets.superseded.json  targets that only an earlier root vouches for, pulled to be looked through
 //	<dir>/roles/unsigned/*.json       what the next sign will sign; build systems edit these, and the edit is honoured
 //
 // # What it trusts

@@ -83,7 +83,10 @@ func TestHostileContent(t *testing.T) {
 	}
 	for name, entries := range cases {
 		loaded := 0
-		opener := func(context.Context, string) (crypto.Signer, io.Closer, error) { loaded++; return seedKey("targets"), nil, nil }
+		opener := func(context.Context, string) (crypto.Signer, io.Closer, error) {
+			loaded++
+			return seedKey("targets"), nil, nil
+		}
 		home := t.TempDir()
 		if _, _, err := Init(filepath.Join(home, "r"), InitConfig{Credentials: archive(t, entries)}, opener); err == nil {
 			t.Errorf("%s: taken", name)

@@ -238,7 +238,7 @@ func (r *Repository) imageOnly(what string) error {
 func (r *Repository) Checksum() (string, error) {
 	b, err := readFile(r.Path("roles/targets.json.checksum"), 1024)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", advice.New(advice.Usage, "run targets pull first", "no targets checksum, which is needed to push")
+		return "", advice.New(advice.Usage, "run targets pull first", "no targets checksum, which is needed to push: %w", err)
 	}
 	s := strings.TrimSpace(string(b))
 	if err == nil && (len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "") {

@@ -135,7 +135,7 @@ func TestInitModesAndRefusals(t *testing.T) {
 		"broken treehub.json": {map[string]string{EntryTreehub: `{"oauth2":7}`, EntryRepoURL: "https://r"}, "", "", false, nil},
 		"unsigned root": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryRoot: string(must(uptane.Sign(
 			must(uptane.NewRoot(serverRoot(t).Config())), seedKey("other"))))}, "", "", true, noRoot},
-		"malformed root": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryRoot: "{"}, "", "", true, noRoot},
+		"malformed root":     {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryRoot: "{"}, "", "", true, noRoot},
 		"broken targets.sec": {map[string]string{EntryTreehub: oauth, EntryRepoURL: "https://r", EntryTargetsPub: string(must(pub("x").MarshalJSON())), EntryTargetsSec: `{}`}, "", "", false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,6 +44,22 @@ func (r *Repository) PreviousRoot(root *uptane.Root) (*uptane.Root, error) {
 	return prev, err
 }
 
+// EarlierRoots are the roots before a version that the repository kept, the newest first.
+func (r *Repository) EarlierRoots(version int) ([]*uptane.Root, error) {
+	var out []*uptane.Root
+	for v := version - 1; v >= 1; v-- {
+		root, err := r.readRoot(fmt.Sprintf("roles/%d.root.json", v))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, root)
+	}
+	return out, nil
+}
+
 // TrustedRoot is the root in force: roles/root.json while it is the one that was pulled, and the version before it once
 // the next one is being signed. Documents other than roots are checked against it.
 func (r *Repository) TrustedRoot() (*uptane.Root, error) {

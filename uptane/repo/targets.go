@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +130,32 @@ func (r *Repository) StoreTargets(t *uptane.Targets, checksum string) error {
 			return err
 		}
 		if err := durable.WriteFile(r.Path("roles/pulled/targets.json"), t.Bytes(), 0o600); err != nil {
+			return err
+		}
+		if err := os.Remove(r.Path(superseded)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, err := r.writeUnsigned(uptane.RoleTargets, t.Signed()); err != nil {
+			return err
+		}
+		return durable.WriteFile(r.Path("roles/targets.json.checksum"), []byte(checksum), 0o600)
+	})
+}
+
+// superseded is where targets are kept that only an earlier root vouches for.
+const superseded = "roles/pulled/targets.superseded.json"
+
+// StoreSuperseded makes a draft of targets that only an earlier root vouches for, and keeps them apart. What the draft is
+// compared with when it is signed stays what verified last: whatever was added since then is shown as new.
+func (r *Repository) StoreSuperseded(t *uptane.Targets, checksum string) error {
+	if err := r.imageOnly("targets pull"); err != nil {
+		return err
+	}
+	return r.locked(func() error {
+		if err := durable.Mkdir(r.Path("roles/pulled"), 0o700); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(r.Path(superseded), t.Bytes(), 0o600); err != nil {
 			return err
 		}
 		if _, err := r.writeUnsigned(uptane.RoleTargets, t.Signed()); err != nil {
@@ -259,7 +286,8 @@ func (r *Repository) SignTargets(o SignOptions) (result *Signed, err error) {
 	return result, err
 }
 
-// TargetsToPush is roles/targets.json if it meets the threshold of the local root, with the checksum to send.
+// TargetsToPush is roles/targets.json if it meets the threshold of the local root, with the checksum to send, which is
+// empty where nothing was pulled.
 func (r *Repository) TargetsToPush() (t *uptane.Targets, checksum string, err error) {
 	if err := r.imageOnly("targets push"); err != nil {
 		return nil, "", err
@@ -275,5 +303,8 @@ func (r *Repository) TargetsToPush() (t *uptane.Targets, checksum string, err er
 		return nil, "", advice.Wrap(advice.Refused, err, "have the missing keys sign, then push")
 	}
 	checksum, err = r.Checksum()
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, "", nil // nothing was pulled: the server says whether that matters
+	}
 	return t, checksum, err
 }
