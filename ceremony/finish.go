@@ -18,7 +18,7 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	r.Progress.Step("signing the transcript")
 	body := r.log.Checkpoint()
 	var keys []crypto.Signer
-	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index}
+	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index, Ended: formatTime(s.last), Exceptions: s.excepted}
 	for _, o := range r.officers {
 		keys = append(keys, o.signer)
 		result.Officers = append(result.Officers, o.officer.Name)

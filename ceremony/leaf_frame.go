@@ -65,7 +65,7 @@ type tokenLeaf struct {
 }
 
 func (l *tokenLeaf) show(s *shown) {
-	s.box("serial of the token, as read back", l.Token.Serial)
+	s.box("serial of token "+l.Name+", as read back", l.Token.Serial)
 }
 
 func (l *tokenLeaf) record() string {

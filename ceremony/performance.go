@@ -49,6 +49,12 @@ type performance struct {
 	agree    func(what string) error
 	ask      func(when string) ([]Remark, error)
 	progress *term.Progress
+	// stop shows what was done and asks the people present whether to go on; nil stops nowhere. expect says what is known
+	// of a step before it is performed.
+	stop   func(Stop) (Answer, Exception, error)
+	expect func(step int) StepView
+	// seen gets what there is to be seen of each step; may be nil.
+	seen func(step int, s *shown)
 }
 
 // specimens performs a script in memory; note gets every entry.

@@ -21,6 +21,8 @@ type Plan struct {
 	Signatures map[string]int
 
 	state *state
+	// shown is what the form and the screen say of each step; 0 is before the first.
+	shown map[int]*shown
 	// leaves are those that a session on specimens wrote.
 	leaves [][]byte
 }
@@ -46,8 +48,10 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{script: s, roster: roster, Signatures: map[string]int{}}
-	session := newSession(ctx, s, specimens(s, func(l []byte) error { p.leaves = append(p.leaves, l); return nil }), nil)
+	p := &Plan{script: s, roster: roster, Signatures: map[string]int{}, shown: map[int]*shown{}}
+	how := specimens(s, func(l []byte) error { p.leaves = append(p.leaves, l); return nil })
+	how.seen = func(step int, v *shown) { p.shown[step] = v }
+	session := newSession(ctx, s, how, nil)
 	if err := session.perform(); err != nil {
 		return nil, err
 	}
@@ -57,7 +61,7 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 			p.Steps = append(p.Steps, PlannedStep{e.head.Step, l.What, s.steps[e.head.Step-1].line, l.Describe})
 		}
 	}
-	for k, n := range show(entriesOf(p.leaves)).signs {
+	for k, n := range shownOf(entriesOf(p.leaves)).signs {
 		p.Signatures[k] = n
 	}
 	return p, nil

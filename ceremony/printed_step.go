@@ -22,7 +22,14 @@ func (p *Plan) step(st scriptStep) paper.Step {
 			page.Warning = strings.TrimSpace(page.Warning + " " + rest)
 		}
 	}
-	page.Facts = append(page.Facts, show(leaves).blank()...)
+	view := p.View(st.number)
+	page.Warning = strings.TrimSpace(strings.Join(append(view.Remarks, page.Warning), " "))
+	if seen := p.shown[st.number]; seen != nil {
+		page.Facts = append(page.Facts, seen.blank()...)
+	}
+	for _, q := range view.Asks {
+		page.Facts = append(page.Facts, paper.Fact{Label: "asks", Value: q})
+	}
 	page.Boxes = []paper.Box{{Label: "Time (UTC)"}, {Label: "Done by (initials)"}, {Label: "Seen by (initials)"}, {Label: "As expected: yes / exception no.", Weight: 1.4}}
 	return page
 }

@@ -57,7 +57,7 @@ func squeeze(s string) string { return strings.Join(strings.Fields(s), "") }
 func TestPrint(t *testing.T) {
 	s := newStage(t)
 	p := s.plan(s.full())
-	pdf, html, pages := printed(t, p.Paper())
+	pdf, html, pages := printed(t, p.Paper(Tool{}))
 	var want []string
 	for _, st := range p.Steps {
 		want = append(want, fmt.Sprintf("%d%s", st.Number, st.Kind), st.Describe, fmt.Sprintf("script.yaml,line%d", st.Line))

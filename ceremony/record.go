@@ -48,7 +48,7 @@ func (v *verified) record() (*paper.Document, error) {
 	entries := entriesOf(log.Leaves())
 	d := &paper.Document{Title: v.script.title(), Subtitle: "Record of a key ceremony, made from its verified transcript",
 		Footer: v.script.footer(), Date: v.ended}
-	summary := v.script.summary(v.roster, fmt.Sprintf("%d steps; %d entries; %d files written", len(v.script.steps), v.entries, len(v.session.state.order)))
+	summary := v.script.summary(v.roster, Tool{}, fmt.Sprintf("%d steps; %d entries; %d files written", len(v.script.steps), v.entries, len(v.session.state.order)))
 	summary.Blocks = append([]paper.Block{v.outcome()}, summary.Blocks...)
 	steps := paper.Section{Title: "Steps"}
 	for _, st := range v.script.steps {
@@ -147,7 +147,9 @@ func isException(about string) bool { return about == "exception" || about == "d
 // exceptions are those that the people present had recorded, and every place where the run was cut short.
 func (v *verified) exceptions(entries []entry) paper.Section {
 	sec := paper.Section{Title: "Exceptions"}
-	t := logOf(entries, func(e entry) bool { return e.head.Kind == kindResumed || e.head.Kind == kindAbort })
+	t := logOf(entries, func(e entry) bool {
+		return e.head.Kind == kindResumed || e.head.Kind == kindAbort || e.head.Kind == kindException
+	})
 	if rows := remarksIn(entries, isException); rows != nil {
 		if t == nil {
 			t = logTable()

@@ -38,7 +38,7 @@ func TestRecordCustody(t *testing.T) {
 	for _, st := range c.Plan.Steps {
 		want = append(want, st.Describe)
 	}
-	holds(t, c.Plan.Paper(), append(want, "serial of the token, as read back", "The holders (", "put in their cards when asked", "agree aloud")...)
+	holds(t, c.Plan.Paper(Tool{}), append(want, "serial of token", "The holders (", "put in their cards when asked", "agree aloud")...)
 	c.Remarks = func(when string) ([]Remark, error) {
 		if when == AtBegin {
 			return []Remark{{"present", "Dora of the auditors <dora@example.com>"}, {"seal", "bag 4711, seal 0815"}}, nil
@@ -171,7 +171,7 @@ func TestRecordRehearsal(t *testing.T) {
 func TestPaperOfSecond(t *testing.T) {
 	s := second(t)
 	p := s.plan(s.secondScript())
-	holds(t, p.Paper(), "(the earlier ceremony)", "take up the key", "DESTROY the key", "Ceremony second", "revoked.1.certificate", "superseded")
+	holds(t, p.Paper(Tool{}), "(the earlier ceremony)", "take up the key", "DESTROY the key", "Ceremony second", "revoked.1.certificate", "superseded")
 	c := s.config(p)
 	c.Out += "-2"
 	result, err := Run(context.Background(), c)

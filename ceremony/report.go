@@ -30,6 +30,8 @@ type Report struct {
 	Artefacts     []string        `json:"artefacts"`
 	// Witnesses saw what people did by hand.
 	Witnesses []witnessRecord `json:"witnesses,omitempty"`
+	// Exceptions are those that the people present had recorded at stops.
+	Exceptions []ExceptionRecord `json:"exceptions,omitempty"`
 	// Remarks are what the people present had recorded, exceptions and deviations among them.
 	Remarks []Remark `json:"remarks,omitempty"`
 	// Format of the transcript. Notes say what rules that are newer than it would refuse today, and what of an aborted
@@ -62,7 +64,7 @@ func (v *verified) report() *Report {
 	s := v.session
 	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
 		Script: v.begin.Script, Roster: v.begin.Roster, Checkpoint: hexSHA256(v.checkpoint), Asserted: v.begin.Asserted,
-		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses, Format: v.format.String(), Notes: s.notes}
+		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses, Exceptions: s.exceptions, Format: v.format.String(), Notes: s.notes}
 	for _, o := range v.signers {
 		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}

@@ -179,6 +179,7 @@ var (
 // performance is how this run performs its script.
 func (r *run) performance() performance {
 	p := performance{way: forReal, tokens: r.tokens, login: r.login, initialise: r.Init, custodians: r.Custodians, agree: r.Confirm, ask: r.Remarks,
+		stop: r.Stop, expect: r.Plan.View,
 		progress: r.Progress, write: r.append,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) }}
 	if r.Rehearsal {

@@ -3,6 +3,7 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"fmt"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
@@ -31,6 +32,9 @@ type RunConfig struct {
 	Custodians Custodians
 	// Remarks asks the people present what to record, at AtBegin and AtEnd; nil asks nobody.
 	Remarks func(when string) ([]Remark, error)
+	// Stop shows what was done and asks the people present whether to go on, after each step and before the first; nil
+	// stops nowhere.
+	Stop func(Stop) (Answer, Exception, error)
 	// Init initialises blank tokens; nil where no step does.
 	Init Initialiser
 	// Confirm asks the people present to agree to what cannot be undone; nil agrees.
@@ -66,4 +70,12 @@ type Result struct {
 	Artefacts  []string `json:"artefacts"`
 	Entries    int      `json:"entries"`
 	Officers   []string `json:"officers"`
+	// Ended is the asserted time of the last entry, and Exceptions how many were recorded at stops.
+	Ended      string `json:"ended"`
+	Exceptions int    `json:"exceptions"`
+}
+
+// Values are what the form has boxes for at its end.
+func (r *Result) Values() []Value {
+	return []Value{{EndedLabel, r.Ended}, {EntriesLabel, fmt.Sprint(r.Entries)}, {CheckpointLabel, r.Checkpoint}, {ExceptionsLabel, fmt.Sprint(r.Exceptions)}}
 }

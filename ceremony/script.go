@@ -71,6 +71,9 @@ type TokenConfig struct {
 	// UserShares and SOShares are inputs: the shares that hold the token's PINs. Without, the PINs are asked for.
 	UserShares string `yaml:"user_shares"`
 	SOShares   string `yaml:"so_shares"`
+	// Bag and Seal are the numbers of the bag and the seal in which the token lies, as the last record has them; optional.
+	Bag  string `yaml:"bag"`
+	Seal string `yaml:"seal"`
 }
 
 // Script is a script that is well formed and whose inputs are those it pins. Validate says whether it can be performed.

@@ -56,6 +56,11 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 	case uri.Object != "" || len(uri.ID) > 0 || uri.Type != "":
 		return uri, errors.New("the URI names an object, not a token")
 	}
+	for what, number := range map[string]string{"bag": c.Bag, "seal": c.Seal} {
+		if number != "" && !labelForm.MatchString(number) {
+			return uri, fmt.Errorf("the %s number %q: use 1 to 64 letters, digits, spaces inside and . _ : -", what, number)
+		}
+	}
 	return uri, nil
 }
 

@@ -45,6 +45,11 @@ type Session struct {
 	notes []string
 	// found are signatures of an aborted ceremony that were read and not yet matched.
 	found []recordedSignature
+	// here are the entries of the step at work, for the people who look on.
+	here []leaf
+	// exceptions are those that people had recorded at stops.
+	exceptions []ExceptionRecord
+	excepted   int
 	// failed is the first error of an effect: some callers of crypto.Signer swallow errors.
 	failed error
 }
@@ -136,6 +141,7 @@ func (s *Session) follow(data []byte, l leaf, kind string) error {
 	s.last = at
 	s.pending = s.pending[1:]
 	s.index++
+	s.here = append(s.here, l)
 	return nil
 }
 
@@ -148,6 +154,7 @@ func (s *Session) add(l leaf, kind string) error {
 		return s.fail(fmt.Errorf("journal: %w", err))
 	}
 	s.index++
+	s.here = append(s.here, l)
 	return nil
 }
 
@@ -234,8 +241,11 @@ func (s *Session) perform() error {
 			return err
 		}
 	}
+	if err := s.pause(scriptStep{}); err != nil {
+		return err
+	}
 	for _, st := range s.script.steps {
-		s.step = st.number
+		s.step, s.here = st.number, nil
 		if err := s.performStep(st); err != nil {
 			return err
 		}
@@ -257,6 +267,9 @@ func (s *Session) performStep(st scriptStep) error {
 	}
 	if err != nil {
 		return stepError(s.script, st, err)
+	}
+	if err := s.pause(st); err != nil {
+		return err
 	}
 	return s.emit(&stepDoneLeaf{}, kindStepDone)
 }

@@ -323,3 +323,20 @@ func (k *key) signTest(text string) error {
 	_, err := k.Sign(rand.Reader, h.Sum(nil), hash)
 	return err
 }
+
+// asksSO is the question for the security officer PIN of a token, if no quorum holds it when the step begins.
+func asksSO(p *Plan, st Step, token string) []string {
+	if token == "" || p.heldBefore(p.number(st), token, "so") || p.script.Initialises(token) {
+		return nil
+	}
+	return []string{AskPIN(token, "so", p.script.tokens[token].Token)}
+}
+
+func (b *BackupKey) asks(p *Plan) []string {
+	if k := p.state.keys[b.Key]; k != nil {
+		return asksSO(p, b, k.token)
+	}
+	return nil
+}
+
+func (r *RestoreKey) asks(p *Plan) []string { return asksSO(p, r, r.Token) }

@@ -295,3 +295,7 @@ func (c *Certificate) names(t *ca.Template) error {
 	}
 	return nil
 }
+
+func (r *RootCertificate) shows(s *Session, v *shown) { showCertificate(s, v, r.Name) }
+
+func (c *Certificate) shows(s *Session, v *shown) { showCertificate(s, v, c.Name) }

@@ -246,3 +246,9 @@ func (s *Session) release(name string) error {
 	}
 	return s.how.release(name)
 }
+
+func (l *clonedLeaf) show(s *shown) {
+	s.box("SHA-256 of the public key of the copy "+l.Name+ends, l.Fingerprint)
+}
+
+func (m *ManualClone) asks(*Plan) []string { return []string{AskYes} }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // CRL issues a certificate revocation list.
@@ -204,4 +205,14 @@ func parseSerial(text string) (*big.Int, error) {
 		return nil, malformed("serial %.50q: write 1 to 20 octets in hex", text)
 	}
 	return n, nil
+}
+
+func (c *CRL) shows(s *Session, v *shown) {
+	crl := s.state.crlNames[c.Name]
+	if crl == nil {
+		return
+	}
+	v.fact("issuer", show.Text(crl.Issuer.String()))
+	v.fact("revoked", fmt.Sprintf("%d certificates", len(crl.RevokedCertificateEntries)))
+	v.box("CRL number, as read from the file", crl.Number.String())
 }

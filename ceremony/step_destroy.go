@@ -96,3 +96,5 @@ func (d *DestroyKey) perform(s *Session) error {
 	k.destroyed = true
 	return nil
 }
+
+func (d *DestroyKey) asks(*Plan) []string { return []string{AskYes} }

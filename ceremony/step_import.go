@@ -168,3 +168,7 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 	s.state.keys[k.name] = k
 	return nil
 }
+
+func (l *foundLeaf) show(s *shown) {
+	s.box("SHA-256 of the public key of "+l.Name+ends, hexSHA256(l.SPKI))
+}

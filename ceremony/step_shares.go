@@ -227,3 +227,17 @@ func (h *HoldSecret) change(s *Session, d *quorum.Shares, again bool) error {
 	}
 	return setter.SetPIN(s.ctx, before, after)
 }
+
+func (h *HoldSecret) shows(s *Session, v *shown) {
+	if d := s.state.shares[h.Name]; d != nil {
+		what := map[string]string{"user": "the user PIN", "so": "the security officer PIN", "wrap": "the wrapping key"}[h.Purpose]
+		showSecret(s, v, d, what+" of token "+h.Token)
+	}
+}
+
+func (h *HoldSecret) asks(p *Plan) []string {
+	if h.Purpose == "wrap" || p.heldBefore(p.number(h), h.Token, h.Purpose) || p.script.Initialises(h.Token) {
+		return nil // a PIN that the program was given when it initialised the token is not asked for again
+	}
+	return []string{AskPIN(h.Token, h.Purpose, p.script.tokens[h.Token].Token)}
+}

@@ -287,3 +287,14 @@ func (s *Session) roleKeys(purpose string, names []string, threshold int) ([]*ke
 	}
 	return keys, nil
 }
+
+func (t *TrustRepository) shows(s *Session, v *shown) {
+	s.showRole(v, "root", t.RootThreshold, t.RootKeys)
+	s.showRole(v, "targets", t.TargetsThreshold, t.TargetsKeys)
+	for _, online := range [][2]string{{"snapshot", t.Snapshot}, {"timestamp", t.Timestamp}, {"crl", t.CRL}} {
+		s.showRole(v, online[0], 1, []string{online[1]})
+	}
+	if t.RequireCRL {
+		v.fact("gateways", "admit no device whose CA has no CRL")
+	}
+}

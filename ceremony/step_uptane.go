@@ -268,3 +268,12 @@ func (u *UptaneTargets) perform(s *Session) error {
 	st.targetsVersion = u.Version
 	return s.artefact(path, data, nil)
 }
+
+func (u *UptaneRoot) shows(s *Session, v *shown) {
+	for _, r := range []struct {
+		name string
+		role UptaneRole
+	}{{"root", u.Root}, {"targets", u.Targets}, {"snapshot", u.Snapshot}, {"timestamp", u.Timestamp}} {
+		s.showRole(v, r.name, r.role.Threshold, r.role.Keys)
+	}
+}

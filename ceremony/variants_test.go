@@ -33,7 +33,7 @@ func TestVariants(t *testing.T) {
 		t.Errorf("warnings %q", p.Warnings)
 	}
 	// It stands on the printed page of its step too.
-	holds(t, p.Paper(), "serverAuth")
+	holds(t, p.Paper(Tool{}), "serverAuth")
 	result, err := Run(context.Background(), s.config(p))
 	if err != nil {
 		t.Fatal(err)

@@ -93,5 +93,8 @@ func (b *bindings) userPIN(s *ceremony.Script, people *custodians, name string) 
 	if path := b.PINs[name]["user"]; path != "" {
 		return pinFile(path), nil
 	}
+	if pin := people.first[name+" user"]; pin != nil {
+		return hsm.PINBytes(pin), nil
+	}
 	return hsm.PINFromURI(b.uris[name], hsm.PINPrompt(people.ask.Secret)), nil
 }

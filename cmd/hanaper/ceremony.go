@@ -67,7 +67,7 @@ func assertedTime(c *cli.Context, p term.Prompter) (time.Time, error) {
 	text := c.String("time")
 	if text == "" {
 		var err error
-		if text, err = p.Line("Read the time aloud from a clock that all present trust (UTC, as 2026-11-21T09:00:00Z): "); err != nil {
+		if text, err = p.Line(ceremony.AskTime); err != nil {
 			return time.Time{}, err
 		}
 	}

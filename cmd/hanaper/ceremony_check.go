@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -57,14 +58,18 @@ func checkJSON(p *ceremony.Plan) checkReport {
 		p.Steps, p.Outputs, p.Warnings, p.Signatures}
 }
 
+// aloud is a digest in words, four a line.
+func aloud(d quorum.Digest) string { return term.Columns(d.Words(), 4, "    ") }
+
 func explain(w io.Writer, p *ceremony.Plan) {
 	s := p.Script()
 	from, until := s.Window()
-	fmt.Fprintf(w, "Ceremony %s for environment %s, to be held between %s and %s (UTC).\n", s.Ceremony(), s.Environment(),
-		from.Format("2006-01-02 15:04:05"), until.Format("2006-01-02 15:04:05"))
-	fmt.Fprintf(w, "It needs approvals of %d officers of the roster %x.\n\n", p.Roster().Threshold(), p.Roster().Digest())
+	fmt.Fprintln(w, term.Wrap(fmt.Sprintf("Ceremony %s for environment %s, to be held between %s and %s (UTC).", s.Ceremony(), s.Environment(),
+		from.Format("2006-01-02 15:04:05"), until.Format("2006-01-02 15:04:05")), ""))
+	fmt.Fprintf(w, "It needs approvals of %d officers of the roster\n  %x\n", p.Roster().Threshold(), p.Roster().Digest())
 	for _, st := range p.Steps {
-		fmt.Fprintf(w, "%3d. %s\n", st.Number, st.Describe)
+		fmt.Fprintf(w, "\n%3d. %s\n", st.Number, st.Kind)
+		showStep(w, p.View(st.Number))
 	}
 	fmt.Fprintf(w, "\nIt will write %d artefacts and make these signatures:\n", len(p.Outputs))
 	var rows [][]string
@@ -74,8 +79,9 @@ func explain(w io.Writer, p *ceremony.Plan) {
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
 	shell.Table(w, []string{"key", "signatures"}, rows)
 	for _, warning := range p.Warnings {
-		fmt.Fprintf(w, "\nWARNING: %s\n", warning)
+		fmt.Fprintf(w, "\n%s\n", term.Wrap("WARNING: "+warning, "  !!!!  "))
 	}
+	showRemarks(w, p.Remarks())
 	d := quorum.Digest(s.Digest())
-	fmt.Fprintf(w, "\nThe script's SHA-256 is\n  %s\nread aloud:\n  %s\n", d, d.Words())
+	fmt.Fprintf(w, "\nThe script's SHA-256 is\n  %s\nread aloud:\n%s\n", d, aloud(d))
 }

@@ -32,7 +32,9 @@ func ceremonyPrintCommand() *cli.Command {
 		Usage:       "make the script on paper: numbered steps, expected values, room for initials, times and exceptions",
 		Description: "Example:\n  hanaper ceremony print --out script.pdf script.yaml",
 		ArgsUsage:   "SCRIPT",
-		Flags:       paperFlags(),
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "tool", Usage: "the published `SHA256` of the program that will run; by default this one's"},
+		}, paperFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
 			if err != nil {
@@ -46,7 +48,18 @@ func ceremonyPrintCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return putPaper(c, write, plan.Paper())
+			program, err := thisTool()
+			if err != nil {
+				return err
+			}
+			if t := c.String("tool"); t != "" {
+				d, err := ceremony.ParseDigest(t)
+				if err != nil {
+					return err
+				}
+				program = ceremony.Tool{SHA256: short(d)}
+			}
+			return putPaper(c, write, plan.Paper(program))
 		},
 	}
 }

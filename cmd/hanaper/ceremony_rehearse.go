@@ -29,6 +29,7 @@ func ceremonyRehearseCommand() *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "write the marked result into the new folder `DIR`", Required: true},
 			&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
 			answersFlag,
+			noPauseFlag,
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: func(c *cli.Context) error {
@@ -60,7 +61,7 @@ func rehearse(c *cli.Context, path string) error {
 	}
 	explain(c.App.ErrWriter, plan)
 	d := quorum.Digest(plan.Script().Digest())
-	if err := yes(ask, fmt.Sprintf("This is a REHEARSAL. Read these words aloud and compare them with the printed script:\n  %s\nType Yes to begin: ", d.Words())); err != nil {
+	if err := yes(ask, "This is a REHEARSAL. Read these words aloud and compare them with the printed script:\n"+aloud(d)+"\n"+ceremony.AskBegin); err != nil {
 		return err
 	}
 	p, err := newProps(plan.Script())
@@ -69,7 +70,8 @@ func rehearse(c *cli.Context, path string) error {
 	}
 	defer p.close()
 	config.Open, config.Init, config.Custodians = p.open, p.init, p
-	config.Confirm = func(what string) error { return yes(ask, what+" Type Yes: ") }
+	config.Confirm = confirm(ask)
+	config.Stop = (&stops{c.App.ErrWriter, ask, config.Progress, !fromFile && !c.Bool("no-pause")}).at
 	result, err := ceremony.Run(c.Context, config)
 	if err != nil {
 		return err

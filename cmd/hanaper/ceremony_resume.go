@@ -93,6 +93,11 @@ func list(items []string) string {
 	return strings.Join(items, "; ")
 }
 
+// confirm asks the people present to agree to what cannot be undone.
+func confirm(ask term.Prompter) func(string) error {
+	return func(what string) error { return yes(ask, term.Wrap(what, "")+"\n"+ceremony.AskYes) }
+}
+
 // yes asks for the exact word.
 func yes(ask term.Prompter, question string) error {
 	answer, err := ask.Line(question)

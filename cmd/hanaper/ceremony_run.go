@@ -28,6 +28,7 @@ func performFlags() []cli.Flag {
 		&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
 		&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
 		answersFlag,
+		noPauseFlag,
 		&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 	}
 }
@@ -71,8 +72,8 @@ func runCeremony(c *cli.Context, path string) error {
 	}
 	return withPeople(c, &config, func(ask term.Prompter) error {
 		explain(c.App.ErrWriter, plan)
-		d := quorum.Digest(plan.Script().Digest())
-		return yes(ask, fmt.Sprintf("Read these words aloud and compare them with the printed script:\n  %s\nType Yes to begin: ", d.Words()))
+		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", config.Tool.Version, config.Tool.SHA256)
+		return yes(ask, "Read these words aloud and compare them with the printed script:\n"+aloud(quorum.Digest(plan.Script().Digest()))+"\n"+ceremony.AskBegin)
 	}, func(term.Prompter) error {
 		result, err := ceremony.Run(c.Context, config)
 		if err != nil {
@@ -111,7 +112,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	if !fromFile {
 		config.Remarks = remarks(ask)
 	}
-	config.Confirm = func(what string) error { return yes(ask, what+" Type Yes: ") }
+	defer people.forget()
+	config.Confirm = confirm(ask)
+	config.Stop = (&stops{c.App.ErrWriter, ask, config.Progress, !fromFile && !c.Bool("no-pause")}).at
 	if config.Asserted, err = assertedTime(c, ask); err != nil {
 		return err
 	}
@@ -139,6 +142,12 @@ func tellResult(c *cli.Context, r *ceremony.Result) error {
 	}
 	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %s\n", len(r.Artefacts), r.Entries, r.Out, strings.Join(r.Officers, ", "))
 	fmt.Fprintf(c.App.Writer, "checkpoint SHA-256 %s\n", r.Checkpoint)
+	for _, v := range r.Values() {
+		if ends, ok := v.Ends(); ok {
+			v.Value = ends
+		}
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", v.Label, v.Value)
+	}
 	return nil
 }
 
@@ -196,8 +205,8 @@ func (f nonceFolder) Follow(checkpoint, script [32]byte) error {
 // remarks asks the people present what to record; an empty line ends the list.
 func remarks(ask term.Prompter) func(when string) ([]ceremony.Remark, error) {
 	questions := map[string][][2]string{
-		ceremony.AtBegin: {{"present", "Somebody else who is present (empty: nobody else): "}, {"seal", "A bag or seal number (empty: no more): "}},
-		ceremony.AtEnd:   {{"exception", "An exception (empty: no more): "}, {"deviation", "A deviation from the script (empty: no more): "}},
+		ceremony.AtBegin: {{"present", ceremony.AskPresent}, {"seal", ceremony.AskSeal}},
+		ceremony.AtEnd:   {{"exception", ceremony.AskException}, {"deviation", ceremony.AskDeviation}},
 	}
 	return func(when string) ([]ceremony.Remark, error) {
 		var list []ceremony.Remark

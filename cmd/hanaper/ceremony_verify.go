@@ -9,6 +9,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func ceremonyVerifyCommand() *cli.Command {
@@ -71,7 +72,8 @@ func verify(c *cli.Context, dir string) error {
 		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Answers, r.Entries, len(r.Artefacts))
 	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, r.Tool.Version, r.Tool.SHA256)
 	for _, t := range r.Tokens {
-		fmt.Fprintf(w, "token %s: %q, serial %s, %s %s, firmware %s\n", t.Name, t.Token.Label, t.Token.Serial, t.Token.Manufacturer, t.Token.Model, t.Token.Firmware)
+		fmt.Fprintf(w, "token %s: label %s, serial %s, maker %s, model %s, firmware %s\n", t.Name, show.Text(t.Token.Label), show.Text(t.Token.Serial),
+			show.Text(t.Token.Manufacturer), show.Text(t.Token.Model), show.Text(t.Token.Firmware))
 	}
 	for _, o := range r.Approvals {
 		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
@@ -83,7 +85,11 @@ func verify(c *cli.Context, dir string) error {
 		fmt.Fprintf(w, "witnessed by %s: step %d, %s\n", o.Name, o.Step, o.Saw)
 	}
 	for _, m := range r.Remarks {
-		fmt.Fprintf(w, "%s: %s\n", m.About, m.Text)
+		fmt.Fprintf(w, "%s: %s\n", m.About, show.Text(m.Text))
+	}
+	for _, e := range r.Exceptions {
+		fmt.Fprintf(w, "exception %d after step %d, reported by %s: expected %s, happened %s, decided %s\n", e.Number, e.Step,
+			show.Text(e.ReportedBy), show.Text(e.Expected), show.Text(e.Happened), show.Text(e.Decided))
 	}
 	if r.Resumed > 0 {
 		fmt.Fprintf(w, "cut short and resumed %d times\n", r.Resumed)

@@ -21,6 +21,17 @@ type custodians struct {
 	keys     []crypto.Signer
 	bindings *bindings
 	ask      term.Prompter
+	// first are the first PINs of tokens that this process initialised, by token and "user" or "so": they were typed twice
+	// a moment ago, and are not asked for again until shares take their place.
+	first map[string][]byte
+}
+
+// forget wipes what was kept.
+func (p *custodians) forget() {
+	for _, pin := range p.first {
+		clear(pin)
+	}
+	p.first = nil
 }
 
 // Secret puts the secret together from the shares of those present. What is wrong with a share is found before a
@@ -78,12 +89,22 @@ func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.Toke
 	if path := p.bindings.PINs[token][which]; path != "" {
 		return pinFile(path)(ctx, info)
 	}
-	name := map[string]string{"user": "user PIN", "so": "security officer (SO) PIN"}[which]
-	prompt := fmt.Sprintf("The %s of token %q (label %q): ", name, token, info.Label)
+	if pin := p.first[token+" "+which]; pin != nil {
+		return bytes.Clone(pin), nil
+	}
+	prompt := ceremony.AskPIN(token, which, info.Label)
 	if info.Initialized {
 		return p.ask.Secret(prompt)
 	}
-	return p.newPIN(prompt)
+	pin, err := p.newPIN(prompt)
+	if err != nil {
+		return nil, err
+	}
+	if p.first == nil {
+		p.first = map[string][]byte{}
+	}
+	p.first[token+" "+which] = bytes.Clone(pin)
+	return pin, nil
 }
 
 // newPIN asks for the first PIN of a blank token twice: one that was mistyped unseen would lock everybody out of it.
@@ -94,7 +115,7 @@ func (p *custodians) newPIN(prompt string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		second, err := p.ask.Secret("The same again: ")
+		second, err := p.ask.Secret(ceremony.AskAgain)
 		same := err == nil && bytes.Equal(first, second)
 		clear(second)
 		if same {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/programtest"
@@ -90,7 +91,9 @@ func TestTerminal(t *testing.T) {
 	}
 	begins := func(s *sitting) {
 		s.answers("Read the time aloud", "2026-11-21T09:00:00Z")
-		s.sees(words)
+		for _, w := range strings.Fields(words) {
+			s.sees(w)
+		}
 		s.answers("Type Yes to begin: ", "Yes")
 		s.answers("Passphrase of ada.key: ", secrets["ada"])
 	}
@@ -141,6 +144,17 @@ func TestTerminal(t *testing.T) {
 	s.answers("Somebody else who is present", "")
 	s.answers("A bag or seal number", "A 0012345")
 	s.answers("A bag or seal number", "")
+	s.answers(ceremony.AskStop, "next")
+	s.answers(ceremony.AskStop, "exception")
+	s.answers(ceremony.AskReportedBy, "berta")
+	s.answers(ceremony.AskExpected, "a quiet room")
+	s.answers(ceremony.AskHappened, "the telephone rang")
+	s.answers(ceremony.AskDecided, "it was taken out; went on")
+	s.answers(ceremony.AskStop, "yes")
+	s.answers(ceremony.AskStop, "")
+	s.answers(ceremony.AskStop, "next")
+	s.answers(ceremony.AskStop, "next")
+	s.answers(ceremony.AskStop, "next")
 	s.answers("An exception", "the lamp went out")
 	s.answers("An exception", "")
 	s.answers("A deviation", "")
@@ -151,7 +165,8 @@ func TestTerminal(t *testing.T) {
 		}
 	}
 	report := d.ok("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
-	for _, want := range []string{"present: Eve, auditor", "seal: A 0012345", "exception: the lamp went out", "answers from the terminal"} {
+	for _, want := range []string{`present: "Eve, auditor"`, "seal: A 0012345", "exception: the lamp went out", "answers from the terminal",
+		`exception 1 after step 1, reported by berta: expected "a quiet room"`} {
 		if !strings.Contains(report, want) {
 			t.Errorf("%q is not told: %s", want, report)
 		}

@@ -26,6 +26,7 @@ var answers = []struct {
 	answer func() string
 }{
 	{regexp.MustCompile(`\(empty: [^)]*\): $`), func() string { return "" }},
+	{regexp.MustCompile(`Type next, exception or stop: $`), func() string { return "next" }},
 	{regexp.MustCompile(`Type Yes[^:]*: $`), func() string { return "Yes" }},
 	{regexp.MustCompile(`Read the time aloud.*: $`), func() string { return time.Now().UTC().Format("2006-01-02T15:04:05Z") }},
 	{regexp.MustCompile(`SO\b.*PIN.*: $`), func() string { return soPIN }},

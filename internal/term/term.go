@@ -187,11 +187,28 @@ func (p *Progress) Step(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.live {
-		fmt.Fprint(p.w, "\r\x1b[K", show.Line(fmt.Sprintf(format, args...)))
+		// A line that the terminal wraps could not be written over. What it tells is told whole elsewhere.
+		line := []rune(show.Line(fmt.Sprintf(format, args...)))
+		if len(line) > Width-1 {
+			line = append(line[:Width-4], []rune("...")...)
+		}
+		fmt.Fprint(p.w, "\r\x1b[K", string(line))
 		unfinished.open.Store(true)
 		return
 	}
-	fmt.Fprintln(p.w, show.Line(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.w, Wrap(show.Line(fmt.Sprintf(format, args...)), ""))
+}
+
+// Clear takes the live line away, for text that is printed otherwise.
+func (p *Progress) Clear() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live && unfinished.open.Swap(false) {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
 }
 
 // Done ends the live line with a last word that stays.
@@ -205,5 +222,5 @@ func (p *Progress) Done(format string, args ...any) {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		unfinished.open.Store(false)
 	}
-	fmt.Fprintln(p.w, show.Line(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.w, Wrap(show.Line(fmt.Sprintf(format, args...)), ""))
 }
