@@ -102,9 +102,6 @@ func showStep(w io.Writer, v ceremony.StepView) {
 	for _, f := range v.Facts {
 		fmt.Fprintln(w, hanging(f.Label, f.Value))
 	}
-	if asks := v.Asks[:max(0, len(v.Asks)-1)]; len(asks) > 0 {
-		fmt.Fprintln(w, hanging("asks", strings.Join(asks, " ")))
-	}
 }
 
 // hanging puts a value beside its label, and its further lines below it.

@@ -166,7 +166,7 @@ func TestTerminal(t *testing.T) {
 	}
 	report := d.ok("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
 	for _, want := range []string{`present: "Eve, auditor"`, "seal: A 0012345", "exception: the lamp went out", "answers from the terminal",
-		`exception 1 after step 1, reported by berta: expected "a quiet room"`} {
+		`exception 1 after step 1, reported by berta: expected a quiet room, happened the telephone rang`} {
 		if !strings.Contains(report, want) {
 			t.Errorf("%q is not told: %s", want, report)
 		}
