@@ -105,17 +105,15 @@ func TestSecrets(t *testing.T) {
 	d.write("bindings.yaml", "tokens: {}\npins:\n  spare: {so: "+d.path("sources/spare-so")+"}\n")
 	d.write("script.yaml", fmt.Sprintf(secretsScript, d.digest("roster.json"), "secret%20vault", hsm.URI{Token: spare.Label, Serial: spare.Serial}))
 	asked = append(asked, [][2]string{
-		{"Type Yes to approve: ", "Yes"}, {"Read the time aloud", "2026-11-21T09:00:00Z"}, {"Type Yes to begin: ", "Yes"}, {"Type Yes: ", "Yes"},
+		{"Type Yes to approve: ", "Yes"}, {"Read the time aloud", "2026-11-21T09:00:00Z"}, {"Type Yes to begin: ", "Yes"}, {"Type Yes: ", "Yes"}, {"Type next, exception or stop: ", "next"},
 		{`PIN of token "secret spare"`, text(spare.PINFile)},
-		{`PIN of token "secret vault"`, "first-user-pin-4711"}, {`The user PIN of token "vault"`, "first-user-pin-4711"},
-		{`The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"},
 		{"Somebody else", ""}, {"A bag or seal", ""}, {"An exception", ""}, {"A deviation", ""},
 	}...)
 	screen += at("ceremony", "approve", "--officer", "ada.key", "--out", "ada.json", "script.yaml").plays(0, asked)
 	screen += at("ceremony", "approve", "--officer", "berta.key", "--with", "ada.json", "--out", "berta.json", "script.yaml").plays(0, asked)
 	run := at("ceremony", "run", "--out", "out", "--module", spare.Module, "--bindings", "bindings.yaml", "--approval", "ada.json", "--approval", "berta.json",
 		"--officer", "ada.key", "--custodian", key("ada", "-shares"), "--custodian", key("berta", "-shares"), "--custodian", key("clara", "-shares"), "script.yaml")
-	// First PINs are typed twice, and again where they differ. They are asked for once more when they are used.
+	// First PINs are typed twice, and again where they differ. They are never asked for again.
 	screen += run.plays(0, asked, [][2]string{
 		{`The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4712"},
 		{`They differ. The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4711"},
