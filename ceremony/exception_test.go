@@ -109,11 +109,19 @@ func TestExceptionsInTranscripts(t *testing.T) {
 	if _, err := Run(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
+	files, err := readFolder(os.DirFS(c.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
 	leaves = leavesIn(t, c.Out)
 	at := slices.IndexFunc(leaves, func(l []byte) bool { return strings.Contains(string(l), `"kind":"exception"`) })
 	follow := func(list [][]byte) error {
-		session := newSession(context.Background(), c.Plan.script, along(false), list[2:]) // begin and remarks are followed by others
-		return session.perform()
+		v := &verified{files: files, script: c.Plan.script, roster: c.Plan.roster}
+		session := newSession(context.Background(), c.Plan.script, along(false, files), list)
+		if err := v.first(session); err != nil {
+			return err
+		}
+		return session.whole()
 	}
 	if at < 0 {
 		t.Fatal("no exception is in the transcript")

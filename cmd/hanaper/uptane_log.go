@@ -25,18 +25,18 @@ type uptaneLeaf struct {
 	// ToolDigest is the SHA-256 of the program's file.
 	ToolDigest string `json:"tool_sha256"`
 	// Title and Digest name the document and the bytes that were signed; Request and Response are SHA-256 of the files.
-	Title    string   `json:"title,omitempty"`
-	Digest   string   `json:"digest,omitempty"`
-	Request  string   `json:"request_sha256,omitempty"`
-	Response string   `json:"response_sha256,omitempty"`
+	Title    string `json:"title,omitempty"`
+	Digest   string `json:"digest,omitempty"`
+	Request  string `json:"request_sha256,omitempty"`
+	Response string `json:"response_sha256,omitempty"`
 	// Root is the SHA-256 of the signed bytes of the root that the officer keeps; Unverified is what did not verify under it.
 	Root       string   `json:"trusted_root_sha256,omitempty"`
 	Unverified []string `json:"unverified,omitempty"`
-	Findings []string `json:"findings,omitempty"`
-	Scripted bool     `json:"scripted,omitempty"`
-	Token    string   `json:"token,omitempty"`
-	Keys     []string `json:"keyids"`
-	Error    string   `json:"error,omitempty"`
+	Findings   []string `json:"findings,omitempty"`
+	Scripted   bool     `json:"scripted,omitempty"`
+	Token      string   `json:"token,omitempty"`
+	Keys       []string `json:"keyids"`
+	Error      string   `json:"error,omitempty"`
 }
 
 type uptaneLog struct {
