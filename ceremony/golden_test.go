@@ -3,6 +3,7 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -201,6 +202,13 @@ func makeGoldenFolders(t *testing.T) {
 			tok, err := stand.open(ctx, name, hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
 			return relabelled{tok, uri.Token}, err
 		}}))
+	schema, err := json.MarshalIndent(written(t), "", " ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(into, "schema.json"), append(schema, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(into, "anchors"), []byte(anchors.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
