@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
+	"strings"
+	"unicode"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
 
 const (
@@ -34,6 +38,27 @@ type abortLeaf struct {
 	// Lasting is what else cannot be undone, and Remains says so in plain words.
 	Lasting []lasting `json:"lasting"`
 	Remains []string  `json:"remains" prose:"yes"`
+	// Anchor is that of a resumedLeaf.
+	Anchor string `json:"anchor,omitempty"`
+	// Wrong is set if an entry does not follow from those before it: it and the rest are not performed along.
+	Wrong *wrongEntry `json:"wrong,omitempty"`
+	// Unreadable is set if the transcript's end was damaged, and is lost.
+	Unreadable *unreadableEnd `json:"unreadable,omitempty"`
+}
+
+// wrongEntry is the first entry that does not follow from those before it.
+type wrongEntry struct {
+	Entry int    `json:"entry"`
+	Why   string `json:"why" prose:"yes"`
+}
+
+// unreadableEnd is where a transcript cannot be read any more; its bytes are in transcript.unreadable.
+type unreadableEnd struct {
+	Entry  int64  `json:"entry"`
+	Why    string `json:"why" prose:"yes"`
+	SHA256 string `json:"sha256"`
+	// Lost is the number of entries that are lost, if the machine remembers it.
+	Lost int64 `json:"entries_lost,omitempty"`
 }
 
 type abortedKey struct {
@@ -48,6 +73,9 @@ type destroyedLeaf struct {
 	Head
 	Name  string `json:"name"`
 	Found bool   `json:"found"`
+	// Left is true for a key that an aborted ceremony could not remove, and Why says why not.
+	Left bool   `json:"left,omitempty"`
+	Why  string `json:"why,omitempty" prose:"yes"`
 }
 
 // Aborting says what Abort would do.
@@ -62,57 +90,149 @@ type Aborting struct {
 type AbortConfig struct {
 	RunConfig
 	Reason string
-	// Agree is shown what will be removed and agrees, or returns an error.
+	// Agree is shown what will be removed and agrees, or returns an error; nil agrees.
 	Agree func(Aborting) error
+	// Leave agrees that a key stays in its token because it could not be removed, or returns an error; nil never does.
+	Leave func(key string, why error) error
 }
 
 // Abort ends a run that was cut short: it removes the keys that this run made, and no other, and closes the folder with a
-// signed transcript. The artefacts of the run were never written.
+// signed transcript. The artefacts of the run were never written. It works from every state in which a transcript has its
+// first entry, at any later time, with or without the tokens: what it could not undo it writes down.
 func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
-	r, pending, err := reopen(ctx, c.RunConfig)
+	if err := CheckReason(c.Reason); err != nil {
+		return nil, err
+	}
+	r, err := reopen(c.RunConfig, true)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if n := len(pending); n > 0 {
-		if h, err := headOf(pending[n-1]); err == nil && h.Kind == kindEnd && !has(entriesOf(pending), kindAbort) {
-			return nil, advice.New(advice.Usage, "finish it with `hanaper ceremony resume`", "%s: every step of this ceremony is done; only files and signatures are missing", c.Out)
-		}
+	pending := r.held.record.Leaves()
+	aborting := has(entriesOf(pending), kindAbort)
+	if ended(pending) && !aborting {
+		return nil, advice.New(advice.Usage, "finish it with `hanaper ceremony resume`", "%s: every step of this ceremony is done; only files and signatures are missing", c.Out)
 	}
-	if err := r.openTokens(ctx); err != nil {
+	follow, _, err := upToAbort(pending)
+	if err != nil {
 		return nil, err
 	}
-	s := r.session(ctx, pending)
-	if len(pending) > 0 {
-		s.takeOver = func() error { return errAborted }
-	}
-	if err := s.emit(&r.begin, kindBegin); err != nil {
-		return nil, err
-	}
+	s := r.session(ctx, follow)
 	s.takeOver = func() error { return errAborted }
-	if err := s.whole(); err != nil && !errors.Is(err, errAborted) {
-		return nil, fmt.Errorf("the journal does not lead to a place to abort: %w", err)
-	}
-	// Where every step was done, only the last entry is missing.
-	s.aborting = true
-	s.failed, s.takeOver, s.step = nil, nil, 0
 	leaf := aborts(r.script, pending)
-	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers = formatTime(c.Asserted), c.Reason, c.Tool, r.present()
-	if len(s.pending) == 0 {
+	if leaf.Wrong, err = s.upToHere(&r.begin); err != nil {
+		return nil, err
+	}
+	leaf.Unreadable = r.held.unreadable()
+	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers, leaf.Anchor = formatTime(c.Asserted), c.Reason, c.Tool, r.present(), r.by
+	if !aborting && c.Agree != nil {
 		if err := c.Agree(leaf.explain()); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.abort(leaf); err != nil {
+	if err := r.takeUp(); err != nil {
+		return nil, err
+	}
+	if !aborting {
+		s.pending, s.index = nil, len(pending)
+	}
+	// Where every step was done, only the last entry is missing.
+	s.aborting = true
+	s.failed, s.takeOver, s.step = nil, nil, 0
+	for _, e := range entriesOf(pending) {
+		if l, ok := e.leaf.(*tokenLeaf); ok {
+			s.infos[l.Name] = l.Token
+		}
+	}
+	if err := s.abort(leaf, c.Leave); err != nil {
 		return nil, err
 	}
 	return r.endAborted(s)
+}
+
+// CheckReason asks for a reason that people can read in the transcript.
+func CheckReason(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return advice.New(advice.Usage, "say in a few words why, with --reason", "the reason is empty")
+	}
+	if err := checkRemarks([]Remark{{About: "note", Text: reason}}); err != nil {
+		return advice.Wrap(advice.Usage, fmt.Errorf("the reason: %w", err), "say in a few words why, with --reason")
+	}
+	return nil
+}
+
+// upToHere follows the transcript of a ceremony that is to be aborted. An entry that does not follow from those before it,
+// such as a signature that does not verify, does not keep people from ending the ceremony: it is named.
+func (s *Session) upToHere(begin *beginLeaf) (*wrongEntry, error) {
+	err := s.emit(begin, kindBegin)
+	if err == nil {
+		err = s.whole()
+	}
+	if err == nil || errors.Is(err, errAborted) {
+		return nil, nil
+	}
+	if cause := s.ctx.Err(); cause != nil {
+		return nil, fmt.Errorf("interrupted: %w", cause)
+	}
+	return &wrongEntry{s.index, oneLine(err)}, nil
+}
+
+// upToAbort gives the leaves that are followed of a transcript that may have been aborted, and where the abort stands; -1
+// where there is none. What a wrong entry and those after it say is not followed.
+func upToAbort(leaves [][]byte) (follow [][]byte, at int, err error) {
+	for i, data := range leaves {
+		h, err := headOf(data)
+		if err != nil || h.Kind != kindAbort {
+			continue
+		}
+		var l abortLeaf
+		if err := decodeLeaf(data, &l, kindAbort); err != nil {
+			return nil, i, damaged(transcriptFile, "entry %d %w", i, err)
+		}
+		if l.Wrong == nil {
+			return leaves, i, nil
+		}
+		if l.Wrong.Entry < 1 || l.Wrong.Entry > i {
+			return nil, i, damaged(transcriptFile, "entry %d (abort) names an entry %d that is not before it", i, l.Wrong.Entry)
+		}
+		return append(append([][]byte{}, leaves[:l.Wrong.Entry]...), leaves[i:]...), i, nil
+	}
+	return leaves, -1, nil
+}
+
+// unreadable says where the transcript cannot be read any more; nil where it can.
+func (h *hold) unreadable() *unreadableEnd {
+	if h.damage == nil {
+		return nil
+	}
+	u := &unreadableEnd{Entry: h.record.Size(), Why: oneLine(h.damage), SHA256: hexSHA256(h.data)}
+	if h.memory != nil {
+		u.Lost, _ = h.memory.Lost(h.record.Size(), h.record.Root())
+	}
+	return u
+}
+
+// oneLine is an error's text as a transcript holds it: printable, of one line, and not too long.
+func oneLine(err error) string {
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(err.Error(), "?"))
+	if len(text) > 500 {
+		text = strings.ToValidUTF8(text[:500], "") + "..."
+	}
+	return text
 }
 
 // endAborted ends an aborted session: the manifest lists the copies only.
 func (r *run) endAborted(s *Session) (*Result, error) {
 	s.state.artefacts, s.state.order = map[string][]byte{}, nil
 	files := contents(r.script, r.Approvals, s.state)
+	if data, err := input.ReadFile(filepath.Join(r.Out, unreadableFile)); err == nil {
+		files[unreadableFile] = data
+	}
 	listing := encodeManifest(files)
 	if err := s.emit(&endLeaf{Manifest: hexSHA256(listing)}, kindEnd); err != nil {
 		return nil, err
@@ -136,6 +256,12 @@ func (a *abortLeaf) explain() Aborting {
 		x.Remains = append(x.Remains, fmt.Sprintf("%d signatures were made; none was written to a file", a.Signatures))
 	}
 	x.Remains = append(x.Remains, a.Remains...)
+	if u := a.Unreadable; u != nil {
+		x.Remains = append(x.Remains, fmt.Sprintf("the transcript cannot be read from entry %d on (%s): what was done after that is unknown, and keys made after that are not removed", u.Entry, u.Why))
+	}
+	if a.Wrong != nil {
+		x.Remains = append(x.Remains, fmt.Sprintf("entry %d does not follow from those before it: %s", a.Wrong.Entry, a.Wrong.Why))
+	}
 	for _, n := range a.Serials {
 		x.Remains = append(x.Remains, "serial number "+n+" counts as used")
 	}
@@ -148,27 +274,54 @@ func facts(l abortLeaf) abortLeaf {
 }
 
 // abort follows or makes the entries that end a session early.
-func (s *Session) abort(want *abortLeaf) error {
+func (s *Session) abort(want *abortLeaf, leave func(string, error) error) error {
 	var got abortLeaf
-	if err := s.outcome(&got, kindAbort, func(bool) error { h := got.Head; got = *want; got.Head = h; return nil }); err != nil {
+	if err := s.outcome(&got, kindAbort, func(bool) error { h := got.Head; got = *want; got.Head = h; return nil }, func() error {
+		if !reflect.DeepEqual(facts(got), facts(*want)) {
+			return errors.New("does not list what the entries before it made")
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
-	if !reflect.DeepEqual(facts(got), facts(*want)) {
-		return s.fail(s.entryError(errors.New("(abort) does not list what the entries before it made")))
+	for _, n := range got.Serials {
+		s.state.serials[n] = true
 	}
 	s.resumes = append(s.resumes, resumedLeaf{Head: got.Head, Asserted: got.Asserted, Tool: got.Tool, Officers: got.Officers})
+	// unreachable are the tokens that were tried in vain.
+	unreachable := map[string]error{}
 	for _, k := range got.Destroys {
 		l := destroyedLeaf{}
 		if err := s.outcome(&l, kindDestroyed, func(bool) error {
-			var err error
 			l.Name = k.Name
-			l.Found, err = s.undo(k)
-			return err
+			err := unreachable[k.Token]
+			if err == nil {
+				l.Found, err = s.undo(k)
+			}
+			if err == nil {
+				return nil
+			}
+			if s.how.tokens[k.Token] == nil {
+				unreachable[k.Token] = err
+			}
+			if leave == nil {
+				return err
+			}
+			if err := leave(fmt.Sprintf("key %q in token %q", k.Label, k.Token), err); err != nil {
+				return err
+			}
+			l.Found, l.Left, l.Why = false, true, oneLine(err)
+			return nil
+		}, func() error {
+			if l.Name != k.Name || l.Left && l.Found {
+				return errors.New("is about another key")
+			}
+			return nil
 		}); err != nil {
 			return err
 		}
-		if l.Name != k.Name {
-			return s.fail(s.entryError(errors.New("(destroyed) is about another key")))
+		if l.Left {
+			s.stays = append(s.stays, k)
 		}
 	}
 	return nil

@@ -20,15 +20,17 @@ func (s *Session) admit(name string) error {
 		}
 		l.Name, l.Token = name, t.Info()
 		return nil
+	}, func() error {
+		if l.Name != name {
+			return fmt.Errorf("is about token %q, not %q", l.Name, name)
+		}
+		if uri := s.how.uri(s.script.tokens[name]); !uri.MatchesToken(l.Token) {
+			return refuse(RuleToken, "the token opened as %q is %s, not %s", name, l.Token.Name(), uri)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
-	}
-	if l.Name != name {
-		return s.fail(s.entryError(fmt.Errorf("is about token %q, not %q", l.Name, name)))
-	}
-	if !s.how.uri(s.script.tokens[name]).MatchesToken(l.Token) {
-		return s.fail(refuse(RuleToken, "the token opened as %q is %s, not %s", name, l.Token.Name(), s.how.uri(s.script.tokens[name])))
 	}
 	s.infos[name] = l.Token
 	return nil
@@ -62,23 +64,26 @@ func (l *serialLeaf) left(o *leftover) { o.serials = append(o.serials, l.Serial)
 // serial draws a certificate's serial number of 20 octets. It counts as used from then on.
 func (s *Session) serial(what string) (*big.Int, error) {
 	l := serialLeaf{}
+	b := make([]byte, 20)
 	if err := s.outcome(&l, kindSerial, func(bool) error {
-		b := make([]byte, 20)
 		if _, err := rand.Read(b); err != nil {
 			return err
 		}
 		b[0] = b[0]&0x7f | 0x40
 		l.For, l.Serial = what, hex.EncodeToString(b)
 		return nil
+	}, func() error {
+		var err error
+		b, err = hex.DecodeString(l.Serial)
+		if err != nil || len(b) != 20 || b[0]&0xc0 != 0x40 || l.For != what || hex.EncodeToString(b) != l.Serial {
+			return errors.New("is not a serial number of 20 octets for this certificate")
+		}
+		if s.state.serials[l.Serial] {
+			return refuse(RuleSerial, "serial %s was drawn before", l.Serial)
+		}
+		return nil
 	}); err != nil {
 		return nil, err
-	}
-	b, err := hex.DecodeString(l.Serial)
-	if err != nil || len(b) != 20 || b[0]&0xc0 != 0x40 || l.For != what || hex.EncodeToString(b) != l.Serial {
-		return nil, s.fail(s.entryError(errors.New("(serial) is not a serial number of 20 octets for this certificate")))
-	}
-	if s.state.serials[l.Serial] {
-		return nil, s.fail(refuse(RuleSerial, "serial %s was drawn before", l.Serial))
 	}
 	s.state.serials[l.Serial] = true
 	return new(big.Int).SetBytes(b), nil

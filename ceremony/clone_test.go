@@ -182,7 +182,7 @@ func TestManualCloneCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		var err error
-		if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+		if err = unfinished(&c); err != nil {
 			t.Fatal(err)
 		}
 		c.Asserted, c.Confirm = asserted.Add(time.Hour), nil

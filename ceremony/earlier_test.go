@@ -6,13 +6,13 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -215,30 +215,30 @@ func TestThirdCeremony(t *testing.T) {
 	}
 }
 
-// memo is a Lineage in memory.
-type memo map[[32]byte][32]byte
-
-func (memo) Used(string) bool { return false }
-func (memo) Use(string) error { return nil }
-func (m memo) Follow(checkpoint, script [32]byte) error {
-	if was, ok := m[checkpoint]; ok && was != script {
-		return errors.New("another script carried on from it")
+// remember makes a store remember a run that began and wrote an entry.
+func remember(t *testing.T, store machine.Store, b machine.Begun) {
+	t.Helper()
+	m, err := store.Begin(b)
+	if err == nil {
+		err = m.Prepare(1, machine.EmptyRoot)
 	}
-	m[checkpoint] = script
-	return nil
+	if err == nil {
+		err = m.Written()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
 }
 
 // TestFork: where two scripts carry on from one ceremony, the second is refused before a token is touched.
 func TestFork(t *testing.T) {
 	s := second(t)
-	known, before := memo{}, s.objects()
+	before := s.objects()
 	other := strings.Replace(s.secondScript(), "reason: superseded", "reason: keyCompromise", 1)
-	p := s.plan(other)
-	if err := known.Follow(p.script.earlier.checkpoint, p.script.Digest()); err != nil {
-		t.Fatal(err)
-	}
+	remember(t, s.anchor().State, begunBy(s.plan(other).script, strings.Repeat("0f", 16)))
 	c := s.config(s.plan(s.secondScript()))
-	c.Out, c.Nonces = c.Out+"-2", known
+	c.Out += "-2"
 	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), RuleEarlier.ID) {
 		t.Errorf("got %v, want %s", err, RuleEarlier.ID)
 	}
@@ -263,7 +263,7 @@ func TestAfterAbort(t *testing.T) {
 		t.Fatal("the run was not cut short")
 	}
 	var err error
-	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	if err = unfinished(&c); err != nil {
 		t.Fatal(err)
 	}
 	c.Remarks = nil

@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -144,12 +143,14 @@ func (s *Session) except(said Exception) error {
 	var l exceptionLeaf
 	if err := s.outcome(&l, kindException, func(bool) error {
 		l.Number, l.Exception = s.excepted+1, said
-		return said.check()
+		return nil
+	}, func() error {
+		if l.Number != s.excepted+1 {
+			return fmt.Errorf("has the number %d, not %d", l.Number, s.excepted+1)
+		}
+		return l.check()
 	}); err != nil {
 		return err
-	}
-	if err := l.check(); err != nil || l.Number != s.excepted+1 {
-		return s.fail(s.entryError(errors.Join(errors.New("(exception) is not what may stand here"), err)))
 	}
 	s.excepted++
 	s.exceptions = append(s.exceptions, ExceptionRecord{Number: l.Number, Step: l.Step, At: l.At, Exception: l.Exception})

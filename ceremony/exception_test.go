@@ -46,7 +46,7 @@ func TestStops(t *testing.T) {
 	if seen[0].Done.Number != 0 || seen[0].Next == nil || seen[0].Next.Number != 1 || len(seen[0].Done.Values) != 1 {
 		t.Errorf("before the first step: %+v", seen[0])
 	}
-	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	if err = unfinished(&c); err != nil {
 		t.Fatal(err)
 	}
 	c.Asserted = asserted.Add(time.Minute)

@@ -28,6 +28,10 @@ const (
 	signatureFile  = "transcript.dsse.json"
 	// rehearsalSuffix ends the name of every artefact of a rehearsal, so that no program takes one for real.
 	rehearsalSuffix = ".rehearsal"
+	// unreadableFile are the bytes of a transcript whose end was damaged when its ceremony was aborted.
+	unreadableFile = "transcript.unreadable"
+	// attestationsDir holds signatures of officers who signed later. They are not in the manifest.
+	attestationsDir = "attestations"
 	// incompleteFile stands in a folder until its ceremony has ended.
 	incompleteFile = "INCOMPLETE"
 )

@@ -82,18 +82,17 @@ func (s *Session) findKeyAgain(k *key, renewed map[string]bool) error {
 		k.live = live
 		l.Name, l.Token, l.Serial, l.Fingerprint, l.Attributes = k.name, k.token, t.Info().Serial, hexSHA256(k.spki), live.Attributes()
 		return nil
+	}, func() error {
+		if l.Name != k.name || l.Token != k.token || l.Serial != s.infos[k.token].Serial || l.Fingerprint != hexSHA256(k.spki) {
+			return errors.New("is not about the key or the token of the script")
+		}
+		now := *k
+		if now.attrs = l.Attributes; len(now.id) > 0 && hex.EncodeToString(now.attrs.ID) != hex.EncodeToString(now.id) {
+			return errors.New("names another id")
+		}
+		return checkAttributes(&now)
 	}); err != nil {
 		return err
-	}
-	if l.Name != k.name || l.Token != k.token || l.Serial != s.infos[k.token].Serial || l.Fingerprint != hexSHA256(k.spki) {
-		return s.fail(s.entryError(errors.New("(" + kindFoundAgain + ") is not about the key or the token of the script")))
-	}
-	now := *k
-	if now.attrs = l.Attributes; len(now.id) > 0 && hex.EncodeToString(now.attrs.ID) != hex.EncodeToString(now.id) {
-		return s.fail(s.entryError(errors.New("(" + kindFoundAgain + ") names another id")))
-	}
-	if err := checkAttributes(&now); err != nil {
-		return s.fail(err)
 	}
 	return k.signTest(testText(s.script, k))
 }

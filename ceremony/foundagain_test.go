@@ -2,7 +2,6 @@ package ceremony
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"os"
 	"strings"
@@ -63,8 +62,8 @@ func TestFoundAgain(t *testing.T) {
 		t.Fatalf("a key that is gone: %v", err)
 	}
 	shim.Plan(t)
-	next := RunConfig{Out: c.Out, Asserted: asserted.Add(time.Hour), Officers: []crypto.Signer{s.officers[2]}, Open: s.through(shim), Tool: s.tool}
-	if next.Plan, next.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	next := RunConfig{Out: c.Out, Asserted: asserted.Add(time.Hour), Officers: s.officers[1:], Open: s.through(shim), Tool: s.tool, Anchor: s.anchor()}
+	if err = unfinished(&next); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Resume(context.Background(), next); !errors.Is(err, hsm.ErrNoKey) {

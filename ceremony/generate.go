@@ -63,19 +63,16 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 		}
 		in.ID = hex.EncodeToString(id)
 		return nil
+	}, func() (err error) {
+		want := keyIntentLeaf{Head: in.Head, Name: name, Token: token, Label: spec.Label, Algorithm: spec.Algorithm, Class: spec.Class, ID: in.ID}
+		if spec.ID, err = hex.DecodeString(in.ID); err != nil || len(spec.ID) != 20 || in != want {
+			return errors.New("is not what the script asks for, with an id of 20 octets")
+		}
+		return nil
 	}); err != nil {
 		return nil, err
 	}
-	id, err := hex.DecodeString(in.ID)
-	if err != nil || len(id) != 20 {
-		return nil, s.fail(s.entryError(errors.New("(key-intent) has no id of 20 octets")))
-	}
-	want := keyIntentLeaf{Head: in.Head, Name: name, Token: token, Label: spec.Label, Algorithm: spec.Algorithm, Class: spec.Class, ID: in.ID}
-	if in != want {
-		return nil, s.fail(s.entryError(errors.New("(key-intent) is not what the script asks for")))
-	}
-	spec.ID = id
-	k := &key{session: s, name: name, token: token, label: spec.Label, id: id, algorithm: spec.Algorithm, class: spec.Class, bornHere: true, madeHere: true}
+	k := &key{session: s, name: name, token: token, label: spec.Label, id: spec.ID, algorithm: spec.Algorithm, class: spec.Class, bornHere: true, madeHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		t, err := s.token(token)
@@ -94,11 +91,8 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 		out.Name, out.Attributes = name, k.live.Attributes()
 		out.SPKI, out.Fingerprint, err = marshalSPKI(k.live.Public())
 		return err
-	}); err != nil {
+	}, func() error { return k.accept(out) }); err != nil {
 		return nil, err
-	}
-	if err := k.accept(out); err != nil {
-		return nil, s.fail(err)
 	}
 	return k, nil
 }

@@ -25,7 +25,7 @@ var makeGolden = flag.Bool("make-golden", false, "make the golden folders that a
 const goldenDir = "testdata/golden"
 
 // goldenNames are those that every format has.
-var goldenNames = []string{"aborted", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
+var goldenNames = []string{"aborted", "attested", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
 
 // goldenFolder is a golden folder and the anchor that goes with it.
 type goldenFolder struct {
@@ -91,8 +91,8 @@ func TestGolden(t *testing.T) {
 		}
 		switch g.name {
 		case "unattested":
-			if len(report.Signers) != 1 {
-				t.Errorf("%s: signed by %v", g.dir, report.Signers)
+			if len(report.Signers) != 1 || report.Attested || !errors.Is(err, ErrNotAttested) || advice.KindOf(err) != advice.Unverified {
+				t.Errorf("%s: signed by %v: %v", g.dir, report.Signers, err)
 			}
 		case "rehearsal":
 			if err == nil || advice.KindOf(err) != advice.Unverified {
@@ -149,7 +149,7 @@ func makeGoldenFolders(t *testing.T) {
 		if !errors.Is(err, errCut) {
 			t.Fatal(err)
 		}
-		if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+		if err = unfinished(&c); err != nil {
 			t.Fatal(err)
 		}
 		c.Asserted = c.Asserted.Add(time.Hour)
@@ -193,7 +193,13 @@ func makeGoldenFolders(t *testing.T) {
 	s = newStage(t)
 	c = s.config(s.plan(keysOnly))
 	c.Officers = []crypto.Signer{s.officers[0]}
-	keep("unattested", s, run(c))
+	out := run(c)
+	keep("unattested", s, out)
+	roster := s.roster.Digest()
+	if _, err := Attest(context.Background(), out, os.DirFS(out), []*[32]byte{&roster}, func(*Report) (crypto.Signer, error) { return s.officers[2], nil }); err != nil {
+		t.Fatal(err)
+	}
+	keep("attested", s, out)
 
 	s, stand := newStage(t), newStage(t)
 	keep("rehearsal", s, run(RunConfig{Plan: s.plan(keysOnly), Out: filepath.Join(s.dir, "rehearsal"), Asserted: asserted, Tool: s.tool, Rehearsal: true,

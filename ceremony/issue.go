@@ -106,11 +106,13 @@ func (s *Session) effective(what, name string, p *ca.Profile) (*ca.Profile, erro
 		l.For = what
 		l.fill(p.Config())
 		return nil
+	}, func() error {
+		if l.For != what {
+			return fmt.Errorf("is about %q, not %q", l.For, what)
+		}
+		return nil
 	}); err != nil {
 		return nil, err
-	}
-	if l.For != what {
-		return nil, s.fail(s.entryError(fmt.Errorf("(profile) is about %q, not %q", l.For, what)))
 	}
 	if l.same(p.Config()) {
 		return p, nil

@@ -99,11 +99,11 @@ func marshalSPKI(pub crypto.PublicKey) (der []byte, fingerprint string, err erro
 func (k *key) accept(l keyLeaf) error {
 	pub, err := x509.ParsePKIXPublicKey(l.SPKI)
 	if err != nil {
-		return k.session.entryError(fmt.Errorf("(key) holds no public key: %w", err))
+		return fmt.Errorf("holds no public key: %w", err)
 	}
 	der, print, err := marshalSPKI(pub)
 	if err != nil || !bytes.Equal(der, l.SPKI) || print != l.Fingerprint || l.Name != k.name {
-		return k.session.entryError(errors.New("(key) contradicts itself or its intent"))
+		return errors.New("contradicts itself or its intent")
 	}
 	if got := hsm.AlgorithmOf(pub); got != k.algorithm {
 		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, k.algorithm)
@@ -184,11 +184,13 @@ func (k *key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 		var err error
 		out.Signature, err = k.live.Sign(rand, digest, opts)
 		return err
+	}, func() error {
+		if !verifySignature(k.public, digest, opts, out.Signature) {
+			return fmt.Errorf("the signature by key %q in token %q does not verify", k.name, k.token)
+		}
+		return nil
 	}); err != nil {
 		return nil, err
-	}
-	if !verifySignature(k.public, digest, opts, out.Signature) {
-		return nil, s.fail(s.entryError(fmt.Errorf("(signature): the signature by key %q does not verify", k.name)))
 	}
 	return out.Signature, nil
 }

@@ -2,7 +2,6 @@ package ceremony
 
 import (
 	"context"
-	"crypto"
 	"crypto/ed25519"
 	"encoding/json"
 	"os"
@@ -60,7 +59,7 @@ func TestKillChild(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 	}
-	c := RunConfig{Plan: p, Out: filepath.Join(k.Dir, "out"), Asserted: asserted, Officers: s.officers[:2], Approvals: k.Approvals, Open: s.open, Tool: k.Tool}
+	c := RunConfig{Plan: p, Out: filepath.Join(k.Dir, "out"), Asserted: asserted, Officers: s.officers[:2], Approvals: k.Approvals, Open: s.open, Tool: k.Tool, Anchor: s.anchor()}
 	if _, err := Run(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -115,12 +114,12 @@ func killAt(t *testing.T, n, size int64, abort bool) {
 	if err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Fatalf("entry %d: the child was not killed: %v\n%s", n, err, out)
 	}
-	c := RunConfig{Out: filepath.Join(s.dir, "out"), Asserted: asserted.Add(time.Hour), Officers: []crypto.Signer{s.officers[2]}, Open: s.open, Tool: s.tool}
+	c := RunConfig{Out: filepath.Join(s.dir, "out"), Asserted: asserted.Add(time.Hour), Officers: s.officers[1:], Open: s.open, Tool: s.tool, Anchor: s.anchor()}
 	if n == size {
 		// Everything is recorded: only those whom the record names can sign it.
 		c.Officers = s.officers[:2]
 	}
-	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	if err = unfinished(&c); err != nil {
 		t.Fatalf("entry %d: %v", n, err)
 	}
 	want := 9

@@ -101,6 +101,8 @@ type resumedLeaf struct {
 	Asserted string          `json:"asserted"`
 	Tool     Tool            `json:"tool"`
 	Officers []officerRecord `json:"officers"`
+	// Anchor says against what the folder was held: "run", what the machine remembers, or "roster", the digest that people gave.
+	Anchor string `json:"anchor,omitempty"`
 }
 
 // endLeaf closes a transcript.

@@ -2,9 +2,12 @@ package ceremony
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // checkAsserted holds the asserted time to the script's window and to what it carries on from.
@@ -18,15 +21,25 @@ func (s *Script) checkAsserted(t time.Time) error {
 	return nil
 }
 
+// InWindow says whether the time that people agreed on lies in the script's window, and after what it carries on from.
+func (s *Script) InWindow(t time.Time) error { return s.checkAsserted(t) }
+
 // authorise checks the quorum and says in the first leaf what is performed.
 func (r *run) authorise() error {
 	var used func(string) bool
-	if r.Nonces != nil {
-		used = r.Nonces.Used
+	var unknown error
+	if !r.Rehearsal {
+		if r.Anchor.State.Dir() == "" {
+			return advice.New(advice.Usage, "name a folder with --state", "no folder is named in which this machine remembers what it did")
+		}
+		used = func(nonce string) (yes bool) {
+			yes, unknown = r.Anchor.State.Used(nonce)
+			return yes
+		}
 	}
 	var err error
 	r.begin, err = firstLeaf(r.script, r.roster, r.Approvals, used, r.Tool, r.Asserted, r.Rehearsal)
-	if err != nil {
+	if err = errors.Join(unknown, err); err != nil {
 		return err
 	}
 	r.begin.Answers = "terminal"
@@ -34,6 +47,26 @@ func (r *run) authorise() error {
 		r.begin.Answers = "file"
 	}
 	r.begin.Officers = r.present()
+	if r.Rehearsal {
+		return nil
+	}
+	return r.script.carriesOn(r.Anchor, r.begin.Nonce)
+}
+
+// carriesOn asks that the ceremony that the script carries on from is the right one, attested, and that nobody carried on
+// from it before.
+func (s *Script) carriesOn(a Anchor, nonce string) error {
+	if err := s.earlierAnchored(a); err != nil {
+		return err
+	}
+	if s.earlier != nil {
+		if err := s.earlier.verified.attested(); err != nil {
+			return advice.Wrap(advice.Refused, refuse(RuleEarlier, "%s: %w", s.config.Earlier.Folder, err), advice.Hint(err))
+		}
+	}
+	if err := a.State.CanFollow(begunBy(s, nonce)); err != nil {
+		return advice.Wrap(advice.KindOf(err), refuse(RuleEarlier, "%w", err), advice.Hint(err))
+	}
 	return nil
 }
 

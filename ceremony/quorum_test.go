@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // TestQuorum: without M distinct approvals of exactly this script, these inputs, this tool, in time, nothing begins.
@@ -34,6 +36,12 @@ func TestQuorum(t *testing.T) {
 		}
 		return s.approvals(script, 2)
 	}
+	used := machine.At(t.TempDir())
+	first, err := quorum.ReadApproval(good[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	remember(t, used, begunBy(p.script, first.Nonce))
 	byAnother := other(s.full() + "# one more byte\n")
 	s.request("factory.csr", factory2)
 	withInput := other(s.full())
@@ -50,7 +58,7 @@ func TestQuorum(t *testing.T) {
 		{"of another tool", func(c *RunConfig) { c.Tool.SHA256 = strings.Repeat("0", 64) }},
 		{"expired", func(c *RunConfig) { c.Asserted = asserted.Add(time.Hour) }},
 		{"of two nonces", func(c *RunConfig) { c.Approvals = [][]byte{good[0], s.approvals(p.script, 2)[1]} }},
-		{"used before", func(c *RunConfig) { c.Nonces = usedNonces{} }},
+		{"used before", func(c *RunConfig) { c.Anchor.State = used }},
 		{"damaged", func(c *RunConfig) { c.Approvals = [][]byte{good[0], good[1][:len(good[1])-2]} }},
 		{"nobody of the roster present", func(c *RunConfig) { c.Officers = []crypto.Signer{stranger} }},
 		{"one officer present twice", func(c *RunConfig) { c.Officers = []crypto.Signer{s.officers[0], s.officers[0]} }},
@@ -97,11 +105,6 @@ func TestQuorum(t *testing.T) {
 		}
 	}
 }
-
-type usedNonces struct{}
-
-func (usedNonces) Used(string) bool { return true }
-func (usedNonces) Use(string) error { return nil }
 
 // TestForgedFolder rebuilds a whole ceremony under other officers' keys: sound in itself, refused by the digest of the
 // roster that people compared.

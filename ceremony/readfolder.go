@@ -5,7 +5,11 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 )
+
+// maxFiles bounds the files of a folder.
+const maxFiles = 20000
 
 // readFolder reads every file; what is not a regular file or is too large is refused.
 func readFolder(folder fs.FS) (map[string][]byte, error) {
@@ -20,7 +24,7 @@ func readFolder(folder fs.FS) (map[string][]byte, error) {
 		if d.IsDir() {
 			return nil
 		}
-		if len(files) > 20000 {
+		if len(files) > maxFiles {
 			return damaged(name, "the folder holds more files than a ceremony makes")
 		}
 		if !d.Type().IsRegular() {
@@ -37,6 +41,22 @@ func readFolder(folder fs.FS) (map[string][]byte, error) {
 		return nil, err
 	}
 	return files, complete(files)
+}
+
+// copies reads the files of a folder that is not finished.
+func copies(out string) (map[string][]byte, error) {
+	files, folder := map[string][]byte{}, input.Dir(out)
+	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if len(files) > maxFiles || !d.Type().IsRegular() {
+			return damaged(name, "is not a regular file, or one too many")
+		}
+		files[name], err = readBounded(folder, name)
+		return err
+	})
+	return files, err
 }
 
 // complete asks for the files that every finished folder has.

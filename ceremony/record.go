@@ -14,8 +14,8 @@ import (
 // Record renders what a finished folder says was done, with the same steps as the script on paper, after it is verified
 // as Verify does: a folder that fails gives no record. Without a roster, and for a rehearsal, record and error come
 // together, and the record says on every page what it is not.
-func Record(ctx context.Context, folder fs.FS, roster *[32]byte) (*paper.Document, error) {
-	v, err := replay(ctx, folder, roster)
+func Record(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*paper.Document, error) {
+	v, err := replay(ctx, folder, anchors...)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -30,10 +30,13 @@ func Record(ctx context.Context, folder fs.FS, roster *[32]byte) (*paper.Documen
 	case v.rehearsal:
 		d.Notice = "REHEARSAL"
 		return d, advice.New(advice.Unverified, "", "a REHEARSAL, consistent in itself: no ceremony was held")
-	case roster == nil:
+	case !anchored(anchors):
 		d.Notice = "consistent, NOT authenticated"
 		return d, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 			"consistent, NOT authenticated: nothing says that these officers are the right ones")
+	case v.attested() != nil:
+		d.Notice = "performed, NOT attested"
+		return d, v.attested()
 	case v.aborted:
 		d.Notice = "ABORTED"
 	}

@@ -124,7 +124,7 @@ func TestRecordCutShort(t *testing.T) {
 			t.Fatal("an unfinished folder has a record")
 		}
 		c.Asserted, c.Officers = asserted.Add(time.Hour), []crypto.Signer{s.officers[2]}
-		if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+		if err = unfinished(&c); err != nil {
 			t.Fatal(err)
 		}
 		if abort {

@@ -241,11 +241,13 @@ func (s *Session) stateArtefact(path string, data []byte) error {
 		return s.emit(&l, kindArtefact)
 	}
 	var was artefactLeaf
-	if err := s.outcome(&was, kindArtefact, nil); err != nil {
+	if err := s.outcome(&was, kindArtefact, nil, func() error {
+		if was.Path != path {
+			return fmt.Errorf("is about %s, not %s", was.Path, path)
+		}
+		return nil
+	}); err != nil {
 		return err
-	}
-	if was.Path != path {
-		return s.fail(s.entryError(fmt.Errorf("(artefact) is about %s, not %s", was.Path, path)))
 	}
 	if was.SHA256 != l.SHA256 {
 		s.note("%s: this release would write something else; it was never released", path)

@@ -45,15 +45,14 @@ func (s *Session) remarks(when string) error {
 		l.When, l.Remarks = when, []Remark{}
 		said, err := s.how.remarks(when)
 		l.Remarks = append(l.Remarks, said...)
-		if err == nil {
-			err = checkRemarks(l.Remarks)
-		}
 		return err
+	}, func() error {
+		if l.When != when {
+			return errors.New("is not what may stand here")
+		}
+		return checkRemarks(l.Remarks)
 	}); err != nil {
 		return err
-	}
-	if err := checkRemarks(l.Remarks); err != nil || l.When != when {
-		return s.fail(s.entryError(errors.Join(errors.New("(remarks) is not what may stand here"), err)))
 	}
 	s.said = append(s.said, l.Remarks...)
 	return nil

@@ -19,12 +19,14 @@ import (
 
 // verified is a folder that is consistent in itself and replays.
 type verified struct {
-	script     *Script
-	roster     *quorum.Roster
-	session    *Session
-	begin      beginLeaf
-	steps      []PlannedStep
-	signers    []quorum.Officer
+	script  *Script
+	roster  *quorum.Roster
+	session *Session
+	begin   beginLeaf
+	steps   []PlannedStep
+	signers []quorum.Officer
+	// late are those who signed later.
+	late       []quorum.Officer
 	checkpoint []byte
 	ended      time.Time
 	entries    int
@@ -36,7 +38,7 @@ type verified struct {
 }
 
 // replay reads a folder from the signatures down to the artefacts, and then performs its script along its transcript.
-func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, error) {
+func replay(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*verified, error) {
 	v := &verified{}
 	var err error
 	if v.files, err = readFolder(folder); err != nil {
@@ -60,13 +62,19 @@ func replay(ctx context.Context, folder fs.FS, anchor *[32]byte) (*verified, err
 		if _, v.signers, err = quorum.VerifyDSSE(env, quorum.TranscriptPayload, v.roster, 1); err != nil {
 			return nil, damaged(signatureFile, "%w", err)
 		}
+		if err := v.attestations(); err != nil {
+			return nil, err
+		}
 	}
 	if v.script, err = loadCopy(v.files); err != nil {
 		return nil, v.newerThanUs(damaged(scriptFile, "%w", err))
 	}
 	v.script.asOf = v.format
-	if anchor != nil && !v.script.anchored(*anchor) {
-		return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s", hexSHA256(v.files[rosterFile]))
+	for _, a := range anchors {
+		if a != nil && !v.anchored(*a) {
+			return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s; and %s is not that of the digest given: its SHA-256 is %s",
+				hexSHA256(v.files[rosterFile]), checkpointFile, hexSHA256(v.checkpoint))
+		}
 	}
 	return v, v.newerThanUs(v.perform(ctx, record))
 }
@@ -93,13 +101,17 @@ func (v *verified) newerThanUs(err error) error {
 	return advice.Wrap(advice.Unverified, fmt.Errorf("%w (%w)", tooNew(v.format), err), advice.Hint(tooNew(v.format)))
 }
 
-// anchored says whether a digest that people compared is that of the script's roster, or of a roster or checkpoint of
-// the ceremonies before it: each of those approved, by its officers, what came after.
+// anchored says whether a digest that people compared is that of the folder's checkpoint or roster, or of a roster or
+// checkpoint of the ceremonies before it: each of those approved, by its officers, what came after.
+func (v *verified) anchored(digest [32]byte) bool {
+	return quorum.Sum(v.checkpoint) == digest || v.script.anchored(digest)
+}
+
 func (s *Script) anchored(digest [32]byte) bool {
 	if quorum.Sum(s.roster) == digest {
 		return true
 	}
-	return s.earlier != nil && (s.earlier.checkpoint == digest || s.earlier.verified.script.anchored(digest))
+	return s.earlier != nil && s.earlier.verified.anchored(digest)
 }
 
 // sealed compares transcript, checkpoint and the payload of the signatures: two of the three say which one is wrong.
@@ -159,7 +171,7 @@ func (v *verified) listed(record *journal.Record) error {
 		}
 	}
 	for _, n := range sortedKeys(v.files) {
-		if !names[n] && !outside[n] {
+		if !names[n] && !outside[n] && !strings.HasPrefix(n, attestationsDir+"/") {
 			return damaged(n, "is not of this ceremony")
 		}
 	}
@@ -168,11 +180,15 @@ func (v *verified) listed(record *journal.Record) error {
 
 // perform performs the script along the transcript.
 func (v *verified) perform(ctx context.Context, record *journal.Record) error {
+	follow, at, err := upToAbort(record.Leaves())
+	if err != nil {
+		return err
+	}
 	folder := v.files
-	if has(entriesOf(record.Leaves()), kindAbort) {
+	if at >= 0 {
 		folder = nil
 	}
-	s := newSession(ctx, v.script, along(v.rehearsal, folder), record.Leaves())
+	s := newSession(ctx, v.script, along(v.rehearsal, folder), follow)
 	s.format = v.format
 	v.session, v.entries = s, int(record.Size())
 	if want := Origin(v.script, v.rehearsal); record.Origin() != want {
@@ -181,10 +197,9 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	if err := v.first(s); err != nil {
 		return err
 	}
-	err := v.conclude(s)
-	if errors.Is(err, errAborted) {
-		s.failed, s.step = nil, 0
-		if err := s.abort(aborts(v.script, record.Leaves())); err != nil {
+	err = v.conclude(s)
+	if errors.Is(err, errAborted) || at >= 0 && len(follow) < v.entries && err != nil {
+		if err := v.endsEarly(s, record.Leaves(), at); err != nil {
 			return err
 		}
 		s.withdraw()
@@ -208,6 +223,23 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 	return v.signedBy(s)
 }
 
+// endsEarly follows the entries of an abort, which begins at entry at.
+func (v *verified) endsEarly(s *Session, leaves [][]byte, at int) error {
+	s.failed, s.step, s.aborting, s.pending, s.index = nil, 0, true, leaves[at:], at
+	if err := s.abort(aborts(v.script, leaves), nil); err != nil {
+		return err
+	}
+	var l abortLeaf
+	if err := decodeLeaf(leaves[at], &l, kindAbort); err != nil {
+		return s.entryError(err)
+	}
+	data, kept := v.files[unreadableFile]
+	if (l.Unreadable != nil) != kept || kept && (hexSHA256(data) != l.Unreadable.SHA256 || l.Unreadable.Entry != int64(at)) {
+		return damaged(unreadableFile, "is not what the transcript says of its unreadable end")
+	}
+	return nil
+}
+
 // conclude performs all steps and the end.
 func (v *verified) conclude(s *Session) error {
 	if err := s.whole(); err != nil {
@@ -222,7 +254,11 @@ func (v *verified) end(s *Session) error {
 	if err != nil {
 		return damaged(manifestFile, "%w", err)
 	}
-	want := manifestOf(contents(v.script, v.approvals(), s.state))
+	files := contents(v.script, v.approvals(), s.state)
+	if data, ok := v.files[unreadableFile]; ok && v.aborted {
+		files[unreadableFile] = data
+	}
+	want := manifestOf(files)
 	if !slices.Equal(listed.Files, want.Files) {
 		return damaged(manifestFile, "is not what the script and the transcript lead to")
 	}
@@ -266,16 +302,13 @@ func (v *verified) approvals() [][]byte {
 	}
 }
 
-// signedBy asks that exactly those present, at the beginning or where a run was resumed, signed.
+// signedBy asks that those who signed were present, at the beginning or where a run was resumed, an officer among them, and
+// that every witness signed, then or later. Whether they are enough says attested.
 func (v *verified) signedBy(s *Session) error {
 	if v.rehearsal {
 		return nil
 	}
-	present := s.present()
-	if len(present) != len(v.signers) {
-		return damaged(signatureFile, "is signed by %d of the %d people present", len(v.signers), len(present))
-	}
-	officers := 0
+	present, officers := s.present(), 0
 	for _, o := range v.signers {
 		if !slices.Contains(present, officerRecord{o.Name, string(o.Role), o.KeyID}) {
 			return damaged(signatureFile, "is signed by %s, who was not present", o.Name)
@@ -286,6 +319,11 @@ func (v *verified) signedBy(s *Session) error {
 	}
 	if officers == 0 {
 		return damaged(signatureFile, "is signed by no officer")
+	}
+	for _, w := range s.witnesses {
+		if !slices.ContainsFunc(append(slices.Clone(v.signers), v.late...), func(o quorum.Officer) bool { return o.Name == w.Name }) {
+			return damaged(signatureFile, "is not signed by the witness %s", w.Name)
+		}
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func TestOtherSigners(t *testing.T) {
 		}
 		_, _ = Run(context.Background(), c)
 	}()
-	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	if err = unfinished(&c); err != nil {
 		t.Fatal(err)
 	}
 	c.Asserted = asserted.Add(time.Minute)

@@ -1,6 +1,8 @@
 package ceremony
 
 import (
+	"fmt"
+
 	"github.com/hanaper/hanaper/hsm"
 )
 
@@ -21,13 +23,17 @@ type Report struct {
 	Entries  int    `json:"entries"`
 	Resumed  int    `json:"resumed"`
 	// Authenticated is false where no anchor was given.
-	Authenticated bool            `json:"authenticated"`
-	Approvals     []officerRecord `json:"approvals"`
-	Signers       []officerRecord `json:"signers"`
-	Steps         []PlannedStep   `json:"steps"`
-	Tokens        []tokenRecord   `json:"tokens"`
-	Keys          []keyRecord     `json:"keys"`
-	Artefacts     []string        `json:"artefacts"`
+	Authenticated bool `json:"authenticated"`
+	// Attested is true if as many officers signed the transcript as must agree to a ceremony.
+	Attested  bool            `json:"attested"`
+	Approvals []officerRecord `json:"approvals"`
+	Signers   []officerRecord `json:"signers"`
+	// Late are those who signed later.
+	Late      []officerRecord `json:"signed_later,omitempty"`
+	Steps     []PlannedStep   `json:"steps"`
+	Tokens    []tokenRecord   `json:"tokens"`
+	Keys      []keyRecord     `json:"keys"`
+	Artefacts []string        `json:"artefacts"`
 	// Witnesses saw what people did by hand.
 	Witnesses []witnessRecord `json:"witnesses,omitempty"`
 	// Exceptions are those that the people present had recorded at stops.
@@ -38,6 +44,8 @@ type Report struct {
 	// ceremony this release would make otherwise; they are no failure.
 	Format string   `json:"format"`
 	Notes  []string `json:"notes,omitempty"`
+	// Stays are keys that an aborted ceremony could not remove: they are in their tokens still.
+	Stays []string `json:"not_removed,omitempty"`
 }
 
 type tokenRecord struct {
@@ -67,6 +75,13 @@ func (v *verified) report() *Report {
 		Ended: formatTime(v.ended), Entries: v.entries, Resumed: len(s.resumes), Approvals: v.begin.Approvals, Steps: v.steps, Aborted: v.aborted, Artefacts: s.state.order, Remarks: s.said, Witnesses: s.witnesses, Exceptions: s.exceptions, Format: v.format.String(), Notes: s.notes}
 	for _, o := range v.signers {
 		r.Signers = append(r.Signers, officerRecord{o.Name, string(o.Role), o.KeyID})
+	}
+	for _, o := range v.late {
+		r.Late = append(r.Late, officerRecord{o.Name, string(o.Role), o.KeyID})
+	}
+	r.Attested = v.attested() == nil
+	for _, k := range s.stays {
+		r.Stays = append(r.Stays, fmt.Sprintf("key %q (id %s) in token %q", k.Label, k.ID, k.Token))
 	}
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})

@@ -1,124 +1,134 @@
 package ceremony
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
 )
 
-// Unfinished reads the copies in the folder of a run that was cut short, and validates its script anew.
-func Unfinished(ctx context.Context, out string) (*Plan, [][]byte, error) {
-	if _, err := os.Stat(filepath.Join(out, incompleteFile)); err != nil {
-		if _, err := os.Stat(filepath.Join(out, signatureFile)); err == nil {
-			return nil, nil, advice.New(advice.Usage, "see hanaper ceremony verify", "%s: this ceremony has ended", out)
-		}
-		return nil, nil, advice.New(advice.Usage, "nothing was done to a token: remove the folder and run the ceremony anew",
-			"%s holds no ceremony that began", out)
-	}
-	files := map[string][]byte{}
-	folder := input.Dir(out)
-	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		files[name], err = readBounded(folder, name)
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	script, err := loadCopy(files)
-	if err != nil {
-		return nil, nil, err
-	}
-	script.name = filepath.Join(out, scriptFile)
-	plan, err := script.Validate(ctx)
-	v := &verified{files: files}
-	return plan, v.approvals(), err
-}
-
-// Resume goes on with a run that was cut short: c.Plan and c.Approvals are those of Unfinished, c.Asserted is the time
-// now. What the journal has done is not done again; a key whose result it lacks is taken over if it has the random id of
-// the intent.
+// Resume goes on with a run that was cut short: c.Plan and c.Approvals are those of the Standing that Unfinished gave for
+// the same anchor, c.Asserted is the time now. What the journal has done is not done again; a key whose result it lacks is
+// taken over if it has the random id of the intent.
 func Resume(ctx context.Context, c RunConfig) (*Result, error) {
-	r, pending, err := reopen(ctx, c)
+	r, err := reopen(c, false)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if has(entriesOf(pending), kindAbort) {
-		return nil, advice.New(advice.Refused, "finish it with `hanaper ceremony abort`", "%s: this ceremony is being aborted", c.Out)
+	pending := r.held.record.Leaves()
+	if has(entriesOf(pending), kindAbort) || r.memory != nil && r.memory.Cut() {
+		return nil, beingAborted(c.Out)
 	}
-	if err := r.preflight(ctx, journalled(pending)); err != nil {
+	if !ended(pending) {
+		if err := r.preflight(ctx, journalled(pending)); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.takeUp(); err != nil {
 		return nil, err
 	}
 	return r.perform(ctx, pending)
 }
 
-// reopen opens the journal of a run that was cut short, and checks that c fits it.
-func reopen(ctx context.Context, c RunConfig) (*run, [][]byte, error) {
-	r, err := newRun(c)
+// ended says whether nothing is left to do but to sign the transcript and to write the files.
+func ended(leaves [][]byte) bool {
+	if len(leaves) == 0 {
+		return false
+	}
+	h, err := headOf(leaves[len(leaves)-1])
+	return err == nil && h.Kind == kindEnd
+}
+
+// reopen reads the journal of a run that was cut short, holds the folder against its anchor once more, and checks that c
+// fits it. Nothing is written. To abort it the people may come at any later time, and with a later program.
+func reopen(c RunConfig, abort bool) (*run, error) {
+	data, err := input.ReadFile(filepath.Join(c.Out, transcriptFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nothingBegan(c.Out)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	path := filepath.Join(c.Out, transcriptFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		r.log, err = journal.Create(path, r.origin())
-		if err != nil {
-			return nil, nil, err
-		}
-	} else if r.log, err = journal.Open(path); err != nil {
-		if damage := (*journal.EntryError)(nil); !errors.As(err, &damage) {
-			return nil, nil, err // held by another process, or not readable: nothing is said about what it holds
-		}
-		return nil, nil, advice.Wrap(advice.Unverified, err, "the journal is damaged: keep the folder and compare it with what officers remember")
+	if len(c.Approvals) == 0 {
+		return nil, damaged(approvalsDir, "holds no approvals")
 	}
-	if r.log.Origin() != r.origin() {
+	h := &hold{anchor: c.Anchor, script: c.Plan.script, out: c.Out, data: data}
+	if err := h.read(data); err != nil {
+		return nil, err
+	}
+	if h.damage != nil && !abort {
+		return nil, h.damage
+	}
+	leaves := h.record.Leaves()
+	r, err := newRun(c)
+	if err == nil && !abort && !ended(leaves) {
+		err = r.script.checkAsserted(c.Asserted)
+	}
+	if err == nil {
+		err = h.against(c.Approvals[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.held, r.by, r.memory = h, h.by, h.memory
+	if err := r.fits(leaves, abort); err != nil {
 		r.close()
-		return nil, nil, damaged(transcriptFile, "is that of another ceremony, %q", r.log.Origin())
+		return nil, err
 	}
-	var pending [][]byte
-	for i := range r.log.Size() {
-		l, err := r.log.Leaf(i)
-		if err != nil {
-			r.close()
-			return nil, nil, err
-		}
-		pending = append(pending, l)
-	}
-	r.login = newLogin(c.Open, c.Custodians, pending)
+	r.login = newLogin(c.Open, c.Custodians, leaves)
 	r.how.login = r.login
-	if len(pending) == 0 {
-		return r, nil, r.authorise()
+	return r, nil
+}
+
+// fits checks people, time and program against the transcript.
+func (r *run) fits(leaves [][]byte, abort bool) error {
+	if err := r.enough(); err != nil {
+		return err
 	}
-	if err := decodeLeaf(pending[0], &r.begin, kindBegin); err != nil {
-		r.close()
-		return nil, nil, damaged(transcriptFile, "entry 0 %w", err)
+	if err := decodeLeaf(leaves[0], &r.begin, kindBegin); err != nil {
+		return damaged(transcriptFile, "entry 0 %w", err)
 	}
 	if err := r.sameBeginning(); err != nil {
-		r.close()
-		return nil, nil, err
+		return err
 	}
-	last, err := headOf(pending[len(pending)-1])
+	last, err := headOf(leaves[len(leaves)-1])
 	if err != nil {
-		r.close()
-		return nil, nil, err
+		return err
 	}
 	if at, err := parseTime(last.At); err != nil || r.Asserted.Before(at) {
-		r.close()
-		return nil, nil, refuse(RuleAsserted, "the asserted time %s lies before the journal's last entry, %s", formatTime(r.Asserted), last.At)
+		return refuse(RuleAsserted, "the asserted time %s lies before the journal's last entry, %s", formatTime(r.Asserted), last.At)
 	}
-	if r.begin.Tool != r.Tool {
-		r.close()
-		return nil, nil, refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", r.begin.Tool.SHA256, r.Tool.SHA256)
+	if r.begin.Tool != r.Tool && !abort {
+		return refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", r.begin.Tool.SHA256, r.Tool.SHA256)
 	}
-	return r, pending, nil
+	return nil
+}
+
+// enough asks for M officers where nothing but the roster's digest says whose folder this is: they say that it is theirs.
+func (r *run) enough() error {
+	if r.by != machine.ByRoster {
+		return nil
+	}
+	officers := 0
+	for _, o := range r.officers {
+		if o.officer.Role == quorum.RoleOfficer {
+			officers++
+		}
+	}
+	if officers < r.roster.Threshold() {
+		return advice.Wrap(advice.Refused, refuse(RuleQuorum, "this machine does not remember the ceremony: %d officers must be present to go on with it, and %d are", r.roster.Threshold(), officers),
+			"name the keys of all of them with --officer; or the state folder of the machine on which it was begun with --state")
+	}
+	return nil
 }
 
 // sameBeginning asks that the folder's script, inputs and approvals are those that the run began with, so that nothing
@@ -135,6 +145,41 @@ func (r *run) sameBeginning() error {
 	want.Head, want.Answers, want.Officers = r.begin.Head, r.begin.Answers, r.begin.Officers
 	if string(encodeLeaf(&want)) != string(encodeLeaf(&r.begin)) {
 		return damaged(scriptFile, "script, inputs or approvals are not those that the run began with")
+	}
+	return nil
+}
+
+// takeUp opens the journal to add to it, after every check. A folder that came from elsewhere is remembered from now on.
+// Where the transcript's end is damaged its bytes are kept beside it, and it goes on from its last whole entry.
+func (r *run) takeUp() error {
+	h, path := r.held, filepath.Join(r.Out, transcriptFile)
+	if r.memory == nil {
+		var err error
+		if r.memory, err = r.Anchor.State.Begin(h.begun); err != nil {
+			return err
+		}
+	}
+	if h.damage != nil {
+		if err := writeFile(r.Out, unreadableFile, h.data); err != nil {
+			return err
+		}
+		if err := r.memory.CutBack(h.record.Size(), h.record.Root()); err != nil {
+			return err
+		}
+		whole := h.record.Data()
+		if !bytes.HasPrefix(h.data, whole) {
+			return damaged(transcriptFile, "cannot be read anew")
+		}
+		if err := durable.WriteFile(path, whole, 0o600); err != nil {
+			return err
+		}
+	}
+	var err error
+	if r.log, err = journal.Open(path); err != nil {
+		return err
+	}
+	if r.log.Size() != h.record.Size() || r.log.Root() != h.record.Root() {
+		return damaged(transcriptFile, "was changed meanwhile")
 	}
 	return nil
 }

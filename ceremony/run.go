@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
@@ -22,6 +24,9 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.script.checkAsserted(c.Asserted); err != nil {
+		return nil, err
+	}
 	if err := r.authorise(); err != nil {
 		return nil, err
 	}
@@ -34,16 +39,6 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	defer r.close()
 	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
-	}
-	if l, ok := c.Nonces.(Lineage); ok && !c.Rehearsal && r.script.earlier != nil {
-		if err := l.Follow(r.script.earlier.checkpoint, r.script.Digest()); err != nil {
-			return nil, refuse(RuleEarlier, "%w", err)
-		}
-	}
-	if c.Nonces != nil && !c.Rehearsal {
-		if err := c.Nonces.Use(r.begin.Nonce); err != nil {
-			return nil, err
-		}
 	}
 	if err := r.start(); err != nil {
 		return nil, err
@@ -60,8 +55,13 @@ type run struct {
 	officers []officerKey
 	tokens   map[string]hsm.Token
 	log      *journal.Log
-	login    *login
-	how      performance
+	// memory is what this machine remembers of the run; nil in a rehearsal.
+	memory *machine.Memory
+	// held is the folder of a run that is resumed or aborted, and by its anchor.
+	held  *hold
+	by    string
+	login *login
+	how   performance
 }
 
 type officerKey struct {
@@ -76,9 +76,6 @@ func newRun(c RunConfig) (*run, error) {
 		r.Elapsed = func() time.Duration { return time.Since(start) }
 	}
 	r.how = r.performance()
-	if err := r.script.checkAsserted(c.Asserted); err != nil {
-		return nil, err
-	}
 	found := c.Rehearsal
 	if c.Rehearsal && len(c.Officers) > 0 {
 		return nil, advice.New(advice.Usage, "", "nobody signs a rehearsal")
@@ -95,13 +92,20 @@ func newRun(c RunConfig) (*run, error) {
 		r.officers = append(r.officers, officerKey{signer, officer})
 	}
 	if !found {
-		return nil, advice.New(advice.Usage, "name the key of an officer present with --officer", "no officer is present to sign the transcript")
+		return nil, nobodyPresent()
 	}
 	return r, nil
 }
 
-// start makes the folder and its journal.
-func (r *run) start() error {
+// start makes the folder and its journal, and has the machine remember the run: from its first entry on the approvals are
+// used. If it fails nothing is left.
+func (r *run) start() (err error) {
+	_, before := os.Lstat(r.Out)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.unmake(before == nil))
+		}
+	}()
 	if err := durable.Mkdir(r.Out, 0o755); err != nil {
 		return refuse(RuleOutput, "the output folder: %w", err)
 	}
@@ -114,8 +118,26 @@ func (r *run) start() error {
 	if err := durable.Create(filepath.Join(r.Out, incompleteFile), []byte(note), 0o644); err != nil {
 		return err
 	}
-	var err error
-	r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), r.origin())
+	if r.log, err = journal.Create(filepath.Join(r.Out, transcriptFile), r.origin()); err != nil || r.Rehearsal {
+		return err
+	}
+	r.memory, err = r.Anchor.State.Begin(begunBy(r.script, r.begin.Nonce))
+	return err
+}
+
+// unmake removes what start wrote, before the first entry. The output folder itself stays if it was there.
+func (r *run) unmake(keep bool) error {
+	if r.log != nil {
+		_ = r.log.Close()
+		r.log = nil
+	}
+	if !keep {
+		return os.RemoveAll(r.Out)
+	}
+	entries, err := os.ReadDir(r.Out)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(r.Out, e.Name())))
+	}
 	return err
 }
 
@@ -158,7 +180,7 @@ func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 }
 
 func (r *run) resumption() *resumedLeaf {
-	return &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present()}
+	return &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present(), Anchor: r.by}
 }
 
 func (r *run) close() {
@@ -168,12 +190,17 @@ func (r *run) close() {
 	if r.log != nil {
 		_ = r.log.Close()
 	}
+	if r.memory != nil {
+		r.memory.Close()
+	}
 }
 
-// appended is called after each entry that became durable, and appending before; tests end the process or the run there.
+// Tests end the process or the run where an entry is made durable: appending is called between what the machine remembers
+// before and the entry itself, appended between the entry and what the machine remembers after, and remembered after that.
 var (
-	appended  func(entries int64)
-	appending func(entries int64) error
+	appending  func(entries int64) error
+	appended   func(entries int64)
+	remembered func(entries int64)
 )
 
 // performance is how this run performs its script.
@@ -188,18 +215,35 @@ func (r *run) performance() performance {
 	return p
 }
 
-// append makes an entry durable.
+// append makes an entry durable. The machine remembers before what the transcript is about to be, and after that it is:
+// only then may anything be done that the entry speaks of.
 func (r *run) append(leaf []byte) error {
-	if appending != nil {
-		if err := appending(r.log.Size() + 1); err != nil {
+	size, root := r.log.After(leaf)
+	if r.memory != nil {
+		if err := r.memory.Prepare(size, root); err != nil {
 			return err
 		}
 	}
-	n, err := r.log.Append(leaf)
-	if err == nil && appended != nil {
-		appended(n + 1)
+	if appending != nil {
+		if err := appending(size); err != nil {
+			return err
+		}
 	}
-	return err
+	if _, err := r.log.Append(leaf); err != nil {
+		return advice.Wrap(advice.Failed, fmt.Errorf("%s: %w", filepath.Join(r.Out, transcriptFile), err), "nothing was done after the entry before this one. Make room, or find what is wrong with the disk, and go on with `hanaper ceremony resume`")
+	}
+	if appended != nil {
+		appended(size)
+	}
+	if r.memory != nil {
+		if err := r.memory.Written(); err != nil {
+			return err
+		}
+	}
+	if remembered != nil {
+		remembered(size)
+	}
+	return nil
 }
 
 // session is a session of this run.

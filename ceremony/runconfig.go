@@ -25,8 +25,8 @@ type RunConfig struct {
 	Officers []crypto.Signer
 	// Approvals are the DSSE envelopes of the quorum.
 	Approvals [][]byte
-	// Nonces remembers the nonces used on this machine; may be nil.
-	Nonces Nonces
+	// Anchor says what this machine remembers, and what people gave to hold a folder against. A real run needs a state.
+	Anchor Anchor
 	Open   Opener
 	// Custodians give the PINs and wrapping keys that steps ask for; nil where no step does.
 	Custodians Custodians
@@ -49,20 +49,6 @@ type RunConfig struct {
 	Elapsed func() time.Duration
 }
 
-// Nonces remembers which approvals were used, beside what earlier transcripts say.
-type Nonces interface {
-	Used(nonce string) bool
-	// Use marks a nonce as used, durably, and refuses one that is.
-	Use(nonce string) error
-}
-
-// Lineage is what Nonces may know besides: which script carries on from a checkpoint. Two that carry on from one would
-// each give out the numbers that follow it.
-type Lineage interface {
-	// Follow notes durably that script carries on from checkpoint, and refuses where another script does.
-	Follow(checkpoint, script [32]byte) error
-}
-
 // Result is a finished ceremony.
 type Result struct {
 	Out        string   `json:"out"`
@@ -70,6 +56,8 @@ type Result struct {
 	Artefacts  []string `json:"artefacts"`
 	Entries    int      `json:"entries"`
 	Officers   []string `json:"officers"`
+	// Missing is how many officers have yet to sign until the transcript counts as attested.
+	Missing int `json:"officers_missing"`
 	// Ended is the asserted time of the last entry, and Exceptions how many were recorded at stops.
 	Ended      string `json:"ended"`
 	Exceptions int    `json:"exceptions"`

@@ -36,9 +36,11 @@ type Session struct {
 	infos map[string]hsm.TokenInfo
 
 	// began are those present at the beginning.
-	began     []officerRecord
-	resumes   []resumedLeaf
-	said      []Remark
+	began   []officerRecord
+	resumes []resumedLeaf
+	said    []Remark
+	// stays are keys that an aborted ceremony could not remove.
+	stays     []abortedKey
 	witnesses []witnessRecord
 	warnings  []string
 	// notes are what a verified ceremony would not have passed by rules that are newer than it.
@@ -196,11 +198,13 @@ func (s *Session) emit(l leaf, kind string) error {
 func (s *Session) knows(kind string) bool { return !s.format.Before(leafKinds[kind].since) }
 
 // outcome fills l from the pending leaf, or by act and then states it. again is true when an earlier session may have
-// begun to act and was cut short: the intent is in its journal, the result is not.
+// begun to act and was cut short: the intent is in its journal, the result is not. check says what is wrong with l, of
+// either origin. A result that is wrong is not written down: the transcript then ends with the intent, from which people
+// can resume or abort.
 //
 // An older transcript has no entry of a kind that is newer than its format: l stays empty then, which the caller asks
 // knows about.
-func (s *Session) outcome(l leaf, kind string, act func(again bool) error) error {
+func (s *Session) outcome(l leaf, kind string, act func(again bool) error, check func() error) error {
 	if !s.knows(kind) {
 		return nil
 	}
@@ -210,7 +214,15 @@ func (s *Session) outcome(l leaf, kind string, act func(again bool) error) error
 		return s.fail(err)
 	}
 	if data != nil {
-		return s.failIf(s.follow(data, l, kind))
+		if err := s.follow(data, l, kind); err != nil {
+			return s.fail(err)
+		}
+		if err := check(); err != nil {
+			// The entry is not taken into account, and stands in the error.
+			s.pending, s.index = append([][]byte{data}, s.pending...), s.index-1
+			return s.fail(s.wrongResult(kind, err))
+		}
+		return nil
 	}
 	if err := s.ctx.Err(); err != nil {
 		return s.fail(fmt.Errorf("interrupted: %w", err))
@@ -218,7 +230,18 @@ func (s *Session) outcome(l leaf, kind string, act func(again bool) error) error
 	if err := act(resuming); err != nil {
 		return s.fail(err)
 	}
+	if err := check(); err != nil {
+		return s.fail(fmt.Errorf("the result (%s) is refused, and not in the transcript: %w", kind, err))
+	}
 	return s.add(l, kind)
+}
+
+// wrongResult names the entry, and keeps the rule that it breaks.
+func (s *Session) wrongResult(kind string, err error) error {
+	if advice.KindOf(err) == advice.Refused {
+		return err
+	}
+	return s.entryError(fmt.Errorf("(%s): %w", kind, err))
 }
 
 func (s *Session) failIf(err error) error {

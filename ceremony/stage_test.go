@@ -21,6 +21,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
@@ -210,7 +211,19 @@ func (s *stage) approveAs(script *Script, nonce string, n int) [][]byte {
 // time before its end.
 func (s *stage) config(p *Plan) RunConfig {
 	return RunConfig{Plan: p, Out: filepath.Join(s.dir, "out"), Asserted: s.now, Officers: s.officers[:2],
-		Approvals: s.approvals(p.script, 2), Open: s.open, Tool: s.tool, Elapsed: func() time.Duration { return 0 }}
+		Approvals: s.approvals(p.script, 2), Open: s.open, Tool: s.tool, Anchor: s.anchor(), Elapsed: func() time.Duration { return 0 }}
+}
+
+// anchor is what the stage's machine remembers.
+func (s *stage) anchor() Anchor { return Anchor{State: machine.At(filepath.Join(s.dir, "state"))} }
+
+// unfinished completes c by what its folder holds.
+func unfinished(c *RunConfig) error {
+	st, err := Unfinished(context.Background(), c.Out, c.Anchor)
+	if err == nil {
+		c.Plan, c.Approvals = st.Plan, st.Approvals
+	}
+	return err
 }
 
 // objects counts the private keys in all tokens.

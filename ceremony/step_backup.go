@@ -130,11 +130,13 @@ func (b *BackupKey) perform(s *Session) error {
 			}
 			return err
 		})
+	}, func() error {
+		if l.Name != b.Name || len(l.Wrapped) < 24 || len(l.Wrapped)%8 != 0 {
+			return errors.New("holds no wrapped key")
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	if l.Name != b.Name || len(l.Wrapped) < 24 || len(l.Wrapped)%8 != 0 {
-		return s.fail(s.entryError(errors.New("(backup) holds no wrapped key")))
 	}
 	if err := b.seal(s, k, q); err != nil {
 		return err
@@ -164,14 +166,15 @@ func (b *BackupKey) seal(s *Session, k *key, q hsm.Query) error {
 		}
 		l.Attributes, err = v.SealAfterBackup(s.ctx, q)
 		return err
+	}, func() error {
+		if a := l.Attributes; l.Key != k.name || a.Extractable || !a.Sensitive || a.Label != k.label || !bytes.Equal(a.ID, k.id) {
+			return refuse(RuleAttributes, "key %q is not sealed after its backup", k.name)
+		}
+		return nil
 	}); err != nil {
 		return err
 	}
-	a := l.Attributes
-	if l.Key != k.name || a.Extractable || !a.Sensitive || a.Label != k.label || !bytes.Equal(a.ID, k.id) {
-		return s.fail(refuse(RuleAttributes, "key %q is not sealed after its backup", k.name))
-	}
-	k.attrs, k.backedUp = a, true
+	k.attrs, k.backedUp = l.Attributes, true
 	return nil
 }
 
@@ -246,19 +249,19 @@ func (r *RestoreKey) perform(s *Session) error {
 }
 
 func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, before bool) (*key, error) {
-	in := keyIntentLeaf{}
+	in, id := keyIntentLeaf{}, make([]byte, 20)
 	if err := s.outcome(&in, kindRestoreIntent, func(bool) error {
-		id := make([]byte, 20)
 		_, err := rand.Read(id)
 		in.Name, in.Token, in.Label, in.Algorithm, in.Class, in.ID = r.Name, r.Token, r.label(), b.key.algorithm, hsm.Restored, hex.EncodeToString(id)
 		return err
+	}, func() (err error) {
+		want := keyIntentLeaf{Head: in.Head, Name: r.Name, Token: r.Token, Label: r.label(), Algorithm: b.key.algorithm, Class: hsm.Restored, ID: in.ID}
+		if id, err = hex.DecodeString(in.ID); err != nil || len(id) != 20 || in != want {
+			return errors.New("is not what the script asks for")
+		}
+		return nil
 	}); err != nil {
 		return nil, err
-	}
-	id, err := hex.DecodeString(in.ID)
-	want := keyIntentLeaf{Head: in.Head, Name: r.Name, Token: r.Token, Label: r.label(), Algorithm: b.key.algorithm, Class: hsm.Restored, ID: in.ID}
-	if err != nil || len(id) != 20 || in != want {
-		return nil, s.fail(s.entryError(errors.New("(restore-intent) is not what the script asks for")))
 	}
 	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
 		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key, madeHere: true}
@@ -281,11 +284,8 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 		out.Name, out.Attributes = k.name, k.live.Attributes()
 		out.SPKI, out.Fingerprint = b.key.spki, hexSHA256(b.key.spki)
 		return nil
-	}); err != nil {
+	}, func() error { return k.accept(out) }); err != nil {
 		return nil, err
-	}
-	if err := k.accept(out); err != nil {
-		return nil, s.fail(err)
 	}
 	return k, nil
 }

@@ -116,18 +116,17 @@ func (m *ManualClone) perform(s *Session) error {
 		l.Name, l.Agreed, l.Witness, l.StandIn = m.Name, "Yes", m.Witness, s.how.marked()
 		l.SPKI, l.Fingerprint, l.Attributes = source.spki, hexSHA256(source.spki), k.attrs
 		return nil
+	}, func() error {
+		if l.Agreed != "Yes" || l.Witness != m.Witness || l.StandIn != s.how.marked() || len(l.Attributes.ID) == 0 {
+			return errors.New("is not what the script asks for")
+		}
+		if err := s.how.witnessed(m.Witness, s.present()); err != nil {
+			return err
+		}
+		k.id = bytes.Clone(l.Attributes.ID)
+		return k.accept(keyLeaf{Head: l.Head, Name: l.Name, SPKI: l.SPKI, Fingerprint: l.Fingerprint, Attributes: l.Attributes})
 	}); err != nil {
 		return err
-	}
-	if l.Agreed != "Yes" || l.Witness != m.Witness || l.StandIn != s.how.marked() || len(l.Attributes.ID) == 0 {
-		return s.fail(s.entryError(errors.New("(cloned) is not what the script asks for")))
-	}
-	if err := s.how.witnessed(m.Witness, s.present()); err != nil {
-		return s.fail(s.entryError(err))
-	}
-	k.id = bytes.Clone(l.Attributes.ID)
-	if err := k.accept(keyLeaf{Head: l.Head, Name: l.Name, SPKI: l.SPKI, Fingerprint: l.Fingerprint, Attributes: l.Attributes}); err != nil {
-		return s.fail(err)
 	}
 	s.state.keys[m.Name] = k
 	if !s.how.marked() {

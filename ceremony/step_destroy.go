@@ -64,11 +64,13 @@ func (d *DestroyKey) perform(s *Session) error {
 			return err
 		}
 		return s.how.confirm(fmt.Sprintf("This DESTROYS the key %q (id %s, SHA-256 of its public key %s) in %s.", k.label, in.ID, in.Fingerprint, k.live.Token().Name()))
+	}, func() error {
+		if in.Name != k.name || in.ID != hex.EncodeToString(k.id) || in.Fingerprint != hexSHA256(k.spki) || in.Agreed != "Yes" || in.Token != k.token || in.Label != k.label {
+			return errors.New("is about another key")
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	if in.Name != k.name || in.ID != hex.EncodeToString(k.id) || in.Fingerprint != hexSHA256(k.spki) || in.Agreed != "Yes" || in.Token != k.token || in.Label != k.label {
-		return s.fail(s.entryError(errors.New("(destroy-intent) is about another key")))
 	}
 	out := destroyedLeaf{}
 	if err := s.outcome(&out, kindDestroyed, func(again bool) error {
@@ -87,11 +89,13 @@ func (d *DestroyKey) perform(s *Session) error {
 			return err
 		}
 		return t.Destroy(s.ctx, q)
+	}, func() error {
+		if out.Name != k.name || !out.Found || out.Left {
+			return errors.New("is about another key")
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	if out.Name != k.name || !out.Found {
-		return s.fail(s.entryError(errors.New("(destroyed) is about another key")))
 	}
 	k.destroyed = true
 	return nil

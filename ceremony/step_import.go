@@ -2,7 +2,6 @@ package ceremony
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -149,15 +148,14 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 		}
 		l.Attributes = k.live.Attributes()
 		return nil
+	}, func() error {
+		if l.Name != k.name || l.Token != k.token || !bytes.Equal(l.SPKI, k.spki) || !bytes.Equal(l.Attributes.ID, k.id) {
+			return errors.New("is about another key")
+		}
+		k.attrs = l.Attributes
+		return checkAttributes(k)
 	}); err != nil {
 		return err
-	}
-	if l.Name != k.name || l.Token != k.token || !bytes.Equal(l.SPKI, k.spki) || hex.EncodeToString(l.Attributes.ID) != hex.EncodeToString(k.id) {
-		return s.fail(s.entryError(errors.New("(found) is about another key")))
-	}
-	k.attrs = l.Attributes
-	if err := checkAttributes(k); err != nil {
-		return s.fail(err)
 	}
 	for _, other := range s.state.keys {
 		// A restored key is, on purpose, the same as the one that was backed up.

@@ -66,12 +66,13 @@ func (i *InitToken) perform(s *Session) error {
 		}
 		l.Token = t.Info()
 		return nil
+	}, func() error {
+		if u := s.how.uri(s.script.tokens[i.Token]); l.Name != i.Token || !u.MatchesToken(l.Token) || !l.Token.Initialized {
+			return errors.New("is not the token that the script initialises")
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	uri = s.how.uri(s.script.tokens[i.Token])
-	if l.Name != i.Token || !uri.MatchesToken(l.Token) || !l.Token.Initialized {
-		return s.fail(s.entryError(errors.New("(token) is not the token that the script initialises")))
 	}
 	s.infos[i.Token] = l.Token
 	return nil

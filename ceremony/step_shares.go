@@ -87,6 +87,23 @@ func (h *HoldSecret) describe(*Session) string {
 	return fmt.Sprintf("%s among %s, as shares %q", what, who, h.Name)
 }
 
+// holders are those who must open their share in this step.
+func (h *HoldSecret) holders(p *Plan) []string {
+	if h.Purpose == string(quorum.PurposeWrap) {
+		return nil
+	}
+	if h.Holders != nil {
+		return h.Holders
+	}
+	var names []string
+	for _, o := range p.roster.Officers() {
+		if o.Role == quorum.RoleOfficer && o.DecryptionKey != nil {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
 func (h *HoldSecret) perform(s *Session) error {
 	if err := s.claim(h.Name); err != nil {
 		return err
@@ -115,6 +132,7 @@ func (h *HoldSecret) perform(s *Session) error {
 		}
 	}
 	var l sharesLeaf
+	var d *quorum.Shares
 	if err := s.outcome(&l, kindShares, func(bool) error {
 		d, secret, err := quorum.Split(c, roster)
 		if err != nil {
@@ -123,20 +141,21 @@ func (h *HoldSecret) perform(s *Session) error {
 		secret.Wipe()
 		l.Name, l.Document = h.Name, d.Data()
 		return nil
+	}, func() error {
+		threshold := h.Threshold
+		if threshold == 0 {
+			threshold = roster.Threshold()
+		}
+		if d, err = quorum.ParseShares(l.Document); err == nil {
+			err = d.CheckRoster(roster)
+		}
+		if err != nil || l.Name != h.Name || d.Purpose() != c.Purpose || d.TokenSerial() != c.TokenSerial || d.Threshold() != threshold ||
+			h.Holders != nil && fmt.Sprint(d.Holders()) != fmt.Sprint(h.Holders) {
+			return errors.Join(errors.New("is not what the script asks for"), err)
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	d, err := quorum.ParseShares(l.Document)
-	if err == nil {
-		err = d.CheckRoster(roster)
-	}
-	threshold := h.Threshold
-	if threshold == 0 {
-		threshold = roster.Threshold()
-	}
-	if err != nil || l.Name != h.Name || d.Purpose() != c.Purpose || d.TokenSerial() != c.TokenSerial || d.Threshold() != threshold ||
-		h.Holders != nil && fmt.Sprint(d.Holders()) != fmt.Sprint(h.Holders) {
-		return s.fail(s.entryError(errors.Join(errors.New("(shares) is not what the script asks for"), err)))
 	}
 	if err := s.artefact("shares/"+h.Name+".json", l.Document, nil); err != nil {
 		return err
@@ -166,11 +185,13 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 			return nil
 		}
 		return h.change(s, d, again)
+	}, func() error {
+		if l.Token != h.Token || l.Purpose != h.Purpose || l.Shares != sum {
+			return errors.New("is about another PIN")
+		}
+		return nil
 	}); err != nil {
 		return err
-	}
-	if l.Token != h.Token || l.Purpose != h.Purpose || l.Shares != sum {
-		return s.fail(s.entryError(errors.New("(pin) is about another PIN")))
 	}
 	if h.Purpose == string(quorum.PurposeUser) {
 		s.how.pinChanged(h.Token, d)

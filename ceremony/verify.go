@@ -4,17 +4,18 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // Verify checks a finished folder offline: every file against the manifest, the manifest against the transcript, the
-// transcript against the checkpoint and its signatures, and all that the script says against all that was done. anchor
-// is a digest that people compared: of the roster, or of a roster or the checkpoint of an earlier ceremony that this one
-// carries on from; with nil nothing says whose folder this is, and the error says so beside the
-// report.
-func Verify(ctx context.Context, folder fs.FS, anchor *[32]byte) (*Report, error) {
-	v, err := replay(ctx, folder, anchor)
+// transcript against the checkpoint and its signatures, and all that the script says against all that was done. Each anchor
+// is a digest that people compared: of the checkpoint, of the roster, or of a roster or the checkpoint of an earlier
+// ceremony that this one carries on from; with nil nothing says whose folder this is, and the error says so beside the
+// report. So it does where fewer officers signed than must agree (ErrNotAttested).
+func Verify(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*Report, error) {
+	v, err := replay(ctx, folder, anchors...)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -25,12 +26,17 @@ func Verify(ctx context.Context, folder fs.FS, anchor *[32]byte) (*Report, error
 	if v.rehearsal {
 		return r, advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
 	}
-	r.Authenticated = anchor != nil
-	if anchor == nil {
+	r.Authenticated = anchored(anchors)
+	if !r.Authenticated {
 		return r, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 			"consistent, NOT authenticated: nothing says that these officers are the right ones")
 	}
-	return r, nil
+	return r, v.attested()
+}
+
+// anchored says whether there is an anchor.
+func anchored(anchors []*[32]byte) bool {
+	return slices.ContainsFunc(anchors, func(a *[32]byte) bool { return a != nil })
 }
 
 // damaged names the file at which a folder fails.

@@ -50,6 +50,9 @@ func Create(path, origin string) (*Log, error) {
 	return Open(path)
 }
 
+// Empty is the content of a journal of this origin without entries.
+func Empty(origin string) []byte { return firstLine(origin) }
+
 // Open reads the journal at path and checks every entry. An entry that a crash left incomplete at the very end was never
 // acknowledged and is cut off; see Torn. Any other damage is an *EntryError, and the file is left alone.
 func Open(path string) (l *Log, err error) {

@@ -87,6 +87,16 @@ func ReadLeaves(data []byte) ([][]byte, error) {
 	return r.leaves, nil
 }
 
+// Data is the journal's file, up to the end of its last whole entry.
+func (r *Record) Data() []byte {
+	data := firstLine(r.origin)
+	c := seed(data)
+	for i, leaf := range r.leaves {
+		data, c = appendFrame(data, c, int64(i), leaf)
+	}
+	return data
+}
+
 // Origin names the journal; it is the first line of its checkpoints.
 func (r *Record) Origin() string { return r.origin }
 

@@ -20,6 +20,7 @@ const (
 	kindPrepared = "prepared"
 	kindWritten  = "written"
 	kindDropped  = "dropped"
+	kindCut      = "cut"
 	kindEnded    = "ended"
 )
 
@@ -55,7 +56,8 @@ type Begun struct {
 // mark is an entry about the transcript's size.
 type mark struct {
 	// Kind: prepared (an entry is about to be written, and the transcript will have this size and root), written (it is on
-	// the disk), or dropped (a crash came between; the transcript does not have it).
+	// the disk), dropped (a crash came between; the transcript does not have it), or cut (the transcript is damaged after
+	// these entries, and people agreed to abort the ceremony without the rest).
 	Kind string `json:"kind"`
 	Size int64  `json:"size"`
 	Root string `json:"root"`

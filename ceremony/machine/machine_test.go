@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,15 @@ var (
 
 func begun(nonce string) Begun {
 	return Begun{Nonce: nonce, Ceremony: "first", Environment: "production", Script: script, Roster: roster, Anchor: ByRun, Root: rootText(EmptyRoot)}
+}
+
+func used(t *testing.T, s Store, nonce string) bool {
+	t.Helper()
+	u, err := s.Used(nonce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // transcript is a journal in a file, as a ceremony has one.
@@ -57,14 +67,15 @@ func (x *transcript) add(m *Memory) {
 // TestRemember follows a run from its beginning to its end, and reads it back after each entry.
 func TestRemember(t *testing.T) {
 	s := At(filepath.Join(t.TempDir(), "state"))
-	if s.Used(nonces[0]) {
+	if used(t, s, nonces[0]) {
 		t.Error("used before anything was")
 	}
 	if _, err := s.Recall(nonces[0]); !errors.Is(err, ErrUnknown) {
 		t.Errorf("nothing is remembered, and Recall says %v", err)
 	}
-	if e, err := s.Ended("production", [32]byte{1}); e != nil || err != nil {
-		t.Errorf("%v, %v", e, err)
+	const origin = "hanaper/ceremony/production/first"
+	if known, err := s.Wrote(origin, [32]byte{1}); known || err != nil {
+		t.Errorf("%v, %v", known, err)
 	}
 	if _, err := os.Lstat(s.Dir()); err == nil {
 		t.Error("asking made the folder")
@@ -73,8 +84,16 @@ func TestRemember(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Begin(begun(nonces[0])); err == nil || !strings.Contains(err.Error(), "used on this machine before") || advice.KindOf(err) != advice.Refused {
-		t.Errorf("a second run under the same approvals: %v", err)
+	if _, err := s.Begin(begun(nonces[0])); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("two runs under the same approvals at once: %v", err)
+	}
+	// A run that did nothing yet used nothing up.
+	m.Close()
+	if used(t, s, nonces[0]) {
+		t.Error("used before the first entry")
+	}
+	if m, err = s.Begin(begun(nonces[0])); err != nil {
+		t.Fatal(err)
 	}
 	x := newTranscript(t)
 	if err := m.Check(0, x.log.Root()); err != nil {
@@ -88,6 +107,9 @@ func TestRemember(t *testing.T) {
 		}
 		if err := m.Check(x.log.Size(), x.log.Root()); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := s.Begin(begun(nonces[0])); err == nil || !strings.Contains(err.Error(), "used on this machine before") || advice.KindOf(err) != advice.Refused {
+			t.Errorf("a second run under the same approvals: %v", err)
 		}
 	}
 	if _, err := s.Recall(nonces[0]); err == nil || !strings.Contains(err.Error(), "in use by another process") {
@@ -107,12 +129,13 @@ func TestRemember(t *testing.T) {
 		t.Error("a second end was taken")
 	}
 	m.Close()
-	if e, err := s.Ended("production", [32]byte{7}); err != nil || e == nil {
-		t.Errorf("the ended run is not known: %v", err)
+	checkpoint := sha256.Sum256(x.log.Checkpoint())
+	if known, err := s.Wrote(origin, checkpoint); err != nil || !known {
+		t.Errorf("what was written here is not known: %v", err)
 	}
-	for environment, checkpoint := range map[string][32]byte{"test": {7}, "production": {8}} {
-		if e, err := s.Ended(environment, checkpoint); err != nil || e != nil {
-			t.Errorf("%s, %x: %v, %v", environment, checkpoint[:1], e, err)
+	for other, checkpoint := range map[string][32]byte{"hanaper/ceremony/test/first": checkpoint, origin: {8}} {
+		if known, err := s.Wrote(other, checkpoint); err != nil || known {
+			t.Errorf("%s, %x: %v, %v", other, checkpoint[:1], known, err)
 		}
 	}
 	info, err := os.Stat(s.path(nonces[0]))
@@ -212,15 +235,19 @@ func TestLineage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Close()
 	if err := s.CanFollow(from(nonces[1], one)); err != nil {
 		t.Errorf("the other did nothing yet: %v", err)
+	}
+	if m, err = s.Recall(nonces[0]); err != nil {
+		t.Fatal(err)
 	}
 	x.add(m)
 	m.Close()
 	if _, err := s.Begin(from(nonces[1], one)); err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(err.Error(), `ceremony "first" carried on from checkpoint `+one) || !strings.Contains(advice.Hint(err), "carry on from that one") {
 		t.Errorf("a second one carries on: %v", err)
 	}
-	if s.Used(nonces[1]) {
+	if used(t, s, nonces[1]) {
 		t.Error("the refused run used its approvals up")
 	}
 	m, err = s.Begin(from(nonces[1], two))
@@ -275,6 +302,43 @@ func TestTakenUp(t *testing.T) {
 	}
 }
 
+// TestCutBack: a transcript whose end is damaged goes on from any size that it had, with the root that it had then, and can
+// only be aborted from there.
+func TestCutBack(t *testing.T) {
+	s, x := At(t.TempDir()), newTranscript(t)
+	m, err := s.Begin(begun(nonces[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var roots []journal.Hash
+	for range 4 {
+		x.add(m)
+		roots = append(roots, x.log.Root())
+	}
+	if lost, err := m.Lost(2, roots[1]); lost != 2 || err != nil {
+		t.Errorf("%d entries are lost, want 2: %v", lost, err)
+	}
+	for size, root := range map[int64]journal.Hash{2: roots[2], 9: roots[1], 3: {}} {
+		if _, err := m.Lost(size, root); err == nil || advice.KindOf(err) != advice.Unverified {
+			t.Errorf("%d entries that were never written: %v", size, err)
+		}
+	}
+	if err := m.CutBack(2, roots[1]); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	if m, err = s.Recall(nonces[0]); err != nil || !m.Cut() {
+		t.Fatalf("the cut is not remembered: %v", err)
+	}
+	defer m.Close()
+	if m.Check(4, roots[3]) == nil || m.Check(2, roots[1]) != nil {
+		t.Error("after the cut the transcript has two entries")
+	}
+	if err := m.Prepare(3, roots[3]); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusedBeginnings(t *testing.T) {
 	for name, change := range map[string]func(*Begun){
 		"nonce": func(b *Begun) { b.Nonce = "../../etc/passwd" }, "script": func(b *Begun) { b.Script = "" },
@@ -320,18 +384,18 @@ func TestDamage(t *testing.T) {
 		} else if errors.Is(err, ErrUnknown) || advice.Hint(err) == "" {
 			t.Fatalf("byte %d: %v", i, err)
 		}
-		if _, err := s.Ended("production", [32]byte{1}); err == nil {
+		if _, err := s.Wrote("x", [32]byte{1}); err == nil {
 			t.Fatalf("byte %d: not noticed by another run", i)
 		}
-		if !s.Used(nonces[0]) {
-			t.Fatalf("byte %d: the approvals count as unused", i)
+		if _, err := s.Used(nonces[0]); err == nil {
+			t.Fatalf("byte %d: it is known whether the approvals were used", i)
 		}
 	}
 	// A crash within the first entry: the run did not begin, and its approvals are good.
 	if err := os.WriteFile(m.path, good[:70], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s.Used(nonces[0]) {
+	if used(t, s, nonces[0]) {
 		t.Error("approvals of a run that did not begin count as used")
 	}
 	if m, err := s.Begin(begun(nonces[0])); err != nil {
@@ -366,6 +430,7 @@ func TestOutOfOrder(t *testing.T) {
 		"written only": {first, mk(kindWritten, 1, 1)}, "two prepared": {first, mk(kindPrepared, 1, 1), mk(kindPrepared, 2, 2)},
 		"a gap": {first, mk(kindPrepared, 2, 2)}, "another root": {first, mk(kindPrepared, 1, 1), mk(kindWritten, 1, 2)},
 		"another size": {first, mk(kindPrepared, 1, 1), mk(kindWritten, 2, 1)}, "no root": {first, mark{kindPrepared, 1, ""}},
+		"a cut at a size that never was": {first, mk(kindCut, 1, 1)}, "a cut with another root": {first, mk(kindPrepared, 1, 1), mk(kindWritten, 1, 1), mk(kindCut, 1, 2)},
 		"an end while prepared": {first, mk(kindPrepared, 1, 1), end}, "two ends": {first, end, end}, "more after the end": {first, end, mk(kindPrepared, 1, 1)},
 		"an end of another kind": {first, Ended{kindEnded, "lost", root(9)}}, "an end without checkpoint": {first, Ended{kindEnded, Finished, ""}},
 	} {

@@ -22,9 +22,17 @@ type Memory struct {
 	prepared *mark
 	// settled is the entry that says so, and is yet to be written.
 	settled *mark
-	// acted is true once an entry of the transcript was prepared: from then on the run may have acted.
-	acted bool
+	// roots are those that the transcript had, by its size.
+	roots map[int64]string
+	// cut is true once people agreed to abort a transcript whose end is damaged: it can only be aborted.
+	cut bool
 }
+
+// acted says whether the run may have acted: not before its first entry is on the disk.
+func (m *Memory) acted() bool { return m.size > 0 }
+
+// Cut says whether people agreed to abort a transcript whose end is damaged.
+func (m *Memory) Cut() bool { return m.cut }
 
 // Begun says which run this is.
 func (m *Memory) Begun() Begun { return m.begun }
@@ -62,7 +70,7 @@ func (m *Memory) load(origins string, leaves [][]byte) error {
 				return newer(m.path, fmt.Sprintf("format %d", number))
 			}
 			err = m.loadBegun(origins, data)
-		case kindPrepared, kindWritten, kindDropped:
+		case kindPrepared, kindWritten, kindDropped, kindCut:
 			var l mark
 			if err = decode(data, &l); err == nil {
 				err = m.step(l)
@@ -94,7 +102,7 @@ func (m *Memory) loadBegun(origins string, data []byte) error {
 	if want != m.begun || m.begun.Nonce != nonceOf(m.path) || origins != origin(m.begun.Nonce) {
 		return fmt.Errorf("is about another run than the file's name says")
 	}
-	m.size, m.root, m.acted = m.begun.Size, m.begun.Root, m.begun.Size > 0
+	m.size, m.root, m.roots = m.begun.Size, m.begun.Root, map[int64]string{m.begun.Size: m.begun.Root}
 	return nil
 }
 
@@ -104,13 +112,16 @@ func (m *Memory) step(l mark) error {
 	case !digestForm.MatchString(l.Root):
 		return fmt.Errorf("has no root")
 	case l.Kind == kindPrepared && m.prepared == nil && l.Size == m.size+1:
-		m.prepared, m.acted = &l, true
+		m.prepared = &l
+		return nil
+	case l.Kind == kindCut && l.Size <= m.size && m.roots[l.Size] == l.Root:
+		m.size, m.root, m.prepared, m.cut = l.Size, l.Root, nil, true
 		return nil
 	case l.Kind == kindPrepared || m.prepared == nil || l.Size != m.prepared.Size || l.Root != m.prepared.Root:
 		return fmt.Errorf("does not follow the entry before it")
 	}
 	if l.Kind == kindWritten {
-		m.size, m.root = l.Size, l.Root
+		m.size, m.root, m.roots[l.Size] = l.Size, l.Root, l.Root
 	}
 	m.prepared = nil
 	return nil
@@ -163,6 +174,31 @@ func (m *Memory) Check(size int64, root journal.Hash) error {
 		return advice.New(advice.Unverified, hint, "the transcript has %d entries, and this machine wrote only %d: somebody added to it, or went on with it elsewhere", size, last)
 	}
 	return advice.New(advice.Unverified, hint, "the transcript's %d entries are not those that this machine wrote", size)
+}
+
+// Lost says how many entries are lost of a transcript that is damaged after its first size entries; an error says that
+// these are not the ones that this machine wrote.
+func (m *Memory) Lost(size int64, root journal.Hash) (int64, error) {
+	if p := m.prepared; p != nil && p.Size == size && p.Root == rootText(root) {
+		return 0, nil
+	}
+	if m.roots[size] != rootText(root) {
+		return 0, advice.New(advice.Unverified, "this is not the folder that this machine wrote last: find that one. Do not go on with a copy",
+			"the transcript's first %d entries are not those that this machine wrote", size)
+	}
+	return m.size - size, nil
+}
+
+// CutBack remembers that people agreed to abort a transcript of which only the first entries can be read. Call Lost first.
+func (m *Memory) CutBack(size int64, root journal.Hash) error {
+	if m.cut && m.size == size && m.root == rootText(root) {
+		return nil
+	}
+	m.settled = nil
+	if p := m.prepared; p != nil && p.Size == size {
+		return m.append(&mark{kindWritten, p.Size, p.Root}, &mark{kindCut, size, rootText(root)})
+	}
+	return m.append(&mark{kindCut, size, rootText(root)})
 }
 
 // Prepare remembers, on the disk, the size and root that the transcript is about to have. Call Check before the first.

@@ -12,6 +12,7 @@ package machine
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,19 +39,17 @@ func (s Store) Dir() string { return s.dir }
 
 func (s Store) path(nonce string) string { return filepath.Join(s.dir, "runs", nonce+".log") }
 
-// Used says whether approvals of this nonce were used here.
-func (s Store) Used(nonce string) bool {
+// Used says whether approvals of this nonce were used here: a run under them wrote the first entry of its transcript, so
+// that it may have acted.
+func (s Store) Used(nonce string) (bool, error) {
 	// nonces/ is of releases that remembered nothing else.
-	if _, err := os.Lstat(filepath.Join(s.dir, "nonces", nonce)); !errors.Is(err, fs.ErrNotExist) {
-		return true
+	if _, err := os.Lstat(filepath.Join(s.dir, "nonces", nonce)); err == nil {
+		return true, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return false, s.failed(err)
 	}
-	data, err := input.ReadFile(s.path(nonce))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	r, _, perr := journal.ParseCrashed(data)
-	// A file without an entry is one that a crash left before the run began.
-	return err != nil || perr != nil || r.Size() > 0
+	m, err := s.read(s.path(nonce))
+	return m != nil && m.acted(), err
 }
 
 // ErrUnknown means that nothing is remembered of a run.
@@ -70,16 +69,16 @@ func (s Store) Begin(b Begun) (*Memory, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	if s.Used(b.Nonce) {
+	if used, err := s.Used(b.Nonce); err != nil {
+		return nil, err
+	} else if used {
 		return nil, advice.New(advice.Refused, "have the officers approve anew, with a new nonce (without --with for the first of them)", "these approvals were used on this machine before")
 	}
 	if err := s.follow(b); err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(s.path(b.Nonce)); err == nil {
-		if err := durable.Remove(s.path(b.Nonce)); err != nil {
-			return nil, s.failed(err)
-		}
+	if err := s.withdraw(b.Nonce); err != nil {
+		return nil, err
 	}
 	l, err := journal.Create(s.path(b.Nonce), origin(b.Nonce))
 	if err != nil {
@@ -91,6 +90,19 @@ func (s Store) Begin(b Begun) (*Memory, error) {
 		return nil, errors.Join(err, durable.Remove(m.path))
 	}
 	return m, nil
+}
+
+// withdraw removes the memory of a run that never acted, if there is one and no process is about to go on with it.
+func (s Store) withdraw(nonce string) error {
+	l, err := journal.Open(s.path(nonce))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return s.failed(err)
+	}
+	defer l.Close()
+	return s.failed(durable.Remove(s.path(nonce)))
 }
 
 func (s Store) lock() (io.Closer, error) {
@@ -131,19 +143,18 @@ func (s Store) Recall(nonce string) (*Memory, error) {
 	return m, nil
 }
 
-// Ended says how the run ended whose checkpoint has this digest; nil where this machine knows of none in the
-// environment.
-func (s Store) Ended(environment string, checkpoint [32]byte) (*Ended, error) {
+// Wrote says whether this machine wrote the transcript of this origin whose checkpoint has this digest.
+func (s Store) Wrote(origin string, checkpoint [32]byte) (bool, error) {
 	all, err := s.all()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	for _, m := range all {
-		if m.begun.Environment == environment && m.ended != nil && m.ended.Checkpoint == hex.EncodeToString(checkpoint[:]) {
-			return m.ended, nil
+		if root, err := hex.DecodeString(m.root); err == nil && sha256.Sum256(journal.FormatCheckpoint(origin, m.size, journal.Hash(root))) == checkpoint {
+			return true, nil
 		}
 	}
-	return nil, nil
+	return false, nil
 }
 
 // CanFollow refuses a run that would be the second one to carry on from its earlier ceremony. Nothing is written.
@@ -158,7 +169,7 @@ func (s Store) follow(b Begun) error {
 		return err
 	}
 	for _, m := range all {
-		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted {
+		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted() {
 			return advice.New(advice.Refused, "carry on from that one, finished or aborted; if its folder is lost and you are sure that it signed nothing, remove "+m.path,
 				"on this machine ceremony %q carried on from checkpoint %s", m.begun.Ceremony, b.Earlier)
 		}
@@ -180,24 +191,35 @@ func (s Store) all() ([]*Memory, error) {
 	}
 	var list []*Memory
 	for _, path := range names {
-		data, err := input.ReadFile(path)
+		m, err := s.read(path)
 		if err != nil {
-			return nil, s.failed(err)
-		}
-		r, _, err := journal.ParseCrashed(data)
-		if err != nil {
-			return nil, s.failed(fmt.Errorf("%s: %w", path, err))
-		}
-		if r.Size() == 0 {
-			continue // A run that was about to begin.
-		}
-		m := &Memory{path: path}
-		if err := m.load(r.Origin(), r.Leaves()); err != nil {
 			return nil, err
 		}
-		list = append(list, m)
+		if m != nil {
+			list = append(list, m)
+		}
 	}
 	return list, nil
+}
+
+// read reads a memory and changes nothing; nil stands for a run that was about to begin, or never was.
+func (s Store) read(path string) (*Memory, error) {
+	data, err := input.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	r, _, err := journal.ParseCrashed(data)
+	if err != nil {
+		return nil, s.failed(fmt.Errorf("%s: %w", path, err))
+	}
+	if r.Size() == 0 {
+		return nil, nil
+	}
+	m := &Memory{path: path}
+	return m, m.load(r.Origin(), r.Leaves())
 }
 
 // failed names the folder in an error of the file system or of a damaged file.

@@ -97,7 +97,7 @@ func (p *play) holdCeremony(ctx context.Context) error {
 		return fmt.Errorf("ada's approval: %s", lastLines(o.all.String(), 3))
 	}
 	run := []string{"ceremony", "run", "--out", "ceremony", "--bindings", "bindings.yaml", "--state", "state", "--answers", p.yes(),
-		"--time", p.now.Format("2006-01-02T15:04:05Z"), "--officer", p.officerKey("ada"), "--approval", "officers/approval-ada.json"}
+		"--time", p.now.Format("2006-01-02T15:04:05Z"), "--officer", p.officerKey("ada"), "--officer", p.officerKey("grace"), "--approval", "officers/approval-ada.json"}
 	bindings := fmt.Sprintf("tokens:\n  roots: %q\n  uptane-online: %q\n", p.boards["roots"].URI, p.boards["uptane-online"].URI)
 	if err := p.write("bindings.yaml", bindings); err != nil {
 		return err

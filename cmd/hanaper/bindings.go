@@ -46,6 +46,9 @@ func (b *bindings) fit(s *ceremony.Script) error {
 		if b.uris[n].ModulePath == "" && b.module == "" {
 			return advice.New(advice.Usage, "name it with --module, or with module-path in --bindings", "no PKCS#11 module is named for token %q", n)
 		}
+		if local, uri := b.uris[n], s.TokenURI(n); local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
+			return advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
+		}
 	}
 	for n := range b.uris {
 		if !known[n] {
@@ -66,10 +69,6 @@ func (b *bindings) moduleOf(name string) string {
 // opener opens the script's tokens with this machine's modules and PIN sources, or with the PIN that a quorum holds.
 func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opener {
 	return func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
-		local := b.uris[name]
-		if local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
-			return nil, advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
-		}
 		if pin == nil {
 			var err error
 			if pin, err = b.userPIN(s, people, name); err != nil {

@@ -69,10 +69,8 @@ func ceremonyRecordCommand() *cli.Command {
 		Name:      "record",
 		Usage:     "verify a finished ceremony's folder and render what was done, step by step",
 		ArgsUsage: "DIR",
-		Flags: append([]cli.Flag{
-			rosterDigestFlag, earlierDigestFlag,
-		}, paperFlags()...),
-		Description: "Without --roster and --earlier the record is marked on every page as not authenticated, and the exit code is 4.\n\n" +
+		Flags:     append(anchorFlags(), paperFlags()...),
+		Description: "Without --roster, --checkpoint and --earlier the record is marked on every page as not authenticated, and the exit code is 4.\n\n" +
 			"Example:\n  hanaper ceremony record --roster $(cat roster.sha256) --out record.pdf ceremony-1",
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
@@ -89,7 +87,7 @@ func record(c *cli.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	anchor, err := rosterDigest(c)
+	anchors, err := verifyAnchors(c)
 	if err != nil {
 		return err
 	}
@@ -98,7 +96,7 @@ func record(c *cli.Context, dir string) error {
 	} else if !st.IsDir() {
 		return advice.New(advice.Usage, "name the folder of a ceremony", "%s is no folder", dir)
 	}
-	d, err := ceremony.Record(c.Context, input.Dir(dir), anchor)
+	d, err := ceremony.Record(c.Context, input.Dir(dir), anchors...)
 	if d == nil {
 		return err
 	}

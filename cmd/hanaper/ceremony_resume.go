@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
@@ -18,7 +20,7 @@ func ceremonyResumeCommand() *cli.Command {
 		Usage:       "go on with a run that was cut short",
 		Description: "Example:\n  hanaper ceremony resume --bindings bindings.yaml --officer ada.key ceremony-1",
 		ArgsUsage:   "DIR",
-		Flags:       performFlags(),
+		Flags:       append([]cli.Flag{rosterAnchorFlag}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
@@ -30,13 +32,34 @@ func ceremonyResumeCommand() *cli.Command {
 }
 
 func resume(c *cli.Context, out string) error {
-	plan, approvals, err := ceremony.Unfinished(c.Context, out)
+	anchor, err := anchorOf(c)
 	if err != nil {
 		return err
 	}
-	config := ceremony.RunConfig{Plan: plan, Out: out, Approvals: approvals}
-	return withPeople(c, &config, func(ask term.Prompter) error {
-		return yes(ask, fmt.Sprintf("Go on with ceremony %s where its journal ends? Type Yes: ", plan.Script().Ceremony()))
+	st, err := ceremony.Unfinished(c.Context, out, anchor)
+	if err != nil {
+		return err
+	}
+	config := ceremony.RunConfig{Plan: st.Plan, Out: out, Approvals: st.Approvals, Anchor: anchor}
+	return withPeople(c, &config, true, func(ask term.Prompter) error {
+		if len(st.Ahead) > 0 {
+			if err := st.Plan.Script().InWindow(config.Asserted); err != nil {
+				return err
+			}
+		}
+		w := c.App.ErrWriter
+		tellStanding(w, st)
+		fmt.Fprintln(w, "These steps are still to be done; the first of them may be half done:")
+		for _, s := range st.Ahead {
+			fmt.Fprintf(w, "%3d. %s\n", s.Number, s.Describe)
+		}
+		if len(st.Ahead) == 0 {
+			fmt.Fprintln(w, "     none: only the transcript is to be signed")
+		}
+		if st.By == machine.ByRoster {
+			return words(ask, st.Plan, "Type Yes to go on where its journal ends: ")
+		}
+		return yes(ask, fmt.Sprintf("Go on with ceremony %s where its journal ends? Type Yes: ", st.Plan.Script().Ceremony()))
 	}, func(term.Prompter) error {
 		result, err := ceremony.Resume(c.Context, config)
 		if err != nil {
@@ -44,6 +67,20 @@ func resume(c *cli.Context, out string) error {
 		}
 		return tellResult(c, result)
 	})
+}
+
+// tellStanding says against what the folder was held, and what that cannot exclude.
+func tellStanding(w io.Writer, st *ceremony.Standing) {
+	s := st.Plan.Script()
+	if st.By == machine.ByRun {
+		fmt.Fprintf(w, "Ceremony %s for environment %s: the folder is the one that this machine wrote last, with %d entries.\n", s.Ceremony(), s.Environment(), st.Entries)
+		return
+	}
+	fmt.Fprintf(w, "Ceremony %s for environment %s, with %d entries. This machine does NOT remember it. The roster is that of the digest given.\nThese things cannot be excluded:\n", s.Ceremony(), s.Environment(), st.Entries)
+	for _, d := range st.Doubts {
+		fmt.Fprintf(w, "  - %s\n", d)
+	}
+	fmt.Fprintln(w, "Ask those who were there before you go on.")
 }
 
 func ceremonyAbortCommand() *cli.Command {
@@ -54,6 +91,7 @@ func ceremonyAbortCommand() *cli.Command {
 		ArgsUsage:   "DIR",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "why, for the transcript", Required: true},
+			rosterAnchorFlag,
 		}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
@@ -66,22 +104,38 @@ func ceremonyAbortCommand() *cli.Command {
 }
 
 func abort(c *cli.Context, out string) error {
-	plan, approvals, err := ceremony.Unfinished(c.Context, out)
+	anchor, err := anchorOf(c)
 	if err != nil {
 		return err
 	}
-	config := ceremony.AbortConfig{RunConfig: ceremony.RunConfig{Plan: plan, Out: out, Approvals: approvals}, Reason: c.String("reason")}
-	return withPeople(c, &config.RunConfig, func(term.Prompter) error { return nil }, func(ask term.Prompter) error {
-		config.Agree = func(a ceremony.Aborting) error {
-			fmt.Fprintf(c.App.ErrWriter, "This will be removed: %s.\n", list(a.Destroys))
-			fmt.Fprintf(c.App.ErrWriter, "This cannot be undone: %s.\n", list(a.Remains))
-			return yes(ask, "Type Yes to abort the ceremony: ")
+	st, err := ceremony.Abandoned(out, anchor)
+	if err != nil {
+		return err
+	}
+	config := ceremony.AbortConfig{RunConfig: ceremony.RunConfig{Plan: st.Plan, Out: out, Approvals: st.Approvals, Anchor: anchor}, Reason: c.String("reason")}
+	if err := ceremony.CheckReason(config.Reason); err != nil {
+		return err
+	}
+	return withPeople(c, &config.RunConfig, false, func(ask term.Prompter) error {
+		w := c.App.ErrWriter
+		tellStanding(w, st)
+		fmt.Fprintf(w, "This will be removed: %s.\n", list(st.Aborting.Destroys))
+		fmt.Fprintf(w, "This cannot be undone: %s.\n", list(st.Aborting.Remains))
+		if st.By == machine.ByRoster {
+			return words(ask, st.Plan, "Type Yes to abort the ceremony: ")
+		}
+		return yes(ask, "Type Yes to abort the ceremony: ")
+	}, func(ask term.Prompter) error {
+		config.Leave = func(key string, why error) error {
+			fmt.Fprintf(c.App.ErrWriter, "The %s cannot be removed: %v\n", key, why)
+			return yes(ask, "Type Yes to write that it stays there, anything else to stop and try again later: ")
 		}
 		result, err := ceremony.Abort(c.Context, config)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(c.App.Writer, "aborted: the transcript in %s is closed and signed by %s\n", result.Out, strings.Join(result.Officers, ", "))
+		tellEnd(c.App.Writer, result)
 		return nil
 	})
 }

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
-	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -26,6 +22,7 @@ func performFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "custodian", Usage: "decryption `KEY` of a holder of shares present, as for --officer"},
 		&cli.StringFlag{Name: "bindings", Usage: "module and PIN source of each token, a YAML `FILE`"},
 		&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
+		stateFlag, earlierAnchorFlag,
 		&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
 		answersFlag,
 		noPauseFlag,
@@ -42,7 +39,6 @@ func ceremonyRunCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write artefacts and transcript into the new folder `DIR`", Required: true},
 			&cli.StringSliceFlag{Name: "approval", Usage: "an officer's approval, a `FILE`; give one for each"},
-			&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers used nonces", EnvVars: []string{"HANAPER_STATE"}},
 		}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
@@ -67,13 +63,22 @@ func runCeremony(c *cli.Context, path string) error {
 		}
 		config.Approvals = append(config.Approvals, data)
 	}
-	if config.Nonces, err = openNonces(c.String("state")); err != nil {
+	if config.Anchor, err = anchorOf(c); err != nil {
 		return err
 	}
-	return withPeople(c, &config, func(ask term.Prompter) error {
+	if config.Tool, err = thisTool(); err != nil {
+		return err
+	}
+	if err := ceremony.Ready(config, ceremony.Present{Signers: len(c.StringSlice("officer")), Holders: len(c.StringSlice("custodian"))}); err != nil {
+		return err
+	}
+	return withPeople(c, &config, true, func(ask term.Prompter) error {
+		if err := plan.Script().InWindow(config.Asserted); err != nil {
+			return err
+		}
 		explain(c.App.ErrWriter, plan)
 		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", config.Tool.Version, config.Tool.SHA256)
-		return yes(ask, "Read these words aloud and compare them with the printed script:\n"+aloud(quorum.Digest(plan.Script().Digest()))+"\n"+ceremony.AskBegin)
+		return words(ask, plan, ceremony.AskBegin)
 	}, func(term.Prompter) error {
 		result, err := ceremony.Run(c.Context, config)
 		if err != nil {
@@ -83,11 +88,17 @@ func runCeremony(c *cli.Context, path string) error {
 	})
 }
 
+// words has the people compare the script's digest with what is printed, and asks.
+func words(ask term.Prompter, plan *ceremony.Plan, question string) error {
+	return yes(ask, "Read these words aloud and compare them with the printed script:\n"+aloud(quorum.Digest(plan.Script().Digest()))+"\n"+question)
+}
+
 // unlocked says why the process's memory is not locked; empty where it is.
 var unlocked string
 
 // withPeople completes config by what this machine and the people present say: tool, bindings, time, officers.
-func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term.Prompter) error) error {
+// Where the tokens are needed they must be there, before anybody types a secret.
+func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, act func(term.Prompter) error) error {
 	ask, fromFile, done, err := prompter(c)
 	if err != nil {
 		return err
@@ -106,6 +117,14 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	}
 	if err := b.fit(config.Plan.Script()); err != nil {
 		return err
+	}
+	if err := keysThere(append(c.StringSlice("officer"), c.StringSlice("custodian")...)); err != nil {
+		return err
+	}
+	if tokens {
+		if err := ceremony.Tokens(config.Plan.Script(), func(name string) ([]hsm.TokenInfo, error) { return pkcs11.List(b.moduleOf(name)) }); err != nil {
+			return err
+		}
 	}
 	people := &custodians{bindings: b, ask: ask}
 	config.Open, config.Init, config.Custodians = b.opener(config.Plan.Script(), people), b.initialiser(), people
@@ -136,68 +155,25 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, agree, act func(term
 	return act(ask)
 }
 
+// tellEnd tells what people write down, and who has yet to sign.
+func tellEnd(w io.Writer, r *ceremony.Result) {
+	fmt.Fprintf(w, "checkpoint SHA-256 %s\n", r.Checkpoint)
+	if r.Missing > 0 {
+		fmt.Fprintf(w, "performed, NOT attested: signatures of officers that are missing: %d. Have them run `hanaper ceremony attest` on the folder\n", r.Missing)
+	}
+}
+
 func tellResult(c *cli.Context, r *ceremony.Result) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, r)
 	}
 	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %s\n", len(r.Artefacts), r.Entries, r.Out, strings.Join(r.Officers, ", "))
-	fmt.Fprintf(c.App.Writer, "checkpoint SHA-256 %s\n", r.Checkpoint)
+	tellEnd(c.App.Writer, r)
 	for _, v := range r.Values() {
 		if ends, ok := v.Ends(); ok {
 			v.Value = ends
 		}
 		fmt.Fprintf(c.App.Writer, "%s: %s\n", v.Label, v.Value)
-	}
-	return nil
-}
-
-// nonceFolder remembers on this machine which approvals were used: an empty file for each nonce.
-type nonceFolder string
-
-func openNonces(dir string) (nonceFolder, error) {
-	if dir == "" {
-		base := os.Getenv("XDG_STATE_HOME")
-		if base == "" {
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return "", advice.Wrap(advice.Usage, err, "name a folder with --state")
-			}
-			base = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(base, "hanaper")
-	}
-	return nonceFolder(filepath.Join(dir, "nonces")), nil
-}
-
-func (f nonceFolder) Used(nonce string) bool {
-	_, err := os.Lstat(filepath.Join(string(f), nonce))
-	return err == nil
-}
-
-func (f nonceFolder) Use(nonce string) error {
-	if err := durable.Mkdir(string(f), 0o700); err != nil {
-		return err
-	}
-	err := durable.Create(filepath.Join(string(f), nonce), nil, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return advice.New(advice.Refused, "have the officers approve anew", "these approvals were used on this machine before")
-	}
-	return err
-}
-
-// Follow notes which script carries on from a checkpoint: a file named by the one that holds the other's SHA-256.
-func (f nonceFolder) Follow(checkpoint, script [32]byte) error {
-	if err := durable.Mkdir(string(f), 0o700); err != nil {
-		return err
-	}
-	name := filepath.Join(string(f), fmt.Sprintf("followed-%x", checkpoint))
-	line := fmt.Sprintf("%x\n", script)
-	err := durable.Create(name, []byte(line), 0o600)
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if was, err := input.ReadFile(name); err != nil || string(was) != line {
-		return fmt.Errorf("on this machine a run of another script carried on from checkpoint %x: carry on from that one, finished or aborted; if it never touched a token, remove %s", checkpoint, name)
 	}
 	return nil
 }

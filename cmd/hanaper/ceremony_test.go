@@ -81,7 +81,7 @@ func (d desk) approve(who, out string, more ...string) []string {
 }
 
 func (d desk) run(out string, approvals ...string) []string {
-	args := []string{"ceremony", "run", "--out", d.path(out), "--officer", d.key("ada"), "--bindings", d.path("bindings.yaml"),
+	args := []string{"ceremony", "run", "--out", d.path(out), "--officer", d.key("ada"), "--officer", d.key("berta"), "--bindings", d.path("bindings.yaml"),
 		"--time", "2026-11-21T09:00:00Z", "--state", d.path("state"), "--answers", d.path("yes")}
 	for _, a := range approvals {
 		args = append(args, "--approval", d.path(a))
@@ -106,7 +106,7 @@ func TestCeremony(t *testing.T) {
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json")...)
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json", "ada.json")...)
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json", "clara-alone.json")...)
-	d.refused(2, "no PKCS#11 module", "out", "ceremony", "run", "--out", d.path("out"), "--officer", d.key("ada"), "--approval", d.path("ada.json"),
+	d.refused(2, "no PKCS#11 module", "out", "ceremony", "run", "--out", d.path("out"), "--officer", d.key("ada"), "--approval", d.path("ada.json"), "--approval", d.path("berta.json"),
 		"--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml"))
 
 	for name, c := range map[string]struct {

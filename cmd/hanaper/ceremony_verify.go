@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,10 +20,9 @@ func ceremonyVerifyCommand() *cli.Command {
 		Usage:       "check a finished ceremony's folder, without token, network or clock",
 		Description: "Example:\n  hanaper ceremony verify --roster $(cat roster.sha256) ceremony-1",
 		ArgsUsage:   "DIR",
-		Flags: []cli.Flag{
-			rosterDigestFlag, earlierDigestFlag,
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-		},
+		}, anchorFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
@@ -32,32 +33,37 @@ func ceremonyVerifyCommand() *cli.Command {
 	}
 }
 
-var rosterDigestFlag = &cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it"}
-
-var earlierDigestFlag = &cli.StringFlag{Name: "earlier", Usage: "in place of --roster: the SHA-256 `DIGEST` of the checkpoint of an earlier ceremony that this one carries on from"}
-
-// rosterDigest is the anchor that --roster or --earlier gives; nil without.
-func rosterDigest(c *cli.Context) (*[32]byte, error) {
-	text := c.String("roster")
-	if text == "" {
-		text = c.String("earlier")
+// anchorFlags are those of every verb that reads a finished folder.
+func anchorFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as people compared it: these officers approved it, and signed it"},
+		&cli.StringFlag{Name: "checkpoint", Usage: "the SHA-256 `DIGEST` of the checkpoint, as people wrote it down when the ceremony ended: it is this folder and no other"},
+		&cli.StringFlag{Name: "earlier", Usage: "in place of --roster: the SHA-256 `DIGEST` of the checkpoint of an earlier ceremony that this one carries on from"},
 	}
-	if text == "" {
-		return nil, nil
+}
+
+// verifyAnchors are those that the flags give: each must hold.
+func verifyAnchors(c *cli.Context) ([]*[32]byte, error) {
+	var list []*[32]byte
+	for _, name := range []string{"roster", "checkpoint", "earlier"} {
+		d, err := digestFlag(c, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
 	}
-	d, err := ceremony.ParseDigest(text)
-	return &d, err
+	return list, nil
 }
 
 func verify(c *cli.Context, dir string) error {
-	anchor, err := rosterDigest(c)
+	anchors, err := verifyAnchors(c)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
-	r, err := ceremony.Verify(c.Context, input.Dir(dir), anchor)
+	r, err := ceremony.Verify(c.Context, input.Dir(dir), anchors...)
 	if r == nil {
 		return err
 	}
@@ -67,7 +73,26 @@ func verify(c *cli.Context, dir string) error {
 		}
 		return err
 	}
-	w := c.App.Writer
+	tellReport(c.App.Writer, r)
+	if err == nil {
+		fmt.Fprintf(c.App.Writer, "verified: script, transcript and artefacts agree, %s\n", heldTo(c))
+	}
+	return err
+}
+
+// heldTo says which anchors were given.
+func heldTo(c *cli.Context) string {
+	var held []string
+	for _, a := range [][2]string{{"roster", "under the roster given"}, {"checkpoint", "and it is the folder of the checkpoint given"}, {"earlier", "and it carries on from the checkpoint given"}} {
+		if c.String(a[0]) != "" {
+			held = append(held, a[1])
+		}
+	}
+	return strings.Join(held, ", ")
+}
+
+// tellReport prints what a verified folder says.
+func tellReport(w io.Writer, r *ceremony.Report) {
 	fmt.Fprintf(w, "ceremony %s for environment %s (%s), from %s to %s as asserted, answers from the %s, %d entries, %d artefacts\n",
 		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Answers, r.Entries, len(r.Artefacts))
 	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, r.Tool.Version, r.Tool.SHA256)
@@ -80,6 +105,9 @@ func verify(c *cli.Context, dir string) error {
 	}
 	for _, o := range r.Signers {
 		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+	}
+	for _, o := range r.Late {
+		fmt.Fprintf(w, "signed later by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
 	}
 	for _, o := range r.Witnesses {
 		fmt.Fprintf(w, "witnessed by %s: step %d, %s\n", o.Name, o.Step, o.Saw)
@@ -97,8 +125,7 @@ func verify(c *cli.Context, dir string) error {
 	if r.Aborted {
 		fmt.Fprintln(w, "ABORTED: the ceremony ended without a result; numbers in it count as used")
 	}
-	if err == nil {
-		fmt.Fprintln(w, "verified: script, transcript and artefacts agree, under the roster given")
+	for _, k := range r.Stays {
+		fmt.Fprintf(w, "NOT REMOVED: %s is there still\n", k)
 	}
-	return err
 }

@@ -85,8 +85,9 @@ func TestCustodyCommand(t *testing.T) {
 		"inputs: {user: {file: out/shares/vault-user.json, sha256: "+d.digest("out/shares/vault-user.json")+"}}", `  - import-artefact: {key: k, token: vault}
   - destroy-key: {key: k}
 `))
-	d.refused(3, "1 of 2 shares", "out-2", perform("out-2", cards[:2]...)...)
-	d.refused(3, "0 of 2 shares", "out-2", perform("out-2")...)
+	d.refused(3, "2 decryption keys are needed, and 1 are named", "out-2", perform("out-2", cards[:2]...)...)
+	d.refused(3, "2 decryption keys are needed, and 0 are named", "out-2", perform("out-2")...)
+	d.refused(3, "1 of 2 shares", "out-2", perform("out-2", append(cards[:2:2], "--custodian", d.key("ada"))...)...)
 	d.write("yes", "Yes\nYes\n")
 	d.ok(perform("out-2", cards[2:]...)...)
 	d.ok("ceremony", "verify", "--earlier", d.digest("out/checkpoint"), d.path("out-2"))

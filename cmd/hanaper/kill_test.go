@@ -98,7 +98,7 @@ func (d desk) cleaned(bin string, board softhsm.Board, resume, ended bool) strin
 			keys, how = 0, "aborted"
 			verb = []string{"ceremony", "abort", "--reason", "power cut"}
 		}
-		verb = append(verb, "--officer", d.key("ada"), "--bindings", d.path("bindings.yaml"), "--time", "2026-11-21T10:00:00Z", "--answers", d.path("yes"), d.path("out"))
+		verb = append(verb, "--officer", d.key("ada"), "--officer", d.key("berta"), "--state", d.path("state"), "--bindings", d.path("bindings.yaml"), "--time", "2026-11-21T10:00:00Z", "--answers", d.path("yes"), d.path("out"))
 		out, err := exec.Command(bin, verb...).CombinedOutput()
 		if err != nil && !resume && strings.Contains(string(out), "finish it with `hanaper ceremony resume`") {
 			return d.cleaned(bin, board, true, false) // All is done but the files: nothing is left to abort.

@@ -112,7 +112,7 @@ func TestSecrets(t *testing.T) {
 	screen += at("ceremony", "approve", "--officer", "ada.key", "--out", "ada.json", "script.yaml").plays(0, asked)
 	screen += at("ceremony", "approve", "--officer", "berta.key", "--with", "ada.json", "--out", "berta.json", "script.yaml").plays(0, asked)
 	run := at("ceremony", "run", "--out", "out", "--module", spare.Module, "--bindings", "bindings.yaml", "--approval", "ada.json", "--approval", "berta.json",
-		"--officer", "ada.key", "--custodian", key("ada", "-shares"), "--custodian", key("berta", "-shares"), "--custodian", key("clara", "-shares"), "script.yaml")
+		"--officer", "ada.key", "--officer", "berta.key", "--custodian", key("ada", "-shares"), "--custodian", key("berta", "-shares"), "--custodian", key("clara", "-shares"), "script.yaml")
 	// First PINs are typed twice, and again where they differ. They are never asked for again.
 	screen += run.plays(0, asked, [][2]string{
 		{`The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4712"},

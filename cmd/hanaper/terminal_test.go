@@ -109,8 +109,6 @@ func TestTerminal(t *testing.T) {
 		}},
 		{"the day after", "CER-007", 3, func(s *sitting) {
 			s.answers("Read the time aloud", "2026-11-23T09:00:00Z")
-			s.answers("Type Yes to begin: ", "Yes")
-			s.answers("Passphrase of ada.key: ", secrets["ada"])
 		}},
 		{"Ctrl-C at the PIN", "interrupted", 1, func(s *sitting) {
 			begins(s)
@@ -164,6 +162,31 @@ func TestTerminal(t *testing.T) {
 			t.Error("a secret is on the screen")
 		}
 	}
+	// Ada alone signed. That is a ceremony of one officer, and does not count until berta signed too.
+	if !strings.Contains(out, "performed, NOT attested: signatures of officers that are missing: 1") {
+		t.Errorf("nothing is said of the signature that is missing:\n%s", out)
+	}
+	d.refused(4, "performed, not attested: 1 of the 2 officers who are needed signed the transcript; not signed by berta, of whom 1 must", "", "ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
+	attest := func(more ...string) *sitting {
+		return at(append(append([]string{"ceremony", "attest"}, more...), "out")...)
+	}
+	s = attest("--roster", d.digest("roster.json"), "--officer", "berta.key")
+	s.sees("signed as performed by ada")
+	s.answers("Type Yes to sign: ", "no")
+	s.leaves(3)
+	if out := attest("--officer", "berta.key").leaves(2); !strings.Contains(out, "nothing says whose folder this is") {
+		t.Error(out)
+	}
+	if out := attest("--roster", strings.Repeat("0", 64), "--officer", "berta.key").leaves(4); !strings.Contains(out, "is not the roster of the digest given") {
+		t.Error(out)
+	}
+	d.nothing("out/attestations")
+	s = attest("--checkpoint", checkpointIn(out), "--officer", "berta.key")
+	s.answers("Type Yes to sign: ", "Yes")
+	s.answers("Passphrase of berta.key: ", secrets["berta"])
+	if out := s.leaves(0); !strings.Contains(out, "signed; written to attestations/1.dsse.json") {
+		t.Error(out)
+	}
 	report := d.ok("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
 	for _, want := range []string{`present: "Eve, auditor"`, "seal: A 0012345", "exception: the lamp went out", "answers from the terminal",
 		`exception 1 after step 1, reported by berta: expected a quiet room, happened the telephone rang`} {
@@ -178,6 +201,13 @@ func TestTerminal(t *testing.T) {
 	if !strings.Contains(out, hex.EncodeToString(sum[:])) {
 		t.Error("the checkpoint's digest is not told")
 	}
+}
+
+// checkpointIn finds the checkpoint's digest in what a run said.
+func checkpointIn(out string) string {
+	_, after, _ := strings.Cut(out, "checkpoint SHA-256 ")
+	digest, _, _ := strings.Cut(after, "\n")
+	return strings.TrimSpace(digest)
 }
 
 func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }

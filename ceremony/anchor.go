@@ -1,0 +1,288 @@
+package ceremony
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hanaper/hanaper/ceremony/machine"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// Anchor is what a folder that passed through other hands is held against before anything in it is believed.
+type Anchor struct {
+	// State is what this machine remembers.
+	State machine.Store
+	// Roster is the digest of the roster, as people give it; nil if they gave none.
+	Roster *[32]byte
+	// Earlier is the digest of the checkpoint of the ceremony that this one carries on from, as people wrote it down when
+	// that one ended; nil if they gave none.
+	Earlier *[32]byte
+}
+
+// Standing is an unfinished ceremony's folder that is what its anchor says.
+type Standing struct {
+	Plan      *Plan
+	Approvals [][]byte
+	// By is machine.ByRun if this machine remembers the folder, and machine.ByRoster if people gave the roster's digest.
+	By string
+	// Doubts are what the anchor cannot exclude, in plain words.
+	Doubts []string
+	// Entries is the number of entries that the transcript has.
+	Entries int64
+	// Ahead are the steps that Resume performs.
+	Ahead []PlannedStep
+	// Aborting is what Abort would do.
+	Aborting Aborting
+	// Damaged is nil unless the transcript cannot be read to its end: then the ceremony can only be aborted.
+	Damaged error
+
+	leaves [][]byte
+}
+
+// doubts are what nobody can know of a folder that this machine does not remember.
+var doubts = []string{
+	"that the ceremony was finished or aborted on another machine, or is being resumed there",
+	"that this is an older copy of the folder, so that what it does not tell was done nevertheless, and is done again",
+	"that somebody cut the transcript back, so that keys are left over which abort does not remove",
+}
+
+// Unfinished reads the folder of a run that was cut short, holds it against the anchor, and validates its script anew.
+// Nothing is written.
+func Unfinished(ctx context.Context, out string, a Anchor) (*Standing, error) {
+	st, err := standing(out, a, false)
+	if err != nil {
+		return nil, err
+	}
+	if st.Plan, err = st.Plan.script.Validate(ctx); err != nil {
+		return nil, err
+	}
+	step := 0
+	for _, e := range entriesOf(st.leaves) {
+		if e.head.Kind == kindStepDone {
+			step = e.head.Step
+		}
+	}
+	for _, s := range st.Plan.Steps {
+		if s.Number > step {
+			st.Ahead = append(st.Ahead, s)
+		}
+	}
+	return st, nil
+}
+
+// Abandoned is Unfinished for Abort: the script need not stand up to today's rules, and the transcript may be damaged at its
+// end.
+func Abandoned(out string, a Anchor) (*Standing, error) { return standing(out, a, true) }
+
+func standing(out string, a Anchor, damagedToo bool) (*Standing, error) {
+	if _, err := os.Stat(filepath.Join(out, incompleteFile)); err != nil {
+		if _, err := os.Stat(filepath.Join(out, signatureFile)); err == nil {
+			return nil, advice.New(advice.Usage, "see hanaper ceremony verify", "%s: this ceremony has ended", out)
+		}
+		return nil, nothingBegan(out)
+	}
+	files, err := copies(out)
+	if err != nil {
+		return nil, err
+	}
+	script, err := loadCopy(files)
+	if err != nil {
+		return nil, err
+	}
+	script.name = filepath.Join(out, scriptFile)
+	roster, err := script.openRoster()
+	if err != nil {
+		return nil, err
+	}
+	v := &verified{files: files}
+	st := &Standing{Plan: &Plan{script: script, roster: roster}, Approvals: v.approvals()}
+	h := hold{anchor: a, script: script, out: out}
+	data, ok := files[transcriptFile]
+	if !ok {
+		data = journal.Empty(Origin(script, false))
+	}
+	if err := h.read(data); err != nil {
+		return nil, err
+	}
+	if len(st.Approvals) == 0 {
+		return nil, damaged(approvalsDir, "holds no approvals")
+	}
+	if err := h.against(st.Approvals[0]); err != nil {
+		return nil, err
+	}
+	defer h.close()
+	if st.Damaged = h.damage; st.Damaged != nil && !damagedToo {
+		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%s: %w", out, st.Damaged),
+			"keep the folder and compare it with what officers remember; `hanaper ceremony abort` can end the ceremony without the entries that cannot be read")
+	}
+	if h.memory != nil && h.memory.Cut() && !damagedToo {
+		return nil, beingAborted(out)
+	}
+	st.By, st.Entries, st.leaves = h.by, h.record.Size(), h.record.Leaves()
+	leaf := aborts(script, st.leaves)
+	leaf.Unreadable = h.unreadable()
+	st.Aborting = leaf.explain()
+	if st.By == machine.ByRoster {
+		st.Doubts = doubts
+	}
+	return st, nil
+}
+
+func nothingBegan(out string) error {
+	return advice.New(advice.Usage, "nothing was done to a token, and the approvals are still good: remove the folder and run the ceremony anew",
+		"%s holds no ceremony that began", out)
+}
+
+func beingAborted(out string) error {
+	return advice.New(advice.Refused, "finish it with `hanaper ceremony abort`", "%s: this ceremony is being aborted", out)
+}
+
+// hold holds an unfinished folder against its anchor.
+type hold struct {
+	anchor Anchor
+	script *Script
+	out    string
+
+	record *journal.Record
+	// data are the transcript's bytes.
+	data []byte
+	// damage is nil unless the transcript cannot be read to its end.
+	damage error
+	by     string
+	memory *machine.Memory
+	begun  machine.Begun
+}
+
+// read reads the transcript as far as it goes.
+func (h *hold) read(data []byte) error {
+	var err error
+	h.record, _, err = journal.ParseCrashed(data)
+	if h.record == nil {
+		return damaged(transcriptFile, "%w", err)
+	}
+	h.damage = err
+	if want := Origin(h.script, false); h.record.Origin() != want {
+		return damaged(transcriptFile, "is that of another ceremony, %q", h.record.Origin())
+	}
+	return nil
+}
+
+// against asks the anchors. Nothing is written; the memory stays open, and locked, until close.
+func (h *hold) against(approval []byte) error {
+	first, err := quorum.ReadApproval(approval)
+	if err != nil {
+		return err
+	}
+	h.begun = begunBy(h.script, first.Nonce)
+	if want := h.anchor.Roster; want != nil && quorum.Sum(h.script.roster) != quorum.Digest(*want) {
+		return advice.New(advice.Unverified, "if you typed the digest rightly, the folder is not that of your officers: do not go on",
+			"%s: the roster in the folder has the SHA-256 %s, not the one that was given", h.out, hexSHA256(h.script.roster))
+	}
+	h.memory, err = h.anchor.State.Recall(first.Nonce)
+	if errors.Is(err, machine.ErrUnknown) {
+		return h.byRoster(err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := h.byState(); err != nil {
+		h.close()
+		return err
+	}
+	h.by = machine.ByRun
+	return nil
+}
+
+func (h *hold) byRoster(unknown error) error {
+	if h.record.Size() == 0 {
+		return nothingBegan(h.out)
+	}
+	if h.anchor.Roster == nil {
+		return advice.New(advice.Refused, "name the state folder of the machine on which it was begun with --state. If that is lost, have M officers come, and give the roster's digest from your paper with --roster",
+			"%s: %w, and nothing else says whose folder this is", h.out, unknown)
+	}
+	if err := h.script.earlierAnchored(h.anchor); err != nil {
+		return err
+	}
+	h.by = machine.ByRoster
+	h.begun.Anchor, h.begun.Size, h.begun.Root = machine.ByRoster, h.record.Size(), hexHash(h.record.Root())
+	return h.anchor.State.CanFollow(h.begun)
+}
+
+func (h *hold) byState() error {
+	was := h.memory.Begun()
+	const hint = "this is not the folder that this machine wrote last: find that one. Do not go on with a copy"
+	switch {
+	case h.memory.Ended() != nil:
+		return advice.New(advice.Refused, "see `hanaper ceremony verify`, with the folder in which it ended; another ceremony needs a new script and new approvals",
+			"%s: this ceremony has ended on this machine (%s), with the checkpoint %s", h.out, h.memory.Ended().How, h.memory.Ended().Checkpoint)
+	case was.Script != h.begun.Script:
+		return advice.New(advice.Unverified, hint, "%s: %s is not the script that this machine began with under these approvals", h.out, scriptFile)
+	case was.Roster != h.begun.Roster:
+		return advice.New(advice.Unverified, hint, "%s: %s is not the roster that this machine began with", h.out, rosterFile)
+	case was.Ceremony != h.begun.Ceremony || was.Environment != h.begun.Environment || was.Earlier != h.begun.Earlier:
+		return advice.New(advice.Unverified, hint, "%s: is of another ceremony than the one that this machine began", h.out)
+	}
+	if h.damage == nil {
+		if err := h.memory.Check(h.record.Size(), h.record.Root()); err != nil {
+			return fmt.Errorf("%s: %w", h.out, err)
+		}
+	} else if _, err := h.memory.Lost(h.record.Size(), h.record.Root()); err != nil {
+		return fmt.Errorf("%s: %w (%w)", h.out, h.damage, err)
+	}
+	if h.record.Size() == 0 {
+		return nothingBegan(h.out)
+	}
+	return nil
+}
+
+func (h *hold) close() {
+	if h.memory != nil {
+		h.memory.Close()
+		h.memory = nil
+	}
+}
+
+// begunBy is what is remembered of a run of the script.
+func begunBy(s *Script, nonce string) machine.Begun {
+	b := machine.Begun{Nonce: nonce, Ceremony: s.config.Ceremony, Environment: s.config.Environment, Script: hexSHA256(s.raw), Roster: hexSHA256(s.roster),
+		Anchor: machine.ByRun, Root: hexHash(machine.EmptyRoot)}
+	if s.earlier != nil {
+		b.Earlier = fmt.Sprintf("%x", s.earlier.checkpoint)
+	}
+	return b
+}
+
+func hexHash(h journal.Hash) string { return fmt.Sprintf("%x", h[:]) }
+
+// earlierAnchored asks for an anchor of the ceremony that the script carries on from: its checkpoint is pinned by the
+// script, and it takes more than those who wrote the script to say that it is the right one, and the last.
+func (s *Script) earlierAnchored(a Anchor) error {
+	if s.earlier == nil {
+		if a.Earlier != nil {
+			return advice.New(advice.Usage, "leave --earlier out", "the script carries on from no earlier ceremony")
+		}
+		return nil
+	}
+	if a.Earlier != nil {
+		if *a.Earlier != s.earlier.checkpoint {
+			return refuse(RuleEarlier, "the script carries on from a ceremony with the checkpoint %x, not from the one whose digest was given", s.earlier.checkpoint)
+		}
+		return nil
+	}
+	v := s.earlier.verified
+	known, err := a.State.Wrote(Origin(v.script, false), s.earlier.checkpoint)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return advice.Wrap(advice.Refused, refuse(RuleEarlier, "this machine does not remember the ceremony %q, from which the script carries on, as ended with the checkpoint %x", v.script.config.Ceremony, s.earlier.checkpoint),
+			"give the SHA-256 of its checkpoint, as people wrote it down when it ended, with --earlier")
+	}
+	return nil
+}
