@@ -53,6 +53,11 @@ func refuse(sentinel error, thing string, detail string, args ...any) error {
 	return advice.New(advice.Unverified, hints[sentinel], "%s %w%s", thing, sentinel, detail)
 }
 
+// refuseHint is refuse with a hint of its own.
+func refuseHint(sentinel error, hint, thing, detail string, args ...any) error {
+	return advice.New(advice.Unverified, hint, "%s %w: %s", thing, sentinel, fmt.Sprintf(detail, args...))
+}
+
 // usage makes an error about what the caller asked for.
 func usage(hint, format string, args ...any) error {
 	return advice.New(advice.Usage, hint, format, args...)

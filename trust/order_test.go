@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -39,7 +40,7 @@ func TestOrderOfCalls(t *testing.T) {
 		return
 	}
 	files := Files{"targets/x.crl": []byte("crl"), "metadata/timestamp.json": []byte("ts"), "metadata/2.snapshot.json": []byte("snap")}
-	if err := writePending(dir, files); err != nil {
+	if err := errors.Join(writePending(dir, files), finishPending(dir)); err != nil {
 		t.Fatal(err)
 	}
 }

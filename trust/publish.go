@@ -61,6 +61,13 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 	if err := writePending(p.config.Dir, pub.files); err != nil {
 		return err
 	}
+	// Whole, the publication is finished by the next start whatever happens now; before, the mark would be ahead of it.
+	if err := p.mark(next); err != nil {
+		return err
+	}
+	if err := finishPending(p.config.Dir); err != nil {
+		return err
+	}
 	p.view = next
 	p.shown.Store(next)
 	prune(p.config.Dir, next, now)
@@ -198,8 +205,9 @@ const (
 	pendingMark = "complete"
 )
 
-// writePending publishes files so that a reader sees the old repository or the new one, and so that a crash in between is
-// finished by finishPending: all files are made durable beside their places first, and then moved, timestamp.json last.
+// writePending and finishPending publish files so that a reader sees the old repository or the new one, and so that a crash
+// in between is finished by the latter: all files are made durable beside their places first, and then moved, timestamp.json
+// last.
 func writePending(dir string, files Files) error {
 	pending := filepath.Join(dir, pendingDir)
 	if err := os.RemoveAll(pending); err != nil {
@@ -214,10 +222,7 @@ func writePending(dir string, files Files) error {
 			return err
 		}
 	}
-	if err := durable.WriteFile(filepath.Join(pending, pendingMark), nil, 0o644); err != nil {
-		return err
-	}
-	return finishPending(dir)
+	return durable.WriteFile(filepath.Join(pending, pendingMark), nil, 0o644)
 }
 
 // rank orders files so that none names a file that comes after it.

@@ -29,6 +29,9 @@ type PublisherConfig struct {
 	Snapshot, Timestamp, CRL crypto.Signer
 	// Lifetimes of what they sign; 0 means 7 days, 1 day and 7 days. Each is signed anew when half of it has passed.
 	SnapshotLife, TimestampLife, CRLLife time.Duration
+	// HighWater is a file outside of Dir that remembers the last publication, so that an older copy of Dir that was put back
+	// is refused. Empty: nothing is remembered, and what Dir holds is believed if it verifies.
+	HighWater string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -73,6 +76,9 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 			return nil, fmt.Errorf("%s key: %w", name, err)
 		}
 	}
+	if err := checkHighWater(c.Dir, c.HighWater); err != nil {
+		return nil, err
+	}
 	if err := durable.Mkdir(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -97,6 +103,9 @@ func (p *Publisher) alone(do func() error) error {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if err := p.load(); err != nil {
+		return err
+	}
+	if err := p.hold(); err != nil {
 		return err
 	}
 	return do()

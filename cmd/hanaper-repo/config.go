@@ -38,6 +38,7 @@ type config struct {
 	Environment string      `yaml:"environment"`
 	Root        string      `yaml:"root"`
 	Publish     string      `yaml:"publish"`
+	HighWater   string      `yaml:"high_water"`
 	Keys        keysConfig  `yaml:"keys"`
 	Lifetimes   lifetimes   `yaml:"lifetimes"`
 	Serve       serveConfig `yaml:"serve"`
@@ -84,9 +85,9 @@ type crlConfig struct {
 
 func loadConfig(path string) (*config, error) {
 	c := &config{
-		Publish: "trust",
-		Keys:    keysConfig{Snapshot: "trust-snapshot", Timestamp: "trust-timestamp", CRL: "trust-crl"},
-		Serve:   serveConfig{Listen: "127.0.0.1:8460", Every: 5 * time.Second},
+		Publish: "trust", HighWater: "trust.high-water.json",
+		Keys:  keysConfig{Snapshot: "trust-snapshot", Timestamp: "trust-timestamp", CRL: "trust-crl"},
+		Serve: serveConfig{Listen: "127.0.0.1:8460", Every: 5 * time.Second},
 	}
 	if err := strict.ReadFile(path, c); err != nil {
 		return nil, err
@@ -97,6 +98,9 @@ func loadConfig(path string) (*config, error) {
 	}
 	if err := trust.CheckEnvironment(c.Environment); err != nil {
 		return bad("environment: %v", err)
+	}
+	if c.HighWater == "" {
+		return bad("high_water is empty")
 	}
 	if c.Keys.Token == "" {
 		return bad("keys.token is missing")

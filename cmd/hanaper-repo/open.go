@@ -61,7 +61,7 @@ func openOffice(c *cli.Context) (*office, error) {
 		keys[label] = key
 	}
 	o.Publisher, err = trust.NewPublisher(trust.PublisherConfig{
-		Dir: cfg.path(cfg.Publish), Pin: pin, Environment: cfg.Environment,
+		Dir: cfg.path(cfg.Publish), HighWater: cfg.path(cfg.HighWater), Pin: pin, Environment: cfg.Environment,
 		Snapshot: keys[cfg.Keys.Snapshot], Timestamp: keys[cfg.Keys.Timestamp], CRL: keys[cfg.Keys.CRL],
 		SnapshotLife: cfg.Lifetimes.Snapshot, TimestampLife: cfg.Lifetimes.Timestamp, CRLLife: cfg.Lifetimes.CRL,
 	})

@@ -1,0 +1,107 @@
+package trust
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+// highWater is what a publisher remembers of its last publication, in a file outside of the published folder. The folder
+// alone cannot show that it is an older copy: everything in it verifies, and whoever put it back would have the revocations
+// since then forgotten, and signed anew. Somebody who can change this file as well can bring an old copy back.
+type highWater struct {
+	Format      int    `json:"format"`
+	Environment string `json:"environment"`
+	// Timestamp is the version of the last timestamp.json, SHA256 that of its bytes; it rises with every publication.
+	Timestamp int64  `json:"timestamp"`
+	SHA256    string `json:"sha256"`
+}
+
+// maxHighWater bounds the file in bytes.
+const maxHighWater = 4 << 10
+
+// checkHighWater refuses a file within the folder: it would be put back with it.
+func checkHighWater(dir, file string) error {
+	if file == "" {
+		return nil
+	}
+	inside, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	at, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if at == inside || strings.HasPrefix(at, inside+string(filepath.Separator)) {
+		return usage("name a file that is not copied together with the folder", "the high-water mark %s lies in the published folder", file)
+	}
+	return nil
+}
+
+// hold compares what is published with the mark, and raises the mark.
+func (p *Publisher) hold() error {
+	if p.config.HighWater == "" {
+		return nil
+	}
+	const hint = "put the newest copy of the folder back: every gateway and mirror has one, and all of it is public"
+	data, err := input.Read(p.config.HighWater, maxHighWater)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.mark(p.view)
+	}
+	if err != nil {
+		return err
+	}
+	var m highWater
+	if err := strict.JSON(p.config.HighWater, data, &m); err != nil {
+		return err
+	}
+	if m.Format != 1 {
+		return usage("use the release that wrote it, or a newer one", "%s has format %d, not 1", p.config.HighWater, m.Format)
+	}
+	if m.Environment != p.config.Environment {
+		return refuse(ErrEnvironment, p.config.HighWater, "%s, not %s", m.Environment, p.config.Environment)
+	}
+	back := func(format string, args ...any) error {
+		return refuseHint(ErrRollback, hint, p.config.Dir, "%s; timestamp version %d was published from here (%s)", fmt.Sprintf(format, args...), m.Timestamp, p.config.HighWater)
+	}
+	switch {
+	case p.view == nil:
+		return back("it is empty")
+	case p.view.versions.Timestamp < m.Timestamp:
+		return back("it holds timestamp version %d", p.view.versions.Timestamp)
+	case p.view.versions.Timestamp == m.Timestamp && hexOf(p.view) != m.SHA256:
+		return back("it holds another timestamp of the same version")
+	case p.view.versions.Timestamp == m.Timestamp:
+		return nil
+	}
+	return p.mark(p.view)
+}
+
+func hexOf(v *View) string {
+	d := digestOf(v.raw.timestamp)
+	return hex.EncodeToString(d[:])
+}
+
+// mark remembers a publication. The caller has made it durable, in its place or as one that the next start finishes.
+func (p *Publisher) mark(v *View) error {
+	if p.config.HighWater == "" || v == nil {
+		return nil
+	}
+	data, err := json.Marshal(highWater{1, p.config.Environment, v.versions.Timestamp, hexOf(v)})
+	if err != nil {
+		return err
+	}
+	if err := durable.Mkdir(filepath.Dir(p.config.HighWater), 0o755); err != nil {
+		return err
+	}
+	return durable.WriteFile(p.config.HighWater, append(data, '\n'), 0o600)
+}
