@@ -119,6 +119,9 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 		fmt.Fprintf(w, "exception %d after step %d, reported by %s: expected %s, happened %s, decided %s\n", e.Number, e.Step,
 			show.Text(e.ReportedBy), show.Text(e.Expected), show.Text(e.Happened), show.Text(e.Decided))
 	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", show.Text(n))
+	}
 	if r.Resumed > 0 {
 		fmt.Fprintf(w, "cut short and resumed %d times\n", r.Resumed)
 	}

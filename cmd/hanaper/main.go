@@ -1,5 +1,5 @@
 // Command hanaper is the security officers' program at the air-gapped machine: ceremonies, tokens, officers, rosters.
-// It links no network code. Every verb that makes a token generate, sign, destroy or change a PIN keeps a transcript.
+// It links no network code. Every verb that makes a token generate, sign, destroy or change a PIN keeps a transcript, or a log that nobody signs.
 package main
 
 import (

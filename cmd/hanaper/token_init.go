@@ -20,7 +20,7 @@ import (
 	"github.com/hanaper/hanaper/journal"
 )
 
-// initLeaf is an entry of the transcript of `token init`: the intent before the token is touched, then the result.
+// initLeaf is an entry of the log of `token init`, which nobody signs: the intent before the token is touched, then the result.
 type initLeaf struct {
 	// Kind is "token-init-intent", "token-init" or "token-init-failed".
 	Kind string `json:"kind"`
@@ -36,13 +36,13 @@ type initLeaf struct {
 
 func tokenInitCommand() *cli.Command {
 	return &cli.Command{
-		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; keeps a transcript", HideHelpCommand: true,
+		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; keeps a log", HideHelpCommand: true,
 		Description: "A token that is initialised already is refused, for initialising destroys its keys. The PINs are asked for twice each, or read from files.\n\n" +
 			"Example:\n  hanaper token init --module /usr/lib/softhsm/libsofthsm2.so --label roots --transcript tokens.log",
 		Flags: []cli.Flag{moduleFlag, jsonFlag,
 			&cli.StringFlag{Name: "label", Usage: "the new token's `LABEL`, up to 32 bytes"},
 			&cli.StringFlag{Name: "blank", Usage: "which blank token: its `SERIAL` or slot number; the first blank one otherwise"},
-			&cli.StringFlag{Name: "transcript", Usage: "the journal `FILE` to add to, or to begin"},
+			&cli.StringFlag{Name: "transcript", Usage: "the log `FILE` to add to, or to begin: a journal that nobody signs, which proves nothing"},
 			&cli.StringFlag{Name: "pin-source", Usage: "read the new user PIN from `FILE` (mode 0600) instead of asking"},
 			&cli.StringFlag{Name: "so-pin-source", Usage: "read the new SO PIN from `FILE` (mode 0600) instead of asking"}},
 		Action: initToken,
@@ -62,7 +62,7 @@ func initToken(c *cli.Context) error {
 	case label == "":
 		return advice.New(advice.Usage, "add --label LABEL", "the new token needs a label")
 	case transcript == "":
-		return advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every change of a token keeps a transcript, and none is named")
+		return advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every change of a token keeps a log, and none is named")
 	}
 	info := hsm.TokenInfo{Label: label, Serial: "new"}
 	soPIN, err := newPIN(c, "so-pin-source", "new SO PIN", info)
@@ -107,7 +107,7 @@ func initToken(c *cli.Context) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, listedToken{TokenInfo: made, URI: u.String()})
 	}
-	fmt.Fprintf(c.App.Writer, "initialised %s\n%s\ntranscript %s: %d entries\n", made.Name(), u, transcript, log.Size())
+	fmt.Fprintf(c.App.Writer, "initialised %s\n%s\nlog %s: %d entries; nobody signs it, and it proves nothing\n", made.Name(), u, transcript, log.Size())
 	return nil
 }
 

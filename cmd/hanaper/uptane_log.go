@@ -14,7 +14,7 @@ import (
 	"github.com/hanaper/hanaper/journal"
 )
 
-// uptaneLeaf is an entry of the transcript of `hanaper uptane`: the intent before a key is used, then the outcome.
+// uptaneLeaf is an entry of the log of `hanaper uptane`, which nobody signs: the intent before a key is used, then the outcome.
 type uptaneLeaf struct {
 	// Kind is "uptane-sign-intent", "uptane-sign" or "uptane-sign-failed", and the same with key-check.
 	Kind string `json:"kind"`
@@ -46,10 +46,10 @@ type uptaneLog struct {
 	sum  string
 }
 
-// openUptaneLog opens a transcript or begins one.
+// openUptaneLog opens a log or begins one.
 func openUptaneLog(c *cli.Context, path string) (*uptaneLog, error) {
 	if path == "" {
-		return nil, advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every use of a key in a token keeps a transcript, and none is named")
+		return nil, advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every use of a key in a token keeps a log, and none is named")
 	}
 	tool, err := thisTool()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 func uptaneRootCommand() *cli.Command {
 	role := &cli.StringFlag{Name: "role", Value: "root", Usage: "the `ROLE`: root, targets, snapshot or timestamp"}
 	keys := &cli.StringSliceFlag{Name: "key", Required: true, Usage: "public `KEY`: a .pub or PEM file, or the pkcs11: URI of a key, which must prove that it can sign; may be repeated"}
-	transcript := &cli.StringFlag{Name: "transcript", Usage: "the journal `FILE` to add to, or to begin; needed for a key in a token"}
+	transcript := &cli.StringFlag{Name: "transcript", Usage: "the log `FILE` to add to, or to begin, which nobody signs; needed for a key in a token"}
 	return &cli.Command{
 		Name: "root", Usage: "draft the next root",
 		Subcommands: []*cli.Command{

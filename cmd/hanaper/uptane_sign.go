@@ -20,7 +20,7 @@ import (
 
 func uptaneSignCommand() *cli.Command {
 	return &cli.Command{
-		Name: "sign", Usage: "show what a request would have you sign, ask, and sign it with keys in tokens; keeps a transcript",
+		Name: "sign", Usage: "show what a request would have you sign, ask, and sign it with keys in tokens; keeps a log",
 		Description: "A request is held against the root that you keep, never against what it brings. What verifies under your root is compared and shown as a change, and you type Yes. " +
 			"If something does not verify, everything is shown as new, and you type another word.\n\n" +
 			"Example:\n  hanaper uptane sign --trusted-root 1.root.json --key \"pkcs11:token=ada;object=targets?module-path=/usr/lib/softhsm/libsofthsm2.so\" --out response-ada.json request.json", ArgsUsage: "REQUEST",
@@ -28,7 +28,7 @@ func uptaneSignCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "key", Required: true, Usage: "`URI` of your key (pkcs11:...), or an encrypted key file; may be repeated"},
 			outFlag("write the response to `FILE`"),
 			&cli.StringFlag{Name: "policy", Usage: "the policy `FILE` to hold the document against (YAML); by default it must only be what devices accept"},
-			&cli.StringFlag{Name: "transcript", Usage: "the journal `FILE` to add to, or to begin; by default the response's name with .transcript"},
+			&cli.StringFlag{Name: "transcript", Usage: "the log `FILE` to add to, or to begin, which nobody signs; by default the response's name with .transcript"},
 			repositoryFlag, uptaneTimeFlag, answersFlag,
 		}, trustedRootFlags()...),
 		Action: signRequest,
@@ -175,7 +175,7 @@ func signRequest(c *cli.Context) error {
 	if err := createFile(out, response.Bytes()); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "signed %s with %d key(s); response %s, transcript %s\n", r.Title(), len(keys), out, transcript)
+	fmt.Fprintf(c.App.Writer, "signed %s with %d key(s); response %s; log %s, which nobody signs and which proves nothing\n", r.Title(), len(keys), out, transcript)
 	return nil
 }
 
