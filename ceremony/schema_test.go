@@ -77,7 +77,7 @@ func (s schema) typeOf(t *testing.T, v reflect.Type) string {
 		return s.typeOf(t, v.Elem())
 	case reflect.String:
 		return "string"
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return "integer"
 	case reflect.Bool:
 		return "boolean"

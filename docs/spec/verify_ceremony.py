@@ -27,7 +27,7 @@ TRIAL = b"a signature to find out what this token can do; not metadata\n"
 FOUND = "hanaper: a test signature by a key that was found again, and nothing else"
 
 class Bad(Exception):
-    """Says what is wrong, and where."""
+    pass
 
 BAD = (Bad, KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError)
 
@@ -124,9 +124,8 @@ def read_entries(leaves):
         if i == 0:
             need(re.fullmatch(r"[1-9][0-9]*\.[0-9]+", str(e.get("format"))), what + ": it does not say of what format it is")
             mine, its = [[int(n) for n in v.split(".")] for v in (SCHEMA["format"], e["format"])]
-            newer = its > mine
             need(mine[0] == its[0], what + ": it was made by a newer release of Hanaper, or one that is no longer read: format " + e["format"])
-        what += " (%s)%s" % (e["kind"], ", made by a newer release of Hanaper" if newer else "")
+        what += " (%s)%s" % (e["kind"], ", made by a newer release of Hanaper" if its > mine else "")
         need(e["kind"] in SCHEMA["leaves"], what + ": its kind is unknown")
         check_fields(e, SCHEMA["leaves"][e["kind"]]["fields"], what)
         need(go_json(e) == leaf, what + ": it is not in its one spelling")
@@ -184,8 +183,7 @@ class Roster:
         return sorted({self.people[i][0]["name"] for i in ids if self.people[i][0]["role"] == "officer"})
 
 # what was signed
-def canonical(v):
-    """Canonical JSON of TUF."""
+def canonical(v):  # JSON of TUF
     if isinstance(v, dict):
         return "{" + ",".join(canonical(k) + ":" + canonical(v[k]) for k in sorted(v)) + "}"
     if isinstance(v, list):
@@ -194,7 +192,7 @@ def canonical(v):
 
 def signed_in(path, data):
     """What was signed in a file, and the signatures that it holds."""
-    name = path[:-len(".rehearsal")] if path.endswith(".rehearsal") else path
+    name = path.removesuffix(".rehearsal")
     for form, load, content in ((r"artefacts/.*(?<!\.chain)(?<!\.pub)\.pem", x509.load_pem_x509_certificate, "tbs_certificate_bytes"),
                                 (r"artefacts/.*\.crl", x509.load_der_x509_crl, "tbs_certlist_bytes"), (r"artefacts/.*\.csr", x509.load_pem_x509_csr, "tbs_certrequest_bytes")):
         if re.fullmatch(form, name):
@@ -298,7 +296,8 @@ class Folder:
         for check in (self.listed, self.approved, self.present):
             check()
         self.earlier = self.before()
-        check_signatures(self.entries, files, self.aborted)
+        wrong = [e["wrong"]["entry"] for e in self.entries if e["kind"] == "abort" and "wrong" in e]  # from there on the entries follow from nothing
+        check_signatures(self.entries[:(wrong + [len(leaves)])[0]], files, self.aborted)
     def sealed(self):
         payload, self.signed = self.roster.signers(self.files["transcript.dsse.json"], "application/vnd.hanaper.transcript", "transcript.dsse.json")
         need(payload == self.checkpoint, "transcript.dsse.json: it signs another checkpoint")
@@ -315,8 +314,10 @@ class Folder:
         for n in self.files:
             need(n in listed or n in OUTSIDE or LATE.fullmatch(n), n + ": it is not of this ceremony")
         stated = {e["path"] for e in self.entries if e["kind"] == "artefact"}
+        lost = [e["unreadable"]["sha256"] for e in self.entries if e["kind"] == "abort" and "unreadable" in e]
+        need([sha(d) for n, d in self.files.items() if n == "transcript.unreadable"] == lost, "transcript.unreadable: it is not what the transcript says of it")
         for n in listed:
-            need(re.fullmatch(r"script\.yaml|roster\.json|(inputs|approvals|roster-approvals|earlier)/.*", n) or n in stated and not self.aborted, n + ": the transcript does not state it")
+            need(re.fullmatch(r"script\.yaml|roster\.json|transcript\.unreadable|(inputs|approvals|roster-approvals|earlier)/.*", n) or n in stated and not self.aborted, n + ": the transcript does not state it")
     def approved(self):
         b, f = self.begin, self.files
         need(b["script_sha256"] == sha(f["script.yaml"]) and b["roster_sha256"] == self.roster.digest, "transcript.log: entry 0: it names another script or roster")
@@ -339,7 +340,7 @@ class Folder:
     def present(self):
         if not self.rehearsal:
             last = [e for e in self.entries if e["kind"] in ("begin", "resumed", "abort")][-1]
-            need({o["key_id"] for o in last["officers"]} == set(self.signed), "transcript.dsse.json: those who signed are not those present")
+            need({o["key_id"] for o in last["officers"]} >= set(self.signed) and self.roster.officers(self.signed), "transcript.dsse.json: those who signed were not present, or no officer is among them")
     def before(self):
         files = {n[len("earlier/"):]: d for n, d in self.files.items() if n.startswith("earlier/")}
         if not files:
