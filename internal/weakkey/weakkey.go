@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/hex"
 	"math/big"
+	"sync"
 
 	"github.com/hanaper/hanaper/internal/format"
 )
@@ -63,28 +64,41 @@ func FaultAsOf(v format.Version, pub crypto.PublicKey) string {
 
 // smallFactor reports whether a prime below 2000 divides n.
 func smallFactor(n *big.Int) bool {
-	return n.Bit(0) == 0 || new(big.Int).GCD(nil, nil, new(big.Int).Mod(n, smallPrimes), smallPrimes).Cmp(one) != 0
+	return n.Bit(0) == 0 || new(big.Int).GCD(nil, nil, new(big.Int).Mod(n, smallPrimes()), smallPrimes()).Cmp(one) != 0
 }
 
-var (
-	one = big.NewInt(1)
-	// smallPrimes is the product of the odd primes below 2000.
-	smallPrimes = func() *big.Int {
-		p := big.NewInt(1)
-		for n := int64(3); n < 2000; n += 2 {
-			if m := big.NewInt(n); m.ProbablyPrime(0) { // exact for numbers below 2^64
-				p.Mul(p, m)
-			}
+var one = big.NewInt(1)
+
+// primes are the odd primes below a bound, by the sieve of Eratosthenes.
+func primes(below int) []int64 {
+	composite := make([]bool, below)
+	var out []int64
+	for n := 3; n < below; n += 2 {
+		if composite[n] {
+			continue
 		}
-		return p
-	}()
+		out = append(out, int64(n))
+		for m := n * n; m < below; m += 2 * n {
+			composite[m] = true
+		}
+	}
+	return out
+}
+
+// Both tables are made when the first RSA key is looked at: most runs of most programs see none, and all must start fast.
+var (
+	// smallPrimes is the product of the odd primes below 2000.
+	smallPrimes = sync.OnceValue(func() *big.Int {
+		product := big.NewInt(1)
+		for _, p := range primes(2000) {
+			product.Mul(product, big.NewInt(p))
+		}
+		return product
+	})
 	// rocaMarks holds, for each odd prime up to 167, the subgroup that 65537 generates: vulnerable moduli lie in all.
-	rocaMarks = func() map[int64][]bool {
+	rocaMarks = sync.OnceValue(func() map[int64][]bool {
 		marks := make(map[int64][]bool)
-		for p := int64(3); p <= 167; p += 2 {
-			if !big.NewInt(p).ProbablyPrime(0) {
-				continue
-			}
+		for _, p := range primes(168) {
 			in := make([]bool, p)
 			for x := int64(1); !in[x]; x = x * 65537 % p {
 				in[x] = true
@@ -92,13 +106,13 @@ var (
 			marks[p] = in
 		}
 		return marks
-	}()
+	})
 )
 
 // roca reports the fingerprint of Nemec et al., "The Return of Coppersmith's Attack", CCS 2017, section 2.3.
 func roca(n *big.Int) bool {
 	var m, p big.Int
-	for prime, in := range rocaMarks {
+	for prime, in := range rocaMarks() {
 		if !in[m.Mod(n, p.SetInt64(prime)).Int64()] {
 			return false
 		}
