@@ -72,8 +72,8 @@ func TestKeyFile(t *testing.T) {
 		if _, err := OpenKey(out, []byte("wrong passphrase")); err == nil || strings.Contains(err.Error(), "wrong passphrase") {
 			t.Errorf("%s: wrong passphrase: %v", name, err)
 		}
-		if _, err := OpenKey(plain, pass); err == nil {
-			t.Errorf("%s: a key in the clear accepted", name)
+		if _, err := OpenKey(plain, pass); err == nil || !strings.Contains(err.Error(), `want "ENCRYPTED PRIVATE KEY"`) {
+			t.Errorf("%s: a key in the clear: %v", name, err)
 		}
 	}
 	if _, err := SealKey(keys()["P-256"][0], []byte("short")); err == nil {

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"math/big"
 	"strings"
@@ -155,6 +156,52 @@ func repeat(o []Officer, n int) []Officer {
 		out = append(out, o...)
 	}
 	return out
+}
+
+// TestSuccessionOneThingWrong: a roster that a whole quorum approved, with one thing in it that does not follow from the one before.
+func TestSuccessionOneThingWrong(t *testing.T) {
+	list := people(t)
+	old := newRoster(t, 2, list)
+	next, err := NewRoster(RosterConfig{Environment: "production", Threshold: 2, Issued: issued.Add(time.Hour), Previous: old, Officers: officersOf(list[1:])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		says   string
+		change func(*rosterJSON)
+	}{
+		{"", func(*rosterJSON) {}},
+		{"the one before is of", func(j *rosterJSON) { j.Environment = "staging" }},
+		{"epoch 3 cannot follow epoch 1", func(j *rosterJSON) { j.Epoch = 3 }},
+		{"it replaces roster", func(j *rosterJSON) { other := Sum([]byte("another")); j.Previous = &other }},
+		{"issued before", func(j *rosterJSON) { j.Issued = issued.Add(-time.Second).UTC().Format(time.RFC3339) }},
+	} {
+		var j rosterJSON
+		if err := json.Unmarshal(next.Data(), &j); err != nil {
+			t.Fatal(err)
+		}
+		c.change(&j)
+		data, err := encode(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, err := ParseRoster(data)
+		if err != nil {
+			t.Fatalf("%q: %v", c.says, err)
+		}
+		var approvals [][]byte
+		for _, p := range list[:2] {
+			env, err := ApproveRoster(changed, p.sign)
+			if err != nil {
+				t.Fatal(err)
+			}
+			approvals = append(approvals, env)
+		}
+		got, err := old.Succeed(data, approvals)
+		if c.says == "" && err != nil || c.says != "" && (err == nil || got != nil || !strings.Contains(err.Error(), c.says) || advice.KindOf(err) != advice.Unverified) {
+			t.Errorf("%q: %v", c.says, err)
+		}
+	}
 }
 
 func TestSuccession(t *testing.T) {

@@ -409,6 +409,29 @@ func TestDegree(t *testing.T) {
 	}
 }
 
+// TestShareOfAnotherPolynomial: what opens with its owner's key, and does not lie on the polynomial that was committed to, is no
+// share: whoever made the document could otherwise have officers spend a token's tries.
+func TestShareOfAnotherPolynomial(t *testing.T) {
+	list := people(t)[:3]
+	s, _ := split(t, 2, list)
+	if err := s.seal(0, sharing.RandomNonZeroScalar(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.finish(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseShares(s.Data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if share, err := again.Open(list[0].decrypt); !errors.Is(err, ErrShare) || share != nil {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := again.Open(list[1].decrypt); err != nil {
+		t.Errorf("the others: %v", err)
+	}
+}
+
 func TestEveryChangedSharesByte(t *testing.T) {
 	list := people(t)[:2]
 	s, _ := split(t, 2, list)

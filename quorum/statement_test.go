@@ -213,6 +213,18 @@ func TestDSSE(t *testing.T) {
 	if _, _, err := VerifyDSSE(swapped, TranscriptPayload, r, 1); !errors.Is(err, ErrSignature) {
 		t.Errorf("another key id: %v", err)
 	}
+	// An envelope and a signature have one spelling each: the last letter of the base64 has bits that stand for nothing.
+	if _, _, err := VerifyDSSE(env, TranscriptPayload, r, 1); err != nil {
+		t.Fatal(err)
+	}
+	end := bytes.LastIndex(env, []byte("=="))
+	stray := bytes.Clone(env)
+	stray[end-1]++
+	for name, changed := range map[string][]byte{"stray bits": stray, "a space": bytes.Replace(env, []byte(":"), []byte(": "), 1), "no newline": bytes.TrimSpace(env)} {
+		if _, _, err := VerifyDSSE(changed, TranscriptPayload, r, 1); err == nil {
+			t.Errorf("%s: another spelling is taken", name)
+		}
+	}
 	// Two signatures of one key count once.
 	var e map[string]any
 	if err := json.Unmarshal(env, &e); err != nil {
