@@ -4,18 +4,23 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/journal"
 )
 
@@ -103,6 +108,107 @@ func TestReplayLeaves(t *testing.T) {
 				t.Errorf("entry %d: got %v, want %q", at, err, c.says)
 			}
 		})
+	}
+}
+
+// TestReplayRestoredKey: a transcript in which the restored key is another than was backed up.
+func TestReplayRestoredKey(t *testing.T) {
+	_, _, c := custodyStage(t)
+	result, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(os.DirFS(result.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := journal.Parse(files[transcriptFile])
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := record.Leaves()
+	if err := replayLeaves(t, files, leaves); err != nil {
+		t.Fatal(err)
+	}
+	other, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, print, err := marshalSPKI(other.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(leaves); i++ {
+		var l keyLeaf
+		if h, err := headOf(leaves[i-1]); err != nil || h.Kind != kindRestoreIntent {
+			continue
+		}
+		if err := json.Unmarshal(leaves[i], &l); err != nil {
+			t.Fatal(err)
+		}
+		l.SPKI, l.Fingerprint = der, print
+		changed := append([][]byte{}, leaves...)
+		changed[i] = encodeLeaf(&l)
+		if err := replayLeaves(t, files, changed); err == nil || !strings.Contains(err.Error(), "that was backed up") {
+			t.Errorf("entry %d: %v", i, err)
+		}
+		return
+	}
+	t.Fatal("no key was restored")
+}
+
+// TestAnotherKeyInItsPlace: between a cut and the resumption somebody puts another key under the label and id of the one that the
+// journal has. It signs nothing.
+func TestAnotherKeyInItsPlace(t *testing.T) {
+	const root = keysOnly + `  - root-certificate: {name: root, key: a, profile: fleet-root, subject: {common_name: A Root}, not_before: 2026-11-21T00:00:00Z, not_after: 2046-11-21T00:00:00Z}
+`
+	s := newStage(t)
+	c := s.config(s.plan(root))
+	var cut int64
+	appending = func(n int64) error {
+		if s.objects() == 2 && cut == 0 {
+			cut = n + 2 // the second key's result, the end of its step, and then no more
+		}
+		if n == cut {
+			return errCut
+		}
+		return nil
+	}
+	_, err := Run(context.Background(), c)
+	appending = nil
+	if !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+		t.Fatal(err)
+	}
+	token, err := s.open(context.Background(), "roots", hsm.URI{Token: s.boards["roots"].Label}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := token.Keys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if a := k.Attributes(); a.Algorithm == hsm.P256 {
+			if err := token.Destroy(context.Background(), hsm.Query{Label: a.Label, ID: a.ID}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := token.Generate(context.Background(), hsm.GenerateSpec{Label: a.Label, ID: a.ID, Algorithm: hsm.P256}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := token.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Asserted = asserted.Add(time.Minute)
+	if _, err := Resume(context.Background(), c); err == nil || !strings.Contains(err.Error(), RuleOneKey.ID) || !strings.Contains(err.Error(), "not the key of the transcript") {
+		t.Errorf("another key signs: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Out, "artefacts")); err == nil {
+		t.Error("an artefact was written")
 	}
 }
 
