@@ -2,7 +2,11 @@ package trust_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"math/big"
 	"slices"
@@ -14,6 +18,23 @@ import (
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
+
+// shortSalt is an RSA key that signs with a salt of 20 bytes, whatever it is asked.
+type shortSalt struct{ crypto.Signer }
+
+func (s shortSalt) Sign(r io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+	return s.Signer.Sign(r, digest, &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256})
+}
+
+// nextRoot is a second root that all officers signed, with changed roles and keys.
+func nextRoot(t *testing.T, w *trusttest.World, f trust.Files, edit func(roles, keys map[string]any)) {
+	t.Helper()
+	f["metadata/2.root.json"] = f["metadata/1.root.json"]
+	trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) {
+		s["version"] = 2
+		edit(s["roles"].(map[string]any), s["keys"].(map[string]any))
+	}, w.RootKeys...)
+}
 
 // TestAttacksOnFiles: an attacker with none or some of the keys changes what a reader without history sees.
 func TestAttacksOnFiles(t *testing.T) {
@@ -44,6 +65,34 @@ func TestAttacksOnFiles(t *testing.T) {
 		{"root below the threshold", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
 			f["metadata/2.root.json"] = f["metadata/1.root.json"]
 			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, w.RootKeys[0])
+		}},
+		{"root with a threshold of zero", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			nextRoot(t, w, f, func(roles, _ map[string]any) { roles["timestamp"].(map[string]any)["threshold"] = 0 })
+		}},
+		{"root whose timestamp key is an officer's", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			nextRoot(t, w, f, func(roles, _ map[string]any) {
+				roles["timestamp"].(map[string]any)["keyids"] = []any{trusttest.KeyID(t, w.TargetsKeys[0].Public())}
+			})
+		}},
+		{"targets whose delegated key is an officer's", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			var root struct {
+				Signed struct{ Keys map[string]any }
+			}
+			if err := json.Unmarshal(f["metadata/1.root.json"], &root); err != nil {
+				t.Fatal(err)
+			}
+			id := trusttest.KeyID(t, w.TargetsKeys[0].Public())
+			trusttest.Forge(t, f, "metadata/1.targets.json", func(s map[string]any) {
+				d := s["delegations"].(map[string]any)
+				d["keys"] = map[string]any{id: root.Signed.Keys[id]}
+				d["roles"].([]any)[0].(map[string]any)["keyids"] = []any{id}
+			}, w.TargetsKeys...)
+			redescribe(t, w, f)
+		}},
+		// go-tuf takes any salt.
+		{"root with a PSS salt of 20 bytes", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
+			f["metadata/2.root.json"] = f["metadata/1.root.json"]
+			trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) { s["version"] = 2 }, w.RootKeys[0], shortSalt{w.RootKeys[2]})
 		}},
 		{"a second root signed only by itself", trust.ErrSignature, func(w *trusttest.World, f trust.Files) {
 			mallory := trusttest.New(t)

@@ -82,3 +82,26 @@ func TestKeyHasOneSpelling(t *testing.T) {
 		}
 	}
 }
+
+func TestRoleShape(t *testing.T) {
+	keys := map[string]crypto.PublicKey{}
+	for _, id := range []string{"a", "b"} {
+		pub, _, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[id] = pub
+	}
+	for _, c := range []struct {
+		ids       []string
+		threshold int
+		ok        bool
+	}{
+		{[]string{"a", "b"}, 1, true}, {[]string{"a", "b"}, 2, true}, {[]string{"a", "b"}, 3, false}, {[]string{"a", "b"}, 0, false}, {[]string{"a", "b"}, -1, false},
+		{nil, 1, false}, {[]string{"a", "a"}, 2, false}, {[]string{"a", "c"}, 1, false},
+	} {
+		if err := checkRole(c.ids, c.threshold, keys); (err == nil) != c.ok {
+			t.Errorf("%v with a threshold of %d: %v", c.ids, c.threshold, err)
+		}
+	}
+}
