@@ -1,0 +1,62 @@
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+)
+
+// refusedBeforehand: a run is refused by a rule, and neither a folder nor a key is made.
+func (s *stage) refusedBeforehand(what string, c RunConfig, rule Rule) {
+	s.t.Helper()
+	before := s.objects()
+	c.Out = filepath.Join(s.dir, "refused")
+	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), rule.ID) {
+		s.t.Errorf("%s: %v, want %s", what, err, rule.ID)
+	}
+	if _, err := os.Stat(c.Out); err == nil || s.objects() != before {
+		s.t.Errorf("%s: the refused run left a folder or a key", what)
+	}
+}
+
+// TestBeforeTheEarlierOne: a ceremony is not held at a time before the end of the one that it carries on from.
+func TestBeforeTheEarlierOne(t *testing.T) {
+	s := second(t)
+	p := s.plan(s.secondScript())
+	p.script.earlier.ended = s.now.Add(time.Minute)
+	s.refusedBeforehand("a minute before", s.config(p), RuleAsserted)
+}
+
+// TestOtherToken: what the opener gives is held to the script's URI.
+func TestOtherToken(t *testing.T) {
+	s := newStage(t)
+	c := s.config(s.plan(keysOnly))
+	c.Open = func(ctx context.Context, _ string, _ hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
+		b := s.boards["online"]
+		return s.open(ctx, "online", hsm.URI{Token: b.Label, Serial: b.Serial}, pin)
+	}
+	s.refusedBeforehand("another token", c, RuleToken)
+}
+
+// TestResumedByOthers: other officers than those who began may resume a run; the transcript names them, and they sign it.
+func TestResumedByOthers(t *testing.T) {
+	s, c := cutAt(t, 9)
+	c.Officers = []crypto.Signer{s.officers[2]}
+	if _, err := Resume(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(c.Out, transcriptFile))
+	if err != nil || strings.Count(string(data), "Officer 3") != 1 {
+		t.Errorf("the transcript does not name who resumed it: %v", err)
+	}
+}
