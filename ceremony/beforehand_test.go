@@ -47,7 +47,7 @@ func TestOtherToken(t *testing.T) {
 // TestResumedByOthers: other officers than those who began may resume a run; the transcript names them, and they sign it.
 func TestResumedByOthers(t *testing.T) {
 	s, c := cutAt(t, 9)
-	c.Officers = []crypto.Signer{s.officers[2]}
+	c.Officers = []crypto.Signer{s.officers[2], s.officers[1]}
 	if _, err := Resume(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestResumedByOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(c.Out, transcriptFile))
-	if err != nil || strings.Count(string(data), "Officer 3") != 1 {
+	if err != nil || !strings.Contains(string(data), "Officer 3") {
 		t.Errorf("the transcript does not name who resumed it: %v", err)
 	}
 }

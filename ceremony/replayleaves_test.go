@@ -179,7 +179,7 @@ func TestAnotherKeyInItsPlace(t *testing.T) {
 	if !errors.Is(err, errCut) {
 		t.Fatal(err)
 	}
-	if c.Plan, c.Approvals, err = Unfinished(context.Background(), c.Out); err != nil {
+	if err = unfinished(&c); err != nil {
 		t.Fatal(err)
 	}
 	token, err := s.open(context.Background(), "roots", hsm.URI{Token: s.boards["roots"].Label}, nil)
@@ -222,7 +222,7 @@ func otherSignature(leaf []byte) []byte {
 	return encodeLeaf(&l)
 }
 
-// TestOtherSigners: once everything is recorded, exactly those whom the record names as present sign it.
+// TestOtherSigners: once everything is recorded, only those whom the record names as present sign it.
 func TestOtherSigners(t *testing.T) {
 	s := newStage(t)
 	result, err := Run(context.Background(), s.config(s.plan(keysOnly)))
@@ -252,7 +252,7 @@ func TestOtherSigners(t *testing.T) {
 	c.Asserted = asserted.Add(time.Minute)
 	present := c.Officers
 	before := everyFile(t, c.Out)
-	for name, officers := range map[string][]crypto.Signer{"another": {s.officers[2]}, "one of them": present[:1], "one more": s.officers[:3], "the other way round": {present[1], present[0]}} {
+	for name, officers := range map[string][]crypto.Signer{"another": {s.officers[2]}, "one more": s.officers[:3], "another in the place of one": {present[0], s.officers[2]}} {
 		c.Officers = officers
 		if _, err := Resume(context.Background(), c); err == nil || !strings.Contains(err.Error(), RuleQuorum.ID) {
 			t.Errorf("%s: %v", name, err)
