@@ -36,6 +36,40 @@ func nextRoot(t *testing.T, w *trusttest.World, f trust.Files, edit func(roles, 
 	}, w.RootKeys...)
 }
 
+// TestRootsThatDoNotFollow: a second root that its own keys signed well, and that does not follow from the first. go-tuf alone takes both.
+func TestRootsThatDoNotFollow(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	w.AddCRL(1)
+	for _, c := range []struct {
+		name, says string
+		want       error
+		edit       func(signed map[string]any)
+		signers    []crypto.Signer
+	}{
+		{"one old officer's signature has a short salt", "2.root.json", trust.ErrSignature, func(s map[string]any) {
+			s["roles"].(map[string]any)["root"] = map[string]any{"threshold": 2, "keyids": []any{trusttest.KeyID(t, w.TargetsKeys[0].Public()), trusttest.KeyID(t, w.TargetsKeys[1].Public())}}
+		}, []crypto.Signer{w.TargetsKeys[0], w.TargetsKeys[1], w.RootKeys[0], shortSalt{w.RootKeys[2]}}},
+		{"it is of another environment", "2.root.json", trust.ErrEnvironment, func(s map[string]any) { s["hanaper_environment"] = "other" }, w.RootKeys},
+	} {
+		f := trusttest.Snap(t, w.Dir)
+		f["metadata/2.root.json"] = f["metadata/1.root.json"]
+		trusttest.Forge(t, f, "metadata/2.root.json", func(s map[string]any) {
+			s["version"] = 2
+			c.edit(s)
+		}, c.signers...)
+		if _, err := trust.Open(f, w.Pin, w.Now); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	// Another file in the pinned root's place would be served to readers who have the digest only.
+	f := trusttest.Snap(t, w.Dir)
+	f["metadata/1.root.json"] = trusttest.New(t).Offline["metadata/1.root.json"]
+	if _, err := trust.Open(f, w.Pin, w.Now); !errors.Is(err, trust.ErrPin) {
+		t.Errorf("another first root: %v", err)
+	}
+}
+
 // TestAttacksOnFiles: an attacker with none or some of the keys changes what a reader without history sees.
 func TestAttacksOnFiles(t *testing.T) {
 	other := trusttest.New(t)

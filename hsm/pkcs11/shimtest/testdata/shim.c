@@ -52,7 +52,7 @@ static const char *name_of[COUNT];
 
 enum { CKR_OK = 0, CKR_GENERAL_ERROR = 5, CKR_ARGUMENTS_BAD = 7, CKR_SESSION_COUNT = 0xB1, CKR_BUFFER_TOO_SMALL = 0x150 };
 enum { CKA_TOKEN = 1, CKA_PRIVATE = 2, CKA_LABEL = 3, CKA_VALUE = 0x11, CKA_ID = 0x102, CKA_SENSITIVE = 0x103, CKA_MODULUS = 0x120, CKA_EXTRACTABLE = 0x162, CKA_LOCAL = 0x163,
-	CKA_NEVER_EXTRACTABLE = 0x164, CKA_ALWAYS_SENSITIVE = 0x165, CKA_WRAP_WITH_TRUSTED = 0x210, CKA_EC_POINT = 0x181 };
+	CKA_NEVER_EXTRACTABLE = 0x164, CKA_ALWAYS_SENSITIVE = 0x165, CKA_WRAP_WITH_TRUSTED = 0x210, CKA_EC_PARAMS = 0x180, CKA_EC_POINT = 0x181 };
 
 /* The plan. */
 #define RULES 16
@@ -368,6 +368,12 @@ static word do_generate_pair(word session, word mechanism, word public, word np,
 		set_bool(p, np, CKA_TOKEN, 0), set_bool(q, nq, CKA_TOKEN, 0), lie_token = 1;
 	if (is(x, "private-for-the-session"))
 		set_bool(q, nq, CKA_TOKEN, 0), lie_token = 1;
+	if (is(x, "other-curve")) {
+		static unsigned char p384[] = {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22};
+		for (word i = 0; i < np; i++)
+			if (p[i].type == CKA_EC_PARAMS)
+				p[i].value = p384, p[i].len = sizeof p384;
+	}
 	if (!before(x, &rv))
 		rv = forward(GENERATEKEYPAIR, session, mechanism, public, np, private, nq, out, outq);
 	if (rv == CKR_OK && is(x, "twice")) {
