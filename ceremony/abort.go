@@ -54,11 +54,11 @@ type wrongEntry struct {
 
 // unreadableEnd is where a transcript cannot be read any more; its bytes are in transcript.unreadable.
 type unreadableEnd struct {
-	Entry  int64  `json:"entry"`
+	Entry  int    `json:"entry"`
 	Why    string `json:"why" prose:"yes"`
 	SHA256 string `json:"sha256"`
 	// Lost is the number of entries that are lost, if the machine remembers it.
-	Lost int64 `json:"entries_lost,omitempty"`
+	Lost int `json:"entries_lost,omitempty"`
 }
 
 type abortedKey struct {
@@ -205,9 +205,10 @@ func (h *hold) unreadable() *unreadableEnd {
 	if h.damage == nil {
 		return nil
 	}
-	u := &unreadableEnd{Entry: h.record.Size(), Why: oneLine(h.damage), SHA256: hexSHA256(h.data)}
+	u := &unreadableEnd{Entry: int(h.record.Size()), Why: oneLine(h.damage), SHA256: hexSHA256(h.data)}
 	if h.memory != nil {
-		u.Lost, _ = h.memory.Lost(h.record.Size(), h.record.Root())
+		lost, _ := h.memory.Lost(h.record.Size(), h.record.Root())
+		u.Lost = int(lost)
 	}
 	return u
 }

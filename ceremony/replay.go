@@ -234,7 +234,7 @@ func (v *verified) endsEarly(s *Session, leaves [][]byte, at int) error {
 		return s.entryError(err)
 	}
 	data, kept := v.files[unreadableFile]
-	if (l.Unreadable != nil) != kept || kept && (hexSHA256(data) != l.Unreadable.SHA256 || l.Unreadable.Entry != int64(at)) {
+	if (l.Unreadable != nil) != kept || kept && (hexSHA256(data) != l.Unreadable.SHA256 || l.Unreadable.Entry != at) {
 		return damaged(unreadableFile, "is not what the transcript says of its unreadable end")
 	}
 	return nil
