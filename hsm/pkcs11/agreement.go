@@ -51,6 +51,7 @@ func (e *exchanger) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	return secret, nil
 }
 
+// agree derives the shared secret in the token. The other side's point is written raw, and in DER for tokens that want it so.
 func (k *Key) agree(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error) {
 	own, err := k.public.(*ecdsa.PublicKey).ECDH()
 	if err != nil {

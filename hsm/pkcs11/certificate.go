@@ -110,6 +110,7 @@ func (t *Token) Certificates(ctx context.Context) ([]CertificateObject, error) {
 	return all, t.fail(err, "list certificates")
 }
 
+// certificates are those under an id. One that cannot be parsed is an error: it may be the one that is meant.
 func (t *Token) certificates(s session, id []byte) ([]*x509.Certificate, error) {
 	if len(id) == 0 {
 		return nil, nil

@@ -57,6 +57,7 @@ var oaepHashes = map[crypto.Hash]struct{ hash, mgf uint }{
 	crypto.SHA1:   {p11.CKM_SHA_1, p11.CKG_MGF1_SHA1},
 }
 
+// decryptOAEP decrypts with one hash for both the label and the mask, as everybody does.
 func (k *Key) decryptOAEP(ctx context.Context, ciphertext []byte, h crypto.Hash, label []byte) ([]byte, error) {
 	numbers, ok := oaepHashes[h]
 	if !ok {
@@ -126,6 +127,7 @@ func (k *Key) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 	return 0, k.t.fail(errors.Join(failures...), "test decryption with %s", k.name())
 }
 
+// proveDecryption shows that the private key belongs to the public one: it decrypts what was encrypted here.
 func (k *Key) proveDecryption(ctx context.Context) error {
 	_, err := k.OAEPHash(ctx)
 	return err

@@ -35,6 +35,7 @@ func (g *callGuard) enter(ctx context.Context) error {
 	}
 }
 
+// leave ends a call, and wakes who waits for the last one to end.
 func (g *callGuard) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -79,6 +80,7 @@ func (g *callGuard) lock(ctx context.Context) error {
 	}
 }
 
+// unlock lets calls in again.
 func (g *callGuard) unlock() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -51,6 +51,7 @@ func (k *Key) URI() hsm.URI {
 	return u
 }
 
+// name is how messages name the key.
 func (k *Key) name() string {
 	return fmt.Sprintf("key %s", hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID})
 }
@@ -67,6 +68,7 @@ func (t *Token) Key(ctx context.Context, q hsm.Query) (hsm.Key, error) {
 	return k, nil
 }
 
+// key is Key with the package's own type. That there is exactly one is asked of the token, not of what was found before.
 func (t *Token) key(ctx context.Context, q hsm.Query) (*Key, error) {
 	var key *Key
 	err := t.do(ctx, func(s session) error {
@@ -94,6 +96,7 @@ func (t *Token) noKey(s session, q hsm.Query) error {
 	return advice.New(advice.Failed, hint, "%s: private key %s: %w", t.Info().Name(), q, hsm.ErrNoKey)
 }
 
+// read makes a Key of a private key object: its attributes, and its public half from wherever the token has it.
 func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
 	a, err := t.readPrivate(s, o)
 	if err != nil {

@@ -86,6 +86,7 @@ func (t *Token) can(mechanism, use uint) bool {
 	return ok && (info.Flags&use != 0 || info.Flags&uses == 0)
 }
 
+// lacks is the error for what the token cannot do.
 func (t *Token) lacks(what string, format string, args ...any) error {
 	return advice.New(advice.Usage, "choose another algorithm or token; `hanaper token show` lists the mechanisms",
 		"%s: %s: %w (%s)", t.Info().Name(), fmt.Sprintf(format, args...), hsm.ErrUnsupported, what)

@@ -100,6 +100,7 @@ func (m *module) enter(ctx context.Context) error {
 	}
 }
 
+// leave ends what enter began, in the opposite order.
 func (m *module) leave() {
 	if m.turn != nil {
 		<-m.turn
@@ -131,6 +132,7 @@ func (m *module) initialize() error {
 	return nil
 }
 
+// release counts one user less. The last one finalises the library, unless another part of the program initialised it.
 func (m *module) release() {
 	registry.Lock()
 	defer registry.Unlock()

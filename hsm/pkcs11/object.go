@@ -72,10 +72,13 @@ func (t *Token) searchPadded(s session, class uint, q hsm.Query) ([]p11.ObjectHa
 // label is an object's label without the NULs with which some tokens pad it.
 func label(v []byte) string { return strings.TrimRight(string(v), "\x00") }
 
+// userState says whether a session is logged in as the user.
 func userState(state uint) bool {
 	return state == p11.CKS_RW_USER_FUNCTIONS || state == p11.CKS_RO_USER_FUNCTIONS
 }
 
+// match finds the objects that have all attributes of a template. The search is closed in any case: PKCS#11 has one at a time in a session,
+// and the next would be refused with CKR_OPERATION_ACTIVE.
 func (t *Token) match(s session, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
 	c := t.m.ctx
 	if err := c.FindObjectsInit(s.h, template); err != nil {
@@ -127,6 +130,7 @@ func (t *Token) attributes(s session, o p11.ObjectHandle, kinds ...uint) (map[ui
 	return out, nil
 }
 
+// missing is for answers that say that an object does not have an attribute, or does not show it.
 func missing(err error) bool {
 	c := code(err)
 	return c == p11.CKR_ATTRIBUTE_TYPE_INVALID || c == p11.CKR_ATTRIBUTE_SENSITIVE || c == p11.CKR_ATTRIBUTE_VALUE_INVALID

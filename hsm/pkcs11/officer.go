@@ -47,6 +47,7 @@ func (t *Token) AsSecurityOfficer(ctx context.Context, soPIN []byte, f func(hsm.
 	return t.fail(err, "as security officer")
 }
 
+// sharers is how many Tokens of this process share the login.
 func (t *Token) sharers() int {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
@@ -89,6 +90,7 @@ func (t *Token) officer(ctx context.Context, soPIN []byte, f func(hsm.SecurityOf
 	return true, f(so)
 }
 
+// session is the anchor session: the only one that is open while the security officer is logged in, who must not meet a user's.
 func (so *securityOfficer) session() (session, error) {
 	if so.over {
 		return session{}, errors.New("the security officer is not logged in any more")

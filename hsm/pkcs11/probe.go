@@ -60,6 +60,7 @@ func (t *Token) probe(s session, o p11.ObjectHandle, a hsm.Attributes, class hsm
 	return errors.Join(t.probeRead(s, o, a), t.probeWrap(s, o, class))
 }
 
+// probeRead asks for the key's secret values, and wipes what it gets.
 func (t *Token) probeRead(s session, o p11.ObjectHandle, a hsm.Attributes) error {
 	secrets := []uint{p11.CKA_VALUE}
 	if kinds[a.Algorithm].family == familyRSA {
@@ -86,6 +87,7 @@ var wrappings = []struct {
 	parameter []byte
 }{{ckmAESKeyWrapPad, nil}, {ckmAESKeyWrapKWP, nil}, {p11.CKM_AES_KEY_WRAP, nil}, {p11.CKM_AES_CBC_PAD, make([]byte, 16)}, {p11.CKM_AES_CBC, make([]byte, 16)}}
 
+// probeWrap tries to wrap the key in each way and under each key that there is to try.
 func (t *Token) probeWrap(s session, o p11.ObjectHandle, class hsm.Class) error {
 	keys, err := t.wrappingKeys(s, class == hsm.Backup)
 	if err != nil {
@@ -133,6 +135,7 @@ func (t *Token) ownWrappingKey(s session) (p11.ObjectHandle, error) {
 	return key, err
 }
 
+// refusesTemplate is for tokens that make no such key: then none is tried, and the attributes are all there is.
 func refusesTemplate(err error) bool {
 	switch code(err) {
 	case p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_ATTRIBUTE_TYPE_INVALID, p11.CKR_ATTRIBUTE_READ_ONLY, p11.CKR_TEMPLATE_INCOMPLETE, p11.CKR_TEMPLATE_INCONSISTENT:

@@ -55,6 +55,7 @@ var (
 	}
 )
 
+// kindOf finds an algorithm in PKCS#11's terms.
 func kindOf(a hsm.Algorithm) (kind, error) {
 	k, ok := kinds[a]
 	if !ok {
@@ -92,6 +93,8 @@ func (t *Token) readPublic(s session, o p11.ObjectHandle) (crypto.PublicKey, err
 	return nil, fmt.Errorf("key of a type that is not used here (%x)", v[p11.CKA_KEY_TYPE])
 }
 
+// rsaPublic refuses what no honest RSA key is: an even modulus or exponent, an exponent of 1. Whether the size is large enough is for those
+// to say who use the key.
 func rsaPublic(modulus, exponent []byte) (crypto.PublicKey, error) {
 	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
 	if !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 {
@@ -127,6 +130,7 @@ func ecPublic(params, point []byte) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("curve with parameters %x is not used here", params)
 }
 
+// ecdsaPublic takes the first of the spellings that is an uncompressed point on the curve. Where none is, the token gives no usable key.
 func ecdsaPublic(curve elliptic.Curve, check ecdh.Curve, points ...[]byte) (crypto.PublicKey, error) {
 	for _, p := range points {
 		if _, err := check.NewPublicKey(p); err != nil { // uncompressed, and on the curve

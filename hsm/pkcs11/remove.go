@@ -22,6 +22,7 @@ func (t *Token) Remove(ctx context.Context, q hsm.Query) (found bool, err error)
 	return n > 0, t.fail(err, "remove key %s", q)
 }
 
+// removeAll destroys what q names, closes the session, and looks again in another one.
 func (t *Token) removeAll(ctx context.Context, q hsm.Query) (n int, err error) {
 	err = t.do(ctx, func(s session) error {
 		more, err := t.removeIn(s, q)

@@ -50,6 +50,7 @@ type pool struct {
 	size int // permits in being
 }
 
+// newPool makes a pool of up to n sessions; none is open yet.
 func newPool(ctx *p11.Ctx, n int) *pool {
 	p := &pool{ctx: ctx, permits: make(chan struct{}, n), size: n}
 	for range n {

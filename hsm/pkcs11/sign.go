@@ -98,6 +98,8 @@ func (k *Key) ownPIN(ctx context.Context) ([]byte, error) {
 	return k.t.askPIN(ctx, k.t.Info())
 }
 
+// authenticate gives the PIN once more for a key that asks for it at each use, between SignInit and Sign. A PIN that is refused here is not
+// sent again by any other call either.
 func (k *Key) authenticate(s session, pin []byte) error {
 	if pin == nil {
 		return nil
@@ -118,6 +120,7 @@ func (k *Key) authenticate(s session, pin []byte) error {
 	return err
 }
 
+// signECDSA signs a digest (CKM_ECDSA): no token known here lacks it, and several lack the mechanisms that hash.
 func (k *Key) signECDSA(ctx context.Context, pub *ecdsa.PublicKey, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if _, err := checkDigest(digest, opts); err != nil {
 		return nil, err
@@ -149,6 +152,7 @@ func ecdsaDER(raw []byte, order *big.Int) ([]byte, error) {
 	return b.Bytes()
 }
 
+// signEd25519 signs the message itself: the plain Ed25519 of RFC 8032, which has neither a prehash nor a context.
 func (k *Key) signEd25519(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if opts != nil && opts.HashFunc() != 0 {
 		return nil, advice.New(advice.Usage, "pass the message itself with crypto.Hash(0)", "Ed25519 signs the message itself, not a digest")
@@ -170,6 +174,7 @@ var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
+// signPKCS1 pads here and has the token do the rest (CKM_RSA_PKCS takes a DigestInfo), for not every token has each combined mechanism.
 func (k *Key) signPKCS1(ctx context.Context, pub *rsa.PublicKey, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	h, err := checkDigest(digest, opts)
 	if err != nil {

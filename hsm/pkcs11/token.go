@@ -111,6 +111,8 @@ func (t *Token) locate(ctx context.Context) (at slotToken, generation uint64, er
 	return at, t.m.generation, err
 }
 
+// open finds the token, asks for the PIN, logs in and makes the session pool. The token is looked for again after a restart of the
+// library in two cases: another process was just rewriting it, or another user of the library saw the token go.
 func (t *Token) open(ctx context.Context, sessions int) error {
 	at, generation, err := t.locate(ctx)
 	if errors.Is(err, hsm.ErrNoToken) && t.m.users() == 1 {

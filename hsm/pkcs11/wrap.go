@@ -131,6 +131,8 @@ func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, e
 	return nil, t.fail(errors.Join(err, gone), "restore key %q: what came out is refused, and %s", spec.Label, fate(gone))
 }
 
+// unwrapIn unwraps the private key, stores the public one beside it, and looks at both. What was made is destroyed when anything is otherwise
+// than it should be.
 func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreSpec, kind kind) (*Key, error) {
 	c := t.m.ctx
 	priv, err := c.UnwrapKey(s.h, []*p11.Mechanism{p11.NewMechanism(ckmAESKeyWrapPad, nil)}, wrapping, spec.Wrapped, []*p11.Attribute{
