@@ -15,6 +15,7 @@ import (
 // login is what this process knows of its login to one token. PKCS#11 logs a process in, not a session, so all Tokens
 // of one token share it.
 type login struct {
+	key     string // in module.logins: the token's names as they were first read, for a token may change what it says
 	holders int
 	pin     *secret // nil where memory cannot be locked
 	doubts  int     // how often in a row C_Login failed without a word about the PIN
@@ -63,7 +64,7 @@ func (t *Token) joinLogin(pin []byte) error {
 	key := t.info.Label + "\x00" + t.info.Serial
 	l := t.m.logins[key]
 	if l == nil {
-		l = &login{pin: newSecret(pin)}
+		l = &login{key: key, pin: newSecret(pin)}
 		t.m.logins[key] = l
 	} else if l.pin != nil && !l.pin.equal(pin) {
 		return advice.New(advice.Failed, "give the PIN that this program is logged in with", "%s: %w: it is not the one in use here (no try was spent)", t.info.Name(), hsm.ErrPIN)
@@ -83,7 +84,7 @@ func (t *Token) leaveLogin() (last bool) {
 	t.login.holders--
 	if last = t.login.holders == 0; last {
 		t.login.pin.wipe()
-		delete(t.m.logins, t.info.Label+"\x00"+t.info.Serial)
+		delete(t.m.logins, t.login.key)
 	}
 	t.login = nil
 	return last
@@ -96,7 +97,7 @@ func (m *module) signIn(h p11.SessionHandle, at slotToken, user uint, pin []byte
 	return m.pinAnswer(err, at, user)
 }
 
-// pinAnswer turns the answer to a PIN into an error that says where the token stillLoggedIn.
+// pinAnswer turns the answer to a PIN into an error that says where the token stands.
 func (m *module) pinAnswer(err error, at slotToken, user uint) error {
 	who, locked := "user PIN", "the security officer can set a new user PIN with the SO PIN"
 	if user == p11.CKU_SO {

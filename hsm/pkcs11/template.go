@@ -32,7 +32,7 @@ func templates(spec hsm.GenerateSpec, id []byte, kind kind) (public, private []*
 }
 
 // generatePair tries each way in which tokens want the curve written, and, for tokens that stumble over a use that is denied
-// (tpm2-pkcs11), once more with only what is withoutDenied. What came out is read back in either case.
+// (tpm2-pkcs11), once more with only what is granted. What came out is read back in either case.
 func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public, private []*p11.Attribute) (pub, priv p11.ObjectHandle, err error) {
 	mechanism := []*p11.Mechanism{p11.NewMechanism(kind.generate, nil)}
 	variants := kind.params
