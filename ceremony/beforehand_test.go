@@ -3,6 +3,7 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11/shimtest"
 )
 
 // refusedBeforehand: a run is refused by a rule, and neither a folder nor a key is made.
@@ -42,6 +44,29 @@ func TestOtherToken(t *testing.T) {
 		return s.open(ctx, "online", hsm.URI{Token: b.Label, Serial: b.Serial}, pin)
 	}
 	s.refusedBeforehand("another token", c, RuleToken)
+}
+
+// TestWrongTestSignature: a token that answers with a wrong signature, once and as late as can be, is found out, and nobody signs the
+// transcript.
+func TestWrongTestSignature(t *testing.T) {
+	shim := shimtest.New(t)
+	s := newStage(t)
+	c := s.config(s.plan(keysOnly))
+	c.Open = s.through(shim)
+	if _, err := Run(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	last := shim.Count(t, "C_Sign")
+	s = newStage(t)
+	c = s.config(s.plan(keysOnly))
+	c.Open = s.through(shim)
+	shim.Plan(t, fmt.Sprintf("C_Sign %d wrong", last))
+	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), "does not verify") {
+		t.Errorf("the last of %d signatures is wrong: %v", last, err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Out, signatureFile)); err == nil {
+		t.Error("the transcript was signed")
+	}
 }
 
 // TestResumedByOthers: other officers than those who began may resume a run; the transcript names them, and they sign it.

@@ -121,6 +121,8 @@ func TestVerifyImage(t *testing.T) {
 		"a snapshot as timestamp": {spoil(func(f *ImageFiles) { f.Timestamp = f.Snapshot }), ErrType},
 		"delegation signed by the targets key": {w.files(t, root, targets, map[string]*Targets{
 			"partner": signed(t, must(NewTargets(child.Config())), w.targets)}, 1), ErrThreshold},
+		"delegation expired": {w.files(t, root, targets, map[string]*Targets{
+			"partner": signed(t, must(NewTargets(func() TargetsConfig { c := child.Config(); c.Expires = noon.AddDate(0, 0, -1); return c }())), w.child)}, 1), ErrExpired},
 		"delegation not in the snapshot": {func() ImageFiles {
 			f := w.files(t, root, targets, nil, 1)
 			f.Delegations["partner"] = child.Bytes()

@@ -1,6 +1,7 @@
 package pkcs11_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -37,17 +38,35 @@ func TestWrongPSS(t *testing.T) {
 	digest := sha256.Sum256([]byte("to be signed"))
 	opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 	s.Plan(t, "C_Sign 1 wrong")
+	var before []byte
 	for n, calls := range []int{2, 3} {
 		sig, err := key.Sign(nil, digest[:], opts)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if bytes.Equal(sig, before) {
+			t.Error("two signatures have one salt")
+		}
+		before = sig
 		if err := rsa.VerifyPSS(key.Public().(*rsa.PublicKey), crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: 32}); err != nil {
 			t.Errorf("signature %d: %v", n+1, err)
 		}
 		if got := s.Count(t, "C_Sign"); got != calls {
 			t.Errorf("signature %d: %d calls of C_Sign, want %d", n+1, got, calls)
 		}
+	}
+	// A salt of another length than was asked for is as good as a wrong signature.
+	short, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "pss, short", Algorithm: hsm.RSA2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Plan(t, "C_SignInit 1+ short-salt")
+	sig, err := short.Sign(nil, digest[:], opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rsa.VerifyPSS(short.Public().(*rsa.PublicKey), crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: 32}); err != nil {
+		t.Errorf("the salt has not 32 bytes: %v", err)
 	}
 	// Where what this package padded comes out wrong as well, nothing is signed.
 	again, err := token.Generate(t.Context(), hsm.GenerateSpec{Label: "pss, never", Algorithm: hsm.RSA2048})
