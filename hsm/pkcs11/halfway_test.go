@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/hsm/pkcs11/shimtest"
 )
 
@@ -24,6 +25,34 @@ func TestOtherCurve(t *testing.T) {
 	s.Plan(t)
 	if n := left(t, b); n != 0 {
 		t.Errorf("%d objects are left", n)
+	}
+}
+
+// TestRefusedAtTheKey: a PIN that the token refuses where a key asks for it at each use is not sent again, however often a signature
+// is asked for: the tries of the token are few.
+func TestRefusedAtTheKey(t *testing.T) {
+	s := shimtest.New(t)
+	token := openShim(t, s, board(t))
+	k, err := pkcs11.GenerateAlwaysAuthenticate(token, "9c", hsm.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSign(t, k)
+	s.Plan(t, "C_Login 1+ ckr 0xA0") // CKR_PIN_INCORRECT
+	digest := sha256.Sum256([]byte("to be signed"))
+	for range 3 {
+		if sig, err := k.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, hsm.ErrPIN) || sig != nil {
+			t.Errorf("signed: %v", err)
+		}
+	}
+	sent := 0
+	for _, c := range s.Calls(t) {
+		if c.Function == "C_Login" {
+			sent++
+		}
+	}
+	if sent != 1 {
+		t.Errorf("the PIN was sent %d times", sent)
 	}
 }
 
