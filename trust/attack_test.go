@@ -70,6 +70,30 @@ func TestRootsThatDoNotFollow(t *testing.T) {
 	}
 }
 
+// TestOlderTimestamp: an older timestamp over the same snapshot, whose time is not over yet: nothing but its version tells.
+func TestOlderTimestamp(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	w.AddCRL(1)
+	old := trusttest.Snap(t, w.Dir)
+	w.Now = w.Now.Add(13 * time.Hour)
+	if err := w.Publish(func(p *trust.Publisher) error { return p.Refresh() }); err != nil {
+		t.Fatal(err)
+	}
+	now := trusttest.Snap(t, w.Dir)
+	seen, err := trust.Open(now, w.Pin, w.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now["metadata/timestamp.json"] = old["metadata/timestamp.json"]
+	if _, err := trust.Open(now, w.Pin, w.Now); err != nil {
+		t.Fatalf("to a reader without history: %v", err)
+	}
+	if _, err := trust.OpenAfter(now, seen, w.Pin, w.Now); !errors.Is(err, trust.ErrRollback) || !strings.Contains(err.Error(), "timestamp") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestAttacksOnFiles: an attacker with none or some of the keys changes what a reader without history sees.
 func TestAttacksOnFiles(t *testing.T) {
 	other := trusttest.New(t)
