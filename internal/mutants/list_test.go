@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestLists reads the lists as scripts/mutants does, and finds each text that is to be changed. Whether a test notices the
+// change takes an hour: make mutants.
+func TestLists(t *testing.T) {
+	paths, err := filepath.Glob("*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := parse(path, string(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if key := m.file + " " + m.name; seen[key] {
+				t.Errorf("%s: %q stands twice", path, m.name)
+			} else {
+				seen[key] = true
+			}
+			source, err := os.ReadFile(filepath.Join("../..", m.file))
+			if n := strings.Count(string(source), m.was); err != nil || n != 1 || strings.HasSuffix(m.file, "_test.go") {
+				t.Errorf("%s: %q: the text is %d times in %s (%v). Where the check has moved, let the mutant follow it", path, m.name, n, m.file, err)
+			}
+		}
+	}
+	if len(seen) < 80 {
+		t.Errorf("only %d mutants", len(seen))
+	}
+}
+
+func TestParse(t *testing.T) {
+	const whole = "# a comment\n\nname: one\nfile: a.go\nwas: \tif x {\nwas: \t}\nnow: \tif y: z {\ntest: ./a -run One\nsurvives: because\n"
+	list, err := parse("list", whole)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if m := list[0]; m.was != "\tif x {\n\t}" || m.now != "\tif y: z {" || strings.Join(m.test, "|") != "./a|-run|One" || m.survives != "because" {
+		t.Errorf("%+v", m)
+	}
+	for _, bad := range []string{"name: one\nfile: a.go\nwas: x\nnow: y\n", "name: one\nfile: a.go\nwas: x\nnow: x\ntest: ./a\n", "name: one\nnonsense\n", "name: one\ncolour: red\n", "name: one\nfile: a.go\ntest: ./a\n"} {
+		if list, err := parse("list", bad); err == nil {
+			t.Errorf("%q: %+v", bad, list)
+		}
+	}
+}
