@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestLists reads the lists as scripts/mutants does, and finds each text that is to be changed. Whether a test notices the
-// change takes an hour: make mutants.
+// TestLists reads the lists as scripts/mutants does. Whether the text that is to be changed is still there, and whether a test notices
+// the change, make mutants says: that takes an hour.
 func TestLists(t *testing.T) {
 	paths, err := filepath.Glob("*.txt")
 	if err != nil {
@@ -30,9 +30,8 @@ func TestLists(t *testing.T) {
 			} else {
 				seen[key] = true
 			}
-			source, err := os.ReadFile(filepath.Join("../..", m.file))
-			if n := strings.Count(string(source), m.was); err != nil || n != 1 || strings.HasSuffix(m.file, "_test.go") {
-				t.Errorf("%s: %q: the text is %d times in %s (%v). Where the check has moved, let the mutant follow it", path, m.name, n, m.file, err)
+			if strings.HasSuffix(m.file, "_test.go") {
+				t.Errorf("%s: %q changes a test", path, m.name)
 			}
 		}
 	}
