@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -19,9 +20,11 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
+	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -257,8 +260,49 @@ func TestSwapped(t *testing.T) {
 			}
 		}
 	})
-	// A signature of a key of the ceremony over something that the script never asked for is refused too.
+	t.Run("request", func(t *testing.T) { swapRequest(t) })
+	t.Run("trust", func(t *testing.T) {
+		// The repository of another policy, signed by the same keys: every file and every digest of it is sound.
+		c := trust.Content{Environment: "demo", Anchors: []*x509.Certificate{root}, Intermediates: []*x509.Certificate{factory},
+			CRLs: [][]byte{files["artefacts/fleet-root-crl.crl"]}, Policy: trust.DefaultPolicy("demo")}
+		c.Policy.RequireCRL = true
+		rootKey, targetsKey := live("Demo Trust Root"), live("Demo Trust Targets")
+		online := func(name string) trust.Role {
+			pub, err := publicFromPEM(name, files["inputs/"+name])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return trust.One(pub)
+		}
+		keys := trust.Keys{Root: trust.One(rootKey.Public()), Targets: trust.One(targetsKey.Public()), Snapshot: online("trust-snapshot"), Timestamp: online("trust-timestamp"), CRL: online("trust-crl")}
+		until := time.Date(2027, 11, 21, 0, 0, 0, 0, time.UTC)
+		made, err := trust.Build(nil, c, keys, trust.Validity{RootExpires: until, TargetsExpires: until}, asserted, rootKey, targetsKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte { return swapTrust(t, files, leaves, made) })
+		if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "gateway policy") {
+			t.Errorf("another gateway policy: %v", err)
+		}
+	})
+	// A test signature that does not verify.
 	bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+		for i := len(leaves) - 1; i > 0; i-- {
+			var out signatureLeaf
+			if decodeLeaf(leaves[i], &out, kindSignature) == nil {
+				out.Signature[len(out.Signature)-1] ^= 1
+				leaves[i] = encodeLeaf(&out)
+				return leaves
+			}
+		}
+		t.Fatal("nothing was signed")
+		return nil
+	})
+	if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "entry") {
+		t.Errorf("a test signature that does not verify: %v", err)
+	}
+	// A signature of a key of the ceremony over something that the script never asked for is refused too.
+	bad = forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
 		for i, data := range leaves {
 			var in signIntentLeaf
 			if decodeLeaf(data, &in, kindSignIntent) == nil {
@@ -271,5 +315,129 @@ func TestSwapped(t *testing.T) {
 	})
 	if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "entry") {
 		t.Errorf("one signature more: %v", err)
+	}
+}
+
+// swapTrust puts another repository in the place of that of the ceremony: its files, and the entries of what was signed and
+// written, in their order.
+func swapTrust(t *testing.T, files map[string][]byte, leaves [][]byte, made map[string][]byte) [][]byte {
+	t.Helper()
+	for n := range files {
+		if strings.HasPrefix(n, "trust/") {
+			delete(files, n)
+		}
+	}
+	var out, artefacts [][]byte
+	for _, n := range sortedKeys(made) {
+		files["trust/"+n] = made[n]
+		artefacts = append(artefacts, encodeLeaf(&artefactLeaf{Path: "trust/" + n, SHA256: hexSHA256(made[n]), Size: len(made[n])}))
+	}
+	signed := []string{"metadata/1.root.json", "metadata/1.targets.json"}
+	step := -1
+	for i, data := range leaves {
+		var st stepLeaf
+		var in signIntentLeaf
+		var sig signatureLeaf
+		var a artefactLeaf
+		if decodeLeaf(data, &st, kindStep) == nil {
+			step = -1
+			if st.What == "trust-repository" {
+				step = 0
+			}
+		}
+		if decodeLeaf(data, new(stepDoneLeaf), kindStepDone) == nil {
+			step = -1
+		}
+		switch {
+		case step >= 0 && decodeLeaf(data, &in, kindSignIntent) == nil:
+			var m struct {
+				Signatures []struct{ Sig string }
+				Signed     json.RawMessage
+			}
+			if err := json.Unmarshal(made[signed[step]], &m); err != nil {
+				t.Fatal(err)
+			}
+			// The signed part stands in the file in its canonical form, but for the line breaks of keys.
+			payload := strings.ReplaceAll(string(m.Signed), `\n`, "\n")
+			in.Digest = hexSHA256([]byte(payload))
+			out = append(out, encodeLeaf(&in))
+			if err := decodeLeaf(leaves[i+1], &sig, kindSignature); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if sig.Signature, err = hex.DecodeString(m.Signatures[0].Sig); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, encodeLeaf(&sig))
+			step++
+		case step > 0 && decodeLeaf(data, &sig, kindSignature) == nil:
+		case step > 0 && decodeLeaf(data, &a, kindArtefact) == nil:
+			if artefacts != nil {
+				for _, l := range artefacts {
+					var x artefactLeaf
+					if err := json.Unmarshal(l, &x); err != nil {
+						t.Fatal(err)
+					}
+					x.Head = a.Head
+					out = append(out, encodeLeaf(&x))
+				}
+				artefacts = nil
+			}
+		default:
+			out = append(out, data)
+		}
+	}
+	return out
+}
+
+// swapRequest: a certification request of another subject, by the same key.
+func swapRequest(t *testing.T) {
+	t.Helper()
+	s := newStage(t)
+	text := strings.Split(readFile(t, goldenDir+"/first.yaml"), "  - generate-key: {name: image-root-key")[0]
+	result, err := Run(context.Background(), s.config(s.plan(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(os.DirFS(result.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "artefacts/fleet-root-request.csr"
+	block, _ := pem.Decode(files[path])
+	was, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.boards["roots"]
+	token, err := s.open(context.Background(), "roots", hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	k, err := token.Key(context.Background(), hsm.Query{Label: "Fleet Root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	for name, tmpl := range map[string]csr.Template{
+		"another subject": {Subject: pkix.Name{CommonName: "Another Root"}},
+		"an extension":    {RawSubject: was.RawSubject, DNSNames: []string{"example.com"}},
+	} {
+		der, err := csr.Create(rand.Reader, k, tmpl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := x509.ParseCertificateRequest(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+			replaced(t, s, leaves, files, path, was.RawTBSCertificateRequest, made.RawTBSCertificateRequest, made.Signature, csr.PEM(der), crypto.SHA384)
+			return leaves
+		})
+		if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "others") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
