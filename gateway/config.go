@@ -51,9 +51,12 @@ type RegistryConfig struct {
 
 // UpstreamConfig says where requests go.
 type UpstreamConfig struct {
-	URL     string        `yaml:"url"`
-	CA      string        `yaml:"ca"`
-	Timeout time.Duration `yaml:"timeout"`
+	URL string `yaml:"url"`
+	CA  string `yaml:"ca"`
+	// Certificate and Key are the gateway's own, for an https upstream that asks for one.
+	Certificate string        `yaml:"certificate"`
+	Key         string        `yaml:"key"`
+	Timeout     time.Duration `yaml:"timeout"`
 }
 
 // LimitsConfig bounds what devices may ask; 0 is the default of each.
@@ -86,11 +89,14 @@ type Settings struct {
 	registry      string
 	upstream      *url.URL
 	upstreamCA    string
-	upstreamWait  time.Duration
-	header        string
-	strip         []string
-	limits        LimitsConfig
-	log           LogConfig
+	// upstreamSocket is the socket file of a unix: upstream, whose URL is then only a form.
+	upstreamSocket string
+	upstreamTLS    TLSConfig
+	upstreamWait   time.Duration
+	header         string
+	strip          []string
+	limits         LimitsConfig
+	log            LogConfig
 }
 
 // DefaultIdentityHeader carries the device id upstream, as OTA Connect's services expect it.
@@ -130,7 +136,7 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		listen: c.Listen, admin: c.Admin, environment: c.Environment,
 		tls:      TLSConfig{Certificate: abs(c.TLS.Certificate), Key: abs(c.TLS.Key), MinVersion: c.TLS.MinVersion},
 		trust:    c.Trust,
-		registry: abs(c.Registry.Path), upstreamCA: abs(c.Upstream.CA), upstreamWait: c.Upstream.Timeout,
+		registry: abs(c.Registry.Path), upstreamCA: abs(c.Upstream.CA), upstreamTLS: TLSConfig{Certificate: abs(c.Upstream.Certificate), Key: abs(c.Upstream.Key)}, upstreamWait: c.Upstream.Timeout,
 		header: c.IdentityHeader, strip: c.StripHeaders, limits: c.Limits, log: c.Log,
 	}
 	s.trust.State, s.trust.CA = abs(c.Trust.State), abs(c.Trust.CA)
@@ -138,7 +144,7 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		s.trust.Source = abs(c.Trust.Source)
 	}
 	for _, check := range []func() error{s.checkPresent, s.checkListen, s.checkTLS, func() error { return s.checkTrust(abs) },
-		func() error { return s.checkUpstream(c.Upstream.URL) }, s.checkHeaders, s.checkLimits, s.checkLog} {
+		func() error { return s.checkUpstream(c.Upstream.URL, abs) }, s.checkHeaders, s.checkLimits, s.checkLog} {
 		if err := check(); err != nil {
 			return nil, err
 		}

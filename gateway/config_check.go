@@ -86,9 +86,15 @@ func (s *Settings) checkTrust(abs func(string) string) error {
 	return nil
 }
 
-func (s *Settings) checkUpstream(raw string) error {
+func (s *Settings) checkUpstream(raw string, abs func(string) string) error {
 	if raw == "" {
 		return wrong("upstream.url", "such as http://127.0.0.1:8080", "is missing")
+	}
+	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
+		if path == "" {
+			return wrong("upstream.url", "write unix:/path/to/socket", "names no socket file")
+		}
+		s.upstreamSocket, raw = abs(path), "http://127.0.0.1"
 	}
 	u, err := address.ParseURL(raw)
 	if errors.Is(err, address.ErrClear) {
@@ -99,6 +105,9 @@ func (s *Settings) checkUpstream(raw string) error {
 	}
 	if u.Scheme == "http" && s.upstreamCA != "" {
 		return wrong("upstream.ca", "remove it, or use https", "is of no use with an http upstream")
+	}
+	if t := s.upstreamTLS; (t.Certificate == "") != (t.Key == "") || u.Scheme == "http" && t.Certificate != "" {
+		return wrong("upstream.certificate", "name both files, with an https upstream", "and key go together, and with https")
 	}
 	if s.upstreamWait == 0 {
 		s.upstreamWait = defaultUpstreamWait

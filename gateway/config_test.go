@@ -58,6 +58,7 @@ func TestConfigRefusals(t *testing.T) {
 		{"trust with password", "source: repo", "source: https://a:b@example.com/", "no plain URL"},
 		{"crl rule", "source: repo", "source: repo, crl: never", "trust.crl"},
 		{"http upstream elsewhere", "http://127.0.0.1:1", "http://10.0.0.1:1", "another machine"},
+		{"socket without a name", "http://127.0.0.1:1", "unix:", "names no socket"},
 		{"ftp upstream", "http://127.0.0.1:1", "ftp://127.0.0.1:1", "scheme"},
 		{"no upstream", "http://127.0.0.1:1", "", "upstream.url is missing"},
 		{"identity header", "environment: test", "environment: test\nidentity_header: Connection", "meaning of its own"},

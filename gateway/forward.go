@@ -48,6 +48,18 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		}
 		transport.TLSClientConfig.RootCAs = pool
 	}
+	if t := s.upstreamTLS; t.Certificate != "" {
+		own, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		if err != nil {
+			return nil, wrong("upstream.certificate", "PEM files, the certificate first in its chain", "%w", err)
+		}
+		transport.TLSClientConfig.Certificates = []tls.Certificate{own}
+	}
+	if s.upstreamSocket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "unix", s.upstreamSocket)
+		}
+	}
 	filter, identity := newHeaderFilter(s.header, s.strip), http.CanonicalHeaderKey(s.header)
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {

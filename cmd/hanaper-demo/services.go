@@ -41,7 +41,7 @@ uptane:
   folder: uptane
   keys: {token: %q}
   admin: {listen: %s, open: true}
-  devices: {listen: %s}
+  devices: {listen: %s, open: true}
 `, p.boards["repo"].URI, p.repo, p.boards["uptane-online"].URI, p.admin, p.devices)); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -30,15 +32,11 @@ type uptaneConfig struct {
 		Timestamp time.Duration `yaml:"timestamp"`
 		Director  time.Duration `yaml:"director"`
 	} `yaml:"lifetimes"`
-	Admin struct {
-		Listen  string         `yaml:"listen"`
-		TLS     *mutualConfig  `yaml:"tls"`
-		Clients []uptaneClient `yaml:"clients"`
-		Open    bool           `yaml:"open"`
-	} `yaml:"admin"`
+	Admin   uptaneAdmin `yaml:"admin"`
 	Devices struct {
 		Listen string        `yaml:"listen"`
 		TLS    *mutualConfig `yaml:"tls"`
+		Open   bool          `yaml:"open"`
 	} `yaml:"devices"`
 	Uploads struct {
 		Folder   string `yaml:"folder"`
@@ -59,9 +57,77 @@ type mutualConfig struct {
 	Clients     string `yaml:"clients"`
 }
 
+type uptaneAdmin struct {
+	Listen string        `yaml:"listen"`
+	TLS    *mutualConfig `yaml:"tls"`
+	// CRL is the Operations Root's list, without which no certificate is accepted; Operators are who may do what.
+	CRL       string           `yaml:"crl"`
+	Operators []uptaneOperator `yaml:"operators"`
+	Clients   []uptaneClient   `yaml:"clients"`
+	Open      bool             `yaml:"open"`
+}
+
+type uptaneOperator struct {
+	Name string             `yaml:"name"`
+	May  []reposerver.Right `yaml:"may"`
+}
+
 type uptaneClient struct {
-	ID     string `yaml:"id"`
-	Secret string `yaml:"secret"`
+	ID     string             `yaml:"id"`
+	Secret string             `yaml:"secret"`
+	May    []reposerver.Right `yaml:"may"`
+}
+
+// byCertificate reports whether client certificates admit.
+func (a *uptaneAdmin) byCertificate() bool { return a.TLS != nil && a.TLS.Clients != "" }
+
+func (a *uptaneAdmin) check() error {
+	if err := checkListen("admin", a.Listen, a.TLS != nil); err != nil {
+		return err
+	}
+	if err := checkListen("admin", a.Listen, false); a.Open && err != nil {
+		return errors.New("admin.open is for a loopback address on a developer's desk")
+	}
+	if !a.Open && len(a.Clients) == 0 && !a.byCertificate() {
+		return errors.New("admin: name clients, or a CA of client certificates in tls.clients")
+	}
+	if a.byCertificate() && a.CRL == "" {
+		return errors.New("admin.crl is missing: without the Operations Root's CRL a revoked certificate would be accepted")
+	}
+	if a.byCertificate() != (len(a.Operators) > 0) {
+		return errors.New("admin.operators and admin.tls.clients go together: the operators whose certificates are accepted, by name")
+	}
+	seen := map[string]bool{}
+	for _, o := range a.Operators {
+		if o.Name == "" || seen[o.Name] {
+			return fmt.Errorf("admin.operators: the name %q is empty, or there twice", o.Name)
+		}
+		seen[o.Name] = true
+		if err := checkRights("admin.operators: "+o.Name, o.May); err != nil {
+			return err
+		}
+	}
+	for _, c := range a.Clients {
+		if c.ID == "" || c.Secret == "" {
+			return errors.New("admin.clients: id and secret (a file) are needed")
+		}
+		if err := checkRights("admin.clients: "+c.ID, c.May); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkRights(what string, may []reposerver.Right) error {
+	if len(may) == 0 {
+		return fmt.Errorf("%s: may is missing: one or more of %v", what, reposerver.Rights())
+	}
+	for _, r := range may {
+		if !slices.Contains(reposerver.Rights(), r) {
+			return fmt.Errorf("%s: %q is none of %v", what, r, reposerver.Rights())
+		}
+	}
+	return nil
 }
 
 // check is called by loadConfig; what it refuses stands there in one message with the file's name.
@@ -84,30 +150,40 @@ func (u *uptaneConfig) check() error {
 		u.Admin.Listen = "127.0.0.1:8461"
 	}
 	if u.Devices.Listen == "" {
-		u.Devices.Listen = "127.0.0.1:8462"
+		u.Devices.Listen = "unix:devices.sock"
 	}
-	a, d := u.Admin, u.Devices
-	if err := checkListen("admin", a.Listen, a.TLS != nil); err != nil {
+	d := u.Devices
+	if err := u.Admin.check(); err != nil {
 		return err
 	}
-	if err := checkListen("devices", d.Listen, d.TLS != nil && d.TLS.Clients != ""); err != nil {
-		return fmt.Errorf("%w with clients: whoever reaches it says which device it is", err)
+	if err := checkDevices(d.Listen, d.TLS != nil && d.TLS.Clients != "", d.Open); err != nil {
+		return err
 	}
-	if err := checkListen("admin", a.Listen, false); a.Open && err != nil {
-		return errors.New("admin.open is for a loopback address on a developer's desk")
-	}
-	if !a.Open && len(a.Clients) == 0 && (a.TLS == nil || a.TLS.Clients == "") {
-		return errors.New("admin: name clients, or a CA of client certificates in tls.clients")
-	}
-	for _, c := range a.Clients {
-		if c.ID == "" || c.Secret == "" {
-			return errors.New("admin.clients: id and secret (a file) are needed")
-		}
-	}
-	for _, t := range []*mutualConfig{a.TLS, d.TLS} {
+	for _, t := range []*mutualConfig{u.Admin.TLS, d.TLS} {
 		if t != nil && (t.Certificate == "" || t.Key == "") {
 			return errors.New("tls: certificate and key are needed")
 		}
+	}
+	return nil
+}
+
+// checkDevices demands that nobody but the gateway reaches the devices' side, for whoever does says which device it is: a
+// socket file, whose folder says who may open it, or client certificates. On a loopback address any local process could.
+func checkDevices(listen string, mutual, open bool) error {
+	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
+		if path == "" || mutual {
+			return errors.New("devices.listen: unix:PATH, without tls")
+		}
+		return nil
+	}
+	if mutual {
+		return nil
+	}
+	if err := checkListen("devices", listen, false); err != nil {
+		return fmt.Errorf("%w with clients: whoever reaches it says which device it is", err)
+	}
+	if !open {
+		return errors.New("devices.listen: any process of this machine could be any device there; use unix:PATH, or tls with clients (devices.open allows it on a developer's desk)")
 	}
 	return nil
 }

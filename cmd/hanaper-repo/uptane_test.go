@@ -38,8 +38,8 @@ func vehicles(t *testing.T) *desk {
 	}
 	d.config(`uptane:
   keys: {algorithm: Ed25519}
-  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret}]}
-  devices: {listen: "127.0.0.1:0"}
+  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret, may: [publish, assign, remove, look]}]}
+  devices: {listen: "127.0.0.1:0", open: true}
 `)
 	return d
 }
@@ -292,7 +292,13 @@ func TestUptaneConfig(t *testing.T) {
 	for name, c := range map[string]struct{ section, want string }{
 		"nobody may administer":     {"  director: true\n", "name clients"},
 		"open to the world":         {"  admin: {listen: \"0.0.0.0:1\", open: true, tls: {certificate: a, key: b}}\n", "loopback"},
-		"admin in clear":            {"  admin: {listen: \"0.0.0.0:1\", clients: [{id: a, secret: b}]}\n", "loopback"},
+		"admin in clear":            {"  admin: {listen: \"0.0.0.0:1\", clients: [{id: a, secret: b, may: [look]}]}\n", "loopback"},
+		"a client without rights":   {"  admin: {clients: [{id: a, secret: b}]}\n", "may is missing"},
+		"a right that is none":      {"  admin: {clients: [{id: a, secret: b, may: [all]}]}\n", "none of"},
+		"certificates without CRL":  {"  admin: {tls: {certificate: a, key: b, clients: c}, operators: [{name: a, may: [look]}]}\n", "revoked"},
+		"certificates of anybody":   {"  admin: {tls: {certificate: a, key: b, clients: c}, crl: d}\n", "operators"},
+		"operators without a CA":    {"  admin: {clients: [{id: a, secret: b, may: [look]}], operators: [{name: a, may: [look]}]}\n", "operators"},
+		"devices of any process":    {good + "  devices: {listen: \"127.0.0.1:0\"}\n", "any process"},
 		"devices without gateway":   {good + "  devices: {listen: \"0.0.0.0:1\", tls: {certificate: a, key: b}}\n", "which device"},
 		"a curve that devices hate": {good + "  keys: {algorithm: P-256}\n", "devices accept"},
 		"two key stores":            {good + "  keys: {token: a, folder: b}\n", "either"},
@@ -305,7 +311,7 @@ func TestUptaneConfig(t *testing.T) {
 		}
 	}
 	d.write("open.secret", []byte(buildSecret))
-	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", clients: [{id: a, secret: open.secret}]}\n")
+	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", clients: [{id: a, secret: open.secret, may: [look]}]}\n")
 	d.ok("uptane", "init")
 	if _, errs, code := d.run("uptane", "serve"); code != 3 || !strings.Contains(errs, "open.secret") {
 		t.Errorf("a secret that others may read: exit %d, %s", code, errs)
@@ -316,11 +322,14 @@ func TestUptaneConfig(t *testing.T) {
 func TestUptaneInTLS(t *testing.T) {
 	d := newDesk(t)
 	pool, identity := certificate(t, d)
-	mutual := "tls: {certificate: tls.pem, key: tls.key, clients: tls.pem}"
-	d.config("uptane:\n  keys: {algorithm: RSA-2048}\n  admin: {listen: \"127.0.0.1:0\", " + mutual + "}\n  devices: {listen: \"127.0.0.1:0\", " + mutual + "}\n")
+	ops := newOperations(t, d)
+	olga := ops.issue("operator", "olga", 2)
+	ops.list(1)
+	d.config("uptane:\n  keys: {algorithm: RSA-2048}\n  admin: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: operations.pem}, crl: operations.crl, operators: [{name: olga, may: [publish]}]}\n" +
+		"  devices: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: tls.pem}}\n")
 	d.ok("uptane", "init")
 	_, admin, devices := d.background("uptane", "serve")
-	with, err := reposerver.NewClient(reposerver.ClientConfig{URL: admin, Auth: reposerver.MTLS{Certificate: identity, Roots: pool}})
+	with, err := reposerver.NewClient(reposerver.ClientConfig{URL: admin, Auth: reposerver.MTLS{Certificate: olga, Roots: pool}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -93,9 +95,15 @@ func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []repose
 		folder = filepath.Join(cfg.path(cfg.Uptane.Folder), "uploads")
 	}
 	a, dev := cfg.Uptane.Admin, cfg.Uptane.Devices
+	var operators func(*tls.ConnectionState) (reposerver.Admitted, error)
+	if a.byCertificate() {
+		if operators, err = newOperators(cfg); err != nil {
+			return err
+		}
+	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{Image: image, Director: director, Log: log, Now: now,
 		Storage: reposerver.StorageConfig{Dir: folder, MaxFile: up.MaxFile, PartSize: up.PartSize},
-		Access:  reposerver.AccessConfig{Credentials: secrets, Certificates: a.TLS != nil && a.TLS.Clients != "", Open: a.Open}})
+		Access:  reposerver.AccessConfig{Credentials: secrets, Certificate: operators, Open: a.Open}})
 	if err != nil {
 		return err
 	}
@@ -120,11 +128,10 @@ func (u *uptaneServers) listen(cfg *config, address string, t *mutualConfig, str
 			return "", err
 		}
 	}
-	l, err := net.Listen("tcp", address)
+	l, url, err := listenAt(cfg, address)
 	if err != nil {
-		return "", advice.Wrap(advice.Failed, err, "is the address of this machine, and free?")
+		return "", err
 	}
-	url := "http://" + l.Addr().String()
 	if config != nil {
 		l, url = tls.NewListener(l, config), "https://"+l.Addr().String()
 	}
@@ -137,6 +144,37 @@ func (u *uptaneServers) listen(cfg *config, address string, t *mutualConfig, str
 		}
 	}()
 	return url, nil
+}
+
+// listenAt accepts on HOST:PORT, or on the socket file of unix:PATH, which its owner and group may open.
+func listenAt(cfg *config, address string) (net.Listener, string, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, "", advice.Wrap(advice.Failed, err, "is the address of this machine, and free?")
+		}
+		return l, "http://" + l.Addr().String(), nil
+	}
+	path = cfg.path(path)
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
+			return nil, "", advice.New(advice.Refused, "stop it first", "another process is serving at %s", path)
+		}
+		if err := os.Remove(path); err != nil { // left by a process that was killed
+			return nil, "", err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, "", advice.Wrap(advice.Failed, err, "is its folder there, and may this user write to it?")
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, "", err
+	}
+	return l, "unix:" + path, nil
 }
 
 func (t *mutualConfig) load(cfg *config, strict bool) (*tls.Config, error) {
@@ -179,7 +217,7 @@ func clientSecrets(cfg *config) ([]reposerver.Credential, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, reposerver.Credential{ID: c.ID, Secret: bytes.TrimRight(data, "\r\n")})
+		out = append(out, reposerver.Credential{ID: c.ID, Secret: bytes.TrimRight(data, "\r\n"), May: c.May})
 	}
 	return out, nil
 }

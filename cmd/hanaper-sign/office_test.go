@@ -64,12 +64,14 @@ func newTestServer(t testing.TB, store, login string) *testServer {
 	if o.director, err = reposerver.OpenDirector(o.config, o.image); err != nil {
 		t.Fatal(err)
 	}
-	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret)}}}
+	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret), May: []reposerver.Right{reposerver.Publish}}}}
 	switch login {
 	case "none":
 		access = reposerver.AccessConfig{Open: true}
 	case "mtls":
-		access = reposerver.AccessConfig{Certificates: true}
+		access = reposerver.AccessConfig{Certificate: func(*tls.ConnectionState) (reposerver.Admitted, error) {
+		return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish}}, nil
+	}}
 	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{
 		Image: o.image, Director: o.director, Access: access,

@@ -4,9 +4,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,13 +21,38 @@ import (
 type Credential struct {
 	ID     string
 	Secret []byte
+	// May is what the client may do; nothing if it is empty.
+	May []Right
+}
+
+// Right is what somebody may do beyond reading the repositories' metadata, which all who are admitted may.
+type Right string
+
+// The rights. Publish is everything that signing tools do: uploads, targets, delegations, roots, and the server's keys
+// until they are moved offline. Assign gives devices targets and takes them back. Remove forgets a device. Look is for
+// what is known of devices.
+const (
+	Publish Right = "publish"
+	Assign  Right = "assign"
+	Remove  Right = "remove"
+	Look    Right = "look"
+)
+
+// Rights are all of them.
+func Rights() []Right { return []Right{Publish, Assign, Remove, Look} }
+
+// Admitted is who is speaking, for the log, and what they may do.
+type Admitted struct {
+	Name string
+	May  []Right
 }
 
 // AccessConfig says who may administer.
 type AccessConfig struct {
 	Credentials []Credential
-	// Certificates admits whoever presents a client certificate that the TLS listener has verified.
-	Certificates bool
+	// Certificate says who holds a client certificate that the TLS listener has verified, and what they may do. It is asked
+	// at every request, so that a revocation ends an open connection's rights. nil admits nobody by certificate.
+	Certificate func(*tls.ConnectionState) (Admitted, error)
 	// Open admits everybody: for a loopback address on a developer's desk.
 	Open bool
 	// Now defaults to time.Now.
@@ -34,14 +61,25 @@ type AccessConfig struct {
 
 // access knows who may administer. Secrets are kept as digests only.
 type access struct {
-	clients map[string][32]byte
-	certs   bool
+	clients map[string]client
+	certs   func(*tls.ConnectionState) (Admitted, error)
 	open    bool
 	now     func() time.Time
 	guesses *limiter
 
 	mu      sync.Mutex
-	bearers map[[32]byte]time.Time
+	bearers map[[32]byte]bearer
+}
+
+type client struct {
+	secret [32]byte
+	who    Admitted
+}
+
+// bearer is a token that was given out.
+type bearer struct {
+	until time.Time
+	who   Admitted
 }
 
 // minSecret is the shortest secret in bytes.
@@ -51,7 +89,7 @@ func newAccess(c AccessConfig) (*access, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	a := &access{clients: map[string][32]byte{}, certs: c.Certificates, open: c.Open, now: c.Now, guesses: newLimiter(c.Now), bearers: map[[32]byte]time.Time{}}
+	a := &access{clients: map[string]client{}, certs: c.Certificate, open: c.Open, now: c.Now, guesses: newLimiter(c.Now), bearers: map[[32]byte]bearer{}}
 	for _, k := range c.Credentials {
 		if k.ID == "" || strings.Contains(k.ID, ":") || len(k.Secret) < minSecret {
 			return nil, advice.New(advice.Usage, "", "client %q: an id without a colon and a secret of at least %d bytes are needed", k.ID, minSecret)
@@ -59,19 +97,24 @@ func newAccess(c AccessConfig) (*access, error) {
 		if _, ok := a.clients[k.ID]; ok {
 			return nil, advice.New(advice.Usage, "", "client %q is there twice", k.ID)
 		}
-		a.clients[k.ID] = sha256.Sum256(k.Secret)
+		for _, r := range k.May {
+			if !slices.Contains(Rights(), r) {
+				return nil, advice.New(advice.Usage, "publish, assign, remove or look", "client %q: %q is not a right", k.ID, r)
+			}
+		}
+		a.clients[k.ID] = client{sha256.Sum256(k.Secret), Admitted{"client " + k.ID, slices.Clone(k.May)}}
 	}
-	if !a.open && !a.certs && len(a.clients) == 0 {
+	if !a.open && a.certs == nil && len(a.clients) == 0 {
 		return nil, advice.New(advice.Usage, "name clients, or a CA of client certificates", "nobody could administer the repositories")
 	}
 	return a, nil
 }
 
 // known checks an id and a secret in a time that does not tell which of them is wrong.
-func (a *access) known(id, secret string) bool {
+func (a *access) known(id, secret string) (Admitted, bool) {
 	want, ok := a.clients[id]
 	have := sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(want[:], have[:]) == 1 && ok
+	return want.who, subtle.ConstantTimeCompare(want.secret[:], have[:]) == 1 && ok
 }
 
 // guess bounds how fast one address may be wrong.
@@ -86,24 +129,44 @@ func (a *access) guess(r *http.Request) error {
 	return refuse(http.StatusUnauthorized, codeUnauthorized, "credentials are missing or wrong")
 }
 
-// admit says whether the caller may administer.
-func (a *access) admit(r *http.Request) error {
-	if a.open || a.certs && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return nil
+// admit says who is speaking, and refuses who may not do what is asked. Where no particular right is needed it is empty.
+func (a *access) admit(r *http.Request, need Right) (Admitted, error) {
+	who, err := a.identify(r)
+	if err != nil {
+		return who, err
 	}
-	if id, secret, ok := r.BasicAuth(); ok && a.known(id, secret) {
-		return nil
+	if need != "" && !slices.Contains(who.May, need) {
+		return who, refuseHint(http.StatusForbidden, codeForbidden, "whoever runs the server gives rights, in its configuration", "%s may not %s", who.Name, need)
+	}
+	return who, nil
+}
+
+func (a *access) identify(r *http.Request) (Admitted, error) {
+	if a.open {
+		return Admitted{"anybody", Rights()}, nil
+	}
+	if a.certs != nil && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		who, err := a.certs(r.TLS)
+		if err != nil {
+			return who, refuse(http.StatusForbidden, codeForbidden, "your certificate is not accepted: %v", err)
+		}
+		return who, nil
+	}
+	if id, secret, ok := r.BasicAuth(); ok {
+		if who, ok := a.known(id, secret); ok {
+			return who, nil
+		}
 	}
 	if kind, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(kind, "Bearer") {
 		sum := sha256.Sum256([]byte(token))
 		a.mu.Lock()
-		until, ok := a.bearers[sum]
+		b, ok := a.bearers[sum]
 		a.mu.Unlock()
-		if ok && a.now().Before(until) {
-			return nil
+		if ok && a.now().Before(b.until) {
+			return b.who, nil
 		}
 	}
-	return a.guess(r)
+	return Admitted{}, a.guess(r)
 }
 
 // token is the token endpoint (RFC 6749, section 4.4).
@@ -119,13 +182,15 @@ func (a *access) token(w http.ResponseWriter, r *http.Request) error {
 	id, secret, ok := r.BasicAuth()
 	if ok {
 		// RFC 6749, section 2.3.1: both are form-encoded first; garage-sign does not, which makes no difference to plain ones.
-		if u, err := url.QueryUnescape(id); err == nil && !a.known(id, secret) {
+		_, plain := a.known(id, secret)
+		if u, err := url.QueryUnescape(id); err == nil && !plain {
 			if s, err := url.QueryUnescape(secret); err == nil {
 				id, secret = u, s
 			}
 		}
 	}
-	if !ok || !a.known(id, secret) {
+	who, good := a.known(id, secret)
+	if !ok || !good {
 		return a.guess(r)
 	}
 	raw := make([]byte, 32)
@@ -133,20 +198,20 @@ func (a *access) token(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	token := hex.EncodeToString(raw)
-	if err := a.remember(sha256.Sum256([]byte(token))); err != nil {
+	if err := a.remember(sha256.Sum256([]byte(token)), who); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "bearer", "expires_in": int(bearerLife / time.Second), "scope": form.Get("scope")})
 	return nil
 }
 
-func (a *access) remember(sum [32]byte) error {
+func (a *access) remember(sum [32]byte, who Admitted) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
 	if len(a.bearers) >= maxBearers {
-		for k, until := range a.bearers {
-			if !now.Before(until) {
+		for k, b := range a.bearers {
+			if !now.Before(b.until) {
 				delete(a.bearers, k)
 			}
 		}
@@ -154,7 +219,7 @@ func (a *access) remember(sum [32]byte) error {
 			return refuse(http.StatusTooManyRequests, codeBusy, "too many tokens are good at one time")
 		}
 	}
-	a.bearers[sum] = now.Add(bearerLife)
+	a.bearers[sum] = bearer{now.Add(bearerLife), who}
 	return nil
 }
 

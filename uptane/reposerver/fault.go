@@ -40,6 +40,7 @@ const (
 	codeNoDelegation     = "delegations_not_defined"
 	codeBadRequest       = "invalid_entity"
 	codeUnauthorized     = "unauthorized"
+	codeForbidden        = "forbidden"
 	codeNotImplemented   = "not_implemented"
 	codeECURegistered    = "ecu_already_registered"
 	codeInternal         = "internal_server_error"

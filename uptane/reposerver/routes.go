@@ -42,8 +42,8 @@ func viewOf(d *Device) deviceView {
 }
 
 // directorAdmin are this project's own routes: the original's Director has others, and no signing tool calls them.
-func (s *Server) directorAdmin(closed func(string, handler)) {
-	closed("GET "+devicesPath, func(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) directorAdmin(closed closed) {
+	closed(Look, "GET "+devicesPath, func(w http.ResponseWriter, r *http.Request) error {
 		list, err := s.director.Devices()
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ func (s *Server) directorAdmin(closed func(string, handler)) {
 		writeJSON(w, http.StatusOK, out)
 		return nil
 	})
-	closed("GET "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Look, "GET "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
 		d, found, err := s.director.Device(r.PathValue("id"))
 		if err != nil {
 			return err
@@ -66,13 +66,13 @@ func (s *Server) directorAdmin(closed func(string, handler)) {
 		writeJSON(w, http.StatusOK, viewOf(d))
 		return nil
 	})
-	closed("DELETE "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Remove, "DELETE "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.director.Remove(r.Context(), r.PathValue("id")); err != nil {
 			return err
 		}
 		return s.changed(w, r, "device removed", "device", r.PathValue("id"))
 	})
-	closed("PUT "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Assign, "PUT "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
 		var doc struct {
 			Target string   `json:"target"`
 			ECUs   []string `json:"ecus"`
@@ -84,11 +84,11 @@ func (s *Server) directorAdmin(closed func(string, handler)) {
 		if err != nil {
 			return err
 		}
-		s.log.Info("target assigned", "device", d.ID, "target", doc.Target, "from", r.RemoteAddr)
+		s.log.Info("target assigned", "device", d.ID, "target", doc.Target, "by", who(r), "from", r.RemoteAddr)
 		writeJSON(w, http.StatusOK, viewOf(d))
 		return nil
 	})
-	closed("DELETE "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Assign, "DELETE "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
 		d, err := s.director.Unassign(r.Context(), r.PathValue("id"))
 		if err != nil {
 			return err

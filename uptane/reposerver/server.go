@@ -3,6 +3,7 @@ package reposerver
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -68,17 +69,29 @@ func NewServer(c ServerConfig) (*Server, error) {
 
 type handler func(w http.ResponseWriter, r *http.Request) error
 
+// closed registers a route for those who have a right; an empty right is for all who are admitted.
+type closed func(right Right, route string, h handler)
+
+type whoKey struct{}
+
+// who is the caller, for the log.
+func who(r *http.Request) string {
+	name, _ := r.Context().Value(whoKey{}).(string)
+	return name
+}
+
 // Admin is the API of signing tools and the Director's administration. Every route but the token endpoint and signed
 // storage URLs asks for credentials.
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	free := func(route string, h handler) { mux.HandleFunc(route, s.wrap(h)) }
-	closed := func(route string, h handler) {
+	closed := func(right Right, route string, h handler) {
 		mux.HandleFunc(route, s.wrap(func(w http.ResponseWriter, r *http.Request) error {
-			if err := s.access.admit(r); err != nil {
+			who, err := s.access.admit(r, right)
+			if err != nil {
 				return err
 			}
-			return h(w, r)
+			return h(w, r.WithContext(context.WithValue(r.Context(), whoKey{}, who.Name)))
 		}))
 	}
 	for _, p := range []string{"/token", "/oauth2/token"} {
@@ -89,18 +102,18 @@ func (s *Server) Admin() http.Handler {
 		return nil
 	})
 	s.rootRoutes(closed, imagePath, "root/private_keys/", s.image.Repository)
-	closed("GET "+imagePath+"targets.json", s.getTargets)
-	closed("PUT "+imagePath+"targets", s.putTargets)
-	closed("GET "+imagePath+"delegations/{file}", s.getDelegation)
-	closed("PUT "+imagePath+"delegations/{file}", s.putDelegation)
+	closed("", "GET "+imagePath+"targets.json", s.getTargets)
+	closed(Publish, "PUT "+imagePath+"targets", s.putTargets)
+	closed("", "GET "+imagePath+"delegations/{file}", s.getDelegation)
+	closed(Publish, "PUT "+imagePath+"delegations/{file}", s.putDelegation)
 	for _, role := range []string{"snapshot", "timestamp"} {
-		closed("GET "+imagePath+role+".json", s.online(role))
+		closed("", "GET "+imagePath+role+".json", s.online(role))
 	}
-	closed("POST "+imagePath+"multipart/initiate/{name...}", s.initiate)
-	closed("GET "+imagePath+"multipart/url/{name...}", s.partURL)
-	closed("PUT "+imagePath+"multipart/complete/{name...}", s.complete)
-	closed("PUT "+imagePath+"uploads/{name...}", s.redirectUpload)
-	closed("GET "+imagePath+"uploads/{name...}", s.redirectDownload)
+	closed(Publish, "POST "+imagePath+"multipart/initiate/{name...}", s.initiate)
+	closed(Publish, "GET "+imagePath+"multipart/url/{name...}", s.partURL)
+	closed(Publish, "PUT "+imagePath+"multipart/complete/{name...}", s.complete)
+	closed(Publish, "PUT "+imagePath+"uploads/{name...}", s.redirectUpload)
+	closed("", "GET "+imagePath+"uploads/{name...}", s.redirectDownload)
 	free("PUT /storage/part", s.storePart)
 	free("PUT /storage/file", s.storeFile)
 	free("GET /storage/file", s.download)
@@ -153,11 +166,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 func maxRoot() int64    { return 8 * int64(uptane.DefaultLimits().Root) }
 func maxTargets() int64 { return 2 * int64(uptane.DefaultLimits().ImageTargets) }
 
-func (s *Server) rootRoutes(closed func(string, handler), path, keys string, repo *Repository) {
-	closed("GET "+path+"{file}", func(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) rootRoutes(closed closed, path, keys string, repo *Repository) {
+	closed("", "GET "+path+"{file}", func(w http.ResponseWriter, r *http.Request) error {
 		return s.serveRoot(w, r, repo, r.PathValue("file"))
 	})
-	closed("POST "+path+"root", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Publish, "POST "+path+"root", func(w http.ResponseWriter, r *http.Request) error {
 		data, err := readBody(w, r, maxRoot())
 		if err != nil {
 			return err
@@ -167,7 +180,7 @@ func (s *Server) rootRoutes(closed func(string, handler), path, keys string, rep
 		}
 		return s.changed(w, r, "root stored", "repository", repo.kind)
 	})
-	closed("POST "+path+"root/cosign", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Publish, "POST "+path+"root/cosign", func(w http.ResponseWriter, r *http.Request) error {
 		data, err := readBody(w, r, maxRoot())
 		if err != nil {
 			return err
@@ -176,21 +189,21 @@ func (s *Server) rootRoutes(closed func(string, handler), path, keys string, rep
 		if err != nil {
 			return err
 		}
-		s.log.Info("root cosigned and stored", "repository", repo.kind, "from", r.RemoteAddr)
+		s.log.Info("root cosigned and stored", "repository", repo.kind, "by", who(r), "from", r.RemoteAddr)
 		writeBytes(w, http.StatusOK, stored)
 		return nil
 	})
-	closed("GET "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Publish, "GET "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
 		data, err := repo.PrivateKey(r.Context(), r.PathValue("keyid"))
 		if err != nil {
 			return err
 		}
 		defer clear(data)
-		s.log.Warn("private key given out", "repository", repo.kind, "keyid", r.PathValue("keyid"), "from", r.RemoteAddr)
+		s.log.Warn("private key given out", "repository", repo.kind, "keyid", r.PathValue("keyid"), "by", who(r), "from", r.RemoteAddr)
 		writeBytes(w, http.StatusOK, data)
 		return nil
 	})
-	closed("DELETE "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(Publish, "DELETE "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
 		if err := repo.DeleteKey(r.Context(), r.PathValue("keyid")); err != nil {
 			return err
 		}
@@ -199,7 +212,7 @@ func (s *Server) rootRoutes(closed func(string, handler), path, keys string, rep
 }
 
 func (s *Server) changed(w http.ResponseWriter, r *http.Request, what string, args ...any) error {
-	s.log.Info(what, append(args, "from", r.RemoteAddr)...)
+	s.log.Info(what, append(args, "by", who(r), "from", r.RemoteAddr)...)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -154,7 +154,7 @@ func (o *office) open() {
 	server, err := reposerver.NewServer(reposerver.ServerConfig{
 		Image: o.image, Director: o.director, Now: o.clock.now,
 		Storage: reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 4 << 10, MaxFile: 1 << 20},
-		Access:  reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(secret)}}},
+		Access:  reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(secret), May: reposerver.Rights()}}},
 	})
 	if err != nil {
 		t.Fatal(err)
