@@ -127,6 +127,7 @@ func (e *earlier) carry() *state {
 	for n := range old.serials {
 		st.serials[n] = true
 	}
+	maps.Copy(st.issued, old.issued)
 	st.ceremonies = append(st.ceremonies, old.ceremonies...)
 	for n, u := range old.uptane {
 		st.uptane[n] = u.carry()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sort"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/strict"
@@ -139,9 +140,11 @@ func checkOut(out string) error {
 		return refuse(RuleOutput, "the output folder: %w", err)
 	}
 	probe := out
-	for errors.Is(err, fs.ErrNotExist) {
-		probe = filepath.Dir(probe)
-		_, err = os.Stat(probe)
+	if errors.Is(err, fs.ErrNotExist) {
+		probe = filepath.Dir(filepath.Clean(out))
+		if _, err := os.Stat(probe); err != nil {
+			return advice.Wrap(advice.Refused, refuse(RuleOutput, "the output folder %s: %w", out, err), "make the folder above it first, or correct the name: nothing else is made by the way")
+		}
 	}
 	f, err := os.CreateTemp(probe, ".hanaper-*.tmp")
 	if err != nil {

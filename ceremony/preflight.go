@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -137,6 +139,37 @@ func (r *run) checkLabels(ctx context.Context, made map[place]bool) error {
 			if label := k.Attributes().Label; slices.Contains(labels[name], label) {
 				return refuse(RuleLabel, "%s holds a key %q already", t.Info().Name(), label)
 			}
+		}
+	}
+	return nil
+}
+
+// taker is a step that takes up a key which an earlier ceremony left.
+type taker interface {
+	takes(s *Script) (token string, k *key)
+}
+
+// checkTaken refuses a run if a key is gone that a step will take up: it would be found only when others have signed.
+func (r *run) checkTaken(ctx context.Context) error {
+	if r.Rehearsal {
+		return nil
+	}
+	for _, st := range r.script.steps {
+		step, ok := st.step.(taker)
+		if !ok {
+			continue
+		}
+		name, k := step.takes(r.script)
+		t := r.tokens[name]
+		if k == nil || t == nil {
+			continue
+		}
+		live, err := t.Key(ctx, hsm.Query{Label: k.label, ID: k.id})
+		if err == nil && !ca.SameKey(live.Public(), k.public) {
+			err = refuse(RuleOneKey, "key %q in %s is not the key of the earlier ceremony", k.label, t.Info().Name())
+		}
+		if err != nil {
+			return stepError(r.script, st, fmt.Errorf("key %q, which the earlier ceremony left: %w", k.name, err))
 		}
 	}
 	return nil

@@ -40,6 +40,9 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err := r.preflight(ctx, nil); err != nil {
 		return nil, err
 	}
+	if err := r.checkTaken(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.start(); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,9 @@ type state struct {
 	// unsignedCRLs are specimens that imported keys would have signed.
 	unsignedCRLs map[string]bool
 	// serials drawn, hex.
-	serials   map[string]bool
+	serials map[string]bool
+	// issued says by which key: the SHA-256 of its SubjectPublicKeyInfo, by serial.
+	issued    map[string]string
 	artefacts map[string][]byte
 	order     []string
 	uptane    map[string]*uptaneState
@@ -51,7 +53,7 @@ type certificate struct {
 func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
-		crlNames: map[string]*x509.RevocationList{}, numbers: map[string]*big.Int{}, serials: map[string]bool{}, artefacts: map[string][]byte{},
+		crlNames: map[string]*x509.RevocationList{}, numbers: map[string]*big.Int{}, serials: map[string]bool{}, issued: map[string]string{}, artefacts: map[string][]byte{},
 		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{},
 	}
 }
@@ -180,7 +182,13 @@ func (s *Session) above(c *certificate) []*x509.Certificate {
 // addCertificate takes a certificate into the state and states its files: the certificate, and the chain without root.
 func (s *Session) addCertificate(c *certificate) error {
 	s.state.certificates[c.name] = c
-	s.state.serials[fmt.Sprintf("%040x", c.cert.SerialNumber)] = true
+	serial := fmt.Sprintf("%040x", c.cert.SerialNumber)
+	s.state.serials[serial] = true
+	if up := s.state.certificates[c.issuer]; c.issuer != "" && up != nil {
+		s.state.issued[serial] = keyOf(up.cert)
+	} else if c.issuer == "" && bytes.Equal(c.cert.RawIssuer, c.cert.RawSubject) {
+		s.state.issued[serial] = keyOf(c.cert)
+	}
 	own := pemCertificate(c.cert)
 	if err := s.artefact(c.path(), own, sameCertificates(c.cert)); err != nil {
 		return err
@@ -196,6 +204,9 @@ func (s *Session) addCertificate(c *certificate) error {
 	}
 	return s.artefact("artefacts/"+c.name+".chain.pem", chain, sameCertificates(certs...))
 }
+
+// keyOf names the key of a certificate.
+func keyOf(c *x509.Certificate) string { return hexSHA256(c.RawSubjectPublicKeyInfo) }
 
 func (c *certificate) path() string { return "artefacts/" + c.name + ".pem" }
 

@@ -119,6 +119,14 @@ func (i *ImportArtefact) certificate(s *Session, old *state) error {
 	}
 }
 
+// takes gives the key that the step takes up; nil if it takes up something else.
+func (i *ImportArtefact) takes(s *Script) (token string, k *key) {
+	if i.Key == "" || s.earlier == nil {
+		return "", nil
+	}
+	return i.Token, s.earlier.left().keys[i.Key]
+}
+
 // key takes up a key: the token must hold it, with the label, id and public key of the earlier transcript.
 func (i *ImportArtefact) key(s *Session, old *state) error {
 	was, ok := old.keys[i.Key]

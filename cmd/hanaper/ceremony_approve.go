@@ -62,7 +62,11 @@ func approve(c *cli.Context, path string) error {
 		if err != nil {
 			return err
 		}
-		nonce, expires, digest = other.Nonce, other.Expires, other.ToolDigest.String()
+		if got := other.ToolDigest.String(); got != digest {
+			return advice.New(advice.Refused, "find out which program will run. If it is that one, say so with --tool "+got,
+				"the approval in %s is for the program with SHA-256 %s, not for %s", with, got, digest)
+		}
+		nonce, expires = other.Nonce, other.Expires
 	} else if nonce, err = quorum.NewNonce(rand.Reader); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestKillProgram(t *testing.T) {
 		r.write("bindings.yaml", fmt.Sprintf("tokens:\n  roots: %q\n", hsm.URI{Token: board.Label, ModulePath: board.Module, PINSource: board.PINFile}.String()))
 		r.write("script.yaml", fmt.Sprintf(smallScript, r.digest("roster.json"), hsm.URI{Token: board.Label, Serial: board.Serial}))
 		r.ok(r.approve("ada", "ada.json", "--tool", tool)...)
-		r.ok(r.approve("berta", "berta.json", "--with", r.path("ada.json"))...)
+		r.ok(r.approve("berta", "berta.json", "--with", r.path("ada.json"), "--tool", tool)...)
 		run := exec.Command(bin, r.run("out", "ada.json", "berta.json")...)
 		start := time.Now()
 		if err := run.Start(); err != nil {
