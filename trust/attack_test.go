@@ -70,6 +70,53 @@ func TestRootsThatDoNotFollow(t *testing.T) {
 	}
 }
 
+// TestRootEndsFirst: a view does not outlive its root, were that the first to end.
+func TestRootEndsFirst(t *testing.T) {
+	w := trusttest.New(t)
+	w.Validity.RootExpires = w.Now.Add(12 * time.Hour)
+	w.Rebuild()
+	w.Import()
+	w.AddCRL(1)
+	v := w.View()
+	if !v.Expires().Equal(w.Validity.RootExpires) || v.Valid(w.Now.Add(12*time.Hour)) == nil || v.Valid(w.Now.Add(11*time.Hour)) != nil {
+		t.Errorf("the view ends %v, its root %v", v.Expires(), w.Validity.RootExpires)
+	}
+}
+
+// TestOfficersCRLCounts: what the officers' CRL of a CA revokes is revoked, also where the online CRL is there and does not list it.
+func TestOfficersCRLCounts(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	w.AddCRL(3, 6)
+	w.Content.CRLs = append(w.Content.CRLs, w.MakeCRL(w.Issuing, 2, 5))
+	w.Rebuild()
+	w.Import()
+	for serial, want := range map[int64]bool{5: true, 6: true, 7: false} {
+		if w.View().Revoked(w.Issuing.Cert, big.NewInt(serial)) != want {
+			t.Errorf("serial %d: revoked is not %v", serial, want)
+		}
+	}
+}
+
+// TestCRLDates: a CRL of a later time, or one that is over, is not published.
+func TestCRLDates(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	now := w.Now
+	for name, at := range map[string]time.Time{"in the future": now.Add(time.Hour), "past its nextUpdate": now.AddDate(-5, 0, 0)} {
+		w.Now = at
+		list := w.MakeCRL(w.Issuing, 1)
+		w.Now = now
+		before := trusttest.Snap(t, w.Dir)
+		if err := w.Publish(func(p *trust.Publisher) error { return p.AddCRL(list) }); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("a CRL of %v: %v", at, err)
+		}
+		if !maps.EqualFunc(before, trusttest.Snap(t, w.Dir), bytes.Equal) {
+			t.Errorf("a CRL of %v: something was published", at)
+		}
+	}
+}
+
 // TestOlderTimestamp: an older timestamp over the same snapshot, whose time is not over yet: nothing but its version tells.
 func TestOlderTimestamp(t *testing.T) {
 	w := trusttest.New(t)
