@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
@@ -67,6 +69,27 @@ func TestRootsThatDoNotFollow(t *testing.T) {
 	f["metadata/1.root.json"] = trusttest.New(t).Offline["metadata/1.root.json"]
 	if _, err := trust.Open(f, w.Pin, w.Now); !errors.Is(err, trust.ErrPin) {
 		t.Errorf("another first root: %v", err)
+	}
+}
+
+// TestCAKeyOnline: a CA's key is no key for the timestamp, whoever says so.
+func TestCAKeyOnline(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	w.AddCRL(1)
+	f := trusttest.Snap(t, w.Dir)
+	k, err := metadata.KeyFromPublicKey(w.Issuing.Key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := trusttest.KeyID(t, w.Issuing.Key.Public())
+	nextRoot(t, w, f, func(roles, keys map[string]any) {
+		keys[id] = map[string]any{"keytype": k.Type, "scheme": k.Scheme, "keyval": map[string]any{"public": k.Value.PublicKey}}
+		roles["timestamp"].(map[string]any)["keyids"] = []any{id}
+	})
+	trusttest.Forge(t, f, "metadata/timestamp.json", nil, w.Issuing.Key)
+	if _, err := trust.Open(f, w.Pin, w.Now); !errors.Is(err, trust.ErrMalformed) || !strings.Contains(err.Error(), "online trust key as well") {
+		t.Errorf("got %v", err)
 	}
 }
 
