@@ -93,6 +93,22 @@ func TestCAKeyOnline(t *testing.T) {
 	}
 }
 
+// TestOfficersPartExpires: the officers' part opens until its targets end, and until its root ends, where that is first.
+func TestOfficersPartExpires(t *testing.T) {
+	for _, c := range []struct{ root, targets, end int }{{2, 1, 1}, {1, 2, 1}} {
+		w := trusttest.New(t)
+		w.Validity = trust.Validity{RootExpires: w.Now.AddDate(c.root, 0, 0), TargetsExpires: w.Now.AddDate(c.targets, 0, 0)}
+		w.Rebuild()
+		end := w.Now.AddDate(c.end, 0, 0)
+		if _, err := trust.OpenRepository(w.Offline, w.Pin, end.Add(-time.Second)); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if _, err := trust.OpenRepository(w.Offline, w.Pin, end); !errors.Is(err, trust.ErrExpired) {
+			t.Errorf("%+v, at its end: %v", c, err)
+		}
+	}
+}
+
 // TestRootEndsFirst: a view does not outlive its root, were that the first to end.
 func TestRootEndsFirst(t *testing.T) {
 	w := trusttest.New(t)
