@@ -3,6 +3,7 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11/shimtest"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // refusedBeforehand: a run is refused by a rule, and neither a folder nor a key is made.
@@ -66,6 +68,47 @@ func TestWrongTestSignature(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(c.Out, signatureFile)); err == nil {
 		t.Error("the transcript was signed")
+	}
+}
+
+// TestOneSignerIsNotEnough: a transcript that one of the two officers signed who are needed is not attested, until the second signs it;
+// what somebody signed of another ceremony's does not count.
+func TestOneSignerIsNotEnough(t *testing.T) {
+	folder := func() (*stage, string) {
+		s, c := cutAt(t, 9)
+		c.Officers = []crypto.Signer{s.officers[2]}
+		if _, err := Resume(context.Background(), c); err != nil {
+			t.Fatal(err)
+		}
+		return s, c.Out
+	}
+	verify := func(s *stage, out string) error {
+		anchor := s.roster.Digest()
+		_, err := Verify(context.Background(), os.DirFS(out), &anchor)
+		return err
+	}
+	s, out := folder()
+	if err := verify(s, out); !errors.Is(err, ErrNotAttested) {
+		t.Errorf("one signature: %v", err)
+	}
+	anchor := s.roster.Digest()
+	name, err := Attest(context.Background(), out, os.DirFS(out), []*[32]byte{&anchor}, func(*Report) (crypto.Signer, error) { return s.officers[0], nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(s, out); err != nil {
+		t.Errorf("two signatures: %v", err)
+	}
+	// The same officer signs another checkpoint.
+	env, err := quorum.SignDSSE(quorum.TranscriptPayload, []byte("hanaper/ceremony/demo/keys\n1\nAAAA\n"), s.officers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(out, name), env, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(s, out); err == nil || !strings.Contains(err.Error(), "another checkpoint") {
+		t.Errorf("a signature over another checkpoint: %v", err)
 	}
 }
 

@@ -157,6 +157,21 @@ func modes(t *testing.T, dir string) map[string]fs.FileMode {
 	return m
 }
 
+// TestOtherEnvironment: a repository that verifies, and is another environment's, is not believed.
+func TestOtherEnvironment(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	w.AddCRL(1)
+	f, err := feed.New(feed.Config{Source: w.Dir, Pin: w.Pin, Environment: "staging", StateDir: filepath.Join(t.TempDir(), "state"), Now: func() time.Time { return w.Now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Refresh(context.Background()); !errors.Is(err, trust.ErrEnvironment) || f.Current() != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestHalfCopied: a source cut at any file keeps the last good view, and the next whole copy is taken up.
 func TestHalfCopied(t *testing.T) {
 	w := trusttest.New(t)
