@@ -46,16 +46,23 @@ func TestRunbooks(t *testing.T) {
 func TestStoppedCeremony(t *testing.T) {
 	_, section, _ := strings.Cut(runbook(t, "officer"), "### It stopped in the middle")
 	blocks := strings.Split(section, "```")
-	for i, verb := range map[int]string{1: "resume", 3: "abort"} {
-		t.Run(verb, func(t *testing.T) {
+	// The third block is for a machine that remembers nothing.
+	for i, verb := range map[int]string{1: "resume", 3: "abort", 5: "abort"} {
+		t.Run(fmt.Sprint(verb, " ", i), func(t *testing.T) {
 			body, ok := strings.CutPrefix(blocks[i], "console\n")
 			if !ok || !strings.Contains(body, "hanaper ceremony "+verb) {
 				t.Fatalf("officer.md does not show %s here: %q", verb, blocks[i])
+			}
+			if i == 5 {
+				body = "rm -r \"$HOME/.local/state/hanaper\"\n" + body
 			}
 			parts := allParts(t)
 			parts["officer 8"] = strings.TrimSpace(parts["officer 8"]) + " && exit 9 || test $? = 1\n" + body
 			seen := perform(t, parts, []string{"officer 1", "officer 2", "officer 3", "factory 1", "factory 2", "gateway 1", "officer 5", "officer 7", "officer 8", "officer 9"},
 				"The user PIN of token")
+			if i == 5 && !strings.Contains(seen, "This machine does NOT remember it") {
+				t.Error("it is not said that the machine remembers nothing")
+			}
 			if !strings.Contains(seen, "interrupted") || verb == "abort" && !strings.Contains(seen, "aborted: the transcript in ceremony-1 is closed and signed by ada") {
 				t.Errorf("seen: %s", seen[max(0, len(seen)-3000):])
 			}
