@@ -87,7 +87,7 @@ func (f fault) at(n int) string {
 
 // TestLyingModule performs the full script with a module that fails or lies at one call, for every fault: in the run itself, or in the
 // resumption or the abortion of a run that was cut short. Whatever happens, the run, a resumption or else an abortion leads to a folder
-// that is finished or aborted and verifies, and to tokens that hold what its transcript says and nothing else. Here a fault in four is tried, at
+// that is finished or aborted and verifies, and to tokens that hold what its transcript says and nothing else. Here a fault in seven is tried, at
 // one call; with HANAPER_SOAK every call of the ceremony meets a fault, and as many of them as HANAPER_SOAK has tens.
 func TestLyingModule(t *testing.T) {
 	shim := shimtest.New(t)
@@ -119,7 +119,11 @@ func TestLyingModule(t *testing.T) {
 		}
 		return
 	}
-	for i := 0; i < len(all); i += 4 {
+	step := 7
+	if testing.Short() {
+		step = 21
+	}
+	for i := 0; i < len(all); i += step {
 		f := all[i]
 		s.lie(t, shim, p, f.at(1+(i*7919)%calls[f.function]), part(i%3))
 	}
