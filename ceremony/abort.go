@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const (
@@ -84,6 +85,8 @@ type Aborting struct {
 	Destroys []string
 	// Remains is what cannot be undone, in plain words.
 	Remains []string
+	// Wrong is set if an entry of the transcript does not follow from those before it.
+	Wrong string
 }
 
 // AbortConfig is what Abort needs beside RunConfig.
@@ -126,7 +129,7 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 	leaf.Unreadable = r.held.unreadable()
 	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers, leaf.Anchor = formatTime(c.Asserted), c.Reason, c.Tool, r.present(), r.by
 	if !aborting && c.Agree != nil {
-		if err := c.Agree(leaf.explain()); err != nil {
+		if err := c.Agree(leaf.explain(r.held.vouched)); err != nil {
 			return nil, err
 		}
 	}
@@ -144,6 +147,7 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 			s.infos[l.Name] = l.Token
 		}
 	}
+	s.unvouched = !r.held.vouched
 	if err := s.abort(leaf, c.Leave); err != nil {
 		return nil, err
 	}
@@ -202,12 +206,16 @@ func upToAbort(leaves [][]byte) (follow [][]byte, at int, err error) {
 
 // unreadable says where the transcript cannot be read any more; nil where it can.
 func (h *hold) unreadable() *unreadableEnd {
-	if h.damage == nil {
+	record, why, data := h.record, h.damage, h.data
+	if why == nil {
+		record, why, data = h.keptFrom, h.keptDamage, h.kept
+	}
+	if why == nil {
 		return nil
 	}
-	u := &unreadableEnd{Entry: int(h.record.Size()), Why: oneLine(h.damage), SHA256: hexSHA256(h.data)}
+	u := &unreadableEnd{Entry: int(record.Size()), Why: oneLine(why), SHA256: hexSHA256(data)}
 	if h.memory != nil {
-		lost, _ := h.memory.Lost(h.record.Size(), h.record.Root())
+		lost, _ := h.memory.Lost(record.Size(), record.Root())
 		u.Lost = int(lost)
 	}
 	return u
@@ -248,10 +256,16 @@ func aborts(script *Script, leaves [][]byte) *abortLeaf {
 		Lasting: append([]lasting{}, o.lasting...), Remains: append([]string{}, o.remains...)}
 }
 
-func (a *abortLeaf) explain() Aborting {
+// explain says what an abort does; where nothing vouches for the entries it removes no key.
+func (a *abortLeaf) explain(vouched bool) Aborting {
 	var x Aborting
 	for _, k := range a.Destroys {
-		x.Destroys = append(x.Destroys, fmt.Sprintf("key %q in token %q", k.Label, k.Token))
+		key := fmt.Sprintf("key %s in token %s, with the id %s", show.Text(k.Label), show.Text(k.Token), show.Text(k.ID))
+		if vouched {
+			x.Destroys = append(x.Destroys, key)
+		} else {
+			x.Remains = append(x.Remains, key+", if this ceremony made it: nothing vouches for that, and it is not removed")
+		}
 	}
 	if a.Signatures > 0 {
 		x.Remains = append(x.Remains, fmt.Sprintf("%d signatures were made; none was written to a file", a.Signatures))
@@ -261,7 +275,8 @@ func (a *abortLeaf) explain() Aborting {
 		x.Remains = append(x.Remains, fmt.Sprintf("the transcript cannot be read from entry %d on (%s): what was done after that is unknown, and keys made after that are not removed", u.Entry, u.Why))
 	}
 	if a.Wrong != nil {
-		x.Remains = append(x.Remains, fmt.Sprintf("entry %d does not follow from those before it: %s", a.Wrong.Entry, a.Wrong.Why))
+		x.Wrong = fmt.Sprintf("entry %d does not follow from those before it: %s", a.Wrong.Entry, a.Wrong.Why)
+		x.Remains = append(x.Remains, x.Wrong)
 	}
 	for _, n := range a.Serials {
 		x.Remains = append(x.Remains, "serial number "+n+" counts as used")
@@ -295,6 +310,10 @@ func (s *Session) abort(want *abortLeaf, leave func(string, error) error) error 
 		l := destroyedLeaf{}
 		if err := s.outcome(&l, kindDestroyed, func(bool) error {
 			l.Name = k.Name
+			if s.unvouched {
+				l.Left, l.Why = true, oneLine(errUnvouched)
+				return nil
+			}
 			err := unreachable[k.Token]
 			if err == nil {
 				l.Found, err = s.undo(k)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -22,7 +24,14 @@ type Anchor struct {
 	// Earlier is the digest of the checkpoint of the ceremony that this one carries on from, as people wrote it down when
 	// that one ended; nil if they gave none.
 	Earlier *[32]byte
+	// Transcript is the digest of the transcript so far (the SHA-256 of its checkpoint), as the program showed it and people wrote it
+	// down; nil if they gave none. The roster's digest says who the officers are, and nothing of what was done: without
+	// this one or the machine's memory somebody else may have written every entry.
+	Transcript *[32]byte
 }
+
+// transcriptDigest is the SHA-256 of the checkpoint that a transcript of these entries has.
+func transcriptDigest(r interface{ Checkpoint() []byte }) [32]byte { return quorum.Sum(r.Checkpoint()) }
 
 // Standing is an unfinished ceremony's folder that is what its anchor says.
 type Standing struct {
@@ -30,6 +39,8 @@ type Standing struct {
 	Approvals [][]byte
 	// By is machine.ByRun if this machine remembers the folder, and machine.ByRoster if people gave the roster's digest.
 	By string
+	// Vouched is false if neither the machine's memory nor a digest that people wrote down vouches for the entries.
+	Vouched bool
 	// Doubts are what the anchor cannot exclude, in plain words.
 	Doubts []string
 	// Entries is the number of entries that the transcript has.
@@ -42,14 +53,58 @@ type Standing struct {
 	Damaged error
 
 	leaves [][]byte
+	// tool is the program with which the run began, and last the time of the last entry.
+	tool Tool
+	last time.Time
 }
+
+// beginning reads by which program the run began, and when its last entry was written.
+func (st *Standing) beginning(record *journal.Record) error {
+	var first beginLeaf
+	if err := decodeLeaf(record.Leaf(0), &first, kindBegin); err != nil {
+		return damaged(transcriptFile, "entry 0 %w", err)
+	}
+	last, err := headOf(record.Leaf(record.Size() - 1))
+	if err == nil {
+		st.last, err = parseTime(last.At)
+	}
+	if err != nil {
+		return damaged(transcriptFile, "entry %d: %w", record.Size()-1, err)
+	}
+	st.tool = first.Tool
+	return nil
+}
+
+// Ready checks all of Resume, or of Abort, that needs neither a secret nor an answer, so that nobody types one in vain: the
+// program, and whether enough officers brought their keys. Both check it again.
+func (st *Standing) Ready(tool Tool, signers int, abort bool) error {
+	if signers == 0 {
+		return nobodyPresent()
+	}
+	if !abort && tool != st.tool {
+		return otherTool(st.tool, tool)
+	}
+	if need := st.Plan.roster.Threshold(); st.By == machine.ByRoster && signers < need {
+		return tooFew(need, signers)
+	}
+	return nil
+}
+
+// NotBefore refuses a time before the last entry.
+func (st *Standing) NotBefore(asserted time.Time) error { return notBefore(asserted, st.last) }
 
 // doubts are what nobody can know of a folder that this machine does not remember.
 var doubts = []string{
 	"that the ceremony was finished or aborted on another machine, or is being resumed there",
 	"that this is an older copy of the folder, so that what it does not tell was done nevertheless, and is done again",
-	"that somebody cut the transcript back, so that keys are left over which abort does not remove",
+	"that what was done after the transcript's digest was written down is missing, so that keys are left over which abort does not remove",
 }
+
+// unvouched is the doubt about a transcript of which nobody wrote down the digest.
+const unvouched = "that somebody else wrote the transcript, or any part of it"
+
+// errUnvouched is why an aborted ceremony leaves a key where it is.
+var errUnvouched = errors.New("the key stays: nothing vouches for the entry that says that this ceremony made it")
 
 // Unfinished reads the folder of a run that was cut short, holds it against the anchor, and validates its script anew.
 // Nothing is written.
@@ -57,6 +112,9 @@ func Unfinished(ctx context.Context, out string, a Anchor) (*Standing, error) {
 	st, err := standing(out, a, false)
 	if err != nil {
 		return nil, err
+	}
+	if !st.Vouched {
+		return nil, notVouched(out)
 	}
 	if st.Plan, err = st.Plan.script.Validate(ctx); err != nil {
 		return nil, err
@@ -116,6 +174,9 @@ func standing(out string, a Anchor, damagedToo bool) (*Standing, error) {
 		return nil, err
 	}
 	defer h.close()
+	if err := h.strangers(files, st.Approvals); err != nil {
+		return nil, err
+	}
 	if st.Damaged = h.damage; st.Damaged != nil && !damagedToo {
 		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%s: %w", out, st.Damaged),
 			"keep the folder and compare it with what officers remember; `hanaper ceremony abort` can end the ceremony without the entries that cannot be read")
@@ -123,12 +184,18 @@ func standing(out string, a Anchor, damagedToo bool) (*Standing, error) {
 	if h.memory != nil && h.memory.Cut() && !damagedToo {
 		return nil, beingAborted(out)
 	}
-	st.By, st.Entries, st.leaves = h.by, h.record.Size(), h.record.Leaves()
+	st.By, st.Vouched, st.Entries, st.leaves = h.by, h.vouched, h.record.Size(), h.record.Leaves()
 	leaf := aborts(script, st.leaves)
 	leaf.Unreadable = h.unreadable()
-	st.Aborting = leaf.explain()
+	st.Aborting = leaf.explain(h.vouched)
+	if err := st.beginning(h.record); err != nil {
+		return nil, err
+	}
 	if st.By == machine.ByRoster {
-		st.Doubts = doubts
+		st.Doubts = slices.Clone(doubts)
+	}
+	if !st.Vouched {
+		st.Doubts = append(st.Doubts, unvouched)
 	}
 	return st, nil
 }
@@ -136,6 +203,13 @@ func standing(out string, a Anchor, damagedToo bool) (*Standing, error) {
 func nothingBegan(out string) error {
 	return advice.New(advice.Usage, "nothing was done to a token, and the approvals are still good: remove the folder and run the ceremony anew",
 		"%s holds no ceremony that began", out)
+}
+
+// notVouched refuses to go on with entries that anybody may have written: they say which shares hold a secret, which keys
+// were made, and what is left to do.
+func notVouched(out string) error {
+	return advice.New(advice.Refused, "give the digest that the program showed when it stopped, as it was written down then, with --transcript; without it the ceremony can only be aborted, and abort removes no key",
+		"%s: nothing vouches for what its transcript says", out)
 }
 
 func beingAborted(out string) error {
@@ -153,9 +227,16 @@ type hold struct {
 	data []byte
 	// damage is nil unless the transcript cannot be read to its end.
 	damage error
-	by     string
-	memory *machine.Memory
-	begun  machine.Begun
+	// kept are the transcript's bytes as they were before an abort cut off its end, which could not be read because of
+	// keptDamage; keptFrom are the entries before it. They are nil where nothing was cut off.
+	kept       []byte
+	keptDamage error
+	keptFrom   *journal.Record
+	by         string
+	// vouched is true if the machine's memory or a digest that people wrote down vouches for the entries.
+	vouched bool
+	memory  *machine.Memory
+	begun   machine.Begun
 }
 
 // read reads the transcript as far as it goes.
@@ -183,6 +264,10 @@ func (h *hold) against(approval []byte) error {
 		return advice.New(advice.Unverified, "if you typed the digest rightly, the folder is not that of your officers: do not go on",
 			"%s: the roster in the folder has the SHA-256 %s, not the one that was given", h.out, hexSHA256(h.script.roster))
 	}
+	if want := h.anchor.Transcript; want != nil && transcriptDigest(h.record) != *want {
+		return advice.New(advice.Unverified, "if you typed the digest rightly, this is not the folder as it was when the digest was written down: do not go on with it",
+			"%s: the transcript in the folder has %d entries and the digest %x, not the one that was given", h.out, h.record.Size(), transcriptDigest(h.record))
+	}
 	h.memory, err = h.anchor.State.Recall(first.Nonce)
 	if errors.Is(err, machine.ErrUnknown) {
 		return h.byRoster(err)
@@ -194,7 +279,7 @@ func (h *hold) against(approval []byte) error {
 		h.close()
 		return err
 	}
-	h.by = machine.ByRun
+	h.by, h.vouched = machine.ByRun, true
 	return nil
 }
 
@@ -209,7 +294,7 @@ func (h *hold) byRoster(unknown error) error {
 	if err := h.script.earlierAnchored(h.anchor); err != nil {
 		return err
 	}
-	h.by = machine.ByRoster
+	h.by, h.vouched = machine.ByRoster, h.anchor.Transcript != nil
 	h.begun.Anchor, h.begun.Size, h.begun.Root = machine.ByRoster, h.record.Size(), hexHash(h.record.Root())
 	return h.anchor.State.CanFollow(h.begun)
 }

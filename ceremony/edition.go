@@ -3,10 +3,12 @@ package ceremony
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // newest is the format of transcripts that this program writes; it reads every older one. docs/spec/formats.md says what
@@ -95,4 +97,57 @@ func (s *Session) today(check func(ca.Edition) error) {
 // note keeps what a reader of the report should know, and what is no failure.
 func (s *Session) note(what string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf("step %d: ", s.step)+fmt.Sprintf(what, args...))
+}
+
+// versionForm is that of a program's version, which is shown to people as it is.
+var versionForm = regexp.MustCompile(`^[!-~]([ -~]{0,62}[!-~])?$`)
+
+// maxProse bounds a sentence for people, in bytes.
+const maxProse = 4096
+
+// checkTexts asks that versions of programs are short, and that sentences for people are of one line and cannot steer what shows them: nobody compares what they say.
+func checkTexts(l reflect.Value) error {
+	for i := range l.NumField() {
+		f, v := l.Type().Field(i), l.Field(i)
+		switch {
+		case f.Type == reflect.TypeFor[Tool]():
+			if version := v.Interface().(Tool).Version; !versionForm.MatchString(version) {
+				return fmt.Errorf("names a tool of version %s: use 1 to 64 printable ASCII characters", show.Text(version))
+			}
+		case f.Tag.Get(proseTag) != "":
+			if err := checkSentences(f.Name, v); err != nil {
+				return err
+			}
+		case f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct && !v.IsNil():
+			if err := checkTexts(v.Elem()); err != nil {
+				return err
+			}
+		case f.Type.Kind() == reflect.Struct:
+			if err := checkTexts(v); err != nil {
+				return err
+			}
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			for j := range v.Len() {
+				if err := checkTexts(v.Index(j)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func checkSentences(field string, v reflect.Value) error {
+	if v.Kind() == reflect.Slice {
+		for j := range v.Len() {
+			if err := checkSentences(field, v.Index(j)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if s := v.String(); len(s) > maxProse || s != show.Line(s) {
+		return fmt.Errorf("holds a sentence (%s) that is too long or holds control characters", field)
+	}
+	return nil
 }

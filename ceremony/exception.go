@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"encoding/hex"
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -53,6 +54,10 @@ type Stop struct {
 	Next *StepView
 	// Exceptions is how many were recorded so far.
 	Exceptions int
+	// Entries and Transcript are the size and the digest, in hexadecimal, of the transcript so far. Whoever wrote the digest
+	// down can have a machine that remembers nothing go on from here.
+	Entries    int64
+	Transcript string
 }
 
 // StepView is what people see of a step, on the screen as on the form.
@@ -168,6 +173,10 @@ type ExceptionRecord struct {
 func (s *Session) stopAfter(done scriptStep, seen *shown) Stop {
 	stop := Stop{At: formatTime(s.how.clock()), Steps: len(s.script.steps), Done: StepView{Number: done.number, Kind: done.kind, Values: seen.values, Writes: seen.writes, Remarks: seen.remarks},
 		Exceptions: s.excepted}
+	if s.how.written != nil {
+		size, digest := s.how.written()
+		stop.Entries, stop.Transcript = size, hex.EncodeToString(digest[:])
+	}
 	if done.step != nil {
 		stop.Done.Text = done.step.describe(s)
 	}

@@ -1,14 +1,22 @@
 package ceremony
 
 import (
+	"bytes"
+	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
 	"github.com/hanaper/hanaper/ceremony/machine"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/quorum"
@@ -19,29 +27,43 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	r.Progress.Step("signing the transcript")
 	body := r.log.Checkpoint()
 	var keys []crypto.Signer
-	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index, Ended: formatTime(s.last), Exceptions: s.excepted}
 	for _, o := range r.officers {
 		keys = append(keys, o.signer)
-		result.Officers = append(result.Officers, o.officer.Name)
-	}
-	result.Missing = r.roster.Threshold()
-	for _, o := range r.officers {
-		if o.officer.Role == quorum.RoleOfficer && result.Missing > 0 {
-			result.Missing--
-		}
-	}
-	if r.Rehearsal {
-		result.Missing = 0
 	}
 	if err := r.presentAsRecorded(s); err != nil {
 		return nil, err
 	}
-	env, ok := r.signed(body)
-	if !ok {
-		var err error
+	if err := r.unobstructed(files, listing, body); err != nil {
+		return nil, err
+	}
+	left, err := copies(r.Out)
+	if err != nil {
+		return nil, err
+	}
+	env, signers, err := r.signed(s, body)
+	if err != nil {
+		return nil, err
+	}
+	if env == nil {
 		if env, err = r.seal(body, keys); err != nil {
 			return nil, err
 		}
+		for _, o := range r.officers {
+			signers = append(signers, o.officer)
+		}
+	}
+	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index, Ended: formatTime(s.last), Exceptions: s.excepted}
+	if !r.Rehearsal {
+		result.Missing = r.roster.Threshold()
+	}
+	for _, o := range signers {
+		result.Officers = append(result.Officers, o.Name)
+		if o.Role == quorum.RoleOfficer && result.Missing > 0 {
+			result.Missing--
+		}
+	}
+	if err := r.stands(s.ctx, left, files, map[string][]byte{manifestFile: listing, checkpointFile: body, signatureFile: env}); err != nil {
+		return nil, err
 	}
 	for _, name := range sortedKeys(files) {
 		if err := writeFile(r.Out, name, files[name]); err != nil {
@@ -109,13 +131,80 @@ func (r *run) presentAsRecorded(s *Session) error {
 	return nil
 }
 
-// signed says whether the folder holds the signatures of exactly this checkpoint already, from a run that was cut
-// short between signing and its last file.
-func (r *run) signed(body []byte) ([]byte, bool) {
-	env, err := input.ReadFile(filepath.Join(r.Out, signatureFile))
-	if err != nil {
-		return nil, false
+// signed gives the signatures that the folder holds already, from a run that was cut short between signing and its last
+// file; nil if there are none. Only a present person's count, and those who are here now must be among them: anybody with
+// one card can write such a file.
+func (r *run) signed(s *Session, body []byte) (env []byte, signers []quorum.Officer, err error) {
+	path := filepath.Join(r.Out, signatureFile)
+	env, err = input.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
 	}
-	payload, _, err := quorum.VerifyDSSE(env, quorum.TranscriptPayload, r.roster, 1)
-	return env, err == nil && string(payload) == string(body)
+	var payload []byte
+	if err == nil {
+		payload, signers, err = quorum.VerifyDSSE(env, quorum.TranscriptPayload, r.roster, 1)
+	}
+	if err == nil && !bytes.Equal(payload, body) {
+		err = errors.New("it signs another checkpoint")
+	}
+	was, present := records(signers), s.present()
+	for _, o := range was {
+		if err == nil && !slices.Contains(present, o) {
+			err = fmt.Errorf("it is signed by %s, who was not present", o.Name)
+		}
+	}
+	for _, o := range r.present() {
+		if err == nil && !slices.Contains(was, o) {
+			err = fmt.Errorf("it is not signed by %s, who is", o.Name)
+		}
+	}
+	if err != nil {
+		return nil, nil, inTheWay(path, err)
+	}
+	return env, signers, nil
+}
+
+// unobstructed asks, before anybody signs, that no file lies where one of the result is to be written, unless it is that one.
+func (r *run) unobstructed(files map[string][]byte, listing, body []byte) error {
+	all := maps.Clone(files)
+	all[manifestFile], all[checkpointFile] = listing, body
+	for _, name := range sortedKeys(all) {
+		path := filepath.Join(r.Out, filepath.FromSlash(name))
+		data, err := input.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && !bytes.Equal(data, all[name]) {
+			err = errors.New("it is not what this ceremony made")
+		}
+		if err != nil {
+			return inTheWay(path, err)
+		}
+	}
+	return nil
+}
+
+// stands verifies the folder as it is about to be, so that no ceremony ends in one that does not verify.
+func (r *run) stands(ctx context.Context, left map[string][]byte, results ...map[string][]byte) error {
+	whole := memory(maps.Clone(left))
+	maps.DeleteFunc(whole, func(name string, _ []byte) bool { return name == incompleteFile || durable.Temporary(path.Base(name)) })
+	for _, files := range results {
+		maps.Copy(whole, files)
+	}
+	if _, err := replay(ctx, whole); err != nil {
+		return advice.Wrap(advice.Failed, fmt.Errorf("the folder would not verify: %w", err), "nothing was written: mend what is named, and finish with `hanaper ceremony resume`")
+	}
+	return nil
+}
+
+func inTheWay(path string, err error) error {
+	return advice.Wrap(advice.Refused, fmt.Errorf("%s is in the way: %w", path, err), "move it out of the folder, find out who put it there, and finish with `hanaper ceremony resume`")
+}
+
+func records(officers []quorum.Officer) []officerRecord {
+	var list []officerRecord
+	for _, o := range officers {
+		list = append(list, officerRecord{o.Name, string(o.Role), o.KeyID})
+	}
+	return list
 }

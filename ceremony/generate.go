@@ -146,6 +146,9 @@ func (s *Session) undo(k abortedKey) (bool, error) {
 	if err != nil || len(id) == 0 {
 		return false, fmt.Errorf("key %q has no id", k.Label)
 	}
+	if name, ok := s.script.inherited(id); ok {
+		return false, fmt.Errorf("it has the id of key %q of an earlier ceremony, which is not this one's to remove", name)
+	}
 	if able, ok := t.(remover); ok {
 		return able.Remove(s.ctx, hsm.Query{Label: k.Label, ID: id})
 	}
@@ -160,4 +163,17 @@ func (s *Session) undo(k abortedKey) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// inherited says which key of the ceremonies before this one has an id.
+func (s *Script) inherited(id []byte) (name string, ok bool) {
+	if s.earlier == nil {
+		return "", false
+	}
+	for name, k := range s.earlier.left().keys {
+		if bytes.Equal(k.id, id) {
+			return name, true
+		}
+	}
+	return "", false
 }

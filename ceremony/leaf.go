@@ -3,6 +3,7 @@ package ceremony
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
@@ -94,7 +95,7 @@ func decodeLeaf(data []byte, l leaf, kind string) error {
 	if again := encodeLeaf(l); string(again) != string(data) {
 		return fmt.Errorf("is not in its one form")
 	}
-	return nil
+	return checkTexts(reflect.ValueOf(l).Elem())
 }
 
 // headOf reads what kind of leaf data is.

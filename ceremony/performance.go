@@ -45,6 +45,8 @@ type performance struct {
 	initialise Initialiser
 	// custodians give PINs and wrapping keys; nil where nobody does.
 	custodians Custodians
+	// written gives the number of entries and the digest of the transcript so far; nil where none is written down.
+	written func() (int64, [32]byte)
 	// agree asks the people present to agree to what cannot be undone, and ask asks them for remarks; nil asks nobody.
 	agree    func(what string) error
 	ask      func(when string) ([]Remark, error)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -79,7 +80,19 @@ func reopen(c RunConfig, abort bool) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !h.vouched && !abort {
+		h.close()
+		return nil, notVouched(c.Out)
+	}
 	r.held, r.by, r.memory = h, h.by, h.memory
+	files, err := copies(c.Out)
+	if err == nil {
+		err = h.strangers(files, c.Approvals)
+	}
+	if err != nil {
+		r.close()
+		return nil, err
+	}
 	if err := r.fits(leaves, abort); err != nil {
 		r.close()
 		return nil, err
@@ -104,13 +117,30 @@ func (r *run) fits(leaves [][]byte, abort bool) error {
 	if err != nil {
 		return err
 	}
-	if at, err := parseTime(last.At); err != nil || r.Asserted.Before(at) {
-		return refuse(RuleAsserted, "the asserted time %s lies before the journal's last entry, %s", formatTime(r.Asserted), last.At)
+	at, err := parseTime(last.At)
+	if err != nil {
+		return damaged(transcriptFile, "entry %d: %w", len(leaves)-1, err)
 	}
 	if r.begin.Tool != r.Tool && !abort {
-		return refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", r.begin.Tool.SHA256, r.Tool.SHA256)
+		return otherTool(r.begin.Tool, r.Tool)
+	}
+	return notBefore(r.Asserted, at)
+}
+
+func notBefore(asserted, last time.Time) error {
+	if asserted.Before(last) {
+		return refuse(RuleAsserted, "the asserted time %s lies before the journal's last entry, %s", formatTime(asserted), formatTime(last))
 	}
 	return nil
+}
+
+func otherTool(began, now Tool) error {
+	return refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", began.SHA256, now.SHA256)
+}
+
+func tooFew(need, have int) error {
+	return advice.Wrap(advice.Refused, refuse(RuleQuorum, "this machine does not remember the ceremony: %d officers must be present to go on with it, and %d are", need, have),
+		"name the keys of all of them with --officer; or the state folder of the machine on which it was begun with --state")
 }
 
 // enough asks for M officers where nothing but the roster's digest says whose folder this is: they say that it is theirs.
@@ -125,8 +155,7 @@ func (r *run) enough() error {
 		}
 	}
 	if officers < r.roster.Threshold() {
-		return advice.Wrap(advice.Refused, refuse(RuleQuorum, "this machine does not remember the ceremony: %d officers must be present to go on with it, and %d are", r.roster.Threshold(), officers),
-			"name the keys of all of them with --officer; or the state folder of the machine on which it was begun with --state")
+		return tooFew(r.roster.Threshold(), officers)
 	}
 	return nil
 }
@@ -142,7 +171,8 @@ func (r *run) sameBeginning() error {
 	if err != nil {
 		return err
 	}
-	want.Head, want.Answers, want.Officers = r.begin.Head, r.begin.Answers, r.begin.Officers
+	// A later program can abort what an earlier one began.
+	want.Head, want.Format, want.Answers, want.Officers = r.begin.Head, r.begin.Format, r.begin.Answers, r.begin.Officers
 	if string(encodeLeaf(&want)) != string(encodeLeaf(&r.begin)) {
 		return damaged(scriptFile, "script, inputs or approvals are not those that the run began with")
 	}

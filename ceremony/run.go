@@ -169,7 +169,7 @@ func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 		return nil, err
 	}
 	if err := s.whole(); err != nil {
-		return nil, fmt.Errorf("%w; the folder %s is unfinished", err, r.Out)
+		return nil, fmt.Errorf("%w; the folder %s is unfinished%s", err, r.Out, r.writeDown())
 	}
 	files := contents(r.script, r.Approvals, s.state)
 	listing := encodeManifest(files)
@@ -179,7 +179,20 @@ func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 	if len(s.pending) > 0 {
 		return nil, s.entryError(errors.New("follows the end"))
 	}
-	return r.finish(s, files, listing)
+	head := r.writeDown()
+	result, err := r.finish(s, files, listing)
+	if err != nil && result == nil {
+		err = fmt.Errorf("%w; every step is done, but the folder %s is unfinished%s", err, r.Out, head)
+	}
+	return result, err
+}
+
+// writeDown has the people write down what a machine without this one's memory holds the folder against.
+func (r *run) writeDown() string {
+	if r.Rehearsal {
+		return ""
+	}
+	return fmt.Sprintf(", its transcript has %d entries and the digest %x: write that down, to go on with it on another machine", r.log.Size(), transcriptDigest(r.log))
 }
 
 func (r *run) resumption() *resumedLeaf {
@@ -209,7 +222,7 @@ var (
 // performance is how this run performs its script.
 func (r *run) performance() performance {
 	p := performance{way: forReal, tokens: r.tokens, login: r.login, initialise: r.Init, custodians: r.Custodians, agree: r.Confirm, ask: r.Remarks,
-		stop: r.Stop, expect: r.Plan.View,
+		stop: r.Stop, expect: r.Plan.View, written: func() (int64, [32]byte) { return r.log.Size(), transcriptDigest(r.log) },
 		progress: r.Progress, write: r.append,
 		clock: func() time.Time { return r.Asserted.Add(r.Elapsed()).UTC().Truncate(time.Second) }}
 	if r.Rehearsal {

@@ -30,6 +30,8 @@ type Session struct {
 	takeOver func() error
 	// aborting is set once the entry that aborts the ceremony was met.
 	aborting bool
+	// unvouched is set where nothing vouches for the entries that an abort follows: it then removes nothing.
+	unvouched bool
 
 	last  time.Time
 	step  int

@@ -186,7 +186,11 @@ func (m *Memory) Lost(size int64, root journal.Hash) (int64, error) {
 		return 0, advice.New(advice.Unverified, "this is not the folder that this machine wrote last: find that one. Do not go on with a copy",
 			"the transcript's first %d entries are not those that this machine wrote", size)
 	}
-	return m.size - size, nil
+	last := m.size
+	for n := range m.roots {
+		last = max(last, n) // before the transcript was cut back
+	}
+	return last - size, nil
 }
 
 // CutBack remembers that people agreed to abort a transcript of which only the first entries can be read. Call Lost first.

@@ -6,8 +6,8 @@
 // cut back, lengthened, swapped or replayed is known for what it is. No file here is ever replaced.
 //
 // An attacker who can change this folder can have an older copy of a ceremony's folder resumed or aborted, or have used
-// approvals used again: it is then worth as little as the ceremony's folder. One who can delete it gains nothing but that
-// people are asked for digests. One who can read it learns digests, names of ceremonies, and nothing secret.
+// approvals used again: it is then worth as little as the ceremony's folder. So can one who deletes it have used approvals
+// used again: people are told that this machine remembers nothing, and for all else they are asked for digests. One who can read it learns digests, names of ceremonies, and nothing secret.
 package machine
 
 import (
@@ -155,6 +155,16 @@ func (s Store) Wrote(origin string, checkpoint [32]byte) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Empty says whether nothing is remembered here of any run.
+func (s Store) Empty() (bool, error) {
+	all, err := s.all()
+	if err != nil || len(all) > 0 {
+		return false, err
+	}
+	old, err := filepath.Glob(filepath.Join(s.dir, "nonces", "*"))
+	return len(old) == 0, err
 }
 
 // CanFollow refuses a run that would be the second one to carry on from its earlier ceremony. Nothing is written.

@@ -18,8 +18,9 @@ import (
 var (
 	stateFlag = &cli.StringFlag{Name: "state", EnvVars: []string{"HANAPER_STATE"},
 		Usage: "`DIR` in which this machine remembers what it did; by default hanaper below $XDG_STATE_HOME. A machine that forgets needs one on a stick of its own"}
-	earlierAnchorFlag = &cli.StringFlag{Name: "earlier", Usage: "the SHA-256 `DIGEST` of the checkpoint of the ceremony that the script carries on from, as people wrote it down; needed where this machine does not remember that one"}
-	rosterAnchorFlag  = &cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as on your paper; needed, with the keys of M officers, where this machine does not remember the ceremony"}
+	earlierAnchorFlag    = &cli.StringFlag{Name: "earlier", Usage: "the SHA-256 `DIGEST` of the checkpoint of the ceremony that the script carries on from, as people wrote it down; needed where this machine does not remember that one"}
+	rosterAnchorFlag     = &cli.StringFlag{Name: "roster", Usage: "the roster's SHA-256 `DIGEST`, as on your paper; needed, with the keys of M officers, where this machine does not remember the ceremony"}
+	transcriptAnchorFlag = &cli.StringFlag{Name: "transcript", Usage: "the `DIGEST` of the transcript so far, as the program showed it at its last stop and people wrote it down; needed to resume where this machine does not remember the ceremony. abort without it removes no key"}
 )
 
 // anchorOf is what this machine remembers, and what the people gave.
@@ -38,6 +39,9 @@ func anchorOf(c *cli.Context) (a ceremony.Anchor, err error) {
 	}
 	a.State = machine.At(dir)
 	if a.Roster, err = digestFlag(c, "roster"); err != nil {
+		return a, err
+	}
+	if a.Transcript, err = digestFlag(c, "transcript"); err != nil {
 		return a, err
 	}
 	a.Earlier, err = digestFlag(c, "earlier")

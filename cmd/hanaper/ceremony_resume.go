@@ -20,7 +20,7 @@ func ceremonyResumeCommand() *cli.Command {
 		Usage:       "go on with a run that was cut short",
 		Description: "Example:\n  hanaper ceremony resume --bindings bindings.yaml --officer ada.key ceremony-1",
 		ArgsUsage:   "DIR",
-		Flags:       append([]cli.Flag{rosterAnchorFlag}, performFlags()...),
+		Flags:       append([]cli.Flag{rosterAnchorFlag, transcriptAnchorFlag}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
@@ -41,7 +41,13 @@ func resume(c *cli.Context, out string) error {
 		return err
 	}
 	config := ceremony.RunConfig{Plan: st.Plan, Out: out, Approvals: st.Approvals, Anchor: anchor}
+	if err := readyToGoOn(c, st, false); err != nil {
+		return err
+	}
 	return withPeople(c, &config, true, func(ask term.Prompter) error {
+		if err := st.NotBefore(config.Asserted); err != nil {
+			return err
+		}
 		if len(st.Ahead) > 0 {
 			if err := st.Plan.Script().InWindow(config.Asserted); err != nil {
 				return err
@@ -69,6 +75,15 @@ func resume(c *cli.Context, out string) error {
 	})
 }
 
+// readyToGoOn checks what needs no secret.
+func readyToGoOn(c *cli.Context, st *ceremony.Standing, abort bool) error {
+	tool, err := thisTool()
+	if err != nil {
+		return err
+	}
+	return st.Ready(tool, len(c.StringSlice("officer")), abort)
+}
+
 // tellStanding says against what the folder was held, and what that cannot exclude.
 func tellStanding(w io.Writer, st *ceremony.Standing) {
 	s := st.Plan.Script()
@@ -91,7 +106,7 @@ func ceremonyAbortCommand() *cli.Command {
 		ArgsUsage:   "DIR",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "why, for the transcript", Required: true},
-			rosterAnchorFlag,
+			rosterAnchorFlag, transcriptAnchorFlag,
 		}, performFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "DIR")
@@ -116,7 +131,13 @@ func abort(c *cli.Context, out string) error {
 	if err := ceremony.CheckReason(config.Reason); err != nil {
 		return err
 	}
+	if err := readyToGoOn(c, st, true); err != nil {
+		return err
+	}
 	return withPeople(c, &config.RunConfig, false, func(ask term.Prompter) error {
+		if err := st.NotBefore(config.Asserted); err != nil {
+			return err
+		}
 		w := c.App.ErrWriter
 		tellStanding(w, st)
 		fmt.Fprintf(w, "This will be removed: %s.\n", list(st.Aborting.Destroys))
@@ -126,6 +147,13 @@ func abort(c *cli.Context, out string) error {
 		}
 		return yes(ask, "Type Yes to abort the ceremony: ")
 	}, func(ask term.Prompter) error {
+		config.Agree = func(x ceremony.Aborting) error {
+			if x.Wrong == "" {
+				return nil
+			}
+			fmt.Fprintf(c.App.ErrWriter, "The transcript is not what the script leads to: %s.\nThis will be removed: %s.\n", x.Wrong, list(x.Destroys))
+			return yes(ask, "Type Yes to abort the ceremony all the same: ")
+		}
 		config.Leave = func(key string, why error) error {
 			fmt.Fprintf(c.App.ErrWriter, "The %s cannot be removed: %v\n", key, why)
 			return yes(ask, "Type Yes to write that it stays there, anything else to stop and try again later: ")

@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -78,6 +79,11 @@ func runCeremony(c *cli.Context, path string) error {
 		}
 		explain(c.App.ErrWriter, plan)
 		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", config.Tool.Version, config.Tool.SHA256)
+		if empty, err := config.Anchor.State.Empty(); err != nil {
+			return err
+		} else if empty {
+			fmt.Fprintln(c.App.ErrWriter, "\n"+term.Wrap("This machine remembers no ceremony (state folder "+show.Text(config.Anchor.State.Dir())+"). Unless this is its first one, stop: that these approvals were used before cannot be excluded.", ""))
+		}
 		return words(ask, plan, ceremony.AskBegin)
 	}, func(term.Prompter) error {
 		result, err := ceremony.Run(c.Context, config)

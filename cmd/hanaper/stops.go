@@ -76,6 +76,9 @@ func (p *stops) show(s ceremony.Stop) {
 	for _, name := range s.Done.Writes {
 		fmt.Fprintln(p.w, term.Wrap("writes "+name, "  "))
 	}
+	if s.Transcript != "" {
+		fmt.Fprintf(p.w, "The transcript has %d entries; its digest, if another machine must go on:\n    %s\n", s.Entries, s.Transcript)
+	}
 	if s.Next == nil {
 		fmt.Fprintln(p.w, "That was the last step.")
 		return

@@ -105,14 +105,20 @@ func SyncDir(path string) error {
 // temporary is the pattern of the names of files that are being written.
 const temporary = ".hanaper-*.tmp"
 
+// Temporary says whether a file of this name is one that a writer left which was killed.
+func Temporary(name string) bool {
+	left, err := filepath.Match(temporary, name)
+	return err == nil && left
+}
+
 // Sweep removes, everywhere under dir, what writers leave there that were killed. Nobody may be writing there.
 func Sweep(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
-		if left, err := filepath.Match(temporary, e.Name()); err != nil || !left {
-			return err
+		if !Temporary(e.Name()) {
+			return nil
 		}
 		return Remove(path)
 	})
