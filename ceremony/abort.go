@@ -121,6 +121,10 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 		return nil, err
 	}
 	s := r.session(ctx, follow)
+	// A later release follows a transcript by the format in which it was begun.
+	if s.format, err = readFormat(r.begin.Format); err != nil {
+		return nil, damaged(transcriptFile, "entry 0: %w", err)
+	}
 	s.takeOver = func() error { return errAborted }
 	leaf := aborts(r.script, pending)
 	if leaf.Wrong, err = s.upToHere(&r.begin); err != nil {
@@ -302,6 +306,9 @@ func (s *Session) abort(want *abortLeaf, leave func(string, error) error) error 
 	}
 	for _, n := range got.Serials {
 		s.state.serials[n] = true
+	}
+	if w := got.Wrong; w != nil {
+		s.note("when it was aborted, entry %d did not follow from those before it: %s", w.Entry, w.Why)
 	}
 	s.resumes = append(s.resumes, resumedLeaf{Head: got.Head, Asserted: got.Asserted, Tool: got.Tool, Officers: got.Officers})
 	// unreachable are the tokens that were tried in vain.

@@ -90,6 +90,16 @@ func (st *Standing) Ready(tool Tool, signers int, abort bool) error {
 	return nil
 }
 
+// longAfter is after how many days people are asked whether they mean the time that they gave.
+const longAfter = 31
+
+// LongAfter says how many days after the last entry a time is, if that is so many that a slip is likely: no later ceremony
+// can be held before a time that was given once.
+func (st *Standing) LongAfter(asserted time.Time) (days int, long bool) {
+	days = int(asserted.Sub(st.last) / (24 * time.Hour))
+	return days, days > longAfter
+}
+
 // NotBefore refuses a time before the last entry.
 func (st *Standing) NotBefore(asserted time.Time) error { return notBefore(asserted, st.last) }
 

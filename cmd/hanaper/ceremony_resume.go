@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -84,6 +85,22 @@ func readyToGoOn(c *cli.Context, st *ceremony.Standing, abort bool) error {
 	return st.Ready(tool, len(c.StringSlice("officer")), abort)
 }
 
+// meant asks for the date again where it is long after the last entry.
+func meant(ask term.Prompter, st *ceremony.Standing, asserted time.Time) error {
+	days, long := st.LongAfter(asserted)
+	if !long {
+		return nil
+	}
+	answer, err := ask.Line(fmt.Sprintf("That is %d days after the transcript's last entry, and no later ceremony can be held before it. Type the date again, as 2026-11-21: ", days))
+	if err != nil {
+		return err
+	}
+	if answer != asserted.UTC().Format(time.DateOnly) {
+		return advice.New(advice.Refused, "begin again, and read the time aloud", "nothing was done: the two dates differ")
+	}
+	return nil
+}
+
 // tellStanding says against what the folder was held, and what that cannot exclude.
 func tellStanding(w io.Writer, st *ceremony.Standing) {
 	s := st.Plan.Script()
@@ -136,6 +153,9 @@ func abort(c *cli.Context, out string) error {
 	}
 	return withPeople(c, &config.RunConfig, false, func(ask term.Prompter) error {
 		if err := st.NotBefore(config.Asserted); err != nil {
+			return err
+		}
+		if err := meant(ask, st, config.Asserted); err != nil {
 			return err
 		}
 		w := c.App.ErrWriter

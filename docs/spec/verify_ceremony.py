@@ -115,6 +115,7 @@ def check_fields(value, fields, what):
         need(f["name"] in value or f.get("optional"), "%s: %s is missing" % (what, f["name"]))
         if f["name"] in value:
             fits(value[f["name"]], f["type"], what + " " + f["name"])
+            need(not (f.get("prose") or f["name"] == "version") or "".join(value[f["name"]] or "").isprintable(), what + ": control characters")
 
 def read_entries(leaves):
     entries, last = [], ""
