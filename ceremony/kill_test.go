@@ -53,11 +53,17 @@ func TestKillChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	appended = func(n int64) {
+	kill := func(n int64) {
 		if n == k.At {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			time.Sleep(time.Hour)
 		}
+	}
+	// Before and after the machine remembers that the entry is there.
+	if k.At%2 == 0 {
+		appended = kill
+	} else {
+		remembered = kill
 	}
 	c := RunConfig{Plan: p, Out: filepath.Join(k.Dir, "out"), Asserted: asserted, Officers: s.officers[:2], Approvals: k.Approvals, Open: s.open, Tool: k.Tool, Anchor: s.anchor()}
 	if _, err := Run(context.Background(), c); err != nil {
