@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -31,6 +30,11 @@ type ImageCustom struct {
 	CLIUploaded *bool // nil: absent
 	// Extra holds other members, such as --customMeta gives: name to JSON.
 	Extra map[string]json.RawMessage
+}
+
+// ReservedCustom are the members of an Image target's custom object that are not for others to set.
+func ReservedCustom() []string {
+	return []string{"name", "version", "hardwareIds", "targetFormat", "uri", "createdAt", "updatedAt", "cliUploaded"}
 }
 
 // JSON is the custom object in canonical form.
@@ -136,7 +140,7 @@ func (t Target) ImageCustom() (ImageCustom, error) {
 	c.Extra = map[string]json.RawMessage{}
 	for i := range v.members {
 		m, mv := v.members[i].key, &v.members[i].value
-		if mv.kind == null && m != "" && strings.Contains(" name version hardwareIds targetFormat uri createdAt updatedAt cliUploaded ", " "+m+" ") {
+		if mv.kind == null && slices.Contains(ReservedCustom(), m) {
 			continue
 		}
 		switch m {

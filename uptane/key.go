@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
@@ -117,6 +118,12 @@ func ParseKey(data []byte) (Key, error) {
 	if err != nil {
 		return Key{}, unverified(err)
 	}
+	// A file is people's: the type is read in any case. In metadata it is signed, and stands as the server writes it.
+	for i := range v.members {
+		if m := &v.members[i]; m.key == "keytype" && m.value.kind == text {
+			m.value.str = strings.ToUpper(m.value.str)
+		}
+	}
 	k, err := keyOf("public key", format.Version{}, &v)
 	return k, unverified(err)
 }
@@ -168,6 +175,10 @@ func parseKeyValue(asOf format.Version, typ KeyType, public string) (Key, error)
 		}
 		pub = ed25519.PublicKey(b)
 	default:
+		if up := KeyType(strings.ToUpper(string(typ))); up == RSA || up == Ed25519 {
+			return Key{}, hinted(ErrKeyType, "write it in capitals: the server decodes and encodes again, and signatures over another form would not fit",
+				"key type %q is not written as the server writes it, %s", typ, up)
+		}
 		return Key{}, hinted(ErrKeyType, "devices refuse a whole root that holds such a key: use RSA or ED25519",
 			"key type %q is not accepted by devices", typ)
 	}

@@ -70,8 +70,8 @@ func newTestServer(t testing.TB, store, login string) *testServer {
 		access = reposerver.AccessConfig{Open: true}
 	case "mtls":
 		access = reposerver.AccessConfig{Certificate: func(*tls.ConnectionState) (reposerver.Admitted, error) {
-		return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish}}, nil
-	}}
+			return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish}}, nil
+		}}
 	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{
 		Image: o.image, Director: o.director, Access: access,

@@ -65,6 +65,11 @@ func newTarget(c *cli.Context) (repo.NewTarget, error) {
 		if json.Unmarshal(m, &object) != nil || object == nil {
 			return n, usagef("--customMeta wants a JSON object")
 		}
+		for _, name := range uptane.ReservedCustom() {
+			if _, ok := object[name]; ok {
+				return n, usagef("--customMeta holds %q, which the tool sets itself", name)
+			}
+		}
 		if _, err := uptane.Canonical(m); err != nil {
 			return n, usagef("--customMeta: %w", err)
 		}

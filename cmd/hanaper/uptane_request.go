@@ -34,6 +34,9 @@ func makeRequest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if !c.Bool("next") && (c.IsSet("expires") || c.IsSet("expire-after")) {
+		return advice.New(advice.Usage, "add --next, which gives the draft its version and its date", "--expires and --expire-after change nothing without --next")
+	}
 	config := uptane.RequestConfig{Delegation: c.String("delegation")}
 	if config.Repository, err = repositoryOf(c); err != nil {
 		return err

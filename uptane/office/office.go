@@ -110,11 +110,25 @@ func DefaultExpiry(r *repo.Repository, role uptane.Role, o *repo.SignOptions) er
 			return err
 		}
 		present, life = t.Expires(), TargetsLifetime
+		// A date that no targets had before was set by somebody, with targets init or by hand.
+		if present.After(o.Now) && !heldBefore(r, present) {
+			return nil
+		}
 	}
 	if present.Before(life.After(o.Now)) {
 		o.ExpireAfter = &life
 	}
 	return nil
+}
+
+// heldBefore reports whether the targets that were signed or pulled last have this date.
+func heldBefore(r *repo.Repository, date time.Time) bool {
+	for _, last := range []func() (*uptane.Targets, error){r.Targets, r.PulledTargets} {
+		if t, err := last(); err == nil && t.Expires().Equal(date) {
+			return true
+		}
+	}
+	return false
 }
 
 // Standing says who has signed and who is missing, a line for each rule.

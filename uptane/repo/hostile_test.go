@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/hanaper/hanaper/uptane"
 )
 
 // p12Files are a client certificate with its key, and a trust store, as archives hold them.
@@ -152,6 +154,29 @@ func TestArchiveIsPackedAnew(t *testing.T) {
 	}
 	if b, _ := must(ReadCredentials(kept)).Entry("other.txt"); string(b) != "kept" {
 		t.Error("an entry was lost")
+	}
+}
+
+// TestKeyByPath: a key may be named by the absolute path of its files, with and without the suffix.
+func TestKeyByPath(t *testing.T) {
+	elsewhere := NewKeys(filepath.Join(t.TempDir(), "safe"), nil)
+	key := must(elsewhere.Generate("mine", uptane.Ed25519, 0, nil))
+	here := NewKeys(filepath.Join(t.TempDir(), "keys"), nil)
+	for _, suffix := range []string{"", ".pub", ".sec"} {
+		name := filepath.Join(elsewhere.Dir(), "mine"+suffix)
+		if got, err := here.Public(name); err != nil || got.ID() != key.ID() {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, closer, err := here.Signer(context.Background(), name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			closer.Close()
+		}
+	}
+	for _, bad := range []string{"../safe/mine", "a/b", "/", "/..", elsewhere.Dir() + "/.mine"} {
+		if _, err := here.Public(bad); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }
 

@@ -83,6 +83,13 @@ func checkURI(uri string) error {
 // path takes a key's name with or without its suffix, as users of garage-sign write both.
 func (k *Keys) path(name, suffix string) (string, error) {
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ".pub"), ".sec")
+	if filepath.IsAbs(name) {
+		// As with garage-sign, whose users keep keys elsewhere: the folder is that of the path.
+		if err := CheckKeyName(filepath.Base(name)); err != nil {
+			return "", err
+		}
+		return filepath.Clean(name) + suffix, nil
+	}
 	if err := CheckKeyName(name); err != nil {
 		return "", err
 	}

@@ -2,7 +2,6 @@ package reposerver
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,13 +56,15 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	case errors.Is(err, uptane.ErrTooLarge):
 		status, code, text = http.StatusRequestEntityTooLarge, codeTooLarge, err.Error()
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id)
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw)
+	// In the log as on the wire: people search the one for the other.
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
 	level := slog.LevelInfo
 	if status >= 500 {
 		level = slog.LevelError
 	}
-	log.Log(r.Context(), level, "refused", "method", r.Method, "path", r.URL.Path, "status", status, "code", code, "error", printable(err.Error()), "id", hex.EncodeToString(id))
+	log.Log(r.Context(), level, "refused", "method", r.Method, "path", r.URL.Path, "status", status, "code", code, "error", printable(err.Error()), "id", id)
 	if status == http.StatusUnauthorized {
 		w.Header().Add("WWW-Authenticate", `Basic realm="repository"`)
 		w.Header().Add("WWW-Authenticate", "Bearer")
@@ -76,7 +77,7 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 		Description string  `json:"description"`
 		Cause       *string `json:"cause"`
 		ErrorID     string  `json:"errorId"`
-	}{code, printable(text), nil, fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])})
+	}{code, printable(text), nil, id})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
