@@ -167,3 +167,13 @@ func GenerateLost(t *Token, spec hsm.GenerateSpec) error {
 		return err
 	})
 }
+
+// SetSlowAfter has a library called slow sooner, and ends with nobody told.
+func SetSlowAfter(d time.Duration) (restore func()) {
+	was := slowAfter
+	slowAfter = d
+	return func() {
+		tellSlow.Store(nil)
+		slowAfter = was
+	}
+}

@@ -20,6 +20,7 @@ type module struct {
 	path, initArgs string
 	ctx            *p11.Ctx
 	guard          callGuard
+	slow           watch
 	turn           chan struct{} // not nil for a library that takes one call at a time; see enter
 	refs           int           // how many open tokens and listings use it; guarded by registry
 	sparse         bool          // its templates must not name a use that is denied
@@ -49,7 +50,7 @@ func acquire(path, initArgs string) (*module, error) {
 		return nil, advice.New(advice.Usage, "name the library, as in ?module-path=/usr/lib/softhsm/libsofthsm2.so", "no PKCS#11 library is named")
 	}
 	if !filepath.IsAbs(path) {
-		return nil, advice.New(advice.Usage, "name it by its absolute path: a relative one depends on where one stillLoggedIn", "PKCS#11 library %q is not an absolute path", path)
+		return nil, advice.New(advice.Usage, "name it by its absolute path: a relative one depends on where one stands", "PKCS#11 library %q is not an absolute path", path)
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -88,11 +89,16 @@ func acquire(path, initArgs string) (*module, error) {
 // time: when its connection breaks, only the thread that reads at the moment learns of it, and those that wait for their answers behind
 // it never return. Nothing is lost, for its server answers one call at a time as well.
 func (m *module) enter(ctx context.Context) error {
-	if err := m.guard.enter(ctx); err != nil || m.turn == nil {
+	if err := m.guard.enter(ctx); err != nil {
 		return err
+	}
+	if m.turn == nil {
+		m.slow.enter(m.path)
+		return nil
 	}
 	select {
 	case m.turn <- struct{}{}:
+		m.slow.enter(m.path)
 		return nil
 	case <-ctx.Done():
 		m.guard.leave()
@@ -102,6 +108,7 @@ func (m *module) enter(ctx context.Context) error {
 
 // leave ends what enter began, in the opposite order.
 func (m *module) leave() {
+	m.slow.leave()
 	if m.turn != nil {
 		<-m.turn
 	}

@@ -149,9 +149,11 @@ func Args(c *cli.Context, names ...string) ([]string, error) {
 	return got, nil
 }
 
-// Context ends at SIGINT or SIGTERM.
+// Context ends at SIGINT or SIGTERM. A second one ends the program, should it hang in somebody else's library.
 func Context() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // Table writes rows under header, in columns.
