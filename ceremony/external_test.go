@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 const requestScript = `version: 1
@@ -145,6 +146,10 @@ func TestExternalCA(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("a certificate %s: got %v, want %s", c.name, err, c.want)
+		}
+		// A certificate that breaks a rule is refused; exit code 4 is for what does not verify.
+		if kind := advice.KindOf(err); c.want != RuleField.ID && kind != advice.Refused {
+			t.Errorf("a certificate %s: kind %d, want refused", c.name, kind)
 		}
 	}
 	c := s.config(s.plan(answerScript))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 const kindProfile = "profile"
@@ -220,10 +221,16 @@ func oneCertificate(data []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// caError leaves a broken rule of package ca as it is; what else it refuses is a field that does not fit.
+// caError makes a broken rule of package ca a refusal, and says which field is meant where a rule does not; what else the
+// package refuses is a field that does not fit.
 func caError(err error) error {
-	if len(ca.Violations(err)) > 0 {
-		return err
+	broken := ca.Violations(err)
+	if len(broken) == 0 {
+		return malformed("%w", err)
 	}
-	return malformed("%w", err)
+	hint := "rule " + broken[0].Rule.ID + ": " + broken[0].Rule.Text
+	if ca.Breaks(err, "CA-003") {
+		hint = "give the step a path_length that is smaller than the issuer's"
+	}
+	return advice.Wrap(advice.Refused, err, hint)
 }

@@ -155,7 +155,7 @@ func (i *ImportCertificate) check(s *Session, c *certificate) error {
 		}
 	}
 	if err := s.edition().CheckChild(c.cert, issuer.cert, waivers...); err != nil {
-		return err
+		return caError(err)
 	}
 	s.today(func(e ca.Edition) error { return e.CheckChild(c.cert, issuer.cert, waivers...) })
 	if i.Key == "" {
