@@ -5,6 +5,7 @@ import (
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // OTAConnectWarning goes with profile ota-connect-root.
@@ -72,7 +73,7 @@ func BuiltinConfig(name string) (ProfileConfig, error) {
 	all := builtins()
 	i := slices.IndexFunc(all, func(c ProfileConfig) bool { return c.Name == name })
 	if i < 0 {
-		return ProfileConfig{}, advice.New(advice.Usage, "use a built-in profile or describe your own", "ca: profile %q is not one of %v", name, Builtins())
+		return ProfileConfig{}, advice.New(advice.Usage, "use a built-in profile or describe your own", "ca: profile %q is not one of %v", name, show.List(Builtins()))
 	}
 	return all[i], nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Edition is the set of rules that held when a format of ceremonies was the newest. The zero value holds every rule.
@@ -76,7 +77,7 @@ func (c *content) confirm(cert *x509.Certificate, pub crypto.PublicKey, relation
 		f.add(ruleSignature, "%v", err)
 	}
 	if what := c.differs(cert); what != "" {
-		return advice.New(advice.Unverified, "", "ca: %s: its %s is not the one that was asked for", describe(cert), what)
+		return advice.New(advice.Unverified, "", "ca: %s: its %s is not the one that was asked for", show.Line(describe(cert)), what)
 	}
 	return f.err(advice.Unverified)
 }
@@ -313,7 +314,7 @@ func (i *Issuer) ConfirmCRL(t CRLTemplate, previous, crl *x509.RevocationList) e
 		{"list of entries", same},
 	} {
 		if !fact.same {
-			return advice.New(advice.Unverified, "", "ca: %s: its %s is not the one that was asked for", f.subject, fact.name)
+			return advice.New(advice.Unverified, "", "ca: %s: its %s is not the one that was asked for", show.Text(f.subject), fact.name)
 		}
 	}
 	return f.err(advice.Unverified)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Template is a request for a certificate.
@@ -284,7 +285,7 @@ func (p *Prepared) Sign(rand io.Reader) (*x509.Certificate, error) {
 	}
 	der, err := signOnce(rand, p.key, p.pub, p.alg, p.tbs)
 	if err != nil {
-		return nil, fmt.Errorf("ca: certificate %x for %s: %w", p.specimen.SerialNumber, describe(p.specimen), err)
+		return nil, fmt.Errorf("ca: certificate %x for %s: %w", p.specimen.SerialNumber, show.Text(describe(p.specimen)), err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/big"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // admit takes note of a token as it was opened.
@@ -79,7 +80,7 @@ func (s *Session) serial(what string) (*big.Int, error) {
 			return errors.New("is not a serial number of 20 octets for this certificate")
 		}
 		if s.state.serials[l.Serial] {
-			return refuse(RuleSerial, "serial %s was drawn before", l.Serial)
+			return refuse(RuleSerial, "serial %s was drawn before", show.Text(l.Serial))
 		}
 		return nil
 	}); err != nil {

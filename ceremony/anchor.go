@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -315,7 +316,7 @@ func (h *hold) byState() error {
 	switch {
 	case h.memory.Ended() != nil:
 		return advice.New(advice.Refused, "see `hanaper ceremony verify`, with the folder in which it ended; another ceremony needs a new script and new approvals",
-			"%s: this ceremony has ended on this machine (%s), with the checkpoint %s", h.out, h.memory.Ended().How, h.memory.Ended().Checkpoint)
+			"%s: this ceremony has ended on this machine (%s), with the checkpoint %s", h.out, show.Text(h.memory.Ended().How), show.Text(h.memory.Ended().Checkpoint))
 	case was.Script != h.begun.Script:
 		return advice.New(advice.Unverified, hint, "%s: %s is not the script that this machine began with under these approvals", h.out, scriptFile)
 	case was.Roster != h.begun.Roster:

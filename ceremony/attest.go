@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -72,14 +73,14 @@ func (v *verified) attested() error {
 		return nil
 	}
 	return advice.New(advice.Unverified, "have officers verify the folder and sign it with `hanaper ceremony attest`",
-		"%w: %d of the %d officers who are needed signed the transcript; not signed by %s, of whom %d must", ErrNotAttested, have, m, strings.Join(missing, ", "), m-have)
+		"%w: %d of the %d officers who are needed signed the transcript; not signed by %s, of whom %d must", ErrNotAttested, have, m, show.List(missing), m-have)
 }
 
 var errNoAnchor = advice.New(advice.Usage, "give the roster's digest from your paper with --roster, or the checkpoint's with --checkpoint", "nothing says whose folder this is: it is not signed unseen")
 
 // Attest signs a finished folder that was verified under the anchor, and writes the signature beside the others. show is
 // given the report and agrees, or returns an error. It returns the name of the new file.
-func Attest(ctx context.Context, dir string, folder fs.FS, anchors []*[32]byte, show func(*Report) (crypto.Signer, error)) (string, error) {
+func Attest(ctx context.Context, dir string, folder fs.FS, anchors []*[32]byte, display func(*Report) (crypto.Signer, error)) (string, error) {
 	if !anchored(anchors) {
 		return "", errNoAnchor
 	}
@@ -92,7 +93,7 @@ func Attest(ctx context.Context, dir string, folder fs.FS, anchors []*[32]byte, 
 	}
 	r := v.report()
 	r.Authenticated = true
-	key, err := show(r)
+	key, err := display(r)
 	if err != nil {
 		return "", err
 	}
@@ -101,7 +102,7 @@ func Attest(ctx context.Context, dir string, folder fs.FS, anchors []*[32]byte, 
 		return "", refuse(RuleQuorum, "%w", err)
 	}
 	if v.signed(o) {
-		return "", refuse(RuleQuorum, "%s has signed this transcript already", o.Name)
+		return "", refuse(RuleQuorum, "%s has signed this transcript already", show.Text(o.Name))
 	}
 	env, err := quorum.SignDSSE(quorum.TranscriptPayload, v.checkpoint, signer)
 	if err != nil {

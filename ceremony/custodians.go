@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -49,7 +50,7 @@ func (s *Session) vault(name string) (vault, error) {
 func (s *Session) shares(name string, purpose quorum.Purpose) (*quorum.Shares, error) {
 	if d, ok := s.state.shares[name]; ok {
 		if d.Purpose() != purpose {
-			return nil, refuse(RulePurpose, "shares %q are for %s, not for %s", name, d.Purpose(), purpose)
+			return nil, refuse(RulePurpose, "shares %q are for %s, not for %s", name, show.Text(d.Purpose()), show.Text(purpose))
 		}
 		return d, nil
 	}
@@ -62,7 +63,7 @@ func (s *Session) shares(name string, purpose quorum.Purpose) (*quorum.Shares, e
 		return nil, malformed("input %q: %w", name, err)
 	}
 	if d.Purpose() != purpose || d.Environment() != s.script.config.Environment {
-		return nil, refuse(RulePurpose, "shares %q are for %s of environment %q", name, d.Purpose(), d.Environment())
+		return nil, refuse(RulePurpose, "shares %q are for %s of environment %q", name, show.Text(d.Purpose()), d.Environment())
 	}
 	return d, nil
 }

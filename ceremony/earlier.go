@@ -8,6 +8,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -37,16 +38,16 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 	}
 	v, err := replay(context.Background(), folder, nil)
 	if err != nil {
-		return refuse(RuleEarlier, "%s: %w", c.Folder, err)
+		return refuse(RuleEarlier, "%s: %w", show.Text(c.Folder), err)
 	}
 	e := &earlier{verified: v, checkpoint: quorum.Sum(v.checkpoint), ended: v.ended, nonces: map[string]bool{v.begin.Nonce: true}, files: v.files}
 	switch {
 	case e.checkpoint != want:
-		return refuse(RuleEarlier, "%s has the checkpoint %x, not the one pinned", c.Folder, e.checkpoint)
+		return refuse(RuleEarlier, "%s has the checkpoint %x, not the one pinned", show.Text(c.Folder), e.checkpoint)
 	case v.begin.Environment != s.config.Environment:
-		return refuse(RuleEarlier, "%s is of environment %q", c.Folder, v.begin.Environment)
+		return refuse(RuleEarlier, "%s is of environment %q", show.Text(c.Folder), v.begin.Environment)
 	case v.begin.Mode != "real":
-		return refuse(RuleRehearsal, "%s is a rehearsal", c.Folder)
+		return refuse(RuleRehearsal, "%s is a rehearsal", show.Text(c.Folder))
 	}
 	for _, id := range v.session.state.ceremonies {
 		if id == s.config.Ceremony {
@@ -55,7 +56,7 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 	}
 	if !bytes.Equal(s.roster, v.script.roster) {
 		if _, err := v.roster.Succeed(s.roster, s.rosterApprovals); err != nil {
-			return refuse(RuleEarlier, "the roster is not that of %s, and does not follow it: %w", c.Folder, err)
+			return refuse(RuleEarlier, "the roster is not that of %s, and does not follow it: %w", show.Text(c.Folder), err)
 		}
 	}
 	if up := v.script.earlier; up != nil {
@@ -64,7 +65,7 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 		}
 	}
 	if v.script.until.After(s.until) || e.ended.After(s.until) {
-		return refuse(RuleEarlier, "%s ended %s, after this script's window", c.Folder, formatTime(e.ended))
+		return refuse(RuleEarlier, "%s ended %s, after this script's window", show.Text(c.Folder), formatTime(e.ended))
 	}
 	s.earlier = e
 	return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -125,7 +126,7 @@ func (r *run) presentAsRecorded(s *Session) error {
 	want := s.present()
 	for _, o := range r.present() {
 		if !slices.Contains(want, o) {
-			return refuse(RuleQuorum, "the transcript names %v as present: only their keys can sign it, not that of %s", want, o.Name)
+			return refuse(RuleQuorum, "the transcript names %v as present: only their keys can sign it, not that of %s", want, show.Text(o.Name))
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -125,7 +126,7 @@ func writeFile(dir, name string, data []byte) error {
 		if rerr == nil && string(old) == string(data) {
 			return nil
 		}
-		return refuse(RuleOutput, "%s exists already", full)
+		return refuse(RuleOutput, "%s exists already", show.Text(full))
 	}
 	return err
 }

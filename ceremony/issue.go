@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const kindProfile = "profile"
@@ -157,7 +158,7 @@ func (s *Session) issue(i issuance) error {
 		return caError(err)
 	}
 	for _, w := range prepared.Warnings() {
-		s.warn("%s", w)
+		s.warn("%s", show.Line(w))
 	}
 	if s.how.lacks(i.key) {
 		i.made.cert, i.made.unsigned = prepared.Specimen(), true

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // The kinds of leaves of a signature.
@@ -106,7 +107,7 @@ func (k *key) accept(l keyLeaf) error {
 		return errors.New("contradicts itself or its intent")
 	}
 	if got := hsm.AlgorithmOf(pub); got != k.algorithm {
-		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, k.algorithm)
+		return refuse(RuleAttributes, "key %q came out as %s, not %s", k.name, got, show.Text(k.algorithm))
 	}
 	for _, other := range k.session.state.keys {
 		if k.restoredFrom != nil {
@@ -127,7 +128,7 @@ func (k *key) accept(l keyLeaf) error {
 func checkAttributes(k *key) error {
 	a := k.attrs
 	wrong := func(what string) error {
-		return refuse(RuleAttributes, "key %q of class %s came out %s", k.name, k.class, what)
+		return refuse(RuleAttributes, "key %q of class %s came out %s", k.name, show.Text(k.class), show.Line(what))
 	}
 	switch {
 	case a.Label != k.label || !bytes.Equal(a.ID, k.id):

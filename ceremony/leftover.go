@@ -1,6 +1,10 @@
 package ceremony
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/hanaper/hanaper/internal/show"
+)
 
 // leftover is what an aborted ceremony made and must remove, and what cannot be undone.
 type leftover struct {
@@ -41,7 +45,7 @@ func (o *leftover) numbered(own []entry) {
 	before := o.signatures
 	o.leaves(own)
 	if o.signatures > before {
-		o.remain("numbered", "signed, or partly, and never to be released; the signatures are in the transcript: %s", describedBy(own))
+		o.remain("numbered", "signed, or partly, and never to be released; the signatures are in the transcript: %s", show.Line(describedBy(own)))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -97,7 +98,7 @@ func (l *login) try(ctx context.Context, name string, uri hsm.URI, d *quorum.Sha
 // pinOf puts the secret of the shares together and derives the PIN.
 func pinOf(ctx context.Context, c Custodians, d *quorum.Shares, info hsm.TokenInfo) ([]byte, error) {
 	if info.Serial != d.TokenSerial() {
-		return nil, refuse(RuleToken, "the shares are for the token with serial %s, not for %s", d.TokenSerial(), info.Name())
+		return nil, refuse(RuleToken, "the shares are for the token with serial %s, not for %s", show.Text(d.TokenSerial()), info.Name())
 	}
 	secret, err := c.Secret(ctx, d)
 	if err != nil {

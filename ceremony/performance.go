@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -198,7 +199,7 @@ func (p *performance) openedWith(token string, d *quorum.Shares) bool {
 // keepers are those who hold secrets, or an error that says that nobody does.
 func (p *performance) keepers(what string) (Custodians, error) {
 	if p.custodians == nil {
-		return nil, advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody holds %s", what)
+		return nil, advice.New(advice.Usage, "give the decryption keys of the custodians present", "nobody holds %s", show.Line(what))
 	}
 	return p.custodians, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // checkAsserted holds the asserted time to the script's window and to what it carries on from.
@@ -63,7 +64,7 @@ func (s *Script) carriesOn(a Anchor, nonce string) error {
 	}
 	if s.earlier != nil {
 		if err := s.earlier.verified.attested(); err != nil {
-			return advice.Wrap(advice.Refused, refuse(RuleEarlier, "%s: %w", s.config.Earlier.Folder, err), advice.Hint(err))
+			return advice.Wrap(advice.Refused, refuse(RuleEarlier, "%s: %w", show.Text(s.config.Earlier.Folder), err), advice.Hint(err))
 		}
 	}
 	if err := a.State.CanFollow(begunBy(s, nonce)); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -85,7 +86,7 @@ func Tokens(s *Script, list func(name string) ([]hsm.TokenInfo, error)) error {
 		if len(there) == 0 {
 			there = []string{"none"}
 		}
-		return advice.Wrap(advice.Failed, fmt.Errorf("token %q: %w: %s; there are: %s", name, hsm.ErrNoToken, uri, strings.Join(there, ", ")), "connect it, and compare label and serial with your paper")
+		return advice.Wrap(advice.Failed, fmt.Errorf("token %q: %w: %s; there are: %s", name, hsm.ErrNoToken, uri, show.List(there)), "connect it, and compare label and serial with your paper")
 	}
 	return nil
 }

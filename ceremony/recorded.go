@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // A finished transcript is verified without building anything anew: what was signed is taken from the folder, matched
@@ -114,7 +116,7 @@ func (s *Session) match(list []recordedSignature, messages []message) error {
 			}
 		}
 		if found < 0 {
-			return s.fail(s.entryError(fmt.Errorf("(signature): none before it is by key %q over %s", m.key.name, m.what)))
+			return s.fail(s.entryError(fmt.Errorf("(signature): none before it is by key %q over %s", m.key.name, show.Text(m.what))))
 		}
 		list = append(list[:found:found], list[found+1:]...)
 	}
@@ -223,9 +225,9 @@ func (s *Session) artefact(path string, data []byte, same func(data []byte) erro
 		path += rehearsalSuffix
 	}
 	if _, ok := s.state.artefacts[path]; ok && !s.how.acts() {
-		return s.fail(s.entryError(fmt.Errorf("(artefact) is about %s a second time", path)))
+		return s.fail(s.entryError(fmt.Errorf("(artefact) is about %s a second time", show.Text(path))))
 	} else if ok {
-		return s.fail(refuse(RuleOutput, "output %s would be written twice", path))
+		return s.fail(refuse(RuleOutput, "output %s would be written twice", show.Text(path)))
 	}
 	if err := s.stateArtefact(path, data); err != nil {
 		return err
@@ -243,7 +245,7 @@ func (s *Session) stateArtefact(path string, data []byte) error {
 	var was artefactLeaf
 	if err := s.outcome(&was, kindArtefact, nil, func() error {
 		if was.Path != path {
-			return fmt.Errorf("is about %s, not %s", was.Path, path)
+			return fmt.Errorf("is about %s, not %s", show.Text(was.Path), show.Text(path))
 		}
 		return nil
 	}); err != nil {
@@ -280,7 +282,7 @@ func (s *Session) filesBelow(dir string) (map[string][]byte, error) {
 		}
 		rest, ok := strings.CutPrefix(name, dir)
 		if !ok || rest <= last {
-			return nil, s.fail(s.entryError(fmt.Errorf("(artefact) is about %s, which is not below %s, or not in order", l.Path, dir)))
+			return nil, s.fail(s.entryError(fmt.Errorf("(artefact) is about %s, which is not below %s, or not in order", show.Text(l.Path), dir)))
 		}
 		last = rest
 		if err := s.artefact(name, nil, func(found []byte) error { files[rest] = found; return nil }); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -311,7 +312,7 @@ func (v *verified) signedBy(s *Session) error {
 	present, officers := s.present(), 0
 	for _, o := range v.signers {
 		if !slices.Contains(present, officerRecord{o.Name, string(o.Role), o.KeyID}) {
-			return damaged(signatureFile, "is signed by %s, who was not present", o.Name)
+			return damaged(signatureFile, "is signed by %s, who was not present", show.Text(o.Name))
 		}
 		if o.Role == quorum.RoleOfficer {
 			officers++
@@ -322,7 +323,7 @@ func (v *verified) signedBy(s *Session) error {
 	}
 	for _, w := range s.witnesses {
 		if !slices.ContainsFunc(append(slices.Clone(v.signers), v.late...), func(o quorum.Officer) bool { return o.Name == w.Name }) {
-			return damaged(signatureFile, "is not signed by the witness %s", w.Name)
+			return damaged(signatureFile, "is not signed by the witness %s", show.Text(w.Name))
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -89,7 +90,7 @@ func newRun(c RunConfig) (*run, error) {
 			return nil, refuse(RuleQuorum, "a key of those present: %w", err)
 		}
 		if slices.ContainsFunc(r.officers, func(o officerKey) bool { return o.officer.KeyID == officer.KeyID }) {
-			return nil, refuse(RuleQuorum, "%s is named twice among those present", officer.Name)
+			return nil, refuse(RuleQuorum, "%s is named twice among those present", show.Text(officer.Name))
 		}
 		found = found || officer.Role == quorum.RoleOfficer
 		r.officers = append(r.officers, officerKey{signer, officer})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -33,7 +34,7 @@ func pinned(c FileConfig, place string, read func(place, file string) ([]byte, e
 		return nil, err
 	}
 	if got := sha256.Sum256(data); got != want {
-		return nil, fmt.Errorf("%s is not the file that the script pins: its SHA-256 is %x", c.File, got)
+		return nil, fmt.Errorf("%s is not the file that the script pins: its SHA-256 is %x", show.Text(c.File), got)
 	}
 	return data, nil
 }
@@ -58,7 +59,7 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 	}
 	for what, number := range map[string]string{"bag": c.Bag, "seal": c.Seal} {
 		if number != "" && !labelForm.MatchString(number) {
-			return uri, fmt.Errorf("the %s number %q: use 1 to 64 letters, digits, spaces inside and . _ : -", what, number)
+			return uri, fmt.Errorf("the %s number %q: use 1 to 64 letters, digits, spaces inside and . _ : -", show.Line(what), number)
 		}
 	}
 	return uri, nil
@@ -73,7 +74,7 @@ func (s *Script) checkShares() error {
 				return fmt.Errorf("token %q: %w", n, err)
 			}
 			if d != nil && (d.Purpose() != p || d.TokenSerial() != s.tokens[n].Serial || d.Environment() != s.config.Environment) {
-				return fmt.Errorf("token %q: the %s shares are for %s of the token with serial %s of environment %q", n, p, d.Purpose(), d.TokenSerial(), d.Environment())
+				return fmt.Errorf("token %q: the %s shares are for %s of the token with serial %s of environment %q", n, p, show.Text(d.Purpose()), show.Text(d.TokenSerial()), d.Environment())
 			}
 		}
 	}

@@ -19,16 +19,16 @@ func showSecret(s *Session, v *shown, d *quorum.Shares, what string) {
 		return
 	}
 	if len(holders) < roster.Threshold() {
-		v.remark("%s has %d holders, fewer than the %d officers of the quorum", what, len(holders), roster.Threshold())
+		v.remark("%s has %d holders, fewer than the %d officers of the quorum", show.Line(what), len(holders), roster.Threshold())
 	}
 	switch {
 	case m == 1:
-		v.remark("a threshold of 1: each holder ALONE has %s", what)
+		v.remark("a threshold of 1: each holder ALONE has %s", show.Line(what))
 	case m < roster.Threshold():
-		v.remark("a threshold of %d, below the quorum of %d: fewer people than must approve a ceremony have %s", m, roster.Threshold(), what)
+		v.remark("a threshold of %d, below the quorum of %d: fewer people than must approve a ceremony have %s", m, roster.Threshold(), show.Line(what))
 	}
 	if m == len(holders) && m > 1 {
-		v.remark("every holder is needed for %s: if one card is lost, it is lost", what)
+		v.remark("every holder is needed for %s: if one card is lost, it is lost", show.Line(what))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Session performs a script. What is random or comes from a token passes through outcome, everything else through
@@ -134,7 +135,7 @@ func (s *Session) follow(data []byte, l leaf, kind string) error {
 		return s.entryError(err)
 	}
 	if at.Before(s.last) {
-		return s.entryError(fmt.Errorf("is dated %s, before the entry it follows", l.head().At))
+		return s.entryError(fmt.Errorf("is dated %s, before the entry it follows", show.Text(l.head().At)))
 	}
 	if l.head().Rehearsal != s.how.marked() {
 		return s.entryError(errors.New("is marked as of a rehearsal in a ceremony, or not marked in a rehearsal"))

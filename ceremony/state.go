@@ -10,6 +10,7 @@ import (
 	"math/big"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -94,7 +95,7 @@ func (s *Session) keyFor(name, purpose string) (*key, error) {
 		return nil, err
 	}
 	if k.purpose != "" && k.purpose != purpose {
-		return nil, refuse(RulePurpose, "key %q is for %s and cannot be for %s too", name, k.purpose, purpose)
+		return nil, refuse(RulePurpose, "key %q is for %s and cannot be for %s too", name, show.Text(k.purpose), show.Text(purpose))
 	}
 	k.purpose = purpose
 	return k, nil
@@ -216,7 +217,7 @@ func sameCertificates(certs ...*x509.Certificate) func([]byte) error {
 		for _, c := range certs {
 			block, rest := pem.Decode(data)
 			if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 || !bytes.Equal(block.Bytes, c.Raw) || !bytes.HasPrefix(data, []byte("-----BEGIN")) {
-				return fmt.Errorf("it does not hold the certificate of %s at its place", c.Subject)
+				return fmt.Errorf("it does not hold the certificate of %s at its place", show.Text(c.Subject.String()))
 			}
 			data = rest
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Step is one kind of step with its fields as written. A kind owns all that concerns it, in files of its own: Validate,
@@ -128,15 +129,15 @@ func (s *Session) period(from, until string) (nb, na time.Time, err error) {
 	}
 	switch {
 	case !na.After(nb):
-		err = refuse(RuleDate, "not_after %s does not follow not_before %s", until, from)
+		err = refuse(RuleDate, "not_after %s does not follow not_before %s", show.Text(until), show.Text(from))
 	case nb.Before(s.script.from.Add(-maxBackdate)):
-		err = refuse(RuleDate, "not_before %s is more than a year before the ceremony", from)
+		err = refuse(RuleDate, "not_before %s is more than a year before the ceremony", show.Text(from))
 	case nb.After(s.script.until.Add(maxBackdate)):
-		err = refuse(RuleDate, "not_before %s is more than a year after the ceremony", from)
+		err = refuse(RuleDate, "not_before %s is more than a year after the ceremony", show.Text(from))
 	case !na.After(s.script.until):
-		err = refuse(RuleDate, "not_after %s is over before the ceremony's window is", until)
+		err = refuse(RuleDate, "not_after %s is over before the ceremony's window is", show.Text(until))
 	case na.After(s.script.until.Add(maxFuture)):
-		err = refuse(RuleDate, "not_after %s is more than 50 years ahead", until)
+		err = refuse(RuleDate, "not_after %s is more than 50 years ahead", show.Text(until))
 	}
 	return
 }
@@ -159,10 +160,10 @@ func (s *Session) expiry(field, text string) (time.Time, error) {
 		return t, err
 	}
 	if !t.After(s.script.until) {
-		return t, refuse(RuleDate, "%s %s is over before the ceremony's window is", field, text)
+		return t, refuse(RuleDate, "%s %s is over before the ceremony's window is", field, show.Text(text))
 	}
 	if t.After(s.script.until.Add(maxFuture)) {
-		return t, refuse(RuleDate, "%s %s is more than 50 years ahead", field, text)
+		return t, refuse(RuleDate, "%s %s is more than 50 years ahead", field, show.Text(text))
 	}
 	return t, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -107,7 +108,7 @@ func (b *BackupKey) perform(s *Session) error {
 	}
 	switch {
 	case k.class != hsm.Backup:
-		return refuse(RuleBackup, "key %q is of class %s: only a key of class backup is wrapped", k.name, k.class)
+		return refuse(RuleBackup, "key %q is of class %s: only a key of class backup is wrapped", k.name, show.Text(k.class))
 	case k.algorithm == hsm.Ed25519:
 		return refuse(RuleBackup, "key %q is an Ed25519 key, which no token wraps", k.name)
 	case k.backedUp:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // SubjectConfig is a distinguished name.
@@ -275,7 +276,7 @@ func (c *Certificate) names(t *ca.Template) error {
 		}
 		for _, asked := range t.URIs {
 			if asked.String() != u.String() {
-				return refuse(RuleRequest, "request %q asks for %s, the script for %s", c.Request, asked, u)
+				return refuse(RuleRequest, "request %q asks for %s, the script for %s", c.Request, show.Text(asked.String()), show.Text(u.String()))
 			}
 		}
 		t.URIs = []*url.URL{u}

@@ -10,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // The kinds of leaves of a clone that people make.
@@ -51,7 +52,7 @@ type cloneIntentLeaf struct {
 }
 
 func (l *cloneIntentLeaf) left(o *leftover) {
-	o.remain(kindCloneIntent, "people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", l.Token, l.Label, l.Witness)
+	o.remain(kindCloneIntent, "people copied a key into token %q, label %q, or may have: have them destroy the copy before the witness %s", l.Token, l.Label, show.Text(l.Witness))
 }
 
 func (l *cloneIntentLeaf) makes() place { return place{l.Token, l.Label} }

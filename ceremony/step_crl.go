@@ -76,7 +76,7 @@ func (c *CRL) perform(s *Session) error {
 		return refuse(RuleDate, "next_update %s lies after the end of its issuer %q, %s: the list would outlive it", c.NextUpdate, c.Issuer, formatTime(cert.cert.NotAfter))
 	}
 	if t.ThisUpdate.After(s.script.until) {
-		return refuse(RuleDate, "this_update %s lies after the ceremony's window", c.ThisUpdate)
+		return refuse(RuleDate, "this_update %s lies after the ceremony's window", show.Text(c.ThisUpdate))
 	}
 	if c.Number < 1 {
 		return refuse(RuleCRLNumber, "CRL number %d is not positive", c.Number)
@@ -200,7 +200,7 @@ func (s *Session) revocation(r Revocation, issuer *certificate, t ca.CRLTemplate
 		return e, err
 	}
 	if e.RevocationTime.After(t.ThisUpdate) {
-		return e, refuse(RuleCRLEntry, "revoked at %s, after this_update", r.At)
+		return e, refuse(RuleCRLEntry, "revoked at %s, after this_update", show.Text(r.At))
 	}
 	return e, nil
 }

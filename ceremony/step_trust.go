@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -247,7 +248,7 @@ func (t *TrustRepository) keys(s *Session) (k trust.Keys, signers []crypto.Signe
 			return trust.Role{}, err
 		}
 		if err := trust.CheckKeyAsOf(s.format, pub); err != nil {
-			return trust.Role{}, refuse(RuleAlgorithm, "%s: %w", name, err)
+			return trust.Role{}, refuse(RuleAlgorithm, "%s: %w", show.Text(name), err)
 		}
 		return trust.One(pub), nil
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -72,7 +73,7 @@ func (u *UptaneRoot) perform(s *Session) error {
 		want = old.root.Version() + 1
 	}
 	if u.Version != want {
-		return refuse(RuleVersion, "root version %d of the %s repository: it must be %d", u.Version, u.Repository, want)
+		return refuse(RuleVersion, "root version %d of the %s repository: it must be %d", u.Version, show.Text(u.Repository), want)
 	}
 	c := uptane.RootConfig{Version: u.Version, Roles: map[uptane.Role]uptane.RoleKeys{}}
 	var err error
@@ -238,10 +239,10 @@ func (u *UptaneTargets) perform(s *Session) error {
 	}
 	st := s.state.uptane[u.Repository]
 	if st == nil || st.targetsKeys == nil {
-		return refuse(RuleReference, "there is no root of the %s repository at this step", u.Repository)
+		return refuse(RuleReference, "there is no root of the %s repository at this step", show.Text(u.Repository))
 	}
 	if u.Version != st.targetsVersion+1 {
-		return refuse(RuleVersion, "targets version %d of the %s repository: it must be %d", u.Version, u.Repository, st.targetsVersion+1)
+		return refuse(RuleVersion, "targets version %d of the %s repository: it must be %d", u.Version, show.Text(u.Repository), st.targetsVersion+1)
 	}
 	expires, err := s.expiry("expires", u.Expires)
 	if err != nil {

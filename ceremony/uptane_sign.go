@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -67,7 +68,7 @@ func (s *Session) uptaneConfirm(f uptaneFile, signers []crypto.Signer) ([]byte, 
 		}
 		at := slices.IndexFunc(found.Signatures(), func(g uptane.Signature) bool { return g.KeyID == id.ID() })
 		if at < 0 {
-			return nil, s.notAsAsked(f.path, errors.New("key "+k.name+" has not signed it"))
+			return nil, s.notAsAsked(f.path, errors.New("key "+show.Text(k.name)+" has not signed it"))
 		}
 		messages = append(messages, message{"the text by which a key is tried", k, []byte(uptane.TrialText), nil},
 			message{f.path, k, found.Signed(), found.Signatures()[at].Sig})

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Verify checks a finished folder offline: every file against the manifest, the manifest against the transcript, the
@@ -42,5 +43,5 @@ func anchored(anchors []*[32]byte) bool {
 // damaged names the file at which a folder fails.
 func damaged(file, format string, args ...any) error {
 	return advice.New(advice.Unverified, "do not use this folder; fetch it again, or ask those who performed the ceremony",
-		"%s: %w", file, fmt.Errorf(format, args...))
+		"%s: %w", show.Text(file), fmt.Errorf(format, args...))
 }

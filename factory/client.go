@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // ClientConfig is what a station or operator needs to speak to hanaperd.
@@ -152,7 +153,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, out
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil || len(b) > maxAnswer {
-		return resp.StatusCode, 0, advice.New(advice.Failed, "try again", "the answer of %s broke off: %v", c.base, err)
+		return resp.StatusCode, 0, advice.New(advice.Failed, "try again", "the answer of %s broke off: %v", show.Text(c.base.String()), err)
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
 		if raw, ok := out.(*[]byte); ok {
@@ -160,7 +161,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, out
 			return resp.StatusCode, 0, nil
 		}
 		if err := json.Unmarshal(b, out); err != nil {
-			return resp.StatusCode, -1, fmt.Errorf("the answer of %s is not the JSON it should be: %w", c.base, err)
+			return resp.StatusCode, -1, fmt.Errorf("the answer of %s is not the JSON it should be: %w", show.Text(c.base.String()), err)
 		}
 		return resp.StatusCode, 0, nil
 	}
@@ -202,11 +203,11 @@ func (c *Client) unreached(err error) error {
 	}
 	switch {
 	case errors.As(err, &verify):
-		return advice.New(advice.Unverified, "is factory.ca the root of hanaperd's own certificate, and the host in the URL a name of it?", "%s is not trusted: %w", c.base, err)
+		return advice.New(advice.Unverified, "is factory.ca the root of hanaperd's own certificate, and the host in the URL a name of it?", "%s is not trusted: %w", show.Text(c.base.String()), err)
 	case retryable(err) < 0:
-		return advice.New(advice.Refused, "hanaperd takes only unexpired station and operator certificates under its Operations Root; its log says why", "%s refused our certificate: %w", c.base, err)
+		return advice.New(advice.Refused, "hanaperd takes only unexpired station and operator certificates under its Operations Root; its log says why", "%s refused our certificate: %w", show.Text(c.base.String()), err)
 	case errors.Is(err, context.Canceled):
 		return err
 	}
-	return advice.New(advice.Failed, "is hanaperd running, and is the URL right?", "%s cannot be reached: %w", c.base, err)
+	return advice.New(advice.Failed, "is hanaperd running, and is the URL right?", "%s cannot be reached: %w", show.Text(c.base.String()), err)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func readFile(path string) ([]byte, error) {
@@ -27,7 +28,7 @@ func LoadCertificates(path string) ([]*x509.Certificate, error) {
 	}
 	certs, err := ParseCertificates(b)
 	if err != nil {
-		return nil, advice.New(advice.Usage, "it must hold certificates in PEM, as the ceremony wrote them", "%s: %w", path, err)
+		return nil, advice.New(advice.Usage, "it must hold certificates in PEM, as the ceremony wrote them", "%s: %w", show.Text(path), err)
 	}
 	return certs, nil
 }
@@ -66,7 +67,7 @@ func LoadCRL(path string) (*x509.RevocationList, error) {
 	}
 	list, err := x509.ParseRevocationList(b)
 	if err != nil {
-		return nil, advice.New(advice.Usage, "", "%s is no CRL: %w", path, err)
+		return nil, advice.New(advice.Usage, "", "%s is no CRL: %w", show.Text(path), err)
 	}
 	return list, nil
 }
@@ -82,7 +83,7 @@ func LoadIdentity(certificate, key string) (tls.Certificate, error) {
 		return tls.Certificate{}, advice.Wrap(advice.Usage, err, hint)
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return tls.Certificate{}, advice.New(advice.Refused, "run: chmod 600 "+key, "key file %s: mode %04o lets group or others in", key, st.Mode().Perm())
+		return tls.Certificate{}, advice.New(advice.Refused, "run: chmod 600 "+key, "key file %s: mode %04o lets group or others in", show.Text(key), st.Mode().Perm())
 	}
 	c, err := readFile(certificate)
 	if err != nil {
@@ -95,7 +96,7 @@ func LoadIdentity(certificate, key string) (tls.Certificate, error) {
 	defer clear(k)
 	pair, err := tls.X509KeyPair(c, k)
 	if err != nil {
-		return tls.Certificate{}, advice.New(advice.Usage, "", "%s with key %s: %w", certificate, key, err)
+		return tls.Certificate{}, advice.New(advice.Usage, "", "%s with key %s: %w", show.Text(certificate), show.Text(key), err)
 	}
 	return pair, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // api maps HTTP to the service; nothing is decided here but who may call what.
@@ -98,10 +99,10 @@ func (a *api) admit(method string, roles []string, r *http.Request) (Caller, err
 		allowed = allowed || role == who.Role
 	}
 	if !allowed {
-		return who, fault(CodeForbidden, "", "%s may not call %s", who, r.URL.Path)
+		return who, fault(CodeForbidden, "", "%s may not call %s", who, show.Text(r.URL.Path))
 	}
 	if method != "" && r.Method != method {
-		return who, fault(CodeMethod, "use "+method, "%.20q is not a method of %s", r.Method, r.URL.Path)
+		return who, fault(CodeMethod, "use "+method, "%.20q is not a method of %s", r.Method, show.Text(r.URL.Path))
 	}
 	return who, nil
 }

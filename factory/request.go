@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // FileKey reads a PKCS#8 key from a file that nobody else may read, or makes one (P-256) there.
@@ -31,7 +32,7 @@ func FileKey(path string) (key crypto.Signer, made bool, err error) {
 		return nil, false, err
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return nil, false, advice.New(advice.Refused, "run: chmod 600 "+path, "key file %s: mode %04o lets group or others in", path, st.Mode().Perm())
+		return nil, false, advice.New(advice.Refused, "run: chmod 600 "+path, "key file %s: mode %04o lets group or others in", show.Text(path), st.Mode().Perm())
 	}
 	b, err := readFile(path)
 	if err != nil {
@@ -40,16 +41,16 @@ func FileKey(path string) (key crypto.Signer, made bool, err error) {
 	defer clear(b)
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, false, advice.New(advice.Usage, "", "%s is no PKCS#8 key in PEM", path)
+		return nil, false, advice.New(advice.Usage, "", "%s is no PKCS#8 key in PEM", show.Text(path))
 	}
 	defer clear(block.Bytes)
 	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, false, advice.New(advice.Usage, "", "%s holds no key that can be read", path)
+		return nil, false, advice.New(advice.Usage, "", "%s holds no key that can be read", show.Text(path))
 	}
 	signer, ok := k.(crypto.Signer)
 	if !ok {
-		return nil, false, advice.New(advice.Usage, "", "%s holds a key that cannot sign", path)
+		return nil, false, advice.New(advice.Usage, "", "%s holds a key that cannot sign", show.Text(path))
 	}
 	return signer, false, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 )
@@ -25,7 +26,7 @@ func readPin(path, digest string) (trust.Pin, error) {
 		return trust.Pin{}, advice.New(advice.Usage, "name the environment's first root.json, or its SHA-256 in hex", "trust.root: %w", err)
 	}
 	if len(data) > trust.MaxRootSize {
-		return trust.Pin{}, advice.New(advice.Usage, "", "trust.root: %s is too large for a root.json", path)
+		return trust.Pin{}, advice.New(advice.Usage, "", "trust.root: %s is too large for a root.json", show.Text(path))
 	}
 	return trust.PinRoot(data), nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // newForwarder makes the reverse proxy. Its Rewrite runs after hop-by-hop headers, and what Connection lists, have been
@@ -44,7 +45,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(data) {
-			return nil, wrong("upstream.ca", "PEM, one or more certificates", "%s holds no certificate", s.upstreamCA)
+			return nil, wrong("upstream.ca", "PEM, one or more certificates", "%s holds no certificate", show.Text(s.upstreamCA))
 		}
 		transport.TLSClientConfig.RootCAs = pool
 	}

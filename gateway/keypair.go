@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // keyPair is the gateway's TLS identity, from two files that may be replaced while it runs.
@@ -49,7 +50,7 @@ func (k *keyPair) reload() error {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return advice.New(advice.Usage, "the certificate comes first in its file, and the key must be its own",
-			"tls.certificate %s with tls.key %s: %w", k.certFile, k.keyFile, err)
+			"tls.certificate %s with tls.key %s: %w", show.Text(k.certFile), show.Text(k.keyFile), err)
 	}
 	if pair.Leaf == nil {
 		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
@@ -73,7 +74,7 @@ func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
 		return nil, stamp{}, err
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return nil, stamp{}, advice.New(advice.Usage, "chmod 600 "+path, "%s may be read or written by others (mode %04o)", path, mode)
+		return nil, stamp{}, advice.New(advice.Usage, "chmod 600 "+path, "%s may be read or written by others (mode %04o)", show.Text(path), mode)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return data, stamp{info.Size(), info.ModTime()}, err
@@ -82,7 +83,7 @@ func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
 // expired says that the certificate is of no use any more.
 func (k *keyPair) expired(now time.Time) error {
 	if leaf := k.current.Load().Leaf; now.After(leaf.NotAfter) {
-		return advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", k.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+		return advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package hsm
 import (
 	"fmt"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // CheckFresh compares the attributes that a token read back of a key just generated or unwrapped with those that its
@@ -50,7 +52,7 @@ func (a Attributes) CheckFresh(c Class) error {
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("%w %s: %s", ErrAttributes, c, strings.Join(wrong, ", "))
+		return fmt.Errorf("%w %s: %s", ErrAttributes, show.Text(c), strings.Join(wrong, ", "))
 	}
 	return nil
 }

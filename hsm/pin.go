@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // maxPIN bounds a PIN in bytes; no token takes a longer one.
@@ -45,7 +46,7 @@ func pinPath(source string) (string, error) {
 
 func readPIN(path string, t TokenInfo) ([]byte, error) {
 	fail := func(kind advice.Kind, hint, format string, args ...any) ([]byte, error) {
-		return nil, advice.New(kind, hint, "PIN file %s of %s: %w", path, t.Name(), fmt.Errorf(format, args...))
+		return nil, advice.New(kind, hint, "PIN file %s of %s: %w", show.Text(path), t.Name(), fmt.Errorf(format, args...))
 	}
 	f, err := input.Open(path)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // maxURI bounds a key URI; the longest honest one (four 32-byte names, an id and two paths, all escaped) is shorter.
@@ -67,29 +68,29 @@ func ParseURI(s string) (URI, error) {
 			return fmt.Errorf("an attribute without a value")
 		}
 		if why, refused := refusedAttributes[name]; refused {
-			return fmt.Errorf("attribute %s is refused: %s", name, why)
+			return fmt.Errorf("attribute %s is refused: %s", show.Text(name), why)
 		}
 		text, isText := u.field(name, inQuery)
 		if !isText && (name != "id" || inQuery) {
 			return fmt.Errorf("unknown attribute %s", printable(name))
 		}
 		if seen[name] {
-			return fmt.Errorf("attribute %s is given twice", name)
+			return fmt.Errorf("attribute %s is given twice", show.Text(name))
 		}
 		seen[name] = true
 		value, err := unescape(escaped, inQuery)
 		if err != nil {
-			return fmt.Errorf("attribute %s: %w", name, err)
+			return fmt.Errorf("attribute %s: %w", show.Text(name), err)
 		}
 		if len(value) == 0 {
-			return fmt.Errorf("attribute %s is empty", name)
+			return fmt.Errorf("attribute %s is empty", show.Text(name))
 		}
 		if name == "id" {
 			u.ID = value
 			return nil
 		}
 		if bytes.IndexByte(value, 0) >= 0 {
-			return fmt.Errorf("attribute %s holds a NUL byte", name)
+			return fmt.Errorf("attribute %s holds a NUL byte", show.Text(name))
 		}
 		*text = string(value)
 		return nil
@@ -217,7 +218,7 @@ func (t TokenInfo) Name() string {
 	if t.Serial == "" {
 		return fmt.Sprintf("token %q (no serial)", t.Label)
 	}
-	return fmt.Sprintf("token %q (serial %s)", t.Label, t.Serial)
+	return fmt.Sprintf("token %q (serial %s)", t.Label, show.Text(t.Serial))
 }
 
 // URI names the token by label and serial.

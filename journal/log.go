@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Log is a journal open for appending. One process holds it at a time. It is safe for concurrent use.
@@ -67,9 +68,9 @@ func Open(path string) (l *Log, err error) {
 	}()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("journal: locking %s: %w", path, err)
+			return nil, fmt.Errorf("journal: locking %s: %w", show.Text(path), err)
 		}
-		return nil, advice.New(advice.Failed, "end the other process first", "journal: %s %w", path, durable.ErrLocked)
+		return nil, advice.New(advice.Failed, "end the other process first", "journal: %s %w", show.Text(path), durable.ErrLocked)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -77,12 +78,12 @@ func Open(path string) (l *Log, err error) {
 	}
 	l = &Log{file: f}
 	if err := l.load(info.Size()); err != nil {
-		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%s: %w", path, err),
+		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%s: %w", show.Text(path), err),
 			"restore the file from a copy and check it against a signed checkpoint; do not edit it")
 	}
 	if l.torn = info.Size() - l.end; l.torn > 0 {
 		if err := l.cut(); err != nil {
-			return nil, fmt.Errorf("journal: cutting the torn end of %s: %w", path, err)
+			return nil, fmt.Errorf("journal: cutting the torn end of %s: %w", show.Text(path), err)
 		}
 	}
 	return l, nil

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // CheckPayload is the payload type of a card check.
@@ -30,20 +32,20 @@ func CheckCard(r *Roster, sign crypto.Signer, decrypt Decrypter, at time.Time) (
 	j := checkJSON{Type: checkType, Roster: r.digest, Officer: o.Name, At: at.UTC().Format(time.RFC3339), Decrypts: decrypt != nil}
 	if o.DecryptionKey != nil {
 		if decrypt == nil {
-			return nil, usage("check of %s: the roster lists a decryption key, which must be checked too", o.Name)
+			return nil, usage("check of %s: the roster lists a decryption key, which must be checked too", show.Text(o.Name))
 		}
 		pub, err := publicOf(decrypt)
 		if err != nil {
 			return nil, err
 		}
 		if keyID(pub) != o.DecryptionKeyID {
-			return nil, refused("use the decryption key that was enrolled", "check of %s: key %.16s is not the decryption key in the roster", o.Name, keyID(pub))
+			return nil, refused("use the decryption key that was enrolled", "check of %s: key %.16s is not the decryption key in the roster", show.Text(o.Name), keyID(pub))
 		}
 		if err := ProbeDecryption(o.Decryption, decrypt); err != nil {
 			return nil, err
 		}
 	} else if decrypt != nil {
-		return nil, usage("check of %s: the roster lists no decryption key", o.Name)
+		return nil, usage("check of %s: the roster lists no decryption key", show.Text(o.Name))
 	}
 	payload, err := encode(j)
 	if err != nil {
@@ -83,9 +85,9 @@ func Cards(r *Roster, checks [][]byte, now time.Time, maxAge time.Duration) ([]C
 		case len(signers) != 1 || o.Name != j.Officer || j.Decrypts != (o.DecryptionKey != nil):
 			return nil, unverified("", "check %d: not of the one who signed it", i+1)
 		case j.Roster != r.digest:
-			return nil, unverified("have the card checked against this roster", "check %d: of %s, by roster %s", i+1, o.Name, j.Roster)
+			return nil, unverified("have the card checked against this roster", "check %d: of %s, by roster %s", i+1, show.Text(o.Name), j.Roster)
 		case at.After(now):
-			return nil, unverified("", "check %d: of %s, dated %s, which is still to come", i+1, o.Name, j.At)
+			return nil, unverified("", "check %d: of %s, dated %s, which is still to come", i+1, show.Text(o.Name), show.Text(j.At))
 		}
 		if at.After(last[o.KeyID]) {
 			last[o.KeyID] = at

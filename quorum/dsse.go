@@ -11,6 +11,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -137,7 +138,7 @@ func VerifyDSSE(env []byte, payloadType string, roster *Roster, min int) (payloa
 		}
 		sig, err := base64.StdEncoding.Strict().DecodeString(s.Sig)
 		if err != nil || !verify(o.Scheme, o.SigningKey, pae, sig) {
-			return nil, nil, unverified("", "%w: signature %d, said to be by %s", ErrSignature, i+1, o.Name)
+			return nil, nil, unverified("", "%w: signature %d, said to be by %s", ErrSignature, i+1, show.Text(o.Name))
 		}
 		signers = append(signers, o)
 	}

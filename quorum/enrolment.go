@@ -7,6 +7,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 type enrolmentJSON struct {
@@ -60,7 +61,7 @@ func ParseEnrolment(data []byte) (Officer, error) {
 	s := e.Signatures[0]
 	sig, err := base64.StdEncoding.Strict().DecodeString(s.Sig)
 	if err != nil || len(e.Signatures) != 1 || s.KeyID != o.KeyID || !verify(o.Scheme, o.SigningKey, dsse.PAE(e.PayloadType, payload), sig) {
-		return Officer{}, unverified("have "+o.Name+" enrol again", "%w: enrolment of %s is not signed by the key it names", ErrSignature, o.Name)
+		return Officer{}, unverified("have "+o.Name+" enrol again", "%w: enrolment of %s is not signed by the key it names", ErrSignature, show.Text(o.Name))
 	}
 	return o, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Role is what an officer may do.
@@ -103,7 +104,7 @@ func (r *Roster) Signer(key crypto.Signer) (*Signer, Officer, error) {
 	}
 	o, ok := r.Officer(id)
 	if !ok {
-		return nil, Officer{}, refused("use the key that was enrolled", "quorum: key %.16s is nobody's in the roster of %s, epoch %d", id, r.environment, r.epoch)
+		return nil, Officer{}, refused("use the key that was enrolled", "quorum: key %.16s is nobody's in the roster of %s, epoch %d", id, show.Text(r.environment), r.epoch)
 	}
 	s, err := NewSigner(key, o.Scheme)
 	return s, o, err

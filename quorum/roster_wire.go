@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/format"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
@@ -145,7 +146,7 @@ func (r *Roster) check() error {
 			}
 			who := holder(key.pub)
 			if other, ok := keys[who]; ok {
-				return usage("roster: key %.16s stands twice, for %s and for %s: every signing and decryption key must be another", key.id, other, o.Name)
+				return usage("roster: key %.16s stands twice, for %s and for %s: every signing and decryption key must be another", show.Text(key.id), show.Text(other), show.Text(o.Name))
 			}
 			keys[who] = o.Name
 		}
@@ -180,12 +181,12 @@ func holder(pub crypto.PublicKey) string {
 func encodeOfficer(o Officer) (officerJSON, error) {
 	der, err := x509.MarshalPKIXPublicKey(o.SigningKey)
 	if err != nil {
-		return officerJSON{}, fmt.Errorf("%w: %s: %w", ErrKey, o.Name, err)
+		return officerJSON{}, fmt.Errorf("%w: %s: %w", ErrKey, show.Text(o.Name), err)
 	}
 	j := officerJSON{Name: o.Name, Role: o.Role, SigningKey: base64.StdEncoding.EncodeToString(der), Scheme: o.Scheme, Decryption: o.Decryption}
 	if o.DecryptionKey != nil {
 		if der, err = x509.MarshalPKIXPublicKey(o.DecryptionKey); err != nil {
-			return officerJSON{}, fmt.Errorf("%w: %s: %w", ErrKey, o.Name, err)
+			return officerJSON{}, fmt.Errorf("%w: %s: %w", ErrKey, show.Text(o.Name), err)
 		}
 		j.DecryptionKey = base64.StdEncoding.EncodeToString(der)
 	}
@@ -200,35 +201,35 @@ func decodeOfficer(v format.Version, j officerJSON) (Officer, error) {
 	switch j.Role {
 	case RoleOfficer, RoleWitness, RoleAuditor:
 	default:
-		return o, fmt.Errorf("%s: role %.40q: use officer, witness or auditor", j.Name, j.Role)
+		return o, fmt.Errorf("%s: role %.40q: use officer, witness or auditor", show.Text(j.Name), j.Role)
 	}
 	var err error
 	if o.SigningKey, o.KeyID, err = decodeKey(j.SigningKey); err != nil {
-		return o, fmt.Errorf("%s: signing key: %w", j.Name, err)
+		return o, fmt.Errorf("%s: signing key: %w", show.Text(j.Name), err)
 	}
 	if err := checkScheme(j.Scheme, o.SigningKey); err != nil {
-		return o, fmt.Errorf("%s: signing key: %w", j.Name, err)
+		return o, fmt.Errorf("%s: signing key: %w", show.Text(j.Name), err)
 	}
 	if fault := weakkey.FaultAsOf(v, o.SigningKey); fault != "" {
-		return o, fmt.Errorf("%s: signing key: %w: %s", j.Name, ErrKey, fault)
+		return o, fmt.Errorf("%s: signing key: %w: %s", show.Text(j.Name), ErrKey, fault)
 	}
 	if (j.DecryptionKey == "") != (j.Decryption == "") {
-		return o, fmt.Errorf("%s: decryption key and its scheme go together", j.Name)
+		return o, fmt.Errorf("%s: decryption key and its scheme go together", show.Text(j.Name))
 	}
 	if j.DecryptionKey == "" {
 		return o, nil
 	}
 	if o.DecryptionKey, o.DecryptionKeyID, err = decodeKey(j.DecryptionKey); err != nil {
-		return o, fmt.Errorf("%s: decryption key: %w", j.Name, err)
+		return o, fmt.Errorf("%s: decryption key: %w", show.Text(j.Name), err)
 	}
 	if err := checkDecryption(j.Decryption, o.DecryptionKey); err != nil {
-		return o, fmt.Errorf("%s: decryption key: %w", j.Name, err)
+		return o, fmt.Errorf("%s: decryption key: %w", show.Text(j.Name), err)
 	}
 	if fault := weakkey.FaultAsOf(v, o.DecryptionKey); fault != "" {
-		return o, fmt.Errorf("%s: decryption key: %w: %s", j.Name, ErrKey, fault)
+		return o, fmt.Errorf("%s: decryption key: %w: %s", show.Text(j.Name), ErrKey, fault)
 	}
 	if o.DecryptionKeyID == o.KeyID {
-		return o, fmt.Errorf("%s: signing and decryption key must be two keys", j.Name)
+		return o, fmt.Errorf("%s: signing and decryption key must be two keys", show.Text(j.Name))
 	}
 	return o, nil
 }

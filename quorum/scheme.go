@@ -12,6 +12,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/signature"
 )
 
@@ -108,7 +109,7 @@ func (s *Signer) Scheme() Scheme { return s.scheme }
 func (s *Signer) sign(message []byte) ([]byte, error) {
 	sig, err := signature.Sign(s, message, options[s.scheme])
 	if errors.Is(err, signature.ErrWrong) {
-		return nil, fmt.Errorf("quorum: key %.16s made a signature that does not verify as %s", keyID(s.Public()), s.scheme)
+		return nil, fmt.Errorf("quorum: key %.16s made a signature that does not verify as %s", keyID(s.Public()), show.Text(s.scheme))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("quorum: signing with key %.16s: %w", keyID(s.Public()), err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/cloudflare/circl/group"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Secret is what a quorum holds together: a random scalar, put together from enough shares and found to be the one that
@@ -65,7 +67,7 @@ func (s *Secret) PIN(min, max int) ([]byte, error) {
 		n = min
 	}
 	if n > max || n < minDerivedPIN {
-		return nil, fmt.Errorf("%w: token %s takes PINs of %d to %d characters; a derived one has at least %d", ErrPINLength, s.about.serial, min, max, minDerivedPIN)
+		return nil, fmt.Errorf("%w: token %s takes PINs of %d to %d characters; a derived one has at least %d", ErrPINLength, show.Text(s.about.serial), min, max, minDerivedPIN)
 	}
 	// Bytes below 248 = 4*62 are even over the alphabet; 4n+64 of them hold n good ones but for a chance below 2^-128.
 	stream, err := s.derive("hanaper pin v1", 4*n+64)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cloudflare/circl/group"
 	"github.com/cloudflare/circl/secretsharing"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Purpose is what a shared secret is for.
@@ -99,7 +101,7 @@ func Split(c ShareConfig, r *Roster) (*Shares, *Secret, error) {
 	s := &Shares{about: about{r.environment, c.Purpose, c.TokenSerial, 1}, roster: r.digest, threshold: c.Threshold, n: len(holders)}
 	if p := c.Previous; p != nil {
 		if p.about.environment != r.environment || p.about.purpose != c.Purpose || p.about.serial != c.TokenSerial {
-			return nil, nil, usage("shares: the earlier ones are of %s, token %s, for %s", p.about.environment, p.about.serial, p.about.purpose)
+			return nil, nil, usage("shares: the earlier ones are of %s, token %s, for %s", show.Text(p.about.environment), show.Text(p.about.serial), show.Text(p.about.purpose))
 		}
 		s.about.epoch = p.about.epoch + 1
 	}
@@ -121,7 +123,7 @@ func Split(c ShareConfig, r *Roster) (*Shares, *Secret, error) {
 	for i, share := range split.Share(uint(len(holders))) {
 		s.entries = append(s.entries, entry{index: i + 1, holder: holders[i]})
 		if err := s.seal(i, share.Value); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", holders[i].Name, err)
+			return nil, nil, fmt.Errorf("%s: %w", show.Text(holders[i].Name), err)
 		}
 		share.Value.SetUint64(0)
 	}
@@ -144,11 +146,11 @@ func holdersOf(c ShareConfig, r *Roster) ([]Officer, error) {
 		case !ok:
 			return nil, usage("shares: nobody in the roster is named %q", name)
 		case o.Role != RoleOfficer:
-			return nil, usage("shares: %s has the role %s and cannot hold one", o.Name, o.Role)
+			return nil, usage("shares: %s has the role %s and cannot hold one", show.Text(o.Name), show.Text(o.Role))
 		case o.DecryptionKey == nil:
-			return nil, usage("shares: %s has no decryption key", o.Name)
+			return nil, usage("shares: %s has no decryption key", show.Text(o.Name))
 		case slices.ContainsFunc(c.Holders[:i], func(n string) bool { return strings.EqualFold(n, name) }):
-			return nil, usage("shares: %s stands twice", o.Name)
+			return nil, usage("shares: %s stands twice", show.Text(o.Name))
 		}
 		out = append(out, o)
 	}
@@ -204,11 +206,11 @@ func (s *Shares) Open(key Decrypter) (*Share, error) {
 	}
 	i := slices.IndexFunc(s.entries, func(e entry) bool { return e.holder.DecryptionKeyID == id })
 	if i < 0 {
-		return nil, refused("use the decryption key that was enrolled", "shares of token %s: none is encrypted to key %.16s", s.about.serial, id)
+		return nil, refused("use the decryption key that was enrolled", "shares of token %s: none is encrypted to key %.16s", show.Text(s.about.serial), id)
 	}
 	e := &s.entries[i]
 	fail := func(err error) (*Share, error) {
-		return nil, unverified("have the shares renewed, or restore the document from a copy", "share of %s: %w", e.holder.Name, err)
+		return nil, unverified("have the shares renewed, or restore the document from a copy", "share of %s: %w", show.Text(e.holder.Name), err)
 	}
 	if err := checkDecryption(e.holder.Decryption, pub); err != nil {
 		return fail(err)
@@ -246,11 +248,11 @@ func (s *Shares) Combine(shares ...*Share) (*Secret, error) {
 		case x == nil || x.value == nil:
 			return nil, ErrWiped
 		case x.of != s.digest:
-			return nil, unverified("", "share of %s: %w: it is of other shares", x.holder, ErrShare)
+			return nil, unverified("", "share of %s: %w: it is of other shares", show.Text(x.holder), ErrShare)
 		case seen[x.index]:
-			return nil, refused("", "share of %s: given twice", x.holder)
+			return nil, refused("", "share of %s: given twice", show.Text(x.holder))
 		case !s.genuine(x):
-			return nil, unverified("", "share of %s: %w", x.holder, ErrShare)
+			return nil, unverified("", "share of %s: %w", show.Text(x.holder), ErrShare)
 		}
 		seen[x.index] = true
 		in = append(in, secretsharing.Share{ID: sharing.NewScalar().SetUint64(uint64(x.index)), Value: x.value})

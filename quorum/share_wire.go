@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 
 	"github.com/cloudflare/circl/group"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const sharesType = "hanaper-shares/1"
@@ -235,12 +237,12 @@ func decodeShare(x shareJSON) (entry, error) {
 // key and the scheme. Shares made for an earlier roster still open; renew them when an officer is replaced.
 func (s *Shares) CheckRoster(r *Roster) error {
 	if s.roster != r.digest || s.about.environment != r.environment {
-		return unverified("renew the shares for this roster", "shares of token %s are of roster %s, not %s", s.about.serial, s.roster, r.digest)
+		return unverified("renew the shares for this roster", "shares of token %s are of roster %s, not %s", show.Text(s.about.serial), s.roster, r.digest)
 	}
 	for _, e := range s.entries {
 		o, ok := r.Named(e.holder.Name)
 		if !ok || o.Name != e.holder.Name || o.DecryptionKeyID != e.holder.DecryptionKeyID || o.Decryption != e.holder.Decryption || o.Role != RoleOfficer {
-			return unverified("restore the document from a copy", "share of %s: the roster knows no such holder and key", e.holder.Name)
+			return unverified("restore the document from a copy", "share of %s: the roster knows no such holder and key", show.Text(e.holder.Name))
 		}
 	}
 	return nil

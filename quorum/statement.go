@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -200,7 +201,7 @@ func Verify(st Statement, roster *Roster, approvals [][]byte, now time.Time, use
 		}
 		for _, o := range signers {
 			if o.Role != RoleOfficer {
-				return nil, refused("", "approval %d: %s has the role %s and cannot approve", i+1, o.Name, o.Role)
+				return nil, refused("", "approval %d: %s has the role %s and cannot approve", i+1, show.Text(o.Name), show.Text(o.Role))
 			}
 		}
 		by = append(by, signers...)
@@ -214,7 +215,7 @@ func Verify(st Statement, roster *Roster, approvals [][]byte, now time.Time, use
 			st.Expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if used != nil && used(st.Nonce) {
-		return nil, refused("have the officers approve it again, with a new nonce", "%w: nonce %s", ErrReplayed, st.Nonce)
+		return nil, refused("have the officers approve it again, with a new nonce", "%w: nonce %s", ErrReplayed, show.Text(st.Nonce))
 	}
 	return &Quorum{statement: st, officers: by, roster: roster.digest}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Errors that readers may want to tell apart. All are of kind advice.Unverified.
@@ -50,12 +51,12 @@ func refuse(sentinel error, thing string, detail string, args ...any) error {
 	if detail != "" {
 		detail = ": " + fmt.Sprintf(detail, args...)
 	}
-	return advice.New(advice.Unverified, hints[sentinel], "%s %w%s", thing, sentinel, detail)
+	return advice.New(advice.Unverified, hints[sentinel], "%s %w%s", show.Line(thing), sentinel, detail)
 }
 
 // refuseHint is refuse with a hint of its own.
 func refuseHint(sentinel error, hint, thing, detail string, args ...any) error {
-	return advice.New(advice.Unverified, hint, "%s %w: %s", thing, sentinel, fmt.Sprintf(detail, args...))
+	return advice.New(advice.Unverified, hint, "%s %w: %s", show.Line(thing), sentinel, fmt.Sprintf(detail, args...))
 }
 
 // usage makes an error about what the caller asked for.
@@ -71,7 +72,7 @@ func unreadable(path string, err error) error {
 	if errors.Is(err, errLarger) {
 		return refuse(ErrMalformed, path, "%v", err)
 	}
-	return fmt.Errorf("reading %s: %w", path, err)
+	return fmt.Errorf("reading %s: %w", show.Text(path), err)
 }
 
 // mismatched is unreadable for a file whose size signed metadata states.

@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Files is a repository in memory: contents by slash-separated path. It is an fs.FS whose only folder with a listing is
@@ -75,7 +77,7 @@ func (r *reader) read(name string, limit int64) ([]byte, error) {
 	defer f.Close()
 	if info, err := f.Stat(); err == nil {
 		if info.IsDir() {
-			return nil, fmt.Errorf("%s is a folder", name)
+			return nil, fmt.Errorf("%s is a folder", show.Text(name))
 		}
 		// A hint at most, but one that saves growing the buffer.
 		if info.Size() > limit {

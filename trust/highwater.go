@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -42,7 +43,7 @@ func checkHighWater(dir, file string) error {
 		return err
 	}
 	if at == inside || strings.HasPrefix(at, inside+string(filepath.Separator)) {
-		return usage("name a file that is not copied together with the folder", "the high-water mark %s lies in the published folder", file)
+		return usage("name a file that is not copied together with the folder", "the high-water mark %s lies in the published folder", show.Text(file))
 	}
 	return nil
 }
@@ -65,7 +66,7 @@ func (p *Publisher) hold() error {
 		return err
 	}
 	if m.Format != 1 {
-		return usage("use the release that wrote it, or a newer one", "%s has format %d, not 1", p.config.HighWater, m.Format)
+		return usage("use the release that wrote it, or a newer one", "%s has format %d, not 1", show.Text(p.config.HighWater), m.Format)
 	}
 	if m.Environment != p.config.Environment {
 		return refuse(ErrEnvironment, p.config.HighWater, "%s, not %s", m.Environment, p.config.Environment)

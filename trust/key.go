@@ -14,6 +14,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
@@ -78,7 +79,7 @@ func checkTUFKey(v knownAt, id string, k *metadata.Key) (crypto.PublicKey, error
 	}
 	if id != wantID || k.Type != want.Type || k.Scheme != want.Scheme || k.Value.PublicKey != want.Value.PublicKey ||
 		len(k.UnrecognizedFields) != 0 || len(k.Value.UnrecognizedFields) != 0 {
-		return nil, fmt.Errorf("key %.16s is not in the form of its type", id)
+		return nil, fmt.Errorf("key %.16s is not in the form of its type", show.Text(id))
 	}
 	return pub, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // PublisherConfig says where the published repository lies and which online keys sign it.
@@ -135,7 +136,7 @@ func (p *Publisher) load() error {
 	}
 	v, err := open(newReader(input.Dir(p.config.Dir)), nil, p.config.Pin, time.Unix(0, 0))
 	if err != nil {
-		return fmt.Errorf("what is published in %s does not verify: %w", p.config.Dir, err)
+		return fmt.Errorf("what is published in %s does not verify: %w", show.Text(p.config.Dir), err)
 	}
 	if v.Environment() != p.config.Environment {
 		return refuse(ErrEnvironment, p.config.Dir, "%s, not %s", v.Environment(), p.config.Environment)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Shape checks: what can be said of one metadata file without any other. They come before go-tuf sees the file, for it does
@@ -105,11 +107,11 @@ func checkRole(ids []string, threshold int, keys map[string]crypto.PublicKey) er
 	seen := map[string]bool{}
 	for _, id := range ids {
 		if seen[id] {
-			return fmt.Errorf("key %.16s stands twice", id)
+			return fmt.Errorf("key %.16s stands twice", show.Text(id))
 		}
 		seen[id] = true
 		if keys[id] == nil {
-			return fmt.Errorf("key %.16s is not listed", id)
+			return fmt.Errorf("key %.16s is not listed", show.Text(id))
 		}
 	}
 	return nil
@@ -153,7 +155,7 @@ func checkRootShape(v knownAt, m *metadata.Metadata[metadata.RootType]) (map[str
 	}
 	for _, id := range onlineKeyIDs(m) {
 		if officersKey(m, id) {
-			return nil, fmt.Errorf("online key %.16s is an officers' key as well", id)
+			return nil, fmt.Errorf("online key %.16s is an officers' key as well", show.Text(id))
 		}
 	}
 	return keys, nil
@@ -240,7 +242,7 @@ func checkDelegation(v knownAt, root *metadata.Metadata[metadata.RootType], m *m
 	}
 	for _, id := range r.KeyIDs {
 		if officersKey(root, id) {
-			return nil, fmt.Errorf("online key %.16s is an officers' key as well", id)
+			return nil, fmt.Errorf("online key %.16s is an officers' key as well", show.Text(id))
 		}
 	}
 	return keys, nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Authority says whose signatures a document needs. Most documents answer to one rule; a root after the first answers
@@ -130,7 +132,7 @@ func (a Authority) check(doc Document) error {
 			}
 		}
 		return because(sentinel, "%s version %d: %s needs %d signatures and has %d valid (%s)", doc.Role(), doc.Version(),
-			st.Rule, st.Threshold, len(st.Signed), strings.Join(why, "; "))
+			show.Text(st.Rule), st.Threshold, len(st.Signed), strings.Join(why, "; "))
 	}
 	return nil
 }
@@ -145,7 +147,7 @@ func Emit(doc Document, a Authority) ([]byte, error) {
 	for _, s := range doc.Signatures() {
 		k, ok := a.Key(s.KeyID)
 		if !ok {
-			return nil, refused(because(ErrSignature, "%s version %d is signed by %s, whose signature it does not need", doc.Role(), doc.Version(), s.KeyID))
+			return nil, refused(because(ErrSignature, "%s version %d is signed by %s, whose signature it does not need", doc.Role(), doc.Version(), show.Text(s.KeyID)))
 		}
 		if err := k.verify(message, s); err != nil {
 			return nil, refused(err)
@@ -161,7 +163,7 @@ func Emit(doc Document, a Authority) ([]byte, error) {
 func AttachSignature[D Document](doc D, k Key, s Signature) (D, error) {
 	var none D
 	if s.KeyID != k.id {
-		return none, refused(because(ErrKeyID, "the signature is by key %s, not %s", s.KeyID, k.id))
+		return none, refused(because(ErrKeyID, "the signature is by key %s, not %s", show.Text(s.KeyID), k.id))
 	}
 	if err := k.verify(doc.Signed(), s); err != nil {
 		return none, refused(err)

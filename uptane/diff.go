@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Diff is what changes between two versions of a document, for a person who is about to sign the second.
@@ -56,7 +58,7 @@ func (d *Diff) Empty() bool {
 // chose stand in quotes, and long lines are broken here, so that nobody can draw a line of their own into the text.
 func (d *Diff) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", d.Role)
+	fmt.Fprintf(&b, "%s\n", show.Text(d.Role))
 	for _, part := range []struct {
 		title string
 		lines []Change
@@ -75,7 +77,7 @@ func (d *Diff) WriteTo(w io.Writer) (int64, error) {
 	if d.Empty() {
 		b.WriteString("  no other change\n")
 	}
-	fmt.Fprintf(&b, "sha256 of the bytes to be signed: %s\n", d.Digest)
+	fmt.Fprintf(&b, "sha256 of the bytes to be signed: %s\n", show.Text(d.Digest))
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
 }

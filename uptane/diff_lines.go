@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // columns is where a long line is broken, with a mark that no value can imitate at the beginning of a line. A terminal that
@@ -31,7 +33,7 @@ func (c Change) write(b *strings.Builder) {
 			text = c.Old + " -> " + c.New
 		}
 		// Numbers, dates and key ids: nothing here is of anybody's choosing but a file's name.
-		fmt.Fprintf(b, "  %c %s: %s\n", c.Sign(), what, text)
+		fmt.Fprintf(b, "  %c %s: %s\n", c.Sign(), show.Line(what), show.Line(text))
 		return
 	}
 	line(b, fmt.Sprintf("  %c %s", c.Sign(), what))

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // DirectorFiles is what a device fetches from the Director, as the server sent it.
@@ -89,15 +91,15 @@ func VerifyAgreement(d *VerifiedDirector, image *VerifiedImage, ecus map[string]
 		for _, serial := range slices.Sorted(maps.Keys(dc.ECUs)) {
 			id := dc.ECUs[serial]
 			if !slices.Contains(ic.HardwareIDs, id) {
-				return nil, unverified(because(ErrDisagree, "the director gives %q to ECU %s of hardware %q, and the image is for %q", name, serial, id, ic.HardwareIDs))
+				return nil, unverified(because(ErrDisagree, "the director gives %q to ECU %s of hardware %q, and the image is for %q", name, show.Text(serial), id, ic.HardwareIDs))
 			}
 			if ecus != nil {
 				own, ok := ecus[serial]
 				if !ok {
-					return nil, unverified(because(ErrDisagree, "the director assigns %q to ECU %s, which is not in this vehicle", name, serial))
+					return nil, unverified(because(ErrDisagree, "the director assigns %q to ECU %s, which is not in this vehicle", name, show.Text(serial)))
 				}
 				if own != id {
-					return nil, unverified(because(ErrDisagree, "ECU %s is of hardware %q, and the director says %q", serial, own, id))
+					return nil, unverified(because(ErrDisagree, "ECU %s is of hardware %q, and the director says %q", show.Text(serial), own, id))
 				}
 			}
 			out = append(out, Assignment{ECU: serial, HardwareID: id, Name: name, Director: dt, Image: it})

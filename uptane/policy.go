@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -104,7 +105,7 @@ func newRuleset(where string, c RulesConfig) (ruleset, error) {
 			return r, refused(because(ErrPolicy, "policy: %s: %q is neither a role nor delegation", where, name))
 		}
 		if rr.MinThreshold < 0 || rr.MinThreshold > MaxThreshold || rr.MinKeys < 0 || rr.MinKeys > MaxThreshold {
-			return r, refused(because(ErrPolicy, "policy: %s: %s: min_threshold and min_keys must be within 0 to %d", where, name, MaxThreshold))
+			return r, refused(because(ErrPolicy, "policy: %s: %s: min_threshold and min_keys must be within 0 to %d", where, show.Text(name), MaxThreshold))
 		}
 		if rr.MaxValidity != "" {
 			p, err := ParsePeriod(rr.MaxValidity)
@@ -138,7 +139,7 @@ func (p *Policy) Check(doc Document, now time.Time) ([]Finding, error) {
 		for _, f := range broken {
 			lines = append(lines, f.Text)
 		}
-		return nil, refused(because(ErrPolicy, "the policy forbids to sign %s version %d: %s", doc.Role(), doc.Version(), strings.Join(lines, "; ")))
+		return nil, refused(because(ErrPolicy, "the policy forbids to sign %s version %d: %s", doc.Role(), doc.Version(), show.Line(strings.Join(lines, "; "))))
 	}
 	findings := p.recommend.check(doc, now)
 	if !doc.Expires().After(now) {
@@ -163,7 +164,7 @@ func (r *ruleset) check(doc Document, now time.Time) []Finding {
 		}
 		for _, k := range rk.Keys {
 			if len(r.KeyTypes) > 0 && !slices.Contains(r.KeyTypes, k.Algorithm()) {
-				say("key_types", "%s: key %s is %s, which is not among %s", title, k.id, k.Algorithm(), strings.Join(r.KeyTypes, ", "))
+				say("key_types", "%s: key %s is %s, which is not among %s", title, k.id, k.Algorithm(), show.List(r.KeyTypes))
 			}
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Response is what an officer sends back: signatures over exactly the bytes of one document.
@@ -126,7 +128,7 @@ func Merge(r *Request, responses ...*Response) (Document, error) {
 		for _, s := range resp.Signatures {
 			k, ok := a.Key(s.KeyID)
 			if !ok {
-				return nil, unverified(because(ErrSignature, "%s does not need a signature of key %s", r.Title(), s.KeyID))
+				return nil, unverified(because(ErrSignature, "%s does not need a signature of key %s", r.Title(), show.Text(s.KeyID)))
 			}
 			if err := k.verify(message, s); err != nil {
 				return nil, unverified(err)

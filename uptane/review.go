@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Review is a request held against the root that an officer keeps; only a Review can be signed. A requester chooses every
@@ -143,7 +145,7 @@ func (v *Review) checkRoles() error {
 		for _, rule := range rules {
 			for _, k := range rule.Keys {
 				if was := rolesOf(v.trusted, k); len(was) > 0 {
-					return hinted(ErrRoles, "let whoever signs for the delegation make a key for it alone", "key %s of %s also serves %s", k.id, rule.Name, was[0])
+					return hinted(ErrRoles, "let whoever signs for the delegation make a key for it alone", "key %s of %s also serves %s", k.id, show.Text(rule.Name), was[0])
 				}
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // TargetsConfig is the content of a targets document to be built.
@@ -151,7 +153,7 @@ func (t *Targets) check(customs map[string]*value) error {
 		}
 		for serial := range c.ECUs {
 			if other, ok := ecus[serial]; ok {
-				return because(ErrDisagree, "ECU %s is given both %q and %q", serial, min(other, name), max(other, name))
+				return because(ErrDisagree, "ECU %s is given both %q and %q", show.Text(serial), min(other, name), max(other, name))
 			}
 			ecus[serial] = name
 		}

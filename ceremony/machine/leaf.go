@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/journal"
 )
@@ -81,7 +82,7 @@ func (b *Begun) check() error {
 	b.Kind, b.Format = kindBegun, format
 	for name, text := range map[string]string{"script": b.Script, "roster": b.Roster, "root": b.Root} {
 		if !digestForm.MatchString(text) {
-			return fmt.Errorf("machine: %.80q is no digest of the %s", text, name)
+			return fmt.Errorf("machine: %.80q is no digest of the %s", text, show.Text(name))
 		}
 	}
 	switch {
@@ -138,5 +139,5 @@ func decode(data []byte, v any) error {
 }
 
 func newer(path, what string) error {
-	return advice.New(advice.Usage, "use the release that wrote it, or a newer one", "%s: %s: made by a newer release", path, what)
+	return advice.New(advice.Usage, "use the release that wrote it, or a newer one", "%s: %s: made by a newer release", show.Text(path), what)
 }

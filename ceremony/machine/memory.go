@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 )
 
@@ -51,10 +52,10 @@ func (m *Memory) Close() {
 func (m *Memory) load(origins string, leaves [][]byte) error {
 	damaged := func(i int, format string, args ...any) error {
 		return advice.New(advice.Unverified, "keep the file as it is; go on with another state folder and the roster's digest (--roster), as if this machine remembered nothing",
-			"what this machine remembers is damaged: %s: entry %d %w", m.path, i, fmt.Errorf(format, args...))
+			"what this machine remembers is damaged: %s: entry %d %w", show.Text(m.path), i, fmt.Errorf(format, args...))
 	}
 	if len(leaves) == 0 {
-		return advice.New(advice.Refused, "no token was touched: remove "+m.path+" and the ceremony's folder, and run anew", "%s: the run did not begin", m.path)
+		return advice.New(advice.Refused, "no token was touched: remove "+m.path+" and the ceremony's folder, and run anew", "%s: the run did not begin", show.Text(m.path))
 	}
 	for i, data := range leaves {
 		kind, number, err := kindOf(data)
@@ -85,7 +86,7 @@ func (m *Memory) load(origins string, leaves [][]byte) error {
 			return newer(m.path, fmt.Sprintf("an entry %.20q", kind))
 		}
 		if err != nil {
-			return damaged(i, "(%s): %w", kind, err)
+			return damaged(i, "(%s): %w", show.Text(kind), err)
 		}
 	}
 	return nil
@@ -134,7 +135,7 @@ func (m *Memory) append(entries ...any) error {
 		leaves = append(leaves, encode(e))
 	}
 	if _, err := m.log.AppendAll(leaves); err != nil {
-		return advice.New(advice.Failed, "nothing more was done. Make room, and go on with `hanaper ceremony resume`", "the state of this machine, %s: %w", m.path, err)
+		return advice.New(advice.Failed, "nothing more was done. Make room, and go on with `hanaper ceremony resume`", "the state of this machine, %s: %w", show.Text(m.path), err)
 	}
 	for i, e := range entries {
 		switch l := e.(type) {
@@ -232,7 +233,7 @@ func (m *Memory) End(how string, checkpoint [32]byte) error {
 		if *m.ended == *end {
 			return nil
 		}
-		return advice.New(advice.Refused, "", "this ceremony has ended, with the checkpoint %s", m.ended.Checkpoint)
+		return advice.New(advice.Refused, "", "this ceremony has ended, with the checkpoint %s", show.Text(m.ended.Checkpoint))
 	}
 	if m.settled != nil {
 		settled := m.settled

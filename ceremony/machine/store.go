@@ -25,6 +25,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 )
 
@@ -181,7 +182,7 @@ func (s Store) follow(b Begun) error {
 	for _, m := range all {
 		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted() {
 			return advice.New(advice.Refused, "carry on from that one, finished or aborted; if its folder is lost and you are sure that it signed nothing, remove "+m.path,
-				"on this machine ceremony %q carried on from checkpoint %s", m.begun.Ceremony, b.Earlier)
+				"on this machine ceremony %q carried on from checkpoint %s", m.begun.Ceremony, show.Text(b.Earlier))
 		}
 	}
 	name := filepath.Join(s.dir, "nonces", "followed-"+b.Earlier)
@@ -190,7 +191,7 @@ func (s Store) follow(b Begun) error {
 		return nil
 	}
 	return advice.New(advice.Refused, "carry on from that one, finished or aborted; if it never touched a token, remove "+name,
-		"on this machine a run of another script carried on from checkpoint %s", b.Earlier)
+		"on this machine a run of another script carried on from checkpoint %s", show.Text(b.Earlier))
 }
 
 // all reads what is remembered of every run, and changes nothing.
@@ -223,7 +224,7 @@ func (s Store) read(path string) (*Memory, error) {
 	}
 	r, _, err := journal.ParseCrashed(data)
 	if err != nil {
-		return nil, s.failed(fmt.Errorf("%s: %w", path, err))
+		return nil, s.failed(fmt.Errorf("%s: %w", show.Text(path), err))
 	}
 	if r.Size() == 0 {
 		return nil, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -77,7 +78,7 @@ func admit(c *cli.Context) error {
 		explain(c.App.Writer, a)
 	}
 	if err == nil && !a.Admitted {
-		err = advice.New(advice.Refused, "", "refused (%s): %s", a.Reason, a.Text)
+		err = advice.New(advice.Refused, "", "refused (%s): %s", show.Text(a.Reason), show.Text(a.Text))
 	}
 	return err
 }
@@ -86,9 +87,9 @@ func explain(w io.Writer, a admission) {
 	if !a.Admitted {
 		return
 	}
-	fmt.Fprintf(w, "admitted as %s until %s\n", a.Device, a.Until.Format(time.RFC3339))
+	fmt.Fprintf(w, "admitted as %s until %s\n", show.Text(a.Device), a.Until.Format(time.RFC3339))
 	for _, l := range a.Path {
-		fmt.Fprintf(w, "  %s (serial %s)\n", l.Subject, l.Serial)
+		fmt.Fprintf(w, "  %s (serial %s)\n", show.Text(l.Subject), show.Text(l.Serial))
 	}
 }
 

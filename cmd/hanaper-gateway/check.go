@@ -9,6 +9,7 @@ import (
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func checkCommand() *cli.Command {
@@ -47,7 +48,7 @@ func check(c *cli.Context) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, report)
 	}
-	fmt.Fprintf(c.App.Writer, "environment %s, trust good until %s\n", report.Environment, report.Expires.Format(time.RFC3339))
+	fmt.Fprintf(c.App.Writer, "environment %s, trust good until %s\n", show.Text(report.Environment), report.Expires.Format(time.RFC3339))
 	var rows [][]string
 	for _, a := range report.Authorities {
 		rows = append(rows, []string{a.Subject, a.NotAfter.Format(time.RFC3339), a.CRL, a.State})

@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func devicesCommand() *cli.Command {
@@ -97,12 +98,12 @@ func showDevice(c *cli.Context, r gateway.Registry) error {
 		return shell.JSON(c.App.Writer, d)
 	}
 	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %s, first seen %s, last seen %s\n", d.Name, d.State, when(d.FirstSeen), when(d.LastSeen))
+	fmt.Fprintf(w, "%s: %s, first seen %s, last seen %s\n", show.Text(d.Name), show.Text(d.State), when(d.FirstSeen), when(d.LastSeen))
 	if d.State == "deleted" {
-		fmt.Fprintf(w, "deleted %s %s\n", when(d.Deleted), d.Why)
+		fmt.Fprintf(w, "deleted %s %s\n", when(d.Deleted), show.Text(d.Why))
 	}
 	for _, f := range d.Flags {
-		fmt.Fprintf(w, "look at: %s\n", f)
+		fmt.Fprintf(w, "look at: %s\n", show.Text(f))
 	}
 	var rows [][]string
 	for _, one := range d.Certificates {

@@ -12,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -155,7 +156,7 @@ func (c *config) pin() (trust.Pin, error) {
 		return trust.Pin{}, advice.Wrap(advice.Usage, err, "root names the ceremony's trust/metadata/1.root.json, or its SHA-256")
 	}
 	if len(data) > trust.MaxRootSize || !bytes.HasPrefix(data, []byte("{")) {
-		return trust.Pin{}, advice.New(advice.Usage, "", "%s is not a root.json", c.path(c.Root))
+		return trust.Pin{}, advice.New(advice.Usage, "", "%s is not a root.json", show.Text(c.path(c.Root)))
 	}
 	return trust.PinRoot(data), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
@@ -39,7 +40,7 @@ func directorCommand() *cli.Command {
 							return err
 						}
 						for _, s := range slices.Sorted(maps.Keys(dev.Assigned)) {
-							fmt.Fprintf(c.App.Writer, "%s: ECU %s: %s\n", dev.ID, s, dev.Assigned[s].Target)
+							fmt.Fprintf(c.App.Writer, "%s: ECU %s: %s\n", show.Text(dev.ID), show.Text(s), show.Text(dev.Assigned[s].Target))
 						}
 						return nil
 					})

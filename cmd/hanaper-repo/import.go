@@ -9,6 +9,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -43,7 +44,7 @@ func importOfficers(c *cli.Context, first bool) error {
 	}
 	defer o.Close()
 	if first && o.View() != nil {
-		return advice.New(advice.Refused, "'hanaper-repo import' publishes a newer part", "%s is published already", o.config.path(o.config.Publish))
+		return advice.New(advice.Refused, "'hanaper-repo import' publishes a newer part", "%s is published already", show.Text(o.config.path(o.config.Publish)))
 	}
 	if !first && o.View() == nil {
 		return advice.New(advice.Refused, "run 'hanaper-repo init' first", "nothing is published yet")
@@ -66,6 +67,6 @@ func importOfficers(c *cli.Context, first bool) error {
 	}
 	v := o.View()
 	fmt.Fprintf(c.App.ErrWriter, "hanaper-repo: published %s: root %d, targets %d, good until %s\n",
-		v.Environment(), v.Versions().Root, v.Versions().Targets, stamp(v.Expires()))
+		show.Text(v.Environment()), v.Versions().Root, v.Versions().Targets, stamp(v.Expires()))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func keysCommand() *cli.Command {
@@ -52,7 +53,7 @@ func exportKeys(c *cli.Context, generate bool) error {
 			return advice.New(advice.Usage, "use three different plain names", "keys: label %q", l)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, l+".pem")); !errors.Is(err, fs.ErrNotExist) {
-			return advice.New(advice.Usage, "name an empty folder with --out", "%s is in the way", filepath.Join(dir, l+".pem"))
+			return advice.New(advice.Usage, "name an empty folder with --out", "%s is in the way", show.Text(filepath.Join(dir, l+".pem")))
 		}
 	}
 	token, err := openToken(c.Context, cfg)
@@ -98,7 +99,7 @@ func exportKeys(c *cli.Context, generate bool) error {
 		if err := durable.Create(at, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644); err != nil {
 			return err
 		}
-		fmt.Fprintln(c.App.Writer, at)
+		fmt.Fprintln(c.App.Writer, show.Text(at))
 	}
 	return nil
 }

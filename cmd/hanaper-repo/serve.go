@@ -35,7 +35,7 @@ func serveCommand() *cli.Command {
 
 func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	if o.View() == nil {
-		return advice.New(advice.Refused, "run 'hanaper-repo init' with the ceremony's trust folder", "nothing is published in %s", o.config.path(o.config.Publish))
+		return advice.New(advice.Refused, "run 'hanaper-repo init' with the ceremony's trust folder", "nothing is published in %s", show.Text(o.config.path(o.config.Publish)))
 	}
 	sources, err := newSources(o.config)
 	if err != nil {

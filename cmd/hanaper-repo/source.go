@@ -18,6 +18,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 )
@@ -111,7 +112,7 @@ func readFolder(dir string) (map[string][]byte, error) {
 
 func newClient(c *config, s crlConfig) (*http.Client, error) {
 	if !strings.HasPrefix(s.URL, "https://") {
-		return nil, advice.New(advice.Usage, "", "crls: %s is not an https URL", s.URL)
+		return nil, advice.New(advice.Usage, "", "crls: %s is not an https URL", show.Text(s.URL))
 	}
 	var ca []byte
 	if s.CA != "" {
@@ -146,7 +147,7 @@ func fetch(ctx context.Context, client *http.Client, url string) (map[string][]b
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answers %s", res.Status)
+		return nil, fmt.Errorf("the server answers %s", show.Text(res.Status))
 	}
 	data, err := io.ReadAll(io.LimitReader(res.Body, trust.MaxCRLSize+1))
 	if err != nil {

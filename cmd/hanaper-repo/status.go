@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -60,14 +61,14 @@ func status(c *cli.Context) error {
 	}
 	dir := cfg.path(cfg.Publish)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return advice.New(advice.Unverified, "run 'hanaper-repo init' first", "nothing is published in %s", dir)
+		return advice.New(advice.Unverified, "run 'hanaper-repo init' first", "nothing is published in %s", show.Text(dir))
 	}
 	v, err := trust.Recall(input.Dir(dir), pin.Digest())
 	if err != nil {
 		return err
 	}
 	if v.Environment() != cfg.Environment {
-		return advice.New(advice.Unverified, "check environment in the configuration", "%s is environment %s, not %s", dir, v.Environment(), cfg.Environment)
+		return advice.New(advice.Unverified, "check environment in the configuration", "%s is environment %s, not %s", show.Text(dir), show.Text(v.Environment()), show.Text(cfg.Environment))
 	}
 	d := describe(v)
 	if c.Bool("json") {

@@ -16,6 +16,7 @@ import (
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -310,7 +311,7 @@ func uptaneInit(c *cli.Context) error {
 		if err := reposerver.Create(c.Context, d.repository(kind), starts[kind]); err != nil {
 			return fmt.Errorf("%s repository: %w", kind, err)
 		}
-		fmt.Fprintf(c.App.Writer, "made the %s repository in %s\n", kind, filepath.Join(cfg.path(cfg.Uptane.Folder), string(kind)))
+		fmt.Fprintf(c.App.Writer, "made the %s repository in %s\n", kind, show.Text(filepath.Join(cfg.path(cfg.Uptane.Folder), string(kind))))
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (t *mutualConfig) load(cfg *config, strict bool) (*tls.Config, error) {
 	}
 	out.ClientCAs = x509.NewCertPool()
 	if !out.ClientCAs.AppendCertsFromPEM(data) {
-		return nil, advice.New(advice.Usage, "", "%s holds no certificate", cfg.path(t.Clients))
+		return nil, advice.New(advice.Usage, "", "%s holds no certificate", show.Text(cfg.path(t.Clients)))
 	}
 	out.ClientAuth = tls.VerifyClientCertIfGiven
 	if strict {
@@ -211,7 +211,7 @@ func clientSecrets(cfg *config) ([]reposerver.Credential, error) {
 			return nil, advice.Wrap(advice.Usage, err, "admin.clients: secret names a file")
 		}
 		if info.Mode().Perm()&0o077 != 0 {
-			return nil, advice.New(advice.Refused, "run: chmod 600 "+at, "%s lets group or others read a secret", at)
+			return nil, advice.New(advice.Refused, "run: chmod 600 "+at, "%s lets group or others read a secret", show.Text(at))
 		}
 		data, err := input.ReadFile(at)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/office"
@@ -104,7 +105,7 @@ func confirmDeploy(c *cli.Context) func(*uptane.Diff, []uptane.Finding) error {
 	return func(d *uptane.Diff, findings []uptane.Finding) error {
 		say(c, "%s", strings.TrimRight(d.String(), "\n"))
 		for _, f := range findings {
-			warn(c, "%s", f.Text)
+			warn(c, "%s", show.Line(f.Text))
 		}
 		if c.Bool("yes") {
 			return nil

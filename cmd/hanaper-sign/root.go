@@ -101,7 +101,7 @@ func keysOfRoleCommand(name, usage string, role uptane.Role) *cli.Command {
 					}
 					path, n, err := r.RemoveKeys(role, ids, names)
 					if err == nil {
-						say(c, "%d keys removed from unsigned root.json saved to %s", n, path)
+						say(c, "%d keys removed from unsigned root.json saved to %s", n, show.Text(path))
 					}
 					return err
 				},

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/office"
 	"github.com/hanaper/hanaper/uptane/repo"
@@ -51,15 +52,15 @@ func sign(c *cli.Context, role uptane.Role) error {
 	if err != nil {
 		return err
 	}
-	say(c, "signed %s.json saved to %s, version %d, expires %s", role, signed.Path, signed.Document.Version(), signed.Document.Expires().Format(time.RFC3339))
+	say(c, "signed %s.json saved to %s, version %d, expires %s", role, show.Text(signed.Path), signed.Document.Version(), signed.Document.Expires().Format(time.RFC3339))
 	for _, line := range office.Standing(signed.Standing) {
-		say(c, "%s", line)
+		say(c, "%s", show.Line(line))
 	}
 	for _, id := range signed.Discarded {
-		warn(c, "the signature of key %s was over other content and is gone", id)
+		warn(c, "the signature of key %s was over other content and is gone", show.Text(id))
 	}
 	for _, id := range signed.Foreign {
-		warn(c, "the signature of key %s does not count: no role lists it", id)
+		warn(c, "the signature of key %s does not count: no role lists it", show.Text(id))
 	}
 	return nil
 }

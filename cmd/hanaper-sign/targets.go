@@ -102,7 +102,7 @@ func initTargets(c *cli.Context) error {
 	}
 	path, err := r.InitTargets(*n, *expires)
 	if err == nil {
-		say(c, "Wrote empty targets to %s", path)
+		say(c, "Wrote empty targets to %s", show.Text(path))
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
 
@@ -53,7 +54,7 @@ func enroll(c *cli.Context) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, r)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: serial %s, until %s; import folder %s\n", r.DeviceID, r.Serial, r.NotAfter.Format(time.RFC3339), r.Import)
+	_, err = fmt.Fprintf(c.App.Writer, "%s: serial %s, until %s; import folder %s\n", show.Text(r.DeviceID), show.Text(r.Serial), r.NotAfter.Format(time.RFC3339), show.Text(r.Import))
 	return err
 }
 

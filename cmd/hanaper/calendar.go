@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -104,7 +105,7 @@ func showCalendar(c *cli.Context) error {
 
 func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
 	for _, w := range r.Warnings {
-		fmt.Fprintf(c.App.ErrWriter, "hanaper: warning: %s\n", w)
+		fmt.Fprintf(c.App.ErrWriter, "hanaper: warning: %s\n", show.Line(w))
 	}
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, r)

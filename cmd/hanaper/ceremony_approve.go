@@ -10,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -85,7 +86,7 @@ func approve(c *cli.Context, path string) error {
 	}
 	defer done()
 	explain(c.App.Writer, plan)
-	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n", expires.Format(time.RFC3339), digest)
+	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n", expires.Format(time.RFC3339), show.Text(digest))
 	if answer, err := ask.Line("Compare the words with the printed script. Type Yes to approve: "); err != nil {
 		return err
 	} else if answer != "Yes" {
@@ -110,6 +111,6 @@ func approve(c *cli.Context, path string) error {
 	if err := durable.Create(c.String("out"), env, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "approved by %s (%s); written to %s\n", officer.Name, officer.Role, c.String("out"))
+	fmt.Fprintf(c.App.Writer, "approved by %s (%s); written to %s\n", show.Text(officer.Name), show.Text(officer.Role), c.String("out"))
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -68,7 +69,7 @@ func explain(w io.Writer, p *ceremony.Plan) {
 		from.Format("2006-01-02 15:04:05"), until.Format("2006-01-02 15:04:05")), ""))
 	fmt.Fprintf(w, "It needs approvals of %d officers of the roster\n  %x\n", p.Roster().Threshold(), p.Roster().Digest())
 	for _, st := range p.Steps {
-		fmt.Fprintf(w, "\n%3d. %s\n", st.Number, st.Kind)
+		fmt.Fprintf(w, "\n%3d. %s\n", st.Number, show.Line(st.Kind))
 		showStep(w, p.View(st.Number))
 	}
 	fmt.Fprintf(w, "\nIt will write %d artefacts and make these signatures:\n", len(p.Outputs))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func ceremonyDiffCommand() *cli.Command {
@@ -50,7 +51,7 @@ func diff(c *cli.Context, before, after string) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, r)
 	}
-	fmt.Fprintf(c.App.Writer, "old script %s\nnew script %s\n\n", r.Old, r.New)
+	fmt.Fprintf(c.App.Writer, "old script %s\nnew script %s\n\n", show.Text(r.Old), show.Text(r.New))
 	if len(r.Changes) == 0 {
 		fmt.Fprintln(c.App.Writer, "no differences in what they say")
 		return nil

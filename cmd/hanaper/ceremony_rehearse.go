@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/softhsm"
@@ -79,7 +80,7 @@ func rehearse(c *cli.Context, path string) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, result)
 	}
-	fmt.Fprintf(c.App.Writer, "\nrehearsed: %d entries, %d artefacts, all marked, in %s\n", result.Entries, len(result.Artefacts), result.Out)
+	fmt.Fprintf(c.App.Writer, "\nrehearsed: %d entries, %d artefacts, all marked, in %s\n", result.Entries, len(result.Artefacts), show.Text(result.Out))
 	return nil
 }
 

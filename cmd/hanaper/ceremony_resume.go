@@ -12,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
 
@@ -58,7 +59,7 @@ func resume(c *cli.Context, out string) error {
 		tellStanding(w, st)
 		fmt.Fprintln(w, "These steps are still to be done; the first of them may be half done:")
 		for _, s := range st.Ahead {
-			fmt.Fprintf(w, "%3d. %s\n", s.Number, s.Describe)
+			fmt.Fprintf(w, "%3d. %s\n", s.Number, show.Line(s.Describe))
 		}
 		if len(st.Ahead) == 0 {
 			fmt.Fprintln(w, "     none: only the transcript is to be signed")
@@ -105,10 +106,10 @@ func meant(ask term.Prompter, st *ceremony.Standing, asserted time.Time) error {
 func tellStanding(w io.Writer, st *ceremony.Standing) {
 	s := st.Plan.Script()
 	if st.By == machine.ByRun {
-		fmt.Fprintf(w, "Ceremony %s for environment %s: the folder is the one that this machine wrote last, with %d entries.\n", s.Ceremony(), s.Environment(), st.Entries)
+		fmt.Fprintf(w, "Ceremony %s for environment %s: the folder is the one that this machine wrote last, with %d entries.\n", show.Text(s.Ceremony()), show.Text(s.Environment()), st.Entries)
 		return
 	}
-	fmt.Fprintf(w, "Ceremony %s for environment %s, with %d entries. This machine does NOT remember it. The roster is that of the digest given.\nThese things cannot be excluded:\n", s.Ceremony(), s.Environment(), st.Entries)
+	fmt.Fprintf(w, "Ceremony %s for environment %s, with %d entries. This machine does NOT remember it. The roster is that of the digest given.\nThese things cannot be excluded:\n", show.Text(s.Ceremony()), show.Text(s.Environment()), st.Entries)
 	for _, d := range st.Doubts {
 		fmt.Fprintf(w, "  - %s\n", d)
 	}
@@ -160,8 +161,8 @@ func abort(c *cli.Context, out string) error {
 		}
 		w := c.App.ErrWriter
 		tellStanding(w, st)
-		fmt.Fprintf(w, "This will be removed: %s.\n", list(st.Aborting.Destroys))
-		fmt.Fprintf(w, "This cannot be undone: %s.\n", list(st.Aborting.Remains))
+		fmt.Fprintf(w, "This will be removed: %s.\n", show.Text(list(st.Aborting.Destroys)))
+		fmt.Fprintf(w, "This cannot be undone: %s.\n", show.Text(list(st.Aborting.Remains)))
 		if st.By == machine.ByRoster {
 			return words(ask, st.Plan, "Type Yes to abort the ceremony: ")
 		}
@@ -182,7 +183,7 @@ func abort(c *cli.Context, out string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.Writer, "aborted: the transcript in %s is closed and signed by %s\n", result.Out, strings.Join(result.Officers, ", "))
+		fmt.Fprintf(c.App.Writer, "aborted: the transcript in %s is closed and signed by %s\n", show.Text(result.Out), show.List(result.Officers))
 		tellEnd(c.App.Writer, result)
 		return nil
 	})
@@ -202,7 +203,7 @@ func confirm(ask term.Prompter) func(string) error {
 
 // yes asks for the exact word.
 func yes(ask term.Prompter, question string) error {
-	answer, err := ask.Line(question)
+	answer, err := ask.Line(show.Lines(question))
 	if err != nil {
 		return err
 	}

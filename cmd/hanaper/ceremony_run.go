@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -163,7 +162,7 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 
 // tellEnd tells what people write down, and who has yet to sign.
 func tellEnd(w io.Writer, r *ceremony.Result) {
-	fmt.Fprintf(w, "checkpoint SHA-256 %s\n", r.Checkpoint)
+	fmt.Fprintf(w, "checkpoint SHA-256 %s\n", show.Text(r.Checkpoint))
 	if r.Missing > 0 {
 		fmt.Fprintf(w, "performed, NOT attested: signatures of officers that are missing: %d. Have them run `hanaper ceremony attest` on the folder\n", r.Missing)
 	}
@@ -173,13 +172,13 @@ func tellResult(c *cli.Context, r *ceremony.Result) error {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, r)
 	}
-	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %s\n", len(r.Artefacts), r.Entries, r.Out, strings.Join(r.Officers, ", "))
+	fmt.Fprintf(c.App.Writer, "\ndone: %d artefacts and a transcript of %d entries in %s, signed by %s\n", len(r.Artefacts), r.Entries, show.Text(r.Out), show.List(r.Officers))
 	tellEnd(c.App.Writer, r)
 	for _, v := range r.Values() {
 		if ends, ok := v.Ends(); ok {
 			v.Value = ends
 		}
-		fmt.Fprintf(c.App.Writer, "%s: %s\n", v.Label, v.Value)
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", show.Line(v.Label), show.Line(v.Value))
 	}
 	return nil
 }

@@ -97,23 +97,23 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Answers, r.Entries, len(r.Artefacts))
 	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, show.Text(r.Tool.Version), r.Tool.SHA256)
 	for _, t := range r.Tokens {
-		fmt.Fprintf(w, "token %s: label %s, serial %s, maker %s, model %s, firmware %s\n", t.Name, show.Text(t.Token.Label), show.Text(t.Token.Serial),
+		fmt.Fprintf(w, "token %s: label %s, serial %s, maker %s, model %s, firmware %s\n", show.Text(t.Name), show.Text(t.Token.Label), show.Text(t.Token.Serial),
 			show.Text(t.Token.Manufacturer), show.Text(t.Token.Model), show.Text(t.Token.Firmware))
 	}
 	for _, o := range r.Approvals {
-		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.KeyID))
 	}
 	for _, o := range r.Signers {
-		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+		fmt.Fprintf(w, "signed as performed by %s (%s, key %.16s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.KeyID))
 	}
 	for _, o := range r.Late {
-		fmt.Fprintf(w, "signed later by %s (%s, key %.16s)\n", o.Name, o.Role, o.KeyID)
+		fmt.Fprintf(w, "signed later by %s (%s, key %.16s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.KeyID))
 	}
 	for _, o := range r.Witnesses {
-		fmt.Fprintf(w, "witnessed by %s: step %d, %s\n", o.Name, o.Step, o.Saw)
+		fmt.Fprintf(w, "witnessed by %s: step %d, %s\n", show.Text(o.Name), o.Step, show.Line(o.Saw))
 	}
 	for _, m := range r.Remarks {
-		fmt.Fprintf(w, "%s: %s\n", m.About, show.Text(m.Text))
+		fmt.Fprintf(w, "%s: %s\n", show.Text(m.About), show.Text(m.Text))
 	}
 	for _, e := range r.Exceptions {
 		fmt.Fprintf(w, "exception %d after step %d, reported by %s: expected %s, happened %s, decided %s\n", e.Number, e.Step,
@@ -129,6 +129,6 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 		fmt.Fprintln(w, "ABORTED: the ceremony ended without a result; numbers in it count as used")
 	}
 	for _, k := range r.Stays {
-		fmt.Fprintf(w, "NOT REMOVED: %s is there still\n", k)
+		fmt.Fprintf(w, "NOT REMOVED: %s is there still\n", show.Text(k))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -61,7 +62,7 @@ func (p *custodians) Secret(ctx context.Context, shares *quorum.Shares) (*quorum
 			why = ": " + strings.Join(failed, "; ")
 		}
 		return nil, advice.New(advice.Refused, fmt.Sprintf("name the decryption keys of %d of %s with --custodian", shares.Threshold(), strings.Join(shares.Holders(), ", ")),
-			"%d of %d shares of the %s secret of token %s could be opened%s", len(opened), shares.Threshold(), shares.Purpose(), shares.TokenSerial(), why)
+			"%d of %d shares of the %s secret of token %s could be opened%s", len(opened), shares.Threshold(), show.Text(shares.Purpose()), show.Text(shares.TokenSerial()), why)
 	}
 	return shares.Combine(opened...)
 }
@@ -78,7 +79,7 @@ func (p *custodians) Test(ctx context.Context, shares *quorum.Shares) error {
 	for _, h := range shares.Holders() {
 		if !slices.Contains(holders, h) {
 			return advice.New(advice.Refused, "every holder of a new share opens it once before it is relied on: name all their keys with --custodian",
-				"%s has not opened the new share", h)
+				"%s has not opened the new share", show.Text(h))
 		}
 	}
 	return nil
@@ -144,7 +145,7 @@ func (p *custodians) userPIN(s *ceremony.Script, name string) (hsm.PINSource, er
 	}
 	return func(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
 		if info.Serial != shares.TokenSerial() {
-			return nil, advice.New(advice.Refused, "", "the shares are for the token with serial %s, not for %s", shares.TokenSerial(), info.Name())
+			return nil, advice.New(advice.Refused, "", "the shares are for the token with serial %s, not for %s", show.Text(shares.TokenSerial()), info.Name())
 		}
 		secret, err := p.Secret(ctx, shares)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -60,13 +61,13 @@ func officerView(o quorum.Officer) officerJSON {
 
 // showOfficer prints an enrolment with the words by which people compare its signing key.
 func showOfficer(w io.Writer, o quorum.Officer) {
-	fmt.Fprintf(w, "%s, %s\n\nsigning key (%s)\n", o.Name, o.Role, o.Scheme)
+	fmt.Fprintf(w, "%s, %s\n\nsigning key (%s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.Scheme))
 	showDigest(w, o.KeyID)
 	if o.DecryptionKey == nil {
 		fmt.Fprintln(w, "\nno decryption key: cannot hold shares of a secret")
 		return
 	}
-	fmt.Fprintf(w, "\ndecryption key (%s)\n", o.Decryption)
+	fmt.Fprintf(w, "\ndecryption key (%s)\n", show.Text(o.Decryption))
 	showDigest(w, o.DecryptionKeyID)
 }
 
@@ -74,7 +75,7 @@ func showOfficer(w io.Writer, o quorum.Officer) {
 func showDigest(w io.Writer, text string) {
 	d, err := quorum.ParseDigest(text)
 	if err != nil {
-		fmt.Fprintf(w, "  %s\n", text)
+		fmt.Fprintf(w, "  %s\n", show.Line(text))
 		return
 	}
 	fmt.Fprintf(w, "  SHA-256 %s\n", d)

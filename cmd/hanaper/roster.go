@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -143,7 +144,7 @@ func showRoster(w io.Writer, r *quorum.Roster) {
 		rows = append(rows, []string{o.Name, string(o.Role), string(o.Scheme), o.KeyID[:16], shares})
 	}
 	fmt.Fprintf(w, "roster of %s, epoch %s, of %s: %d of %d officers must agree\n\n",
-		r.Environment(), strconv.FormatUint(r.Epoch(), 10), r.Issued().Format(time.RFC3339), r.Threshold(), voters)
+		show.Text(r.Environment()), strconv.FormatUint(r.Epoch(), 10), r.Issued().Format(time.RFC3339), r.Threshold(), voters)
 	shell.Table(w, []string{"NAME", "ROLE", "SIGNS WITH", "KEY", "SHARES"}, rows)
 	fmt.Fprintln(w)
 	showDigest(w, quorum.Digest(r.Digest()).String())

@@ -8,6 +8,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -73,7 +74,7 @@ func approveRoster(c *cli.Context, path string) error {
 		return advice.Wrap(advice.Refused, err, "approve with the key that you enrolled")
 	}
 	if o.Role != quorum.RoleOfficer {
-		return advice.New(advice.Refused, "", "%s has the role %s and cannot approve a roster", o.Name, o.Role)
+		return advice.New(advice.Refused, "", "%s has the role %s and cannot approve a roster", show.Text(o.Name), show.Text(o.Role))
 	}
 	env, err := quorum.ApproveRoster(next, signer)
 	if err != nil {
@@ -82,6 +83,6 @@ func approveRoster(c *cli.Context, path string) error {
 	if err := durable.Create(c.String("out"), env, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "approved by %s; written to %s\n", o.Name, c.String("out"))
+	fmt.Fprintf(c.App.Writer, "approved by %s; written to %s\n", show.Text(o.Name), c.String("out"))
 	return nil
 }

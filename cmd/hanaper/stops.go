@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
 
@@ -93,9 +94,9 @@ func (p *stops) remarks(list []string) { showRemarks(p.w, list) }
 func (p *stops) value(v ceremony.Value) {
 	fmt.Fprintln(p.w, term.Wrap(v.Label+":", "  "))
 	if ends, ok := v.Ends(); ok {
-		fmt.Fprintf(p.w, "    %s\n", ends)
+		fmt.Fprintf(p.w, "    %s\n", show.Line(ends))
 	}
-	fmt.Fprintf(p.w, "    %s\n", v.Value)
+	fmt.Fprintf(p.w, "    %s\n", show.Line(v.Value))
 }
 
 // showStep says what a step will do, before it does.
@@ -103,7 +104,7 @@ func showStep(w io.Writer, v ceremony.StepView) {
 	fmt.Fprintln(w, term.Wrap(v.Text, "  "))
 	showRemarks(w, v.Remarks)
 	for _, f := range v.Facts {
-		fmt.Fprintln(w, hanging(f.Label, f.Value))
+		fmt.Fprintln(w, show.Text(hanging(f.Label, f.Value)))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // shownToken is a token as `token show --json` tells it.
@@ -139,10 +140,10 @@ func classOf(a hsm.Attributes) string {
 
 func printToken(c *cli.Context, s *shownToken) {
 	w, t := c.App.Writer, s.Token
-	fmt.Fprintf(w, "%s\n  %s %s, hardware %s, firmware %s\n  %s\n", t.Name(), t.Manufacturer, t.Model, t.Hardware, t.Firmware, t.URI)
+	fmt.Fprintf(w, "%s\n  %s %s, hardware %s, firmware %s\n  %s\n", t.Name(), show.Text(t.Manufacturer), show.Text(t.Model), show.Text(t.Hardware), show.Text(t.Firmware), show.Text(t.URI))
 	fmt.Fprintf(w, "  PIN of %d to %d bytes", t.MinPIN, t.MaxPIN)
 	if t.Warning != "" {
-		fmt.Fprintf(w, "; %s", t.Warning)
+		fmt.Fprintf(w, "; %s", show.Line(t.Warning))
 	}
 	fmt.Fprintln(w)
 	var rows, others [][]string

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/uptane"
@@ -204,9 +205,9 @@ func explainRequest(w io.Writer, review *uptane.Review, trusted *uptane.Root, fi
 	fmt.Fprintf(w, "%s\ndigest %s\n  %s\nheld against your root, version %d\n\n", r.Title(), r.Digest(), quorum.Words(d[:]), trusted.Version())
 	fmt.Fprintln(w, review)
 	for _, s := range review.Authority().Standing(r.Document()) {
-		fmt.Fprintf(w, "%s: %d of %d signatures\n", s.Rule, len(s.Signed), s.Threshold)
+		fmt.Fprintf(w, "%s: %d of %d signatures\n", show.Text(s.Rule), len(s.Signed), s.Threshold)
 	}
 	for _, f := range findings {
-		fmt.Fprintf(w, "warning: %s\n", f.Text)
+		fmt.Fprintf(w, "warning: %s\n", show.Line(f.Text))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
 
@@ -61,7 +62,7 @@ func assemble(ctx context.Context, path string) (*parts, error) {
 	}
 	if err := ca.Verify(p.chain, fleet, time.Now()); err != nil {
 		return nil, advice.New(advice.Unverified, "issuing.chain holds what stands between issuing.certificate and issuing.fleet_root, lowest first",
-			"issuing certificate %s: %w", c.Issuing.Certificate, err)
+			"issuing certificate %s: %w", show.Text(c.Issuing.Certificate), err)
 	}
 	if err := p.loadCallers(fleet); err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func assemble(ctx context.Context, path string) (*parts, error) {
 		return nil, err
 	}
 	if err := checkServer(p.server.Leaf, time.Now()); err != nil {
-		return nil, advice.New(advice.Refused, "'hanaperd tls-csr' makes a request for one with profile server", "tls.certificate %s: %w", c.TLS.Certificate, err)
+		return nil, advice.New(advice.Refused, "'hanaperd tls-csr' makes a request for one with profile server", "tls.certificate %s: %w", show.Text(c.TLS.Certificate), err)
 	}
 	if ca.SameKey(p.server.Leaf.PublicKey, p.chain[0].PublicKey) {
 		return nil, advice.New(advice.Refused, "make one with 'hanaperd tls-csr'", "tls.key is the issuing key; TLS needs a key of its own")
@@ -107,7 +108,7 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 	p.callers, err = factory.NewCallers(operations, append(fleet, p.chain...), time.Now)
 	if err != nil {
 		return advice.New(advice.Refused, "operations.root is the root of stations and operators, never one that devices chain to",
-			"%s: %w", c.Operations.Root, err)
+			"%s: %w", show.Text(c.Operations.Root), err)
 	}
 	if c.Operations.CRL == "" {
 		return nil
@@ -117,7 +118,7 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 		return err
 	}
 	if err := p.callers.UseCRL(list); err != nil {
-		return advice.New(advice.Unverified, "operations.crl is the Operations Root's own list", "%s: %w", c.Operations.CRL, err)
+		return advice.New(advice.Unverified, "operations.crl is the Operations Root's own list", "%s: %w", show.Text(c.Operations.CRL), err)
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func (p *parts) loadIssuer(ctx context.Context, fleet []*x509.Certificate) (err 
 	}
 	if err := ca.CheckKeyMatches(p.chain[0], p.key.Public()); err != nil {
 		return advice.New(advice.Unverified, "issuing.key and issuing.certificate must belong together", "key %s in %s is not the key of %s: %w",
-			uri.Query(), p.token.Info().Name(), p.config.Issuing.Certificate, err)
+			uri.Query(), p.token.Info().Name(), show.Text(p.config.Issuing.Certificate), err)
 	}
 	p.issuer, err = ca.NewIssuer(p.chain[0], p.key, append(p.chain[1:len(p.chain):len(p.chain)], fleet[0])...)
 	return err

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // folder is what aktualizr reads from /var/sota/import, and the sota.toml that points it there.
@@ -50,7 +51,7 @@ func newFolder(c *Config) (*folder, error) {
 			} `json:"signed"`
 		}
 		if err := json.Unmarshal(b, &root); err != nil || root.Signed.Type != "Root" {
-			return nil, advice.New(advice.Usage, "it is the root.json of the ceremony's uptane folder", "%s is no Uptane root", path)
+			return nil, advice.New(advice.Usage, "it is the root.json of the ceremony's uptane folder", "%s is no Uptane root", show.Text(path))
 		}
 		f.files[name] = b
 	}
@@ -152,7 +153,7 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 	}
 	other := func(format string, args ...any) (bool, error) {
 		return false, advice.New(advice.Refused, "it may be another device's; move it away, or name another folder with --import",
-			"import folder %s is there and %w", dir, fmt.Errorf(format, args...))
+			"import folder %s is there and %w", show.Text(dir), fmt.Errorf(format, args...))
 	}
 	seen := 0
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -165,7 +166,7 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 		}
 		want, ok := files[filepath.ToSlash(name)]
 		if !ok {
-			return fmt.Errorf("holds %s, which is none of ours", name)
+			return fmt.Errorf("holds %s, which is none of ours", show.Text(name))
 		}
 		if want == nil {
 			seen++
@@ -182,7 +183,7 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 		}
 		defer clear(b)
 		if !bytes.Equal(b, want) {
-			return fmt.Errorf("its %s says something else", name)
+			return fmt.Errorf("its %s says something else", show.Text(name))
 		}
 		seen++
 		return nil
@@ -205,8 +206,8 @@ func (f *folder) sota(ctx context.Context) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# Written by hanaper-station for device %s.", c.Device.ID)
-	line("[tls]\nserver_url_path = \"%s/gateway.url\"\nca_source = \"file\"\ncert_source = %q\npkey_source = %q\n", c.Sota.ImportPath, source, source)
+	line("# Written by hanaper-station for device %s.", show.Text(c.Device.ID))
+	line("[tls]\nserver_url_path = \"%s/gateway.url\"\nca_source = \"file\"\ncert_source = %q\npkey_source = %q\n", show.Text(c.Sota.ImportPath), source, source)
 	if source == "pkcs11" {
 		module := c.Sota.Module
 		if module == "" {

@@ -20,6 +20,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // keyStore is where a device's key lives.
@@ -63,7 +64,7 @@ func (s *tokenStore) key(ctx context.Context) (crypto.Signer, bool, error) {
 	a := k.Attributes()
 	if a.Algorithm != hsm.Algorithm(s.c.Device.Algorithm) {
 		return nil, false, advice.New(advice.Refused, "set device.algorithm to it, or give the device a fresh token", "the key with id %x in %s is %s, not %s",
-			s.c.keyID, s.token.Info().Name(), a.Algorithm, s.c.Device.Algorithm)
+			s.c.keyID, s.token.Info().Name(), show.Text(a.Algorithm), show.Text(s.c.Device.Algorithm))
 	}
 	if !a.Local || !a.NeverExtractable || !a.AlwaysSensitive {
 		return nil, false, advice.New(advice.Refused, "give the device a fresh token", "the key with id %x in %s was not born sealed in it", s.c.keyID, s.token.Info().Name())

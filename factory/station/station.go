@@ -29,6 +29,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Result says what an enrolment came to.
@@ -96,7 +97,7 @@ func New(c *Config, w With) (*Station, error) {
 	}
 	if s.now().After(id.Leaf.NotAfter) {
 		return nil, advice.New(advice.Refused, "have the ceremony issue a new one", "this station's certificate %s expired at %s",
-			c.Factory.Certificate, id.Leaf.NotAfter.UTC().Format(time.RFC3339))
+			show.Text(c.Factory.Certificate), id.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	s.client, err = factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout,
 		Note: func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) }})
@@ -109,7 +110,7 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	s.step("%s: key", s.c.Device.ID)
+	s.step("%s: key", show.Text(s.c.Device.ID))
 	keys, err := openKeyStore(ctx, s.c, s.openToken)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.step("%s: certificate", s.c.Device.ID)
+	s.step("%s: certificate", show.Text(s.c.Device.ID))
 	request, err := s.request(key)
 	if err != nil {
 		return nil, err
@@ -135,11 +136,11 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err := keys.putCertificate(ctx, chain[0]); err != nil {
 		return nil, err
 	}
-	s.step("%s: import folder", s.c.Device.ID)
+	s.step("%s: import folder", show.Text(s.c.Device.ID))
 	if err := s.folder.lay(ctx, chain, key); err != nil {
 		return nil, err
 	}
-	s.done("%s: enrolled", s.c.Device.ID)
+	s.done("%s: enrolled", show.Text(s.c.Device.ID))
 	return &Result{DeviceID: s.c.Device.ID, Serial: a.Serial, NotAfter: chain[0].NotAfter.UTC(), NewKey: made, NewCertificate: isNew, Import: s.c.Import}, nil
 }
 

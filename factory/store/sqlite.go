@@ -22,6 +22,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 //go:embed schema.sql
@@ -102,7 +103,7 @@ func openFile(ctx context.Context, dir string) (*SQLite, error) {
 	}
 	s, err := open(ctx, path)
 	if err != nil {
-		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store %s: %w", path, err), "is it a whole store of this program, and may this user write to it? restore it from a copy")
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("store %s: %w", show.Text(path), err), "is it a whole store of this program, and may this user write to it? restore it from a copy")
 	}
 	return s, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // maxBatch bounds the writes of one transaction.
@@ -161,7 +163,7 @@ func (w *writer) commit(todo []*op) (err error) {
 func (w *writer) inPlace() error {
 	now, err := os.Stat(w.path)
 	if err == nil && !os.SameFile(now, w.opened) {
-		err = fmt.Errorf("%s is another file", w.path)
+		err = fmt.Errorf("%s is another file", show.Text(w.path))
 	}
 	if err != nil {
 		return fmt.Errorf("the store was moved or removed while in use: %w", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const (
@@ -114,7 +115,7 @@ func Open(path string) (*SQLite, error) {
 	if err := r.prepare(); err != nil {
 		r.write.Close()
 		r.read.Close()
-		return nil, advice.Wrap(advice.Failed, fmt.Errorf("registry %s: %w", path, err), "is it a registry of hanaper-gateway, and is there room on the disk?")
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("registry %s: %w", show.Text(path), err), "is it a registry of hanaper-gateway, and is there room on the disk?")
 	}
 	if r.file, err = os.Stat(path); err != nil {
 		r.write.Close()
@@ -203,7 +204,7 @@ func (r *SQLite) checkFile() (same bool) {
 	if now, err := os.Stat(r.path); err != nil {
 		lost = fmt.Errorf("the registry's file is gone: %w", err)
 	} else if !os.SameFile(now, r.file) {
-		lost = fmt.Errorf("another file was put in the place of the registry %s: start the gateway anew", r.path)
+		lost = fmt.Errorf("another file was put in the place of the registry %s: start the gateway anew", show.Text(r.path))
 	}
 	before := r.lost.Load()
 	if lost == nil {
@@ -220,7 +221,7 @@ func (r *SQLite) Err() error {
 		return *lost
 	}
 	if blind := time.Since(r.opened) - time.Duration(r.looked.Load()); blind > maxBlind {
-		return fmt.Errorf("the registry %s has not answered for %s", r.path, blind.Round(time.Second))
+		return fmt.Errorf("the registry %s has not answered for %s", show.Text(r.path), blind.Round(time.Second))
 	}
 	return nil
 }

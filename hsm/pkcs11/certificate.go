@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // PutCertificate stores a certificate object. The very same one stored before is left alone; another one under the same id is
@@ -36,7 +37,7 @@ func (t *Token) PutCertificate(ctx context.Context, label string, id []byte, cer
 		}
 		if len(have) > 0 {
 			return advice.New(advice.Refused, "choose another id, or destroy the old one first", "%s: another certificate with id %x %w (subject %s)",
-				t.Info().Name(), id, hsm.ErrExists, have[0].Subject)
+				t.Info().Name(), id, hsm.ErrExists, show.Text(have[0].Subject.String()))
 		}
 		o, err := t.m.ctx.CreateObject(s.h, []*p11.Attribute{
 			attr(p11.CKA_CLASS, p11.CKO_CERTIFICATE), attr(p11.CKA_CERTIFICATE_TYPE, p11.CKC_X_509), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),

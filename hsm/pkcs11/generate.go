@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Generate makes a key pair as hsm.Token says. A label or id that any key or certificate in the token has is refused
@@ -126,7 +127,7 @@ func (t *Token) checkSpec(spec hsm.GenerateSpec) (hsm.GenerateSpec, kind, error)
 	case spec.Use != hsm.Signing && spec.Class != hsm.Sealed:
 		return refuse("generate it as sealed; who loses an officer's key gets a new share", "only signing keys are backed up")
 	case spec.Use == hsm.Agreement && k.family != familyEC, spec.Use == hsm.Decryption && k.family != familyRSA:
-		return refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", spec.Algorithm)
+		return refuse("use P-256 or P-384 for key agreement, RSA for decryption", "algorithm %s is not for that", show.Text(spec.Algorithm))
 	}
 	err = t.CanGenerate(spec.Algorithm)
 	if err == nil && spec.Class == hsm.Backup {
@@ -194,7 +195,7 @@ func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, pub, priv p
 		return nil, fmt.Errorf("read the public key back: %w", err)
 	}
 	if got := hsm.AlgorithmOf(public); got != spec.Algorithm {
-		return nil, fmt.Errorf("%w: the token made a key of algorithm %q, not %s", hsm.ErrAttributes, string(got), spec.Algorithm)
+		return nil, fmt.Errorf("%w: the token made a key of algorithm %q, not %s", hsm.ErrAttributes, string(got), show.Text(spec.Algorithm))
 	}
 	if len(spec.ID) == 0 {
 		id, err := keyID(public)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Init initialises a blank token: label, SO PIN and user PIN. which is the blank token's serial or, since blank ones often have none, its
@@ -31,7 +32,7 @@ func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte)
 
 func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
 	fail := func(kind advice.Kind, hint, format string, args ...any) (hsm.TokenInfo, error) {
-		return hsm.TokenInfo{}, advice.New(kind, hint, "initialise token %q in %s: %w", label, m.path, fmt.Errorf(format, args...))
+		return hsm.TokenInfo{}, advice.New(kind, hint, "initialise token %q in %s: %w", label, show.Text(m.path), fmt.Errorf(format, args...))
 	}
 	if label == "" || len(label) > 32 || strings.TrimRight(label, " ") != label || strings.ContainsAny(label, "\x00\n\r\t") {
 		return fail(advice.Usage, "use up to 32 bytes of plain text without spaces at the end", "the label does not fit")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Mechanism is one that a token has (PKCS#11 v2.40, CK_MECHANISM_INFO).
@@ -99,11 +100,11 @@ func (t *Token) CanGenerate(a hsm.Algorithm) error {
 		return err
 	}
 	if !t.can(kind.generate, p11.CKF_GENERATE_KEY_PAIR) {
-		return t.lacks(mechanismNames[kind.generate], "generate %s", a)
+		return t.lacks(mechanismNames[kind.generate], "generate %s", show.Text(a))
 	}
 	info := t.mechanisms[kind.generate]
 	if bits := uint(kind.bits); kind.family == familyRSA && info.MaxKeySize >= 1024 && (bits > info.MaxKeySize || bits < info.MinKeySize) {
-		return t.lacks(fmt.Sprintf("it takes %d to %d bits", info.MinKeySize, info.MaxKeySize), "generate %s", a)
+		return t.lacks(fmt.Sprintf("it takes %d to %d bits", info.MinKeySize, info.MaxKeySize), "generate %s", show.Text(a))
 	}
 	return nil
 }
@@ -116,7 +117,7 @@ func (t *Token) CanWrap(a hsm.Algorithm) error {
 		return err
 	}
 	if kind.family == familyEd25519 {
-		return t.lacks("PKCS#11 v2.40 has no wrapped form of Edwards keys", "back up a key of algorithm %s", a)
+		return t.lacks("PKCS#11 v2.40 has no wrapped form of Edwards keys", "back up a key of algorithm %s", show.Text(a))
 	}
 	if !t.can(ckmAESKeyWrapPad, p11.CKF_WRAP) || !t.can(ckmAESKeyWrapPad, p11.CKF_UNWRAP) {
 		return t.lacks("CKM_AES_KEY_WRAP_PAD", "back up a key")

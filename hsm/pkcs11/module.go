@@ -13,6 +13,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // module is a loaded PKCS#11 library. Every call into it is made inside its guard.
@@ -54,7 +55,7 @@ func acquire(path, initArgs string) (*module, error) {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, advice.New(advice.Failed, "check the path, or install the package that has it", "PKCS#11 library %s: %w", path, errors.Unwrap(err))
+		return nil, advice.New(advice.Failed, "check the path, or install the package that has it", "PKCS#11 library %s: %w", show.Text(path), errors.Unwrap(err))
 	}
 	registry.Lock()
 	defer registry.Unlock()
@@ -62,7 +63,7 @@ func acquire(path, initArgs string) (*module, error) {
 	if m == nil {
 		ctx := p11.New(real)
 		if ctx == nil {
-			return nil, advice.New(advice.Failed, "is it a PKCS#11 library for this machine's architecture? `ldd` and `file` tell", "PKCS#11 library %s cannot be loaded", path)
+			return nil, advice.New(advice.Failed, "is it a PKCS#11 library for this machine's architecture? `ldd` and `file` tell", "PKCS#11 library %s cannot be loaded", show.Text(path))
 		}
 		m = &module{path: path, ctx: ctx, logins: map[string]*login{}}
 		if strings.Contains(filepath.Base(real), "p11-kit") {
@@ -72,14 +73,14 @@ func acquire(path, initArgs string) (*module, error) {
 	}
 	if m.refs > 0 {
 		if m.initArgs != initArgs {
-			return nil, advice.New(advice.Usage, "use one set of arguments a process", "PKCS#11 library %s is in use with other initialisation arguments", path)
+			return nil, advice.New(advice.Usage, "use one set of arguments a process", "PKCS#11 library %s is in use with other initialisation arguments", show.Text(path))
 		}
 		m.refs++
 		return m, nil
 	}
 	m.initArgs = initArgs
 	if err := m.initialize(); err != nil {
-		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: C_Initialize: %w", path, err)
+		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: C_Initialize: %w", show.Text(path), err)
 	}
 	m.refs = 1
 	return m, nil

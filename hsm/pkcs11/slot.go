@@ -8,6 +8,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // slotToken is a token and the slot that holds it at the moment.
@@ -90,13 +91,13 @@ func (m *module) find(u hsm.URI) (slotToken, error) {
 		return found[0], nil
 	case len(found) > 1:
 		return slotToken{}, advice.New(advice.Usage, tellApart(u, found), "%s: tokens, %d of them, fit in %s; %s: %w",
-			tokenName(u), len(found), m.path, list, hsm.ErrAmbiguous)
+			tokenName(u), len(found), show.Text(m.path), list, hsm.ErrAmbiguous)
 	case len(present) == 0:
 		return slotToken{}, advice.New(advice.Failed, "connect the token, or check the library's own configuration (SoftHSM: SOFTHSM2_CONF)",
-			"%s: %w: %s shows no initialised token at all", tokenName(u), hsm.ErrNoToken, m.path)
+			"%s: %w: %s shows no initialised token at all", tokenName(u), hsm.ErrNoToken, show.Text(m.path))
 	}
 	return slotToken{}, advice.New(advice.Failed, "check label and serial in the URI against those present", "%s: %w in %s; %s",
-		tokenName(u), hsm.ErrNoToken, m.path, list)
+		tokenName(u), hsm.ErrNoToken, show.Text(m.path), list)
 }
 
 // tellApart says what in a URI would name one of these tokens alone.
@@ -133,7 +134,7 @@ func tokenName(u hsm.URI) string {
 	case u.Token != "":
 		return fmt.Sprintf("token %q", u.Token)
 	case u.Serial != "":
-		return "token with serial " + u.Serial
+		return "token with serial " + show.Text(u.Serial)
 	}
 	return "token of any name"
 }
@@ -151,7 +152,7 @@ func List(path string) ([]hsm.TokenInfo, error) {
 	defer m.leave()
 	all, err := m.slotTokens()
 	if err != nil {
-		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", path, err)
+		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", show.Text(path), err)
 	}
 	infos := make([]hsm.TokenInfo, 0, len(all))
 	for _, s := range all {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // defaultPatience is how long a call without a deadline of its own waits for a token that went away.
@@ -267,7 +268,7 @@ func (t *Token) fail(err error, format string, args ...any) error {
 	}
 	name := t.Info().Name()
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, hsm.ErrGone) {
-		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", name, fmt.Sprintf(format, args...), err)
+		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", show.Text(name), fmt.Sprintf(format, args...), err)
 	}
 	hint := advice.Hint(err)
 	if hint == "" {
@@ -276,5 +277,5 @@ func (t *Token) fail(err error, format string, args ...any) error {
 	if strings.Contains(err.Error(), name) {
 		return err
 	}
-	return advice.New(advice.KindOf(err), hint, "%s: %s: %w", name, fmt.Sprintf(format, args...), err)
+	return advice.New(advice.KindOf(err), hint, "%s: %s: %w", show.Text(name), fmt.Sprintf(format, args...), err)
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // ErrLocked: another process holds the lock.
@@ -23,9 +24,9 @@ func Lock(path string) (io.Closer, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s %w", path, ErrLocked)
+			return nil, fmt.Errorf("%s %w", show.Text(path), ErrLocked)
 		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+		return nil, fmt.Errorf("locking %s: %w", show.Text(path), err)
 	}
 	return f, nil
 }

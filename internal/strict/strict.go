@@ -95,7 +95,7 @@ func fromYAML(name string, err error) error {
 	m := yamlLine.FindStringSubmatch(err.Error())
 	if m == nil {
 		// An error of a type's own UnmarshalYAML: keep its identity for errors.Is.
-		return advice.New(advice.Usage, "", "%s: %w", name, err)
+		return advice.New(advice.Usage, "", "%s: %w", show.Text(name), err)
 	}
 	line, _ := strconv.Atoi(m[1])
 	return usage(name, line, m[2])
@@ -112,19 +112,19 @@ func usage(name string, line int, what string) error {
 // only in case from a field's name) and trailing data.
 func JSON(name string, data []byte, v any) error {
 	if !utf8.Valid(data) {
-		return advice.New(advice.Usage, "", "%s: is not UTF-8", name)
+		return advice.New(advice.Usage, "", "%s: is not UTF-8", show.Text(name))
 	}
 	if err := uniqueKeys(data); err != nil {
-		return advice.New(advice.Usage, "", "%s: %w", name, err)
+		return advice.New(advice.Usage, "", "%s: %w", show.Text(name), err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(v)
 	if te := (*json.UnmarshalTypeError)(nil); errors.As(err, &te) {
-		return advice.New(advice.Usage, "", "%s: key %q: want %s", name, te.Field, wanted(te.Type))
+		return advice.New(advice.Usage, "", "%s: key %q: want %s", show.Text(name), te.Field, wanted(te.Type))
 	}
 	if err != nil {
-		return advice.New(advice.Usage, "", "%s: %w", name, err)
+		return advice.New(advice.Usage, "", "%s: %w", show.Text(name), err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -107,7 +108,7 @@ func New(c Config) (*Feed, error) {
 func (f *Feed) checkEnvironment(v *trust.View) error {
 	if want := f.config.Environment; want != "" && v.Environment() != want {
 		return advice.New(advice.Unverified, "check which environment's repository and root digest the config names",
-			"trust repository %w: %s, not %s", trust.ErrEnvironment, v.Environment(), want)
+			"trust repository %w: %s, not %s", trust.ErrEnvironment, show.Text(v.Environment()), show.Text(want))
 	}
 	return nil
 }
@@ -120,7 +121,7 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	defer cancel()
 	err := f.refresh(ctx)
 	if err != nil {
-		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("trust source %s: %w", f.config.Source, err), advice.Hint(err))
+		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("trust source %s: %w", show.Text(f.config.Source), err), advice.Hint(err))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // source is a place that files can be read from.
@@ -101,7 +102,7 @@ func (s *siteFS) Open(name string) (fs.File, error) {
 	case http.StatusNotFound, http.StatusGone:
 		err = &fs.PathError{Op: "get", Path: name, Err: fs.ErrNotExist}
 	default:
-		err = fmt.Errorf("the server answers %s for %s", res.Status, name)
+		err = fmt.Errorf("the server answers %s for %s", show.Text(res.Status), name)
 	}
 	res.Body.Close()
 	return nil, err

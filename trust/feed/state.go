@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -52,7 +53,7 @@ func openState(dir string) (*state, *trust.View, error) {
 
 func (s *state) damaged(format string, args ...any) error {
 	return advice.New(advice.Unverified, "restore the folder; or delete the whole of it, and the gateway starts from the pinned root like a new one",
-		"trust state %s %w: %s", s.dir, errDamaged, fmt.Sprintf(format, args...))
+		"trust state %s %w: %s", show.Text(s.dir), errDamaged, fmt.Sprintf(format, args...))
 }
 
 func (s *state) blob(hash string) string { return filepath.Join(s.dir, "files", hash) }

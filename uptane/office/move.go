@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
@@ -215,7 +216,7 @@ func (m *move) sign(mine *uptane.Root) (*uptane.Root, error) {
 	if len(names) == 0 {
 		if mine == nil {
 			return nil, advice.New(advice.Refused, "have roles/unsigned/root.json signed with hanaper uptane, put the result in place as roles/root.json, and run move-offline again",
-				"none of the new root keys is here; the draft is %s", m.o.r.Path("roles/unsigned/root.json"))
+				"none of the new root keys is here; the draft is %s", show.Text(m.o.r.Path("roles/unsigned/root.json")))
 		}
 		return mine, nil
 	}

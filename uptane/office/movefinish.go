@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -188,7 +189,7 @@ func (m *move) finish() error {
 		}
 	}
 	m.o.reached("deleted all old keys")
-	m.o.say("root keys moved offline, root.json version %d saved to %s", m.current.Version(), m.o.r.Path("roles/root.json"))
+	m.o.say("root keys moved offline, root.json version %d saved to %s", m.current.Version(), show.Text(m.o.r.Path("roles/root.json")))
 	if m.o.r.Kind() == uptane.Image {
 		m.o.say("now sign the targets with their new key and push them: devices refuse the old ones from now on")
 	}

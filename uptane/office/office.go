@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -146,7 +147,7 @@ func Standing(standing []uptane.Standing) []string {
 
 func (o *Office) tellStanding(standing []uptane.Standing) {
 	for _, line := range Standing(standing) {
-		o.say("%s", line)
+		o.say("%s", show.Line(line))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -82,7 +83,7 @@ func (o *Office) PullRoot(ctx context.Context, force bool) (*uptane.Root, error)
 		if err := durable.WriteFile(kept, mine.Bytes(), 0o600); err != nil {
 			return nil, err
 		}
-		o.warn("root.json version %d was not pushed; it is kept as %s", mine.Version(), kept)
+		o.warn("root.json version %d was not pushed; it is kept as %s", mine.Version(), show.Text(kept))
 	}
 	return root, o.r.StoreRoot(root)
 }

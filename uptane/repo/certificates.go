@@ -10,6 +10,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // ReadClientCertificate reads a PKCS#12 file with a key and its certificate, and an empty password; the certificate comes
@@ -17,7 +18,7 @@ import (
 func ReadClientCertificate(where string, b []byte) (crypto.PrivateKey, []*x509.Certificate, error) {
 	key, cert, chain, err := pkcs12.DecodeChain(b, "")
 	if err != nil {
-		return nil, nil, advice.New(advice.Usage, "it must be a PKCS#12 file with a certificate and its key, and an empty password", "%s: %w", where, err)
+		return nil, nil, advice.New(advice.Usage, "it must be a PKCS#12 file with a certificate and its key, and an empty password", "%s: %w", show.Text(where), err)
 	}
 	return key, append([]*x509.Certificate{cert}, chain...), nil
 }
@@ -30,7 +31,7 @@ func ReadServerCertificates(where string, b []byte) ([]*x509.Certificate, error)
 		err = errors.New("it holds no certificate")
 	}
 	if err != nil {
-		return nil, advice.New(advice.Usage, "it must be a PKCS#12 file with certificates, and an empty password", "%s: %w", where, err)
+		return nil, advice.New(advice.Usage, "it must be a PKCS#12 file with certificates, and an empty password", "%s: %w", show.Text(where), err)
 	}
 	return list, nil
 }

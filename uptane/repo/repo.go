@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -222,7 +223,7 @@ func (r *Repository) readUnsigned(role uptane.Role) ([]byte, string, error) {
 	p := r.Path("roles/unsigned/" + string(role) + ".json")
 	b, err := readFile(p, maxRole)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, p, advice.New(advice.Usage, fmt.Sprintf("run %s pull first", role), "missing role %s at %s", role, p)
+		return nil, p, advice.New(advice.Usage, fmt.Sprintf("run %s pull first", role), "missing role %s at %s", role, show.Text(p))
 	}
 	return b, p, err
 }

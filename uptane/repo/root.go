@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -20,14 +21,14 @@ func (r *Repository) Root() (*uptane.Root, error) {
 func (r *Repository) readRoot(name string) (*uptane.Root, error) {
 	b, err := readFile(r.Path(name), maxRole)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, advice.Wrap(advice.Usage, fmt.Errorf("missing role root at %s: %w", r.Path(name), err), "run root pull first")
+		return nil, advice.Wrap(advice.Usage, fmt.Errorf("missing role root at %s: %w", show.Text(r.Path(name)), err), "run root pull first")
 	}
 	if err != nil {
 		return nil, err
 	}
 	root, err := uptane.ParseRoot(b, uptane.Local())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Path(name), err)
+		return nil, fmt.Errorf("%s: %w", show.Text(r.Path(name)), err)
 	}
 	return root, nil
 }
@@ -123,7 +124,7 @@ func (r *Repository) RootDraft() (uptane.RootConfig, error) {
 	}
 	c, err := uptane.ReadRootDraft(b)
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", p, err)
+		return c, fmt.Errorf("%s: %w", show.Text(p), err)
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // PortableURI is what may travel in an archive of a key's URI: the token's label and the key's label and id. The path of a
@@ -23,7 +24,7 @@ func PortableURI(uri string) (string, error) {
 			continue
 		}
 		if value == "" || slices.Contains(seen, name) || strings.ContainsFunc(value, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
-			return "", advice.New(advice.Usage, "name it as pkcs11:token=...;object=...", "the URI of a key names its %s twice, or not at all", name)
+			return "", advice.New(advice.Usage, "name it as pkcs11:token=...;object=...", "the URI of a key names its %s twice, or not at all", show.Text(name))
 		}
 		seen, keep = append(seen, name), append(keep, part)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -88,7 +89,7 @@ func (r *Repository) UnsignedTargets() (*uptane.Targets, error) {
 	}
 	t, err := uptane.ParseUnsignedTargets(uptane.Image, b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p, err)
+		return nil, fmt.Errorf("%s: %w", show.Text(p), err)
 	}
 	return t, nil
 }
@@ -104,14 +105,14 @@ func (r *Repository) PulledTargets() (*uptane.Targets, error) {
 func (r *Repository) readTargets(name string) (*uptane.Targets, error) {
 	b, err := readFile(r.Path(name), maxRole)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, advice.Wrap(advice.Usage, fmt.Errorf("missing role targets at %s: %w", r.Path(name), err), "run targets sign first")
+		return nil, advice.Wrap(advice.Usage, fmt.Errorf("missing role targets at %s: %w", show.Text(r.Path(name)), err), "run targets sign first")
 	}
 	if err != nil {
 		return nil, err
 	}
 	t, err := uptane.ParseTargets(uptane.Image, b, uptane.Local())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Path(name), err)
+		return nil, fmt.Errorf("%s: %w", show.Text(r.Path(name)), err)
 	}
 	return t, nil
 }

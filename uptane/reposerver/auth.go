@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Auth is how a client proves who it is: NoAuth, OAuth2, Basic or MTLS.
@@ -100,7 +101,7 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 	}
 	if res.StatusCode != http.StatusOK {
 		return "", advice.New(advice.Failed, "the client id or secret of the credentials may have been withdrawn",
-			"OAuth2 server %s answers %s", req.URL.Host, res.Status)
+			"OAuth2 server %s answers %s", show.Text(req.URL.Host), show.Text(res.Status))
 	}
 	var answer struct {
 		Token   string `json:"access_token"`
@@ -108,10 +109,10 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 		Seconds int64  `json:"expires_in"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil || answer.Token == "" || strings.ContainsAny(answer.Token, " \t\r\n") {
-		return "", advice.New(advice.Failed, "", "OAuth2 server %s answers without an access_token", req.URL.Host)
+		return "", advice.New(advice.Failed, "", "OAuth2 server %s answers without an access_token", show.Text(req.URL.Host))
 	}
 	if answer.Type != "" && !strings.EqualFold(answer.Type, "bearer") {
-		return "", advice.New(advice.Failed, "", "OAuth2 server %s gives a token of type %q, not bearer", req.URL.Host, answer.Type)
+		return "", advice.New(advice.Failed, "", "OAuth2 server %s gives a token of type %q, not bearer", show.Text(req.URL.Host), answer.Type)
 	}
 	life := time.Duration(answer.Seconds) * time.Second
 	if answer.Seconds <= 0 || answer.Seconds > 1<<30 {

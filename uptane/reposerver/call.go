@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // newHTTP makes a client that follows no redirect: credentials must not wander.
@@ -178,7 +179,7 @@ func readAnswer(res *http.Response, redirect bool) (*answer, error) {
 		return nil, &url.Error{Op: res.Request.Method, URL: res.Request.URL.Redacted(), Err: err}
 	}
 	if len(data) > maxAnswer {
-		return nil, advice.New(advice.Failed, "", "%w: %s is larger than %d bytes", errAnswer, res.Request.URL.Path, maxAnswer)
+		return nil, advice.New(advice.Failed, "", "%w: %s is larger than %d bytes", errAnswer, show.Text(res.Request.URL.Path), maxAnswer)
 	}
 	if res.StatusCode/100 == 2 || redirect && isRedirect(res.StatusCode) {
 		return &answer{res.StatusCode, res.Header, data}, nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -73,7 +74,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 		c.Auth = NoAuth{}
 	}
 	if _, open := c.Auth.(NoAuth); !open && base.Scheme == "http" && !address.Loopback(base.Hostname()) {
-		return nil, advice.New(advice.Refused, "use https", "credentials would be sent in clear to %s", base.Host)
+		return nil, advice.New(advice.Refused, "use https", "credentials would be sent in clear to %s", show.Text(base.Host))
 	}
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
@@ -106,7 +107,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 			return nil, advice.New(advice.Usage, "", "the client certificate is empty")
 		}
 		if base.Scheme != "https" {
-			return nil, advice.New(advice.Usage, "use https", "a client certificate needs https, and %s has none", base)
+			return nil, advice.New(advice.Usage, "use https", "a client certificate needs https, and %s has none", show.Text(base.String()))
 		}
 		out.api = newHTTP(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{a.Certificate}, MinVersion: tls.VersionTLS12})
 	case OAuth2:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -85,7 +86,7 @@ func (d *Director) Device(id string) (dev *Device, found bool, err error) {
 	}
 	dev, err = parseDevice(d.devicePath(id), data)
 	if err != nil || dev.ID != id {
-		return nil, false, errors.Join(err, fmt.Errorf("%s is not the record of the device", d.devicePath(id)))
+		return nil, false, errors.Join(err, fmt.Errorf("%s is not the record of the device", show.Text(d.devicePath(id))))
 	}
 	return dev, true, nil
 }
@@ -96,7 +97,7 @@ func parseDevice(name string, data []byte) (*Device, error) {
 		return nil, err
 	}
 	if dev.ECUs[dev.Primary].HardwareID == "" {
-		return nil, fmt.Errorf("%s: the primary ECU is missing", name)
+		return nil, fmt.Errorf("%s: the primary ECU is missing", show.Text(name))
 	}
 	return dev, nil
 }
@@ -112,7 +113,7 @@ func (dev *Device) entries(c *uptane.TargetsConfig) error {
 	ecus := map[string]map[string]string{}
 	for serial, a := range dev.Assigned {
 		if was, ok := c.Targets[a.Target]; ok && (was.SHA256 != a.SHA256 || was.Length != a.Length) {
-			return refuseHint(409, codeBadRequest, "assign it to all of them again", "target %s is not the same file for all ECUs", a.Target)
+			return refuseHint(409, codeBadRequest, "assign it to all of them again", "target %s is not the same file for all ECUs", show.Text(a.Target))
 		}
 		if ecus[a.Target] == nil {
 			ecus[a.Target] = map[string]string{}

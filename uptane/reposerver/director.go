@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -95,7 +96,7 @@ func (d *Director) edit(ctx context.Context, id string, do func(*Device) (bool, 
 		return nil, err
 	}
 	if !found {
-		return nil, refuse(404, codeNotFound, "device %s is not registered", id)
+		return nil, refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
 	}
 	again, err := do(dev)
 	if err != nil {
@@ -131,7 +132,7 @@ func (d *Director) Register(ctx context.Context, id string, data []byte) (create
 		if old.Primary == reg.Primary && maps.EqualFunc(old.ECUs, reg.ECUs, same) {
 			return false, nil
 		}
-		return false, refuseHint(409, codeECURegistered, "an administrator must remove the device first", "device %s is registered with other ECUs or keys", id)
+		return false, refuseHint(409, codeECURegistered, "an administrator must remove the device first", "device %s is registered with other ECUs or keys", show.Text(id))
 	}
 	list, err := filepath.Glob(filepath.Join(d.files.dir, "devices", "*.json"))
 	if err != nil {
@@ -186,7 +187,7 @@ func (d *Director) Assign(ctx context.Context, id, target string, serials ...str
 				}
 			}
 			if len(chosen) == 0 {
-				return false, refuse(409, codeBadRequest, "target %s is for hardware %s, and device %s has none of it", target, strings.Join(custom.HardwareIDs, ", "), id)
+				return false, refuse(409, codeBadRequest, "target %s is for hardware %s, and device %s has none of it", show.Text(target), strings.Join(custom.HardwareIDs, ", "), id)
 			}
 		}
 		if dev.Assigned == nil {
@@ -198,7 +199,7 @@ func (d *Director) Assign(ctx context.Context, id, target string, serials ...str
 				return false, refuse(404, codeNotFound, "device %s has no ECU %q", id, printable(s))
 			}
 			if !slices.Contains(custom.HardwareIDs, ecu.HardwareID) {
-				return false, refuse(409, codeBadRequest, "target %s is for hardware %s, and ECU %s is %s", target, strings.Join(custom.HardwareIDs, ", "), s, ecu.HardwareID)
+				return false, refuse(409, codeBadRequest, "target %s is for hardware %s, and ECU %s is %s", show.Text(target), strings.Join(custom.HardwareIDs, ", "), show.Text(s), show.Text(ecu.HardwareID))
 			}
 			dev.Assigned[s] = Assigned{target, entry.Length, entry.SHA256, custom.URI}
 		}
@@ -247,7 +248,7 @@ func (d *Director) Manifest(ctx context.Context, id string, data []byte) error {
 		return err
 	}
 	if !found {
-		return refuse(404, codeNotFound, "device %s is not registered", id)
+		return refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
 	}
 	if err := m.verify(dev); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -80,7 +81,7 @@ func (f *folder) objectPath(digest string) string {
 func (f *folder) index() (*index, error) {
 	data, err := input.ReadFile(f.indexPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", f.dir)
+		return nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", show.Text(f.dir))
 	}
 	if err != nil {
 		return nil, err
@@ -94,11 +95,11 @@ func parseIndex(name string, data []byte) (*index, error) {
 		return nil, err
 	}
 	if ix.First < 1 || len(ix.Roots) == 0 || ix.Repository != uptane.Image && ix.Repository != uptane.Director {
-		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s does not describe a repository", name)
+		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s does not describe a repository", show.Text(name))
 	}
 	for d := range ix.digests() {
 		if b, err := hex.DecodeString(d); err != nil || len(b) != sha256.Size || hex.EncodeToString(b) != d {
-			return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s: %q is no digest", name, d)
+			return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s: %q is no digest", show.Text(name), d)
 		}
 	}
 	return ix, nil
@@ -116,7 +117,7 @@ func (f *folder) object(digest string) ([]byte, error) {
 		return nil, err
 	}
 	if digestOf(data) != digest {
-		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s was changed", f.objectPath(digest))
+		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s was changed", show.Text(f.objectPath(digest)))
 	}
 	return data, nil
 }
@@ -137,7 +138,7 @@ func (f *folder) read(pick func(*index) string) (data []byte, found bool, err er
 			return data, err == nil, err
 		}
 	}
-	return nil, false, fmt.Errorf("an object that %s lists is missing", f.indexPath())
+	return nil, false, fmt.Errorf("an object that %s lists is missing", show.Text(f.indexPath()))
 }
 
 // change is what is about to become current. Nothing is written before it is complete.
@@ -247,7 +248,7 @@ func (f *folder) create(ctx context.Context, ix *index, do func(*change) error) 
 	}
 	defer release()
 	if _, err := os.Lstat(f.indexPath()); !errors.Is(err, fs.ErrNotExist) {
-		return advice.New(advice.Refused, "", "there is a repository in %s already", f.dir)
+		return advice.New(advice.Refused, "", "there is a repository in %s already", show.Text(f.dir))
 	}
 	c := &change{ix, f, map[string][]byte{}}
 	if err := do(c); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -38,7 +39,7 @@ func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
 		return nil, err
 	}
 	if !found {
-		return nil, refuse(404, codeNotFound, "device %s is not registered", id)
+		return nil, refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
 	}
 	ix, err := d.files.index()
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -65,7 +66,7 @@ func NewFolderKeys(dir, algorithm string) (*FolderKeys, error) {
 		return nil, err
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return nil, advice.New(advice.Refused, "run: chmod 700 "+dir, "key folder %s lets group or others in", dir)
+		return nil, advice.New(advice.Refused, "run: chmod 700 "+dir, "key folder %s lets group or others in", show.Text(dir))
 	}
 	return &FolderKeys{dir, algorithm}, nil
 }
@@ -130,7 +131,7 @@ func (f *FolderKeys) Labelled(ctx context.Context, label string) (crypto.Signer,
 func readKey(at string) (crypto.Signer, error) {
 	der, err := input.ReadFile(at)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", at, ErrNoKey)
+		return nil, fmt.Errorf("%s: %w", show.Text(at), ErrNoKey)
 	}
 	if err != nil {
 		return nil, err
@@ -138,11 +139,11 @@ func readKey(at string) (crypto.Signer, error) {
 	defer clear(der)
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no PKCS#8 key", at)
+		return nil, fmt.Errorf("%s is no PKCS#8 key", show.Text(at))
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("%s holds a %T, which cannot sign", at, key)
+		return nil, fmt.Errorf("%s holds a %T, which cannot sign", show.Text(at), key)
 	}
 	return signer, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -52,15 +53,15 @@ func parseRegistration(data []byte) (*registration, error) {
 			return bad("%v", err)
 		}
 		if _, ok := out.ECUs[e.Serial]; ok {
-			return bad("ECU %s is there twice", e.Serial)
+			return bad("ECU %s is there twice", show.Text(e.Serial))
 		}
 		key, err := deviceKey(e.Key)
 		if err != nil {
-			return bad("ECU %s: %v", e.Serial, err)
+			return bad("ECU %s: %v", show.Text(e.Serial), err)
 		}
 		form, err := key.MarshalJSON()
 		if err != nil {
-			return bad("ECU %s: %v", e.Serial, err)
+			return bad("ECU %s: %v", show.Text(e.Serial), err)
 		}
 		out.ECUs[e.Serial] = ECU{e.HardwareID, form}
 	}
@@ -162,10 +163,10 @@ func parseManifest(data []byte) (*manifest, error) {
 			} `json:"installed_image"`
 		}
 		if err := json.Unmarshal(part.Signed, &ecu); err != nil {
-			return bad("ECU %s: %v", printable(serial), err)
+			return bad("ECU %s: %v", show.Text(printable(serial)), err)
 		}
 		if ecu.Serial != serial {
-			return bad("the manifest of ECU %s stands under %s", printable(ecu.Serial), printable(serial))
+			return bad("the manifest of ECU %s stands under %s", show.Text(printable(ecu.Serial)), show.Text(printable(serial)))
 		}
 		m.installed[serial] = Installed{ecu.Installed.Path, ecu.Installed.Info.Length, ecu.Installed.Info.Hashes["sha256"]}
 	}
@@ -175,19 +176,19 @@ func parseManifest(data []byte) (*manifest, error) {
 // verify demands that every ECU manifest is signed by that ECU's registered key, and the whole by the primary's.
 func (m *manifest) verify(dev *Device) error {
 	if m.primary != dev.Primary {
-		return refuse(400, codeBadRequest, "manifest: the primary ECU of device %s is %s, not %s", dev.ID, dev.Primary, printable(m.primary))
+		return refuse(400, codeBadRequest, "manifest: the primary ECU of device %s is %s, not %s", show.Text(dev.ID), show.Text(dev.Primary), show.Text(printable(m.primary)))
 	}
 	check := func(what, serial string, part signedPart) error {
 		ecu, ok := dev.ECUs[serial]
 		if !ok {
-			return refuse(400, codeBadRequest, "manifest: device %s has no ECU %q", dev.ID, printable(serial))
+			return refuse(400, codeBadRequest, "manifest: device %s has no ECU %q", show.Text(dev.ID), printable(serial))
 		}
 		key, err := uptane.ParseKey(ecu.Key)
 		if err != nil {
 			return err
 		}
 		if !part.signedBy(key) {
-			return refuse(400, codeBadSignature, "manifest: %s is not signed by the key of ECU %s", what, serial)
+			return refuse(400, codeBadSignature, "manifest: %s is not signed by the key of ECU %s", show.Line(what), show.Text(serial))
 		}
 		return nil
 	}

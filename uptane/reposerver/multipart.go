@@ -17,6 +17,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -84,7 +85,7 @@ func (s *storage) expire() error {
 func (s *storage) pendingPath(id string) string { return filepath.Join(s.dir, "pending", id) }
 
 func (s *storage) upload(name, id string) (*pending, error) {
-	missing := refuse(404, codeNotFound, "there is no upload %q of %s", printable(id), printable(name))
+	missing := refuse(404, codeNotFound, "there is no upload %q of %s", printable(id), show.Text(printable(name)))
 	if b, err := hex.DecodeString(id); err != nil || len(b) != 16 || hex.EncodeToString(b) != id {
 		return nil, missing
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -222,7 +223,7 @@ func (r *Repository) cosign(ctx context.Context, current, next *uptane.Root) (*u
 		}
 		if need > 0 {
 			return nil, refuseHint(400, codeInvalidRoot, "sign it with the keys that are not the server's first",
-				"%s lacks %d signatures that the server cannot make", standing.Rule, need)
+				"%s lacks %d signatures that the server cannot make", show.Text(standing.Rule), need)
 		}
 	}
 	for _, key := range mine {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -156,7 +157,7 @@ func (s *Server) deviceDownload(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer f.Close()
 	if st.SHA256 != t.SHA256 || st.Size != t.Length {
-		return refuse(404, "target_not_found", "the file that was uploaded as %s is not the one that the targets list", printable(name))
+		return refuse(404, "target_not_found", "the file that was uploaded as %s is not the one that the targets list", show.Text(printable(name)))
 	}
 	serveFile(w, r, f, st)
 	return nil
@@ -196,7 +197,7 @@ func (s *Server) limited(r *http.Request) (string, error) {
 		return "", err
 	}
 	if !s.writes.allow(id) {
-		return "", refuse(http.StatusTooManyRequests, codeBusy, "device %s writes too often", id)
+		return "", refuse(http.StatusTooManyRequests, codeBusy, "device %s writes too often", show.Text(id))
 	}
 	return id, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -61,7 +62,7 @@ func Create(ctx context.Context, c Config, s Start) error {
 		return err
 	}
 	if _, err := r.files.index(); err == nil {
-		return advice.New(advice.Refused, "", "there is a repository in %s already", r.files.dir)
+		return advice.New(advice.Refused, "", "there is a repository in %s already", show.Text(r.files.dir))
 	}
 	if len(s.Roots) == 0 && len(s.Targets) == 0 {
 		if s, err = r.first(ctx, c); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -90,7 +91,7 @@ func (s *storage) find(name string) (*stored, error) {
 		return nil, err
 	}
 	if b, err := hex.DecodeString(f.SHA256); f.Name != name || err != nil || len(b) != sha256.Size {
-		return nil, fmt.Errorf("%s does not describe %q", s.namePath(name), name)
+		return nil, fmt.Errorf("%s does not describe %q", show.Text(s.namePath(name)), name)
 	}
 	return f, nil
 }

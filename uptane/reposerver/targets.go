@@ -3,6 +3,7 @@ package reposerver
 import (
 	"context"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
@@ -72,7 +73,7 @@ func (i *Image) PushTargets(ctx context.Context, data []byte, checksum string) e
 			return refuseHint(428, codeChecksumAbsent, "send the checksum that came with the targets", "header %s is missing", ChecksumHeader)
 		}
 		if checksum != t.Targets {
-			return refuseHint(412, codeChecksumMismatch, "pull the targets first", "the targets on the server have checksum %s", t.Targets)
+			return refuseHint(412, codeChecksumMismatch, "pull the targets first", "the targets on the server have checksum %s", show.Text(t.Targets))
 		}
 		root, err := i.current(t)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -32,7 +33,7 @@ func (s *Server) approve(name string) func(string, int64) error {
 			return err
 		}
 		if found && (t.SHA256 != digest || t.Length != size) {
-			return refuse(409, codeBadRequest, "the signed targets say that %s has SHA-256 %s and %d bytes; what arrived has %s and %d", name, t.SHA256, t.Length, digest, size)
+			return refuse(409, codeBadRequest, "the signed targets say that %s has SHA-256 %s and %d bytes; what arrived has %s and %d", name, show.Text(t.SHA256), t.Length, digest, size)
 		}
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Bounds of a multipart upload.
@@ -301,7 +302,7 @@ func (c *Client) Uploaded(ctx context.Context, name string) (digest string, size
 		if res.StatusCode != http.StatusOK {
 			_, err := readAnswer(res, false)
 			if err == nil {
-				err = fmt.Errorf("%w: storage answers %s", errAnswer, res.Status)
+				err = fmt.Errorf("%w: storage answers %s", errAnswer, show.Text(res.Status))
 			}
 			return err
 		}
