@@ -244,7 +244,7 @@ func (p *Plan) beginning() paper.Section {
 		facts = append(facts, seen.blank()...)
 	}
 	ask(AskStop)
-	return paper.Section{Title: "The program is started", Blocks: []paper.Block{facts}}
+	return paper.Section{Title: "The program is started", NewPage: true, Blocks: []paper.Block{facts}}
 }
 
 func (p *Plan) closing() []paper.Section {

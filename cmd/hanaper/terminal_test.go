@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/programtest"
@@ -187,6 +188,7 @@ func TestTerminal(t *testing.T) {
 	if out := s.leaves(0); !strings.Contains(out, "signed; written to attestations/1.dsse.json") {
 		t.Error(out)
 	}
+	formAndScreen(t, d.path("script.yaml"), out)
 	report := d.ok("ceremony", "verify", "--roster", d.digest("roster.json"), d.path("out"))
 	for _, want := range []string{`present: "Eve, auditor"`, "seal: A 0012345", "exception: the lamp went out", "answers from the terminal",
 		`exception 1 after step 1, reported by berta: expected a quiet room, happened the telephone rang`} {
@@ -208,6 +210,55 @@ func checkpointIn(out string) string {
 	_, after, _ := strings.Cut(out, "checkpoint SHA-256 ")
 	digest, _, _ := strings.Cut(after, "\n")
 	return strings.TrimSpace(digest)
+}
+
+// formAndScreen holds the printed form against a session: each box that a step has for a value, and each at the end, has
+// its label and a value on the screen, whole, and each question of the form was asked.
+func formAndScreen(t *testing.T, script, screen string) {
+	t.Helper()
+	s, err := ceremony.LoadScript(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := s.Validate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boxes, questions := 0, 0
+	look := func(where string, facts paper.Facts) {
+		for _, f := range facts {
+			switch {
+			case f.Label == "asks" && !strings.HasPrefix(f.Value, "the passphrase") && !strings.Contains(f.Value, "PIN of"):
+				if questions++; !strings.Contains(squeeze(screen), squeeze(f.Value)) {
+					t.Errorf("%s: the form has the question %q, which was not asked", where, f.Value)
+				}
+			case f.Value == "" && f.Label != "time answered (UTC)" && !strings.HasPrefix(f.Label, "Copies"):
+				boxes++
+				_, rest, ok := strings.Cut(squeeze(screen), squeeze(f.Label)+":")
+				if value, _, _ := strings.Cut(strings.TrimSpace(rest), " "); !ok || value == "" {
+					t.Errorf("%s: the form has a box %q, and the screen no value", where, f.Label)
+				}
+			}
+		}
+	}
+	for _, sec := range plan.Paper(ceremony.Tool{}).Sections {
+		for _, b := range sec.Blocks {
+			switch b := b.(type) {
+			case paper.Facts:
+				look(sec.Title, b)
+			case paper.Step:
+				look(b.Kind, b.Facts)
+			}
+		}
+	}
+	if boxes < 8 || questions < 8 {
+		t.Errorf("only %d boxes and %d questions are on the form", boxes, questions)
+	}
+	for line := range strings.Lines(strings.ReplaceAll(screen, "\r", "")) {
+		if line = strings.TrimRight(line, "\n"); len(line) > 100 && !strings.Contains(line, "\x1b") {
+			t.Errorf("a line of %d columns: %q", len(line), line)
+		}
+	}
 }
 
 func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
