@@ -151,12 +151,12 @@ func (r *run) signed(s *Session, body []byte) (env []byte, signers []quorum.Offi
 	was, present := records(signers), s.present()
 	for _, o := range was {
 		if err == nil && !slices.Contains(present, o) {
-			err = fmt.Errorf("it is signed by %s, who was not present", o.Name)
+			err = fmt.Errorf("it is signed by %s, who was not present", show.Text(o.Name))
 		}
 	}
 	for _, o := range r.present() {
 		if err == nil && !slices.Contains(was, o) {
-			err = fmt.Errorf("it is not signed by %s, who is", o.Name)
+			err = fmt.Errorf("it is not signed by %s, who is", show.Text(o.Name))
 		}
 	}
 	if err != nil {
@@ -199,7 +199,7 @@ func (r *run) stands(ctx context.Context, left map[string][]byte, results ...map
 }
 
 func inTheWay(path string, err error) error {
-	return advice.Wrap(advice.Refused, fmt.Errorf("%s is in the way: %w", path, err), "move it out of the folder, find out who put it there, and finish with `hanaper ceremony resume`")
+	return advice.Wrap(advice.Refused, fmt.Errorf("%s is in the way: %w", show.Text(path), err), "move it out of the folder, find out who put it there, and finish with `hanaper ceremony resume`")
 }
 
 func records(officers []quorum.Officer) []officerRecord {

@@ -12,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -135,7 +136,7 @@ func notBefore(asserted, last time.Time) error {
 }
 
 func otherTool(began, now Tool) error {
-	return refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", began.SHA256, now.SHA256)
+	return refuse(RuleQuorum, "the run was begun, and approved, with tool %s, not with this one, %s", show.Text(began.SHA256), show.Text(now.SHA256))
 }
 
 func tooFew(need, have int) error {

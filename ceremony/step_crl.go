@@ -73,7 +73,7 @@ func (c *CRL) perform(s *Session) error {
 		return err
 	}
 	if t.NextUpdate.After(cert.cert.NotAfter) {
-		return refuse(RuleDate, "next_update %s lies after the end of its issuer %q, %s: the list would outlive it", c.NextUpdate, c.Issuer, formatTime(cert.cert.NotAfter))
+		return refuse(RuleDate, "next_update %s lies after the end of its issuer %q, %s: the list would outlive it", show.Text(c.NextUpdate), c.Issuer, formatTime(cert.cert.NotAfter))
 	}
 	if t.ThisUpdate.After(s.script.until) {
 		return refuse(RuleDate, "this_update %s lies after the ceremony's window", show.Text(c.ThisUpdate))
@@ -187,9 +187,9 @@ func (s *Session) revocation(r Revocation, issuer *certificate, t ca.CRLTemplate
 	} else if e.SerialNumber, err = parseSerial(r.Serial); err != nil {
 		return e, err
 	} else if e.SerialNumber.Cmp(issuer.cert.SerialNumber) == 0 {
-		return e, refuse(RuleCRLEntry, "serial %s is that of %q itself: a CA does not revoke its own certificate", r.Serial, issuer.name)
+		return e, refuse(RuleCRLEntry, "serial %s is that of %q itself: a CA does not revoke its own certificate", show.Text(r.Serial), issuer.name)
 	} else if by, known := s.state.issued[fmt.Sprintf("%040x", e.SerialNumber)]; known && by != keyOf(issuer.cert) {
-		return e, refuse(RuleCRLEntry, "serial %s is of a certificate that another CA than %q issued", r.Serial, issuer.name)
+		return e, refuse(RuleCRLEntry, "serial %s is of a certificate that another CA than %q issued", show.Text(r.Serial), issuer.name)
 	}
 	reason, ok := reasons[r.Reason]
 	if !ok {

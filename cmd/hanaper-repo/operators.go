@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
@@ -71,7 +72,7 @@ func (o *operators) refresh() error {
 		err = o.callers.UseCRL(list)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.crl, err)
+		return fmt.Errorf("%s: %w", show.Text(o.crl), err)
 	}
 	o.seen, o.size = info.ModTime(), info.Size()
 	return nil

@@ -121,11 +121,11 @@ func (a *uptaneAdmin) check() error {
 
 func checkRights(what string, may []reposerver.Right) error {
 	if len(may) == 0 {
-		return fmt.Errorf("%s: may is missing: one or more of %v", what, reposerver.Rights())
+		return fmt.Errorf("%s: may is missing: one or more of %v", show.Line(what), reposerver.Rights())
 	}
 	for _, r := range may {
 		if !slices.Contains(reposerver.Rights(), r) {
-			return fmt.Errorf("%s: %q is none of %v", what, r, reposerver.Rights())
+			return fmt.Errorf("%s: %q is none of %v", show.Line(what), r, reposerver.Rights())
 		}
 	}
 	return nil

@@ -160,7 +160,7 @@ func listenAt(cfg *config, address string) (net.Listener, string, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		if c, err := net.Dial("unix", path); err == nil {
 			c.Close()
-			return nil, "", advice.New(advice.Refused, "stop it first", "another process is serving at %s", path)
+			return nil, "", advice.New(advice.Refused, "stop it first", "another process is serving at %s", show.Text(path))
 		}
 		if err := os.Remove(path); err != nil { // left by a process that was killed
 			return nil, "", err

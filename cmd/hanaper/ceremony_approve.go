@@ -65,7 +65,7 @@ func approve(c *cli.Context, path string) error {
 		}
 		if got := other.ToolDigest.String(); got != digest {
 			return advice.New(advice.Refused, "find out which program will run. If it is that one, say so with --tool "+got,
-				"the approval in %s is for the program with SHA-256 %s, not for %s", with, got, digest)
+				"the approval in %s is for the program with SHA-256 %s, not for %s", with, got, show.Text(digest))
 		}
 		nonce, expires = other.Nonce, other.Expires
 	} else if nonce, err = quorum.NewNonce(rand.Reader); err != nil {

@@ -172,7 +172,7 @@ func abort(c *cli.Context, out string) error {
 			if x.Wrong == "" {
 				return nil
 			}
-			fmt.Fprintf(c.App.ErrWriter, "The transcript is not what the script leads to: %s.\nThis will be removed: %s.\n", x.Wrong, list(x.Destroys))
+			fmt.Fprintf(c.App.ErrWriter, "The transcript is not what the script leads to: %s.\nThis will be removed: %s.\n", show.Line(x.Wrong), show.Line(list(x.Destroys)))
 			return yes(ask, "Type Yes to abort the ceremony all the same: ")
 		}
 		config.Leave = func(key string, why error) error {

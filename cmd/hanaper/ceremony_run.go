@@ -77,7 +77,7 @@ func runCeremony(c *cli.Context, path string) error {
 			return err
 		}
 		explain(c.App.ErrWriter, plan)
-		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", config.Tool.Version, config.Tool.SHA256)
+		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", show.Text(config.Tool.Version), show.Text(config.Tool.SHA256))
 		if empty, err := config.Anchor.State.Empty(); err != nil {
 			return err
 		} else if empty {

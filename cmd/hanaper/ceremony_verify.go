@@ -94,8 +94,8 @@ func heldTo(c *cli.Context) string {
 // tellReport prints what a verified folder says.
 func tellReport(w io.Writer, r *ceremony.Report) {
 	fmt.Fprintf(w, "ceremony %s for environment %s (%s), from %s to %s as asserted, answers from the %s, %d entries, %d artefacts\n",
-		r.Ceremony, r.Environment, r.Mode, r.Asserted, r.Ended, r.Answers, r.Entries, len(r.Artefacts))
-	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", r.Script, r.Roster, r.Checkpoint, show.Text(r.Tool.Version), r.Tool.SHA256)
+		show.Text(r.Ceremony), show.Text(r.Environment), show.Text(r.Mode), show.Text(r.Asserted), show.Text(r.Ended), show.Text(r.Answers), r.Entries, len(r.Artefacts))
+	fmt.Fprintf(w, "script %s\nroster %s\ncheckpoint %s\ntool %s %s\n", show.Text(r.Script), show.Text(r.Roster), show.Text(r.Checkpoint), show.Text(r.Tool.Version), show.Text(r.Tool.SHA256))
 	for _, t := range r.Tokens {
 		fmt.Fprintf(w, "token %s: label %s, serial %s, maker %s, model %s, firmware %s\n", show.Text(t.Name), show.Text(t.Token.Label), show.Text(t.Token.Serial),
 			show.Text(t.Token.Manufacturer), show.Text(t.Token.Model), show.Text(t.Token.Firmware))

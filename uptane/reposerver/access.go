@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Credential is a client that may administer the repositories: by the OAuth2 client credentials grant at /token (or
@@ -136,7 +137,7 @@ func (a *access) admit(r *http.Request, need Right) (Admitted, error) {
 		return who, err
 	}
 	if need != "" && !slices.Contains(who.May, need) {
-		return who, refuseHint(http.StatusForbidden, codeForbidden, "whoever runs the server gives rights, in its configuration", "%s may not %s", who.Name, need)
+		return who, refuseHint(http.StatusForbidden, codeForbidden, "whoever runs the server gives rights, in its configuration", "%s may not %s", show.Text(who.Name), need)
 	}
 	return who, nil
 }
