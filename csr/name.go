@@ -214,64 +214,6 @@ func toName(attrs []Attribute) pkix.Name {
 	return n
 }
 
-// ParseSubject reads `CN=Line 1,O=Example`, the form used in scripts and on command lines: short names, commas between,
-// a backslash before a comma or backslash that belongs to the value.
-func ParseSubject(s string) (pkix.Name, error) {
-	var n pkix.Name
-	for _, part := range splitEscaped(s) {
-		key, value, ok := strings.Cut(part, "=")
-		if !ok {
-			return pkix.Name{}, refuse(ErrSubject, "%q is not KEY=VALUE", part)
-		}
-		kind, err := attributeByName(strings.TrimSpace(key))
-		if err != nil {
-			return pkix.Name{}, err
-		}
-		n.ExtraNames = append(n.ExtraNames, pkix.AttributeTypeAndValue{Type: kind.oid, Value: strings.TrimSpace(value)})
-	}
-	der, err := MarshalName(n)
-	if err != nil {
-		return pkix.Name{}, err
-	}
-	attrs, err := ParseName(der)
-	if err != nil {
-		return pkix.Name{}, err
-	}
-	full := toName(attrs)
-	full.ExtraNames = n.ExtraNames // keeps the order written
-	return full, nil
-}
-
-func attributeByName(name string) (attributeKind, error) {
-	for _, k := range attributeKinds {
-		if k.name == name {
-			return k, nil
-		}
-	}
-	return attributeKind{}, refuse(ErrSubject, "attribute %q is not known", name)
-}
-
-func splitEscaped(s string) []string {
-	var parts []string
-	var cur strings.Builder
-	escaped := false
-	for _, r := range s {
-		switch {
-		case escaped:
-			cur.WriteRune(r)
-			escaped = false
-		case r == '\\':
-			escaped = true
-		case r == ',':
-			parts = append(parts, cur.String())
-			cur.Reset()
-		default:
-			cur.WriteRune(r)
-		}
-	}
-	return append(parts, cur.String())
-}
-
 func printableString(b []byte) bool {
 	for _, c := range b {
 		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(" '()+,-./:=?", c) >= 0) {

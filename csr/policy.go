@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/format"
-	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // PolicyConfig is a Policy as data.
@@ -86,15 +85,6 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 		p.cn = re
 	}
 	return p, nil
-}
-
-// ParsePolicy reads a policy from strict YAML; name is used in errors.
-func ParsePolicy(name string, data []byte) (*Policy, error) {
-	var c PolicyConfig
-	if err := strict.Unmarshal(name, data, &c); err != nil {
-		return nil, err
-	}
-	return NewPolicy(c)
 }
 
 // DevicePolicy is the strict default for devices: one CN and nothing else.

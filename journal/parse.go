@@ -78,15 +78,6 @@ func parseFrame(data []byte, index int64, c chain) (leaf []byte, next chain, siz
 	return leaf, next, size, parseTail(data[headSize+length:], index, next)
 }
 
-// ReadLeaves is Parse for a caller who wants the leaves only.
-func ReadLeaves(data []byte) ([][]byte, error) {
-	r, err := Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	return r.leaves, nil
-}
-
 // Data is the journal's file, up to the end of its last whole entry.
 func (r *Record) Data() []byte {
 	data := firstLine(r.origin)

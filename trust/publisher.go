@@ -258,13 +258,6 @@ func (p *Publisher) refresh(now time.Time) error {
 	return p.publish(&publication{officers: p.view.officers, files: Files{}}, now)
 }
 
-// Due is when Refresh will next have something to do; zero when nothing is published.
-func (p *Publisher) Due() time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.due()
-}
-
 func (p *Publisher) due() time.Time {
 	if p.view == nil {
 		return time.Time{}

@@ -214,9 +214,6 @@ func (c *Credentials) ServerURL(kind uptane.Repository) (string, error) {
 	return c.url(EntryRepoURL)
 }
 
-// AutoprovURL is the device gateway.
-func (c *Credentials) AutoprovURL() (string, error) { return c.url(EntryAutoprov) }
-
 // Treehub reads treehub.json.
 func (c *Credentials) Treehub() (Treehub, error) {
 	b, ok := c.entries[EntryTreehub]

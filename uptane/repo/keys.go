@@ -164,23 +164,6 @@ func (k *Keys) Link(ctx context.Context, name, uri string) (uptane.Key, error) {
 // Import writes a public key alone, for a key whose owner signs elsewhere. It refuses to replace another key.
 func (k *Keys) Import(name string, key uptane.Key) error { return k.write(name, key, nil) }
 
-// ImportPEM is Import for a PEM of a SubjectPublicKeyInfo.
-func (k *Keys) ImportPEM(name string, data []byte) (uptane.Key, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return uptane.Key{}, advice.New(advice.Usage, "export it as a PEM that begins with BEGIN PUBLIC KEY", "not a public key in PEM")
-	}
-	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return uptane.Key{}, advice.Wrap(advice.Usage, fmt.Errorf("public key: %w", err), "")
-	}
-	key, err := uptane.NewKey(pub)
-	if err != nil {
-		return uptane.Key{}, err
-	}
-	return key, k.Import(name, key)
-}
-
 func (k *Keys) write(name string, key uptane.Key, private *keyFile) error {
 	pub, err := k.path(name, ".pub")
 	if err != nil {

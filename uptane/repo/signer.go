@@ -199,20 +199,3 @@ func parsePrivate(typ uptane.KeyType, s string) (crypto.Signer, error) {
 	}
 	return nil, advice.New(advice.Usage, "use ED25519 or RSA", "key type %q cannot sign Uptane metadata", typ)
 }
-
-// ParsePrivate reads a private key's JSON, with or without its public half, as the server hands one out. The key stays
-// in memory.
-func ParsePrivate(data []byte) (crypto.Signer, error) {
-	f, err := parseSecret("private key", data)
-	if err != nil {
-		return nil, err
-	}
-	if f.KeyVal.URI != "" {
-		return nil, advice.New(advice.Usage, "", "private key: it is the URI of a key, not a key")
-	}
-	signer, err := parsePrivate(uptane.KeyType(f.KeyType), f.KeyVal.Private)
-	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
-	}
-	return signer, nil
-}

@@ -260,15 +260,3 @@ func (d *Director) Manifest(ctx context.Context, id string, data []byte) error {
 	}
 	return d.save(dev)
 }
-
-// LastManifest returns the last manifest of a device as it arrived.
-func (d *Director) LastManifest(id string) (data []byte, found bool, err error) {
-	if err := CheckDeviceID(id); err != nil {
-		return nil, false, err
-	}
-	data, err = input.ReadFile(d.manifestPath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	return data, err == nil, err
-}
