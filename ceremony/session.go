@@ -247,13 +247,6 @@ func (s *Session) wrongResult(kind string, err error) error {
 	return s.entryError(fmt.Errorf("(%s): %w", kind, err))
 }
 
-func (s *Session) failIf(err error) error {
-	if err != nil {
-		return s.fail(err)
-	}
-	return nil
-}
-
 // entryError names the transcript entry at which the session stands.
 func (s *Session) entryError(err error) error {
 	return advice.New(advice.Unverified, "do not use this folder; fetch it again, or ask those who performed the ceremony",

@@ -65,29 +65,6 @@ func SignDSSE(payloadType string, payload []byte, keys ...crypto.Signer) ([]byte
 	return marshalEnvelope(env)
 }
 
-// AddSignature returns the envelope with one more signature, over the payload that it holds. The caller has read it.
-func AddSignature(env []byte, key crypto.Signer) ([]byte, error) {
-	e, payload, err := parseEnvelope(env, "")
-	if err != nil {
-		return nil, err
-	}
-	one, err := SignDSSE(e.PayloadType, payload, key)
-	if err != nil {
-		return nil, err
-	}
-	added, _, err := parseEnvelope(one, "")
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range e.Signatures {
-		if s.KeyID == added.Signatures[0].KeyID {
-			return nil, fmt.Errorf("quorum: key %.16s has signed this already", s.KeyID)
-		}
-	}
-	e.Signatures = append(e.Signatures, added.Signatures[0])
-	return marshalEnvelope(e)
-}
-
 func marshalEnvelope(e dsse.Envelope) ([]byte, error) {
 	data, err := json.Marshal(e)
 	if err != nil {

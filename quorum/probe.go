@@ -34,14 +34,6 @@ func ProbeDecryption(d Decryption, key Decrypter) error {
 	return nil
 }
 
-// ProbeSigning proves that a key signs in its scheme.
-func ProbeSigning(s *Signer) error {
-	probe := make([]byte, scalarSize)
-	rand.Read(probe)
-	_, err := s.sign(append([]byte("hanaper probe v1\x00"), probe...))
-	return err
-}
-
 // DecryptionOf is the scheme that a key can do: its default, or OAEP with SHA-1 for a token's key that says it has no other.
 func DecryptionOf(ctx context.Context, key Decrypter) (Decryption, error) {
 	pub, err := publicOf(key)

@@ -162,19 +162,11 @@ var (
 
 // Quorum is the proof that enough officers approved a statement. Only Verify makes one.
 type Quorum struct {
-	statement Statement
-	officers  []Officer
-	roster    Digest
+	officers []Officer
 }
-
-// Statement is what was approved.
-func (q *Quorum) Statement() Statement { return q.statement }
 
 // Officers are those who approved, each once, of role officer.
 func (q *Quorum) Officers() []Officer { return append([]Officer(nil), q.officers...) }
-
-// Roster is the digest of the roster by which they were counted.
-func (q *Quorum) Roster() Digest { return q.roster }
 
 // Verify checks that M distinct officers of a trusted roster approved exactly st, that now, the asserted time, is before
 // its expiry, and that its nonce is new: used reports whether a nonce was used before, from the verified transcripts of
@@ -217,7 +209,7 @@ func Verify(st Statement, roster *Roster, approvals [][]byte, now time.Time, use
 	if used != nil && used(st.Nonce) {
 		return nil, refused("have the officers approve it again, with a new nonce", "%w: nonce %s", ErrReplayed, show.Text(st.Nonce))
 	}
-	return &Quorum{statement: st, officers: by, roster: roster.digest}, nil
+	return &Quorum{officers: by}, nil
 }
 
 // difference names the first thing in which an approved statement differs from the one at hand.

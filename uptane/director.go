@@ -21,9 +21,6 @@ type VerifiedDirector struct {
 	targets *Targets
 }
 
-// Root is the newest root.
-func (v *VerifiedDirector) Root() *Root { return v.root }
-
 // Targets is the vehicle's targets document.
 func (v *VerifiedDirector) Targets() *Targets { return v.targets }
 

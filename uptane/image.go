@@ -27,20 +27,8 @@ type VerifiedImage struct {
 	delegations map[string]*Targets
 }
 
-// Root is the newest root.
-func (v *VerifiedImage) Root() *Root { return v.root }
-
-// Timestamp is the verified timestamp.
-func (v *VerifiedImage) Timestamp() *Timestamp { return v.timestamp }
-
-// Snapshot is the verified snapshot.
-func (v *VerifiedImage) Snapshot() *Snapshot { return v.snapshot }
-
 // Targets is the verified top-level targets document.
 func (v *VerifiedImage) Targets() *Targets { return v.targets }
-
-// Delegation is a verified delegation's document; nil if it was not among the files.
-func (v *VerifiedImage) Delegation(name string) *Targets { return v.delegations[name] }
 
 // VerifyImage does what a device does with the Image repository: the root chain, then timestamp, snapshot, targets
 // and delegations, each with its threshold of different keys, its version, expiry, length and hashes. previous is

@@ -129,8 +129,6 @@ type Finding struct {
 	Text string `json:"text"`
 }
 
-func (f Finding) String() string { return f.Text }
-
 // Check holds a document against the policy before it is signed at now. The findings are recommendations that are not
 // followed; the error is a requirement that is not met.
 func (p *Policy) Check(doc Document, now time.Time) ([]Finding, error) {

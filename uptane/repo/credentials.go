@@ -151,12 +151,6 @@ func (c *Credentials) Set(name string, data []byte) error {
 	return nil
 }
 
-// Remove takes an entry out.
-func (c *Credentials) Remove(name string) {
-	delete(c.entries, name)
-	c.names = slices.DeleteFunc(c.names, func(n string) bool { return n == name })
-}
-
 // Bytes packs the archive, the same for the same content.
 func (c *Credentials) Bytes() ([]byte, error) {
 	var b bytes.Buffer

@@ -304,7 +304,7 @@ func TestGuide(t *testing.T) {
 	if err := r.StoreTargets(pulled, uptane.FileDigest(pulled)); err != nil {
 		t.Fatal(err)
 	}
-	must(r.AddTarget(add("1"), add("2")))
+	must(addTargets(r, add("1"), add("2")))
 	must(r.DeleteTarget("app-1"))
 	if _, err := r.DeleteTarget("app-1"); err == nil {
 		t.Error("deleted twice")
@@ -315,7 +315,7 @@ func TestGuide(t *testing.T) {
 	if err := os.WriteFile(p, []byte(edited), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	must(r.AddTarget(add("3")))
+	must(addTargets(r, add("3")))
 	s, err = r.SignTargets(SignOptions{Keys: []string{"targets-a"}, ExpireAfter: &period, Now: noon})
 	if err != nil {
 		t.Fatal(err)
@@ -396,46 +396,26 @@ func TestSignRefusals(t *testing.T) {
 	if _, err := d.InitTargets(1, noon); err == nil {
 		t.Error("a director repository made targets")
 	}
-	if _, err := d.AddTarget(add("1")); err == nil {
+	if _, err := addTargets(d, add("1")); err == nil {
 		t.Error("a director repository took a target")
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
-func TestCopyTargets(t *testing.T) {
-	root := serverRoot(t)
-	name, target, err := add("7").Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc := must(uptane.AddSignatures(must(uptane.NewTargets(uptane.TargetsConfig{Version: 1, Expires: noon, Targets: map[string]uptane.Target{name: target}})), seedKey("server targets")))
-	snapshot := must(uptane.AddSignatures(must(uptane.NewSnapshot(uptane.MetaConfig{Version: 1, Expires: noon, Meta: map[string]uptane.MetaItem{
-		"root.json": uptane.MetaOf(root), "targets.json": uptane.MetaOf(doc)}})), seedKey("server snapshot")))
-	timestamp := must(uptane.AddSignatures(must(uptane.NewTimestamp(uptane.MetaConfig{Version: 1, Expires: noon, Meta: map[string]uptane.MetaItem{
-		"snapshot.json": uptane.MetaOf(snapshot)}})), seedKey("server timestamp")))
-	from := must(uptane.VerifyImage(root, uptane.ImageFiles{Timestamp: timestamp.Bytes(), Snapshot: snapshot.Bytes(), Targets: doc.Bytes()}, nil, noon))
-	r := newRepo(t, nil)
-	must(r.InitTargets(1, noon))
-	must(r.CopyTargets(from, name))
-	must(r.CopyTargets(from, name))
-	if got, _ := must(r.UnsignedTargets()).Target(name); !got.Equal(target) {
-		t.Errorf("%+v is not %+v", got, target)
-	}
-	if _, err := r.CopyTargets(from, "none"); !errors.Is(err, uptane.ErrNoTarget) {
-		t.Errorf("%v", err)
-	}
-	other := add("7")
-	other.Length++
-	must(r.AddTarget(other))
-	before := must(os.ReadFile(r.Path("roles/unsigned/targets.json")))
-	if _, err := r.CopyTargets(from, name); advice.KindOf(err) != advice.Refused {
-		t.Errorf("%v", err)
-	}
-	if !bytes.Equal(before, must(os.ReadFile(r.Path("roles/unsigned/targets.json")))) {
-		t.Error("a refused copy changed the file")
-	}
+// addTargets adds to the unsigned targets what a caller has built.
+func addTargets(r *Repository, list ...NewTarget) (path string, err error) {
+	return r.EditTargets(func(c *uptane.TargetsConfig) error {
+		for _, n := range list {
+			name, t, err := n.Build()
+			if err != nil {
+				return err
+			}
+			c.Targets[name] = t
+		}
+		return nil
+	})
 }
+
+func ptr[T any](v T) *T { return &v }
 
 func TestSignaturesFromElsewhere(t *testing.T) {
 	r := newRepo(t, nil)

@@ -187,39 +187,6 @@ func (r *Repository) EditTargets(change func(*uptane.TargetsConfig) error) (path
 	return path, err
 }
 
-// AddTarget adds targets, in place of those with the same file names.
-func (r *Repository) AddTarget(list ...NewTarget) (path string, err error) {
-	return r.EditTargets(func(c *uptane.TargetsConfig) error {
-		for _, n := range list {
-			name, t, err := n.Build()
-			if err != nil {
-				return err
-			}
-			c.Targets[name] = t
-		}
-		return nil
-	})
-}
-
-// CopyTargets takes targets over from another environment's Image repository, whose metadata the caller has verified
-// under that environment's root: length, hashes and custom object stay as they are. A target that is here already with
-// other content is refused.
-func (r *Repository) CopyTargets(from *uptane.VerifiedImage, filenames ...string) (path string, err error) {
-	return r.EditTargets(func(c *uptane.TargetsConfig) error {
-		for _, name := range filenames {
-			t, err := from.Find(name)
-			if err != nil {
-				return err
-			}
-			if have, ok := c.Targets[name]; ok && !have.Equal(t) {
-				return advice.New(advice.Refused, "delete it first if it is to be replaced", "target %s is here already, with other content", name)
-			}
-			c.Targets[name] = t
-		}
-		return nil
-	})
-}
-
 // DeleteTarget removes a target by its file name.
 func (r *Repository) DeleteTarget(filename string) (path string, err error) {
 	return r.EditTargets(func(c *uptane.TargetsConfig) error {
