@@ -104,26 +104,21 @@ func openOfficers(r *reader, roots *chain, raw []byte, path string, prev *Reposi
 		maps.Copy(r.seen, prev.files)
 		return prev, nil
 	}
-	m, head, err := parseMetadata[metadata.TargetsType](path, raw)
+	rep := &Repository{roots: roots, targetsRaw: raw, crls: map[ID]*crl{}}
+	var err error
+	rep.targets, rep.head, err = openRole(roots, path, raw, roots.signers(metadata.TARGETS), func(m *metadata.Metadata[metadata.TargetsType]) error {
+		if err := checkTargetsShape(m); err != nil {
+			return err
+		}
+		var err error
+		rep.delegated, err = checkDelegation(roots.asOf, roots.last, m)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	rep := &Repository{roots: roots, targets: m, targetsRaw: raw, head: head, crls: map[ID]*crl{}}
-	if err := checkTargetsShape(m); err != nil {
-		return nil, refuse(ErrMalformed, path, "%v", err)
-	}
-	if rep.delegated, err = checkDelegation(roots.asOf, roots.last, m); err != nil {
-		return nil, refuse(ErrMalformed, path, "%v", err)
-	}
-	ids, threshold := roots.role(metadata.TARGETS)
-	if err := checkThreshold(path, m.Signed, m.Signatures, ids, threshold, roots.keys); err != nil {
-		return nil, err
-	}
-	if err := roots.last.VerifyDelegate(metadata.TARGETS, m); err != nil {
+	if err := roots.last.VerifyDelegate(metadata.TARGETS, rep.targets); err != nil {
 		return nil, fromTUF(path, err)
-	}
-	if head.environment != roots.head.environment {
-		return nil, refuse(ErrEnvironment, path, "%s, not %s", head.environment, roots.head.environment)
 	}
 	if err := rep.readTargets(r, prev); err != nil {
 		return nil, err

@@ -111,19 +111,11 @@ func followChain(r *reader, prev *View, pin Pin) (*chain, *trustedmetadata.Trust
 }
 
 func openTimestamp(roots *chain, trusted *trustedmetadata.TrustedMetadata, raw []byte) (*metadata.Metadata[metadata.TimestampType], header, error) {
-	m, head, err := parseMetadata[metadata.TimestampType](timestampPath, raw)
+	m, head, err := openRole(roots, timestampPath, raw, roots.signers(metadata.TIMESTAMP), func(m *metadata.Metadata[metadata.TimestampType]) error {
+		return checkMetaShape(m.Signed.Meta, timestampMeta)
+	})
 	if err != nil {
 		return nil, head, err
-	}
-	if err := checkMetaShape(m.Signed.Meta, timestampMeta); err != nil {
-		return nil, head, refuse(ErrMalformed, timestampPath, "%v", err)
-	}
-	ids, threshold := roots.role(metadata.TIMESTAMP)
-	if err := checkThreshold(timestampPath, m.Signed, m.Signatures, ids, threshold, roots.keys); err != nil {
-		return nil, head, err
-	}
-	if head.environment != roots.head.environment {
-		return nil, head, refuse(ErrEnvironment, timestampPath, "%s, not %s", head.environment, roots.head.environment)
 	}
 	if _, err := trusted.UpdateTimestamp(raw); err != nil {
 		return nil, head, fromTUF(timestampPath, err)
@@ -134,26 +126,15 @@ func openTimestamp(roots *chain, trusted *trustedmetadata.TrustedMetadata, raw [
 func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, ts *metadata.Metadata[metadata.TimestampType]) (*metadata.Metadata[metadata.SnapshotType], header, error) {
 	meta := ts.Signed.Meta["snapshot.json"]
 	path := metadataPath(metadata.SNAPSHOT, meta.Version)
-	raw, err := r.read(path, meta.Length)
+	raw, err := r.readListed(path, meta)
 	if err != nil {
-		return nil, header{}, mismatched(path, err)
+		return nil, header{}, err
 	}
-	if err := meta.VerifyLengthHashes(raw); err != nil {
-		return nil, header{}, fromTUF(path, err)
-	}
-	m, head, err := parseMetadata[metadata.SnapshotType](path, raw)
+	m, head, err := openRole(roots, path, raw, roots.signers(metadata.SNAPSHOT), func(m *metadata.Metadata[metadata.SnapshotType]) error {
+		return checkMetaShape(m.Signed.Meta, snapshotMeta)
+	})
 	if err != nil {
 		return nil, head, err
-	}
-	if err := checkMetaShape(m.Signed.Meta, snapshotMeta); err != nil {
-		return nil, head, refuse(ErrMalformed, path, "%v", err)
-	}
-	ids, threshold := roots.role(metadata.SNAPSHOT)
-	if err := checkThreshold(path, m.Signed, m.Signatures, ids, threshold, roots.keys); err != nil {
-		return nil, head, err
-	}
-	if head.environment != roots.head.environment {
-		return nil, head, refuse(ErrEnvironment, path, "%s, not %s", head.environment, roots.head.environment)
 	}
 	if _, err := trusted.UpdateSnapshot(raw, false); err != nil {
 		return nil, head, fromTUF(path, err)
@@ -165,12 +146,9 @@ func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.Tr
 func (v *View) openOfficers(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, snap *metadata.Metadata[metadata.SnapshotType], prev *View) error {
 	meta := snap.Signed.Meta["targets.json"]
 	path := metadataPath(metadata.TARGETS, meta.Version)
-	raw, err := r.read(path, meta.Length)
+	raw, err := r.readListed(path, meta)
 	if err != nil {
-		return mismatched(path, err)
-	}
-	if err := meta.VerifyLengthHashes(raw); err != nil {
-		return fromTUF(path, err)
+		return err
 	}
 	var before *Repository
 	if prev != nil {
@@ -188,29 +166,19 @@ func (v *View) openOfficers(r *reader, roots *chain, trusted *trustedmetadata.Tr
 func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, snap *metadata.Metadata[metadata.SnapshotType], prev *View) (header, error) {
 	meta := snap.Signed.Meta["crl.json"]
 	path := metadataPath(crlRole, meta.Version)
-	raw, err := r.read(path, meta.Length)
+	raw, err := r.readListed(path, meta)
 	if err != nil {
-		return header{}, mismatched(path, err)
+		return header{}, err
 	}
-	if err := meta.VerifyLengthHashes(raw); err != nil {
-		return header{}, fromTUF(path, err)
-	}
-	m, head, err := parseMetadata[metadata.TargetsType](path, raw)
+	d := v.delegation()
+	m, head, err := openRole(roots, path, raw, signers{d.KeyIDs, d.Threshold, v.officers.delegated}, func(m *metadata.Metadata[metadata.TargetsType]) error {
+		if m.Signed.Delegations != nil {
+			return errors.New("the online role may not delegate")
+		}
+		return checkTargetsShape(m)
+	})
 	if err != nil {
 		return head, err
-	}
-	if err := checkTargetsShape(m); err != nil {
-		return head, refuse(ErrMalformed, path, "%v", err)
-	}
-	if m.Signed.Delegations != nil {
-		return head, refuse(ErrMalformed, path, "the online role may not delegate")
-	}
-	d := v.officers.targets.Signed.Delegations.Roles[0]
-	if err := checkThreshold(path, m.Signed, m.Signatures, d.KeyIDs, d.Threshold, v.officers.delegated); err != nil {
-		return head, err
-	}
-	if head.environment != roots.head.environment {
-		return head, refuse(ErrEnvironment, path, "%s, not %s", head.environment, roots.head.environment)
 	}
 	if _, err := trusted.UpdateDelegatedTargets(raw, crlRole, metadata.TARGETS); err != nil {
 		return head, fromTUF(path, err)

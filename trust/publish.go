@@ -148,7 +148,7 @@ func metaFile(version int64, raw []byte) *metadata.MetaFiles {
 }
 
 func (p *Publisher) signSnapshot(pub *publication, crlMeta *targetsMetadata, crlRaw []byte, now time.Time) (*metadata.Metadata[metadata.SnapshotType], []byte, error) {
-	ids, _ := pub.officers.roots.role(metadata.SNAPSHOT)
+	ids := pub.officers.roots.signers(metadata.SNAPSHOT).ids
 	if err := roleSigner(metadata.SNAPSHOT, p.config.Snapshot, ids); err != nil {
 		return nil, nil, err
 	}
@@ -172,7 +172,7 @@ func (p *Publisher) signSnapshot(pub *publication, crlMeta *targetsMetadata, crl
 }
 
 func (p *Publisher) signTimestamp(pub *publication, snap *metadata.Metadata[metadata.SnapshotType], snapRaw []byte, now time.Time) error {
-	ids, _ := pub.officers.roots.role(metadata.TIMESTAMP)
+	ids := pub.officers.roots.signers(metadata.TIMESTAMP).ids
 	if err := roleSigner(metadata.TIMESTAMP, p.config.Timestamp, ids); err != nil {
 		return err
 	}

@@ -84,11 +84,11 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{config: c}
-	return p, p.alone(func() error { return nil })
+	return p, p.exclusively(func() error { return nil })
 }
 
-// alone runs do while no other process publishes into the folder, on what is published now.
-func (p *Publisher) alone(do func() error) error {
+// exclusively runs do while no other process publishes into the folder, on what is published now.
+func (p *Publisher) exclusively(do func() error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	deadline := time.Now().Add(lockPatience)
@@ -149,12 +149,9 @@ func (p *Publisher) load() error {
 // View is what is published; nil if nothing is. It may have expired: ask Valid before serving it.
 func (p *Publisher) View() *View { return p.shown.Load() }
 
-// Reload verifies what is published, if another process has published since.
-func (p *Publisher) Reload() error { return p.alone(func() error { return nil }) }
-
 // Import publishes the officers' offline half, new or newer than the one published. The same one again changes nothing.
 func (p *Publisher) Import(offline fs.FS) error {
-	return p.alone(func() error { return p.importOfficers(offline) })
+	return p.exclusively(func() error { return p.importOfficers(offline) })
 }
 
 func (p *Publisher) importOfficers(offline fs.FS) error {
@@ -195,7 +192,7 @@ func (p *Publisher) importOfficers(offline fs.FS) error {
 
 // AddCRL publishes a CA's CRL (DER or PEM). It may only tighten; the CRL that is published already changes nothing.
 func (p *Publisher) AddCRL(data []byte) error {
-	return p.alone(func() error { return p.addCRL(data) })
+	return p.exclusively(func() error { return p.addCRL(data) })
 }
 
 func (p *Publisher) addCRL(data []byte) error {
@@ -241,7 +238,7 @@ func (p *Publisher) sameCRL(digest [32]byte) bool {
 
 // Refresh signs anew what has reached half of its life. An error of a key's token is returned and nothing is written.
 func (p *Publisher) Refresh() error {
-	return p.alone(func() error {
+	return p.exclusively(func() error {
 		if p.view == nil {
 			return errNothing
 		}

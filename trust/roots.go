@@ -30,10 +30,10 @@ func (c *chain) contains(digest [32]byte) bool {
 	return slices.ContainsFunc(c.raw, func(raw []byte) bool { return sha256.Sum256(raw) == digest })
 }
 
-// role returns the key ids and threshold of a top-level role.
-func (c *chain) role(name string) ([]string, int) {
+// signers are the keys of a top-level role.
+func (c *chain) signers(name string) signers {
 	r := c.last.Signed.Roles[name]
-	return r.KeyIDs, r.Threshold
+	return signers{r.KeyIDs, r.Threshold, c.keys}
 }
 
 // startChain begins a chain with a root that the caller trusts.
@@ -67,8 +67,8 @@ func (c *chain) check(thing string, raw []byte) (*rootMetadata, error) {
 		return nil, err
 	}
 	if c.last != nil {
-		ids, threshold := c.role(metadata.ROOT)
-		if err := checkThreshold(thing, m.Signed, m.Signatures, ids, threshold, c.keys); err != nil {
+		by := c.signers(metadata.ROOT)
+		if err := checkThreshold(thing, m.Signed, m.Signatures, by.ids, by.threshold, by.keys); err != nil {
 			return nil, err
 		}
 		if h.environment != c.head.environment {

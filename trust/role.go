@@ -1,0 +1,45 @@
+package trust
+
+import (
+	"crypto"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+)
+
+// signers are the keys of one role, and how many of them must sign.
+type signers struct {
+	ids       []string
+	threshold int
+	keys      map[string]crypto.PublicKey
+}
+
+// openRole reads one role's document: in its one form, of the shape that check asks for, signed by enough of its
+// signers, and of the roots' own environment. Whether it is expired, or older than it may be, others decide.
+func openRole[T metadata.Roles](roots *chain, path string, raw []byte, by signers, check func(*metadata.Metadata[T]) error) (*metadata.Metadata[T], header, error) {
+	m, head, err := parseMetadata[T](path, raw)
+	if err != nil {
+		return nil, head, err
+	}
+	if err := check(m); err != nil {
+		return nil, head, refuse(ErrMalformed, path, "%v", err)
+	}
+	if err := checkThreshold(path, m.Signed, m.Signatures, by.ids, by.threshold, by.keys); err != nil {
+		return nil, head, err
+	}
+	if head.environment != roots.head.environment {
+		return nil, head, refuse(ErrEnvironment, path, "%s, not %s", head.environment, roots.head.environment)
+	}
+	return m, head, nil
+}
+
+// readListed reads a file that another document lists, and holds it to the length and the hashes given there.
+func (r *reader) readListed(path string, listed *metadata.MetaFiles) ([]byte, error) {
+	raw, err := r.read(path, listed.Length)
+	if err != nil {
+		return nil, mismatched(path, err)
+	}
+	if err := listed.VerifyLengthHashes(raw); err != nil {
+		return nil, fromTUF(path, err)
+	}
+	return raw, nil
+}
