@@ -16,6 +16,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // The kinds of leaves of a signature.
@@ -186,7 +187,7 @@ func (k *key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 		out.Signature, err = k.live.Sign(rand, digest, opts)
 		return err
 	}, func() error {
-		if !verifySignature(k.public, digest, opts, out.Signature) {
+		if !signature.Verify(k.public, digest, opts, out.Signature) {
 			return fmt.Errorf("the signature by key %q in token %q does not verify", k.name, k.token)
 		}
 		return nil
@@ -253,19 +254,4 @@ func signIntent(k *key, digest []byte, opts crypto.SignerOpts) (signIntentLeaf, 
 		return in, fmt.Errorf("key %q: no hash is named", k.name)
 	}
 	return in, nil
-}
-
-func verifySignature(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts, sig []byte) bool {
-	switch p := pub.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(p, digest, sig)
-	case ed25519.PublicKey:
-		return ed25519.Verify(p, digest, sig)
-	case *rsa.PublicKey:
-		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			return rsa.VerifyPSS(p, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: pss.Hash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(p, opts.HashFunc(), digest, sig) == nil
-	}
-	return false
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // A finished transcript is verified without building anything anew: what was signed is taken from the folder, matched
@@ -84,7 +85,7 @@ func (r *recordedSignature) over(message []byte) bool {
 		}
 	}
 	want, err := signIntent(r.key, digest, opts)
-	return err == nil && want.Scheme == r.in.Scheme && want.Hash == r.in.Hash && want.Digest == r.in.Digest && verifySignature(r.key.public, digest, opts, r.sig)
+	return err == nil && want.Scheme == r.in.Scheme && want.Hash == r.in.Hash && want.Digest == r.in.Digest && signature.Verify(r.key.public, digest, opts, r.sig)
 }
 
 // hashNamed gives a hash by the name that a sign-intent has for it.

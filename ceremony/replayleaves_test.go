@@ -291,22 +291,27 @@ func everyFile(t *testing.T, dir string) map[string]string {
 
 // TestPSSSaltOfASignature: a signature of a transcript has a salt as long as its hash, as its intent says.
 func TestPSSSaltOfASignature(t *testing.T) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	pair, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest := sha256.Sum256([]byte("to be signed"))
-	opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	message := []byte("to be signed")
+	digest := sha256.Sum256(message)
+	k := &key{name: "root", public: &pair.PublicKey}
+	in, err := signIntent(k, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for salt, want := range map[int]bool{32: true, 0: false, 20: false, 31: false, 64: false} {
 		length := salt
 		if salt == 0 {
 			length = rsa.PSSSaltLengthAuto
 		}
-		sig, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: length, Hash: crypto.SHA256})
+		sig, err := rsa.SignPSS(rand.Reader, pair, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: length, Hash: crypto.SHA256})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := verifySignature(&key.PublicKey, digest[:], opts, sig); got != want {
+		if got := (&recordedSignature{in: in, sig: sig, key: k}).over(message); got != want {
 			t.Errorf("salt %d: %v", salt, got)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -15,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // Signature types of signed notes (C2SP signed-note): Ed25519, and ECDSA over SHA-256.
@@ -37,14 +38,7 @@ func (v *noteVerifier) KeyHash() uint32 { return v.hash }
 func (v *noteVerifier) String() string { return v.vkey }
 
 func (v *noteVerifier) Verify(msg, sig []byte) bool {
-	switch k := v.pub.(type) {
-	case ed25519.PublicKey:
-		return ed25519.Verify(k, msg, sig)
-	case *ecdsa.PublicKey:
-		sum := sha256.Sum256(msg)
-		return ecdsa.VerifyASN1(k, sum[:], sig)
-	}
-	return false
+	return signature.VerifyMessage(v.pub, msg, signature.Scheme(v.pub), sig)
 }
 
 type noteSigner struct {
@@ -54,17 +48,9 @@ type noteSigner struct {
 
 // Sign asks the key, which may live in a token, and checks its answer before anyone relies on it.
 func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
-	data, opts := msg, crypto.SignerOpts(crypto.Hash(0))
-	if _, ok := s.pub.(*ecdsa.PublicKey); ok {
-		sum := sha256.Sum256(msg)
-		data, opts = sum[:], crypto.SHA256
-	}
-	sig, err := s.key.Sign(rand.Reader, data, opts)
+	sig, err := signature.Sign(s.key, msg, signature.Scheme(s.pub))
 	if err != nil {
-		return nil, err
-	}
-	if !s.Verify(msg, sig) {
-		return nil, fmt.Errorf("key %s made a signature that does not verify", s.name)
+		return nil, fmt.Errorf("key %s: %w", s.name, err)
 	}
 	return sig, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // Sign signs as hsm.Key says. It waits for a token that went away as long as Config.Patience; the reader is not used, for the token
@@ -188,22 +189,9 @@ func (k *Key) signPKCS1(ctx context.Context, pub *rsa.PublicKey, digest []byte, 
 	return sig, err
 }
 
-// verifySignature checks a signature in software.
+// verifySignature checks a token's signature in software; a PSS salt in opts is a number, or as the hash: never automatic.
 func verifySignature(public crypto.PublicKey, digest, sig []byte, opts crypto.SignerOpts) error {
-	ok := false
-	switch pub := public.(type) {
-	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(pub, digest, sig)
-	case *rsa.PublicKey:
-		if pss, is := opts.(*rsa.PSSOptions); is {
-			ok = rsa.VerifyPSS(pub, pss.Hash, digest, sig, pss) == nil
-		} else {
-			ok = rsa.VerifyPKCS1v15(pub, opts.HashFunc(), digest, sig) == nil
-		}
-	case ed25519.PublicKey:
-		ok = ed25519.Verify(pub, digest, sig)
-	}
-	if !ok {
+	if !signature.Verify(public, digest, opts, sig) {
 		return advice.New(advice.Failed, "do not use this token until its vendor has explained it", "the token's signature does not verify under the key's public half")
 	}
 	return nil
