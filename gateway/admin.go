@@ -22,7 +22,7 @@ func (g *Gateway) adminHandler() http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		g.figures.write(w)
-		if now := g.gate.Load(); now != nil {
+		if now := g.judge.Load(); now != nil {
 			fmt.Fprintf(w, "# HELP hanaper_gateway_trust_expires_seconds When the trust view expires, Unix time.\n# TYPE hanaper_gateway_trust_expires_seconds gauge\nhanaper_gateway_trust_expires_seconds %d\n",
 				now.judge.view.Expires().Unix())
 		}
@@ -32,7 +32,7 @@ func (g *Gateway) adminHandler() http.Handler {
 
 // health adds what it knows to about and says why the gateway admits nobody, if so.
 func (g *Gateway) health(about map[string]any) error {
-	now := g.gate.Load()
+	now := g.judge.Load()
 	if now == nil {
 		return fmt.Errorf("%s", NoTrust.Text())
 	}

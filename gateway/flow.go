@@ -31,7 +31,7 @@ func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
 
 func (f *flow) extend() {
 	now := time.Now()
-	if now.Sub(f.extended) < f.stall/8 {
+	if now.Sub(f.extended) < f.stall/8 { // not at each write, for each sets a timer
 		return
 	}
 	f.extended = now

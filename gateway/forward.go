@@ -99,6 +99,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// First of all, for the deadline of this connection's last response may have passed.
 	flow := newFlow(w, r, g.settings.limits)
 	defer flow.end()
+	// As a rule connState has bound it. No request is judged without; binding again changes nothing.
 	s.bind(g, s.conn)
 	d := s.check(g)
 	if d.Admitted() && !g.sessions.count(s, d.Device, g.settings.limits.OfOneDevice) {
@@ -138,6 +139,8 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	if s.met {
 		return d
 	}
+	// The lock is held over the registry's answer: of a connection's simultaneous first requests one registers, and the others
+	// wait for what it learns.
 	met, err := g.registry.Meet(ctx, s.meeting(d.Device, g.now()))
 	if errors.Is(err, ErrDeleted) {
 		return Decision{Reason: Deleted, Device: d.Device}
@@ -169,6 +172,7 @@ func (g *Gateway) turnAway(w http.ResponseWriter, s *session, d Decision) {
 	g.figures.refusedRequest[d.Reason].Add(1)
 	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
 	w.Header().Set("Connection", "close")
+	// 503 where the fault is here, and the device may try again later; 403 where it is the device's.
 	status := http.StatusForbidden
 	if d.Reason == RegistryDown || d.Reason == NoTrust || d.Reason == TrustExpired {
 		status = http.StatusServiceUnavailable

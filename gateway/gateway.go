@@ -30,7 +30,7 @@ type Gateway struct {
 	rules    Rules
 
 	keys     *keyPair
-	gate     atomic.Pointer[gate]
+	judge    atomic.Pointer[cachedJudge]
 	trustMu  sync.Mutex
 	sessions sessions
 	figures  *figures
@@ -46,7 +46,7 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	}
 	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: s.Rules(),
 		figures: newFigures(now()), refusals: newRefusalLog(logger)}
-	g.sessions.open, g.sessions.crowd = map[net.Conn]*session{}, map[string]int{}
+	g.sessions.open, g.sessions.perDevice = map[net.Conn]*session{}, map[string]int{}
 	var err error
 	if g.keys, err = loadKeyPair(s.tls); err != nil {
 		return nil, err
@@ -77,9 +77,9 @@ func (g *Gateway) SetTrust(view View) error {
 			"the trust view is of the environment %q, not %q", view.Environment(), g.settings.environment)
 	}
 	g.trustMu.Lock()
-	before := g.gate.Load()
-	after := newGate(view, g.rules, before)
-	g.gate.Store(after)
+	before := g.judge.Load()
+	after := newCachedJudge(view, g.rules, before)
+	g.judge.Store(after)
 	g.trustMu.Unlock()
 	if before == nil || before.judge.cas != after.judge.cas {
 		print := view.Fingerprint()
@@ -136,7 +136,7 @@ func (g *Gateway) tlsConfig() *tls.Config {
 
 // verify refuses in the handshake. The peer has not proven its key yet, so that nothing is registered here.
 func (g *Gateway) verify(cs tls.ConnectionState, peer string) error {
-	d := g.gate.Load().admit(cs.PeerCertificates, g.now())
+	d := g.judge.Load().admit(cs.PeerCertificates, g.now())
 	if d = g.unlessBarred(d); d.Admitted() {
 		return nil
 	}

@@ -17,11 +17,11 @@ type session struct {
 	conn   net.Conn
 	chain  []*x509.Certificate
 	device string
-	// gate and until say what the last good check rested on, and how long it holds.
-	gate  atomic.Pointer[gate]
-	until time.Time
-	gone  bool
-	mu    sync.Mutex
+	// judgedBy and until say what the last good check rested on, and how long it holds.
+	judgedBy atomic.Pointer[cachedJudge]
+	until    time.Time
+	gone     bool
+	mu       sync.Mutex
 	// counted is the device among whose connections this one is; guarded by sessions.mu.
 	counted string
 	// met is whether the registry knows; its own lock, for a slow disk must not hold up a sweep.
@@ -35,8 +35,8 @@ type sessionKey struct{}
 type sessions struct {
 	mu   sync.Mutex
 	open map[net.Conn]*session
-	// crowd counts the connections of each device that has made a request.
-	crowd map[string]int
+	// perDevice counts the connections of each device that has made a request.
+	perDevice map[string]int
 }
 
 func (s *sessions) add(c net.Conn) *session {
@@ -57,8 +57,8 @@ func (s *sessions) remove(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one := s.open[c]; one != nil && one.counted != "" {
-		if s.crowd[one.counted]--; s.crowd[one.counted] == 0 {
-			delete(s.crowd, one.counted)
+		if s.perDevice[one.counted]--; s.perDevice[one.counted] == 0 {
+			delete(s.perDevice, one.counted)
 		}
 	}
 	delete(s.open, c)
@@ -71,11 +71,12 @@ func (s *sessions) count(one *session, device string, most int) bool {
 	if one.counted != "" {
 		return true
 	}
-	if s.crowd[device] >= most || s.open[one.conn] != one {
+	// A connection that ended meanwhile is not counted: remove has been here, and nothing would take it off again.
+	if s.perDevice[device] >= most || s.open[one.conn] != one {
 		return false
 	}
 	one.counted = device
-	s.crowd[device]++
+	s.perDevice[device]++
 	return true
 }
 
@@ -118,7 +119,7 @@ func (s *session) bind(g *Gateway, c net.Conn) {
 	if !state.HandshakeComplete {
 		return
 	}
-	s.chain = state.PeerCertificates
+	s.chain = state.PeerCertificates // as proven in this handshake, or, for a resumed session, in the one that it resumes
 	g.figures.handshakes.Add(1)
 	if state.DidResume {
 		g.figures.resumed.Add(1)
@@ -128,16 +129,16 @@ func (s *session) bind(g *Gateway, c net.Conn) {
 // check decides anew where the trust has changed or the last decision has run out, and asks the registry's memory in any
 // case.
 func (s *session) check(g *Gateway) Decision {
-	current, now := g.gate.Load(), g.now()
+	current, now := g.judge.Load(), g.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := Decision{Reason: Admitted, Device: s.device, Until: s.until}
-	if s.gate.Load() != current || !now.Before(s.until) || current == nil || current.judge.view.Valid(now) != nil {
+	if s.judgedBy.Load() != current || !now.Before(s.until) || current == nil || current.judge.view.Valid(now) != nil {
 		if d = current.admit(s.chain, now); !d.Admitted() {
 			return d
 		}
 		s.device, s.until = d.Device, d.Until
-		s.gate.Store(current)
+		s.judgedBy.Store(current)
 	}
 	return g.unlessBarred(d)
 }
@@ -153,6 +154,7 @@ func (s *session) meeting(device string, now time.Time) Meeting {
 func (g *Gateway) sweep() {
 	for _, s := range g.sessions.all() {
 		s.mu.Lock()
+		// Not bound yet: its first request is judged by the new trust when it comes.
 		bound, gone := s.chain != nil, s.gone
 		s.mu.Unlock()
 		if !bound || gone {

@@ -8,9 +8,9 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// gate is the trust in force: a judge, and what it has admitted. A change of what the view says makes a new gate with an
+// cachedJudge is the trust in force: a judge, and what it has admitted. A change of what the view says makes a new one with an
 // empty cache; a view that only lives longer keeps both.
-type gate struct {
+type cachedJudge struct {
 	judge    *judge
 	verified *lru.Cache[[32]byte, verified]
 }
@@ -21,35 +21,35 @@ type verified struct {
 	at, until time.Time
 }
 
-// newGate makes view ready; before is the gate in force, or nil.
-func newGate(view View, rules Rules, before *gate) *gate {
+// newCachedJudge makes view ready; before is the one in force, or nil.
+func newCachedJudge(view View, rules Rules, before *cachedJudge) *cachedJudge {
 	if before != nil && before.judge.view.Fingerprint() == view.Fingerprint() {
 		j := *before.judge
 		j.view = view
-		return &gate{judge: &j, verified: before.verified}
+		return &cachedJudge{judge: &j, verified: before.verified}
 	}
 	cache, err := lru.New[[32]byte, verified](maxVerified)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	return &gate{judge: newJudge(view, rules), verified: cache}
+	return &cachedJudge{judge: newJudge(view, rules), verified: cache}
 }
 
 // admit decides as judge.admit does, by the cache where it can; such a decision has no Path.
-func (g *gate) admit(chain []*x509.Certificate, now time.Time) Decision {
-	if g == nil {
+func (c *cachedJudge) admit(chain []*x509.Certificate, now time.Time) Decision {
+	if c == nil {
 		return refuse(NoTrust, "")
 	}
 	if len(chain) == 0 {
-		return g.judge.admit(chain, now)
+		return c.judge.admit(chain, now)
 	}
 	key := sha256.Sum256(chain[0].Raw)
-	if v, ok := g.verified.Get(key); ok && now.Before(v.until) && !now.Before(v.at) && g.judge.view.Valid(now) == nil {
+	if v, ok := c.verified.Get(key); ok && now.Before(v.until) && !now.Before(v.at) && c.judge.view.Valid(now) == nil {
 		return Decision{Reason: Admitted, Device: v.device, Until: v.until}
 	}
-	d := g.judge.admit(chain, now)
+	d := c.judge.admit(chain, now)
 	if d.Admitted() {
-		g.verified.Add(key, verified{device: d.Device, at: now, until: d.Until})
+		c.verified.Add(key, verified{device: d.Device, at: now, until: d.Until})
 	}
 	return d
 }
