@@ -95,4 +95,4 @@ func loadPlan(c *cli.Context, path string) (*ceremony.Plan, error) {
 	return s.Validate(c.Context)
 }
 
-func short(d [32]byte) string { return fmt.Sprintf("%x", d[:]) }
+func hexDigest(d [32]byte) string { return fmt.Sprintf("%x", d[:]) }

@@ -55,7 +55,7 @@ type checkReport struct {
 func checkJSON(p *ceremony.Plan) checkReport {
 	s := p.Script()
 	d := quorum.Digest(s.Digest())
-	return checkReport{s.Ceremony(), s.Environment(), d.String(), d.Words(), short(p.Roster().Digest()), p.Roster().Threshold(),
+	return checkReport{s.Ceremony(), s.Environment(), d.String(), d.Words(), hexDigest(p.Roster().Digest()), p.Roster().Threshold(),
 		p.Steps, p.Outputs, p.Warnings, p.Signatures}
 }
 

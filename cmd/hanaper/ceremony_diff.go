@@ -44,7 +44,7 @@ func diff(c *cli.Context, before, after string) error {
 	if err != nil {
 		return err
 	}
-	r := diffReport{short(old.Digest()), short(now.Digest()), ceremony.Compare(old, now)}
+	r := diffReport{hexDigest(old.Digest()), hexDigest(now.Digest()), ceremony.Compare(old, now)}
 	if r.Changes == nil {
 		r.Changes = []ceremony.Change{}
 	}

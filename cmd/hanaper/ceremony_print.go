@@ -57,7 +57,7 @@ func ceremonyPrintCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				program = ceremony.Tool{SHA256: short(d)}
+				program = ceremony.Tool{SHA256: hexDigest(d)}
 			}
 			return putPaper(c, write, plan.Paper(program))
 		},

@@ -138,8 +138,8 @@ func signRequest(c *cli.Context) error {
 		return err
 	}
 	defer closer()
-	leaf := uptaneLeaf{Kind: "uptane-sign-intent", Title: r.Title(), Digest: r.Digest(), Request: short(sha256.Sum256(data)), Scripted: scripted,
-		Root: short(trusted.Digest()), Unverified: review.Unverified()}
+	leaf := uptaneLeaf{Kind: "uptane-sign-intent", Title: r.Title(), Digest: r.Digest(), Request: hexDigest(sha256.Sum256(data)), Scripted: scripted,
+		Root: hexDigest(trusted.Digest()), Unverified: review.Unverified()}
 	for _, k := range keys {
 		id, err := uptane.NewKey(k.Public())
 		if err != nil {
@@ -168,7 +168,7 @@ func signRequest(c *cli.Context) error {
 	leaf.Kind = "uptane-sign"
 	response, err := uptane.SignRequest(review, keys...)
 	if err == nil {
-		leaf.Response = short(sha256.Sum256(response.Bytes()))
+		leaf.Response = hexDigest(sha256.Sum256(response.Bytes()))
 	}
 	if err := log.outcome(leaf, err); err != nil {
 		return err

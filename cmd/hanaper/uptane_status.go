@@ -66,7 +66,7 @@ func uptaneStatus(c *cli.Context) error {
 		}
 		row := standingRow{
 			File: path, Role: string(doc.Role()), Version: doc.Version(), Expires: doc.Expires().Format(time.RFC3339),
-			Expired: uptane.CheckExpiry(doc, now) != nil, Digest: short(doc.Digest()), Signed: []string{}, Missing: []string{},
+			Expired: uptane.CheckExpiry(doc, now) != nil, Digest: hexDigest(doc.Digest()), Signed: []string{}, Missing: []string{},
 		}
 		standing := a.Standing(doc)
 		if len(standing) == 0 {
