@@ -262,6 +262,7 @@ func (p *Plan) closing() []paper.Section {
 // What the screen shows at the end, and the form has boxes for.
 const (
 	EndedLabel      = "Ended (UTC)"
+	TranscriptLabel = "Digest of the transcript so far"
 	EntriesLabel    = "Entries of the transcript"
 	CheckpointLabel = "SHA-256 of the checkpoint" + ends
 	ExceptionsLabel = "Exceptions recorded"

@@ -27,6 +27,7 @@ func (p *Plan) step(st scriptStep) paper.Step {
 	if seen := p.shown[st.number]; seen != nil {
 		page.Facts = append(page.Facts, seen.blank()...)
 	}
+	page.Facts = append(page.Facts, paper.Fact{Label: TranscriptLabel})
 	for _, q := range view.Asks {
 		page.Facts = append(page.Facts, paper.Fact{Label: "asks", Value: q})
 	}

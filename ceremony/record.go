@@ -97,6 +97,10 @@ func (v *verified) responsibility() paper.Section {
 		t.Rows = append(t.Rows, []string{o.Name + " (" + string(o.Role) + ")", o.KeyID,
 			fmt.Sprintf("was present and signed the checkpoint: all %d entries, in this order, and the digest of every file written", v.entries)})
 	}
+	for _, o := range v.late {
+		t.Rows = append(t.Rows, []string{o.Name + " (" + string(o.Role) + ")", o.KeyID,
+			fmt.Sprintf("signed the checkpoint later: all %d entries, in this order, and the digest of every file written", v.entries)})
+	}
 	sec := paper.Section{Title: "Who can be held to what"}
 	if len(t.Rows) == 0 {
 		sec.Blocks = []paper.Block{paper.Text("Nobody: nothing was approved or signed.")}

@@ -72,7 +72,9 @@ func (r *Request) confirm(s *Session, k *key, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if !ca.SameName(made.RawSubject, want) || !bytes.Equal(made.RawSubjectPublicKeyInfo, k.spki) || len(made.Extensions)+len(made.Attributes) > 0 { //nolint:staticcheck // Attributes is deprecated for writing; here it must be empty
+	//lint:ignore SA1019 Attributes is deprecated for writing; here it must be empty
+	besides := len(made.Extensions) + len(made.Attributes)
+	if !ca.SameName(made.RawSubject, want) || !bytes.Equal(made.RawSubjectPublicKeyInfo, k.spki) || besides > 0 {
 		return errors.New("its subject, key or extensions are others")
 	}
 	list, err := s.signatures()

@@ -54,7 +54,8 @@ func digestFlag(c *cli.Context, name string) (*[32]byte, error) {
 	if text == "" {
 		return nil, nil
 	}
-	d, err := ceremony.ParseDigest(text)
+	// From paper people type capital letters, too.
+	d, err := ceremony.ParseDigest(strings.ToLower(text))
 	return &d, err
 }
 

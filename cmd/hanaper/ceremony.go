@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
 
@@ -62,16 +63,25 @@ func prompter(c *cli.Context) (p term.Prompter, fromFile bool, done func(), err 
 
 var answersFlag = &cli.StringFlag{Name: "answers", Usage: "take answers from `FILE`, one a line; the transcript says so"}
 
+const timeForm = "2006-01-02T15:04:05Z"
+
 // assertedTime is the --time flag, or what the people present answer.
 func assertedTime(c *cli.Context, p term.Prompter) (time.Time, error) {
 	text := c.String("time")
-	if text == "" {
-		var err error
-		if text, err = p.Line(ceremony.AskTime); err != nil {
-			return time.Time{}, err
+	asked := text == "" && c.String("answers") == ""
+	for {
+		if c.String("time") == "" {
+			var err error
+			if text, err = p.Line(ceremony.AskTime); err != nil {
+				return time.Time{}, err
+			}
 		}
+		if _, err := time.Parse(timeForm, text); err == nil || !asked {
+			break
+		}
+		fmt.Fprintf(c.App.ErrWriter, "%s is not a time. Write it in UTC, as 2026-11-21T09:00:00Z.\n", show.Text(text))
 	}
-	t, err := time.Parse("2006-01-02T15:04:05Z", text)
+	t, err := time.Parse(timeForm, text)
 	if err != nil {
 		return t, advice.New(advice.Usage, "write it in UTC, as 2026-11-21T09:00:00Z", "the time %q is not a date", text)
 	}

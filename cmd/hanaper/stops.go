@@ -43,6 +43,7 @@ func (p *stops) at(s ceremony.Stop) (ceremony.Answer, ceremony.Exception, error)
 			e, err := p.exception(s)
 			return ceremony.Except, e, err
 		}
+		fmt.Fprintln(p.w, "Type the whole word: next, exception or stop.")
 	}
 }
 
@@ -78,7 +79,7 @@ func (p *stops) show(s ceremony.Stop) {
 		fmt.Fprintln(p.w, term.Wrap("writes "+name, "  "))
 	}
 	if s.Transcript != "" {
-		fmt.Fprintf(p.w, "The transcript has %d entries; its digest, if another machine must go on:\n    %s\n", s.Entries, s.Transcript)
+		p.value(ceremony.Value{Label: ceremony.TranscriptLabel, Value: s.Transcript})
 	}
 	if s.Next == nil {
 		fmt.Fprintln(p.w, "That was the last step.")

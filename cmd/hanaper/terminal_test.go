@@ -103,7 +103,12 @@ func TestTerminal(t *testing.T) {
 		code       int
 		play       func(*sitting)
 	}{
-		{"no date", "is not a date", 2, func(s *sitting) { s.answers("Read the time aloud", "21.11.2026 9:00") }},
+		{"no date", "interrupted", 1, func(s *sitting) {
+			s.answers("Read the time aloud", "21.11.2026 9:00")
+			s.sees("21.11.2026 9:00 is not a time")
+			s.sees("Read the time aloud")
+			_, _ = s.keys.WriteString("\x03")
+		}},
 		{"yes", "was not Yes", 3, func(s *sitting) {
 			s.answers("Read the time aloud", "2026-11-21T09:00:00Z")
 			s.answers("Type Yes to begin: ", "yes")

@@ -114,8 +114,9 @@ func report(app *cli.App, err error, code func(error) int) int {
 	}
 	hint := advice.Hint(err)
 	msg := show.Line(strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; ")))
-	if r := []rune(msg); len(r) > 1 && r[0] >= 'A' && r[0] <= 'Z' && r[1] >= 'a' && r[1] <= 'z' {
-		msg = string(r[0]+'a'-'A') + string(r[1:])
+	// Its messages begin with a capital letter. Others may begin with a name, which stays as it is.
+	if rest, ok := strings.CutPrefix(msg, "Required flag"); ok {
+		msg = "required flag" + rest
 	}
 	// What a server of the same name answered is named already.
 	fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, strings.TrimPrefix(msg, app.Name+": "))

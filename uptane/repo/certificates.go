@@ -48,6 +48,7 @@ func serverCertificates(b []byte) ([]*x509.Certificate, error) {
 	if err2 != nil {
 		return nil, err // the file is no PKCS#12 at all, and the first error says so
 	}
+	//lint:ignore SA1019 its keys are useless, and no key is taken from it here
 	blocks, err := pkcs12.ToPEM(two, "")
 	if err != nil {
 		return nil, err
