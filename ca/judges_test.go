@@ -223,6 +223,10 @@ func sameExtensions(t *testing.T, profile string, ours, std *x509.Certificate) {
 		want[x.Id.String()] = fmt.Sprintf("%v %x", x.Critical, x.Value)
 	}
 	for _, x := range ours.Extensions {
+		if x.Id.Equal(oidPolicies) {
+			delete(want, x.Id.String())
+			continue // crypto/x509 cannot write the URL of a practice statement; openssl reads ours (TestOpenSSL)
+		}
 		if got := fmt.Sprintf("%v %x", x.Critical, x.Value); got != want[x.Id.String()] {
 			t.Errorf("%s: extension %v is %s, crypto/x509 writes %s", profile, x.Id, got, want[x.Id.String()])
 		}
