@@ -20,7 +20,7 @@ OUTSIDE = ("manifest.json", "transcript.log", "checkpoint", "transcript.dsse.jso
 HASHES = {"SHA-256": hashes.SHA256(), "SHA-384": hashes.SHA384(), "SHA-512": hashes.SHA512()}
 SCHEMES = {"ed25519": ("ed25519", ""), "ecdsa-p256-sha256": ("ecdsa", "SHA-256"), "ecdsa-p384-sha384": ("ecdsa", "SHA-384"),
            "rsa-pss-sha256": ("rsa-pss", "SHA-256"), "rsa-pkcs1-sha256": ("rsa-pkcs1v15", "SHA-256")}
-LATE = re.compile(r"attestations/[1-9][0-9]*\.dsse\.json")
+LATE = re.compile(r"attestations/[1-9][0-9]{0,3}\.dsse\.json")
 USAGES = "digitalSignature contentCommitment keyEncipherment dataEncipherment keyAgreement keyCertSign cRLSign".split()
 RESTORED = b"a signature to prove that a restored key is the one that was backed up\n"
 TRIAL = b"a signature to find out what this token can do; not metadata\n"
@@ -123,7 +123,7 @@ def read_entries(leaves):
         what = "transcript.log: entry %d" % i
         e = strict_json(leaf, what)
         if i == 0:
-            need(re.fullmatch(r"[1-9][0-9]*\.[0-9]+", str(e.get("format"))), what + ": it does not say of what format it is")
+            need(re.fullmatch(r"[1-9][0-9]{0,3}\.(0|[1-9][0-9]{0,3})", str(e.get("format"))), what + ": it does not say of what format it is")
             mine, its = [[int(n) for n in v.split(".")] for v in (SCHEMA["format"], e["format"])]
             need(mine[0] == its[0], what + ": it was made by a newer release of Hanaper, or one that is no longer read: format " + e["format"])
         what += " (%s)%s" % (e["kind"], ", made by a newer release of Hanaper" if its > mine else "")
