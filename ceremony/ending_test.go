@@ -213,13 +213,15 @@ func (s *stage) rewrite(c *AbortConfig, files map[string][]byte) {
 	m.Close()
 }
 
-// TestByRoster: on a machine that remembers nothing, the roster's digest and M officers are asked for; which anchor it was is
+// TestByRoster: on a machine that remembers nothing, the digests of roster and transcript and M officers are asked for; which anchor it was is
 // in the transcript.
 func TestByRoster(t *testing.T) {
 	for _, verb := range []string{"resume", "abort"} {
 		s, c := cutAt(t, 9)
 		right, wrong := s.roster.Digest(), [32]byte{1}
-		c.Anchor = Anchor{State: machine.At(filepath.Join(s.dir, "elsewhere"))}
+		// The digest that the program showed when the run ended.
+		head := transcriptDigest(recordOf(t, c.Out))
+		c.Anchor = Anchor{State: machine.At(filepath.Join(s.dir, "elsewhere")), Transcript: &head}
 		before := tree(t, c.Out)
 		for _, bad := range []struct {
 			name, says string
