@@ -98,6 +98,8 @@ func TestKill(t *testing.T) {
 			return
 		}
 	}
+	// All steps are performed, and the last entry, which names the files, is not there.
+	killAt(t, record.Size()-1, record.Size(), true)
 	killAt(t, record.Size(), record.Size(), false)
 }
 

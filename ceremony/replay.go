@@ -249,8 +249,12 @@ func (v *verified) conclude(s *Session) error {
 	return v.end(s)
 }
 
-// end asks that the manifest, which the last entry names, lists exactly what the script and the transcript lead to.
+// end asks that the manifest, which the last entry names, lists exactly what the script and the transcript lead to. The entry
+// comes first: where only the end was missing, an abort can stand in its place.
 func (v *verified) end(s *Session) error {
+	if err := s.emit(&endLeaf{Manifest: hexSHA256(v.files[manifestFile])}, kindEnd); err != nil {
+		return err
+	}
 	listed, err := parseManifest(v.files[manifestFile])
 	if err != nil {
 		return damaged(manifestFile, "%w", err)
@@ -263,7 +267,7 @@ func (v *verified) end(s *Session) error {
 	if !slices.Equal(listed.Files, want.Files) {
 		return damaged(manifestFile, "is not what the script and the transcript lead to")
 	}
-	return s.emit(&endLeaf{Manifest: hexSHA256(v.files[manifestFile])}, kindEnd)
+	return nil
 }
 
 // first reads the first entry and checks what it says of quorum and people.

@@ -37,8 +37,8 @@ func cutAt(t *testing.T, n int64) (*stage, RunConfig) {
 	return s, c
 }
 
-// TestAdopt cuts before every entry of a small ceremony: a key that was generated and not journalled is taken over, by
-// its random id, or removed; there is never a second one.
+// TestAdopt cuts before every entry of a small ceremony, and resumes it, aborts it, or aborts it after a resumption that was cut
+// short too: a key that was generated and not journalled is taken over, by its random id, or removed; there is never a second one.
 func TestAdopt(t *testing.T) {
 	size := int64(0)
 	appending = nil
@@ -49,11 +49,25 @@ func TestAdopt(t *testing.T) {
 	}
 	size = int64(result.Entries)
 	for n := int64(2); n <= size; n++ {
-		for _, abort := range []bool{false, true} {
-			if os.Getenv("HANAPER_SOAK") == "" && abort != (n%2 == 0) {
-				continue
-			}
+		for _, how := range []string{"resume", "abort", "resume, abort"} {
+			abort := how != "resume"
 			s, c := cutAt(t, n)
+			if how == "resume, abort" {
+				appending = func(entry int64) error {
+					if entry == n+1 {
+						return errCut
+					}
+					return nil
+				}
+				_, err = Resume(context.Background(), c)
+				appending = nil
+				if err == nil || !strings.Contains(err.Error(), errCut.Error()) {
+					t.Fatalf("entry %d: %v", n, err)
+				}
+				if err := unfinished(&c); err != nil {
+					t.Fatalf("entry %d: %v", n, err)
+				}
+			}
 			want := 2
 			if abort {
 				_, err = Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "a test", Agree: func(Aborting) error { return nil }})
@@ -62,14 +76,14 @@ func TestAdopt(t *testing.T) {
 				_, err = Resume(context.Background(), c)
 			}
 			if err != nil {
-				t.Fatalf("entry %d, abort %v: %v", n, abort, err)
+				t.Fatalf("entry %d, %s: %v", n, how, err)
 			}
 			anchor := s.roster.Digest()
 			if _, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil {
-				t.Fatalf("entry %d, abort %v: %v", n, abort, err)
+				t.Fatalf("entry %d, %s: %v", n, how, err)
 			}
 			if got := s.objects(); got != want {
-				t.Fatalf("entry %d, abort %v: %d keys, want %d", n, abort, got, want)
+				t.Fatalf("entry %d, %s: %d keys, want %d", n, how, got, want)
 			}
 			if _, err := Unfinished(context.Background(), c.Out, c.Anchor); err == nil || !strings.Contains(err.Error(), "has ended") {
 				t.Errorf("a finished folder: %v", err)

@@ -1,6 +1,7 @@
 package reposerver_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"fmt"
@@ -105,7 +106,14 @@ func TestKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(60+rand.IntN(120)) * time.Millisecond)
+		// Not before it has written something: on a busy machine it starts slowly.
+		before := must(image.Timestamp())(t)
+		for deadline := time.Now().Add(time.Minute); bytes.Equal(before, must(image.Timestamp())(t)); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("kill %d: the writer wrote nothing for a minute", i)
+			}
+		}
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		var f uptane.ImageFiles
