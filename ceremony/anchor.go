@@ -302,6 +302,9 @@ func (h *hold) byRoster(unknown error) error {
 		return advice.New(advice.Refused, "name the state folder of the machine on which it was begun with --state. If that is lost, have M officers come, and give the roster's digest from your paper with --roster",
 			"%s: %w, and nothing else says whose folder this is", h.out, unknown)
 	}
+	if err := h.anchor.State.Stranger(h.begun); err != nil {
+		return fmt.Errorf("%s: %w", h.out, err)
+	}
 	if err := h.script.earlierAnchored(h.anchor); err != nil {
 		return err
 	}
@@ -377,7 +380,13 @@ func (s *Script) earlierAnchored(a Anchor) error {
 		return err
 	}
 	if !known {
-		return advice.Wrap(advice.Refused, refuse(RuleEarlier, "this machine does not remember the ceremony %q, from which the script carries on, as ended with the checkpoint %x", v.script.config.Ceremony, s.earlier.checkpoint),
+		why := ""
+		if damaged, err := a.State.Damaged(); err != nil {
+			return err
+		} else if len(damaged) > 0 {
+			why = fmt.Sprintf(", and %s", damaged[0])
+		}
+		return advice.Wrap(advice.Refused, refuse(RuleEarlier, "this machine does not remember the ceremony %q, from which the script carries on, as ended with the checkpoint %x%s", v.script.config.Ceremony, s.earlier.checkpoint, show.Line(why)),
 			"give the SHA-256 of its checkpoint, as people wrote it down when it ended, with --earlier")
 	}
 	return nil

@@ -51,8 +51,7 @@ func (m *Memory) Close() {
 // load reads the entries of a memory.
 func (m *Memory) load(origins string, leaves [][]byte) error {
 	damaged := func(i int, format string, args ...any) error {
-		return advice.New(advice.Unverified, "keep the file as it is; go on with another state folder and the roster's digest (--roster), as if this machine remembered nothing",
-			"what this machine remembers is damaged: %s: entry %d %w", show.Text(m.path), i, fmt.Errorf(format, args...))
+		return &journal.EntryError{Index: int64(i), What: fmt.Errorf(format, args...).Error()}
 	}
 	if len(leaves) == 0 {
 		return advice.New(advice.Refused, "no token was touched: remove "+m.path+" and the ceremony's folder, and run anew", "%s: the run did not begin", show.Text(m.path))

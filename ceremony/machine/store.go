@@ -49,8 +49,13 @@ func (s Store) Used(nonce string) (bool, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, s.failed(err)
 	}
-	m, err := s.read(s.path(nonce))
-	return m != nil && m.acted(), err
+	path := s.path(nonce)
+	m, err := s.read(path)
+	if err != nil {
+		return false, advice.New(advice.Unverified, "keep the file. If you hold the folder of a run under these approvals, end that one; else have the officers approve anew, with a new nonce (without --with for the first of them)",
+			"nobody knows whether these approvals were used on this machine: %s cannot be read: %w", show.Text(path), err)
+	}
+	return m != nil && m.acted(), nil
 }
 
 // ErrUnknown means that nothing is remembered of a run.
@@ -125,7 +130,7 @@ func (s Store) Recall(nonce string) (*Memory, error) {
 	}
 	l, err := journal.Open(path)
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, s.failed(fmt.Errorf("%s: %w", show.Text(path), err))
 	}
 	m := &Memory{log: l, path: path}
 	var leaves [][]byte
@@ -139,14 +144,15 @@ func (s Store) Recall(nonce string) (*Memory, error) {
 	}
 	if err := m.load(l.Origin(), leaves); err != nil {
 		m.Close()
-		return nil, err
+		return nil, s.failed(fmt.Errorf("%s: %w", show.Text(path), err))
 	}
 	return m, nil
 }
 
-// Wrote says whether this machine wrote the transcript of this origin whose checkpoint has this digest.
+// Wrote says whether this machine wrote the transcript of this origin whose checkpoint has this digest. A damaged file says
+// of nothing that it was written here.
 func (s Store) Wrote(origin string, checkpoint [32]byte) (bool, error) {
-	all, err := s.all()
+	all, _, err := s.all()
 	if err != nil {
 		return false, err
 	}
@@ -160,12 +166,15 @@ func (s Store) Wrote(origin string, checkpoint [32]byte) (bool, error) {
 
 // Empty says whether nothing is remembered here of any run.
 func (s Store) Empty() (bool, error) {
-	all, err := s.all()
-	if err != nil || len(all) > 0 {
+	all, damaged, err := s.all()
+	if err != nil || len(all)+len(damaged) > 0 {
 		return false, err
 	}
-	old, err := filepath.Glob(filepath.Join(s.dir, "nonces", "*"))
-	return len(old) == 0, err
+	old, err := os.ReadDir(filepath.Join(s.dir, "nonces"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(old) == 0, s.failed(err)
 }
 
 // CanFollow refuses a run that would be the second one to carry on from its earlier ceremony. Nothing is written.
@@ -175,9 +184,16 @@ func (s Store) follow(b Begun) error {
 	if b.Earlier == "" {
 		return nil
 	}
-	all, err := s.all()
+	all, damaged, err := s.all()
 	if err != nil {
 		return err
+	}
+	for _, d := range damaged {
+		// One that began is taken as one that acted: nobody knows.
+		if d.may(func(o Begun) bool { return o.Nonce != b.Nonce && o.Earlier == b.Earlier }) {
+			return advice.New(advice.Unverified, "keep the file. "+d.which()+". If that ceremony carried on from this checkpoint, carry on from that one; else move the file out of runs/, and try again",
+				"%s: it may be what this machine remembers of a ceremony that carried on from checkpoint %s", d, show.Text(b.Earlier))
+		}
 	}
 	for _, m := range all {
 		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted() {
@@ -194,26 +210,8 @@ func (s Store) follow(b Begun) error {
 		"on this machine a run of another script carried on from checkpoint %s", show.Text(b.Earlier))
 }
 
-// all reads what is remembered of every run, and changes nothing.
-func (s Store) all() ([]*Memory, error) {
-	names, err := filepath.Glob(filepath.Join(s.dir, "runs", "*.log"))
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	var list []*Memory
-	for _, path := range names {
-		m, err := s.read(path)
-		if err != nil {
-			return nil, err
-		}
-		if m != nil {
-			list = append(list, m)
-		}
-	}
-	return list, nil
-}
-
-// read reads a memory and changes nothing; nil stands for a run that was about to begin, or never was.
+// read reads a memory and changes nothing; nil stands for a run that was about to begin, or never was. Beside an error the
+// memory says of what is damaged only what its first entry says, if that is whole.
 func (s Store) read(path string) (*Memory, error) {
 	data, err := input.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -222,16 +220,25 @@ func (s Store) read(path string) (*Memory, error) {
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	r, _, err := journal.ParseCrashed(data)
-	if err != nil {
-		return nil, s.failed(fmt.Errorf("%s: %w", show.Text(path), err))
-	}
-	if r.Size() == 0 {
-		return nil, nil
+	r, _, damage := journal.ParseCrashed(data)
+	if r == nil {
+		return nil, damage
 	}
 	m := &Memory{path: path}
-	return m, m.load(r.Origin(), r.Leaves())
+	if r.Size() > 0 {
+		err = m.load(r.Origin(), r.Leaves())
+	}
+	switch {
+	case damage != nil:
+		return m, damage
+	case r.Size() == 0:
+		return nil, nil
+	}
+	return m, err
 }
+
+// asIfForgotten is what people do whose ceremony's memory is damaged.
+const asIfForgotten = "keep the file. Name another, empty state folder with --state, and give the digests of roster and transcript from your paper with --roster and --transcript, as if this machine remembered nothing"
 
 // failed names the folder in an error of the file system or of a damaged file.
 func (s Store) failed(err error) error {
@@ -239,8 +246,7 @@ func (s Store) failed(err error) error {
 		return err
 	}
 	if damage := (*journal.EntryError)(nil); errors.As(err, &damage) {
-		return advice.New(advice.Unverified, "keep the folder as it is; go on with another state folder and the roster's digest (--roster), as if this machine remembered nothing",
-			"what this machine remembers is damaged: %w", err)
+		return advice.New(advice.Unverified, asIfForgotten, "what this machine remembers of this ceremony is damaged: %w", err)
 	}
 	return advice.New(advice.Failed, "name a folder that can be written, with --state", "the state folder %s: %w", s.dir, err)
 }

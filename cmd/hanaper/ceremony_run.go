@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -78,10 +79,8 @@ func runCeremony(c *cli.Context, path string) error {
 		}
 		explain(c.App.ErrWriter, plan)
 		fmt.Fprintf(c.App.ErrWriter, "\nThis program, %s, has the SHA-256\n  %s\n", show.Text(config.Tool.Version), show.Text(config.Tool.SHA256))
-		if empty, err := config.Anchor.State.Empty(); err != nil {
+		if err := tellMemory(c.App.ErrWriter, config.Anchor.State); err != nil {
 			return err
-		} else if empty {
-			fmt.Fprintln(c.App.ErrWriter, "\n"+term.Wrap("This machine remembers no ceremony (state folder "+show.Text(config.Anchor.State.Dir())+"). Unless this is its first one, stop: that these approvals were used before cannot be excluded.", ""))
 		}
 		return words(ask, plan, ceremony.AskBegin)
 	}, func(term.Prompter) error {
@@ -91,6 +90,25 @@ func runCeremony(c *cli.Context, path string) error {
 		}
 		return tellResult(c, result)
 	})
+}
+
+// tellMemory says what the machine cannot know: it remembers nothing, or a file of what it remembers is damaged.
+func tellMemory(w io.Writer, state machine.Store) error {
+	empty, err := state.Empty()
+	if err != nil {
+		return err
+	}
+	damaged, err := state.Damaged()
+	if err != nil {
+		return err
+	}
+	if empty {
+		fmt.Fprintln(w, "\n"+term.Wrap("This machine remembers no ceremony (state folder "+show.Text(state.Dir())+"). If this is not its first one, stop: nobody can exclude that these approvals were used before.", ""))
+	}
+	for _, d := range damaged {
+		fmt.Fprintln(w, "\n"+term.Wrap("REMARK: what this machine remembers is damaged: "+show.Line(d.String())+". This ceremony is another one and can begin. Keep the file, and write its name into the record.", "  !!!!  "))
+	}
+	return nil
 }
 
 // words has the people compare the script's digest with what is printed, and asks.
