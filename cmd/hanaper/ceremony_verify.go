@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -16,14 +17,26 @@ import (
 
 func ceremonyVerifyCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "verify",
-		Usage:       "check a finished ceremony's folder, without token, network or clock",
-		Description: "Example:\n  hanaper ceremony verify --roster $(cat roster.sha256) ceremony-1",
-		ArgsUsage:   "DIR",
+		Name:  "verify",
+		Usage: "check a finished ceremony's folder, without token, network or clock",
+		Description: "With --chain, each DIR is the folder of a ceremony, or one in which such folders lie, and they are verified as one chain, in any order: " +
+			"no fork, each roster approved by the one before, each number above the last. The last folder holds copies of those before it, which need not be given. " +
+			"Then --checkpoint is that of the last ceremony: without it nobody can know that none was held after.\n\n" +
+			"Example:\n  hanaper ceremony verify --roster $(cat roster.sha256) ceremony-1\n" +
+			"  hanaper ceremony verify --chain --roster $(cat roster.sha256) ceremony-1 ceremony-2",
+		ArgsUsage: "DIR...",
 		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "chain", Usage: "verify the ceremonies of several folders as one chain"},
+			&cli.StringFlag{Name: "since", Usage: "with --chain: the SHA-256 `DIGEST` of the checkpoint up to which you verified the chain before; it stands in the place of --roster"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		}, anchorFlags()...),
 		Action: func(c *cli.Context) error {
+			if c.Bool("chain") {
+				return verifyChain(c)
+			}
+			if c.String("since") != "" {
+				return advice.New(advice.Usage, "add --chain", "--since is for a chain")
+			}
 			args, err := shell.Args(c, "DIR")
 			if err != nil {
 				return err
