@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -48,6 +50,14 @@ func delegationsCommand() *cli.Command {
 				},
 			},
 			{
+				Name: "renew", Usage: "raise version and expiry of a document, signed or not, for its next release (not in garage-sign); then sign it",
+				Flags: append([]cli.Flag{
+					inputFlag("the `FILE` to change"), inPlaceFlag(),
+					&cli.StringFlag{Name: "version", Usage: "`VERSION` in place of the next one"},
+				}, expiryFlags()...),
+				Action: renewDelegation,
+			},
+			{
 				Name: "push", Usage: "give a signed delegation document to the server",
 				Flags: []cli.Flag{repoFlag(), name, inputFlag("the signed `FILE`")}, Action: pushDelegation,
 			},
@@ -68,6 +78,41 @@ func delegationsCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+func renewDelegation(c *cli.Context) error {
+	o, err := expiry(c)
+	if err != nil {
+		return err
+	}
+	number, err := version(c)
+	if err != nil {
+		return err
+	}
+	now, life := time.Now(), office.RootLifetime
+	if o.ExpireAfter != nil {
+		life = *o.ExpireAfter
+	}
+	expires := life.After(now)
+	if o.Expires != nil {
+		expires = *o.Expires
+	}
+	if expires.Before(now) && !c.Bool("force") {
+		return advice.New(advice.Refused, "give another date, or --force", "the expiry %s is in the past", expires.Format(time.RFC3339))
+	}
+	b, err := readInput(c.String("input"))
+	if err != nil {
+		return err
+	}
+	next, out, err := repo.RenewDelegation(b, number, expires)
+	if err != nil {
+		return err
+	}
+	if err := output(c, out); err != nil {
+		return err
+	}
+	say(c, "unsigned, version %d, expires %s", next.Version(), next.Expires().Format(time.RFC3339))
+	return nil
 }
 
 // output prints a result, or puts it in place of the input.
@@ -92,8 +137,55 @@ func targetsDelegationsCommand() *cli.Command {
 				&cli.BoolFlag{Name: "terminating", Usage: "end the search for a matching target here (not in garage-sign)"},
 			},
 			Action: addDelegation,
+		}, {
+			Name: "list", Usage: "show the delegations of the unsigned targets.json, in the order in which they are searched (not in garage-sign)",
+			Action: listDelegations,
+		}, {
+			Name: "remove", Usage: "take a delegation away: devices cannot install its targets any more (not in garage-sign)",
+			Flags: []cli.Flag{&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Required: true, Usage: "`NAME` of the delegation"}},
+			Action: func(c *cli.Context) error {
+				r, err := openRepo(c)
+				if err != nil {
+					return err
+				}
+				path, err := r.RemoveDelegation(c.String("name"))
+				if err == nil {
+					say(c, "removed delegation %s from %s; sign the targets and push them", show.Text(c.String("name")), show.Text(path))
+				}
+				return err
+			},
 		}},
 	}
+}
+
+func listDelegations(c *cli.Context) error {
+	r, err := openRepo(c)
+	if err != nil {
+		return err
+	}
+	t, err := r.UnsignedTargets()
+	if err != nil {
+		return err
+	}
+	list := t.Delegations()
+	if len(list) == 0 {
+		say(c, "no delegations in the unsigned targets.json")
+	}
+	for _, d := range list {
+		line := fmt.Sprintf("%s: %d of %d keys", d.Name, d.Threshold, len(d.Keys))
+		if d.Terminating {
+			line += ", terminating"
+		}
+		line += ", for"
+		for _, p := range d.Paths {
+			line += " " + strconv.Quote(p)
+		}
+		fmt.Fprintln(c.App.Writer, line)
+		for _, k := range d.Keys {
+			fmt.Fprintf(c.App.Writer, "  %s %s\n", k.ID(), k.Type())
+		}
+	}
+	return nil
 }
 
 func addDelegation(c *cli.Context) error {
@@ -171,7 +263,11 @@ func pushDelegation(c *cli.Context) error {
 		return err
 	}
 	if err := server.PushDelegation(c.Context, c.String("name"), data); err != nil {
-		return err
+		var answer *reposerver.ResponseError
+		if !errors.As(err, &answer) || answer.Status != http.StatusBadRequest {
+			return err
+		}
+		return advice.Wrap(advice.Refused, err, "a document that the server has already is released again with delegations renew, delegations sign, delegations push")
 	}
 	say(c, "Pushed delegation %s, version %d", c.String("name"), doc.Version())
 	return nil

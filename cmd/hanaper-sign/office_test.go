@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
@@ -80,7 +81,10 @@ func newTestServer(t testing.TB, store, login string) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.http = httptest.NewUnstartedServer(server.Admin())
+	mux := http.NewServeMux()
+	mux.Handle("/", server.Admin())
+	mux.Handle("/treehub/", http.StripPrefix("/treehub", http.FileServer(http.Dir(filepath.Join(o.dir, "treehub")))))
+	o.http = httptest.NewUnstartedServer(mux)
 	o.first = o.root(t)
 	return o
 }

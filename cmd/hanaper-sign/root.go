@@ -19,7 +19,7 @@ func rootCommand() *cli.Command {
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "do not verify it against the local root.json"}},
 				Action: pullRoot,
 			},
-			{Name: "push", Usage: "give root.json to the server", Action: pushRoot},
+			{Name: "push", Usage: "give root.json to the server, after the roots before it that it lacks", Action: pushRoot},
 			{
 				Name: "get-unsigned", Usage: "print the unsigned root.json in canonical form: the bytes to sign elsewhere",
 				Action: func(c *cli.Context) error {

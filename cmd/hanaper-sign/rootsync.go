@@ -45,17 +45,13 @@ func pullRoot(c *cli.Context) error {
 }
 
 func pushRoot(c *cli.Context) error {
-	o, r, err := openOffice(c)
+	o, _, err := openOffice(c)
 	if err != nil {
 		return err
 	}
-	root, err := r.RootToPush()
-	if err != nil {
-		return err
+	pushed, err := o.PushRoots(c.Context)
+	for _, root := range pushed {
+		say(c, "Pushed root.json, version %d", root.Version())
 	}
-	if err := o.PushRoot(c.Context, root); err != nil {
-		return err
-	}
-	say(c, "Pushed root.json, version %d", root.Version())
-	return nil
+	return err
 }

@@ -130,7 +130,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": serverCmd, "token": tokenCmd, "exits": exitsCmd, "refused": refusedCmd, "device": deviceCmd,
-			"noprivate": noPrivateCmd, "heldkeys": heldKeysCmd, "edit": editCmd, "setenv": setenvCmd, "member": memberCmd, "uri": uriCmd,
+			"noprivate": noPrivateCmd, "heldkeys": heldKeysCmd, "edit": editCmd, "setenv": setenvCmd, "member": memberCmd, "uri": uriCmd, "commit": commitCmd,
 		},
 	})
 }
@@ -274,6 +274,13 @@ func uriCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &f))
 	ts.Setenv(args[0], f.KeyVal.URI)
+}
+
+// commit SERVER HASH: the server's OSTree repository has this commit.
+func commitCmd(ts *testscript.TestScript, neg bool, args []string) {
+	path := filepath.Join(ts.Value("offices").(*offices).of[args[0]].dir, "treehub", "objects", args[1][:2], args[1][2:]+".commit")
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o700))
+	ts.Check(os.WriteFile(path, []byte("commit"), 0o600))
 }
 
 // member FILE PATH VALUE: a member of a JSON file, by names joined with dots.

@@ -18,6 +18,22 @@ type DeployConfig struct {
 	Name string
 	// HardwareIDs are those here; empty: the source's.
 	HardwareIDs []string
+	// Carry lets Send copy the image from the source's server if the server here does not have it.
+	Carry bool
+	// Unchecked leaves open whether the server here has the image.
+	Unchecked bool
+}
+
+// Draft is a target of another environment that stands in the unsigned targets here.
+type Draft struct {
+	// Diff is what would be signed.
+	Diff *uptane.Diff
+	// Carried is the file that Send copies first; empty: the image is here.
+	Carried string
+
+	from   *Office
+	there  string // the file's name at the source
+	target uptane.Target
 }
 
 // check returns the hash in lower case.
@@ -35,23 +51,33 @@ func (c DeployConfig) Check() error {
 	return err
 }
 
-// DraftFrom adds one target of another environment to the unsigned targets here, and returns what would be signed. The
-// source's metadata must verify under the root of the source's repository, and must not have expired.
-func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*uptane.Diff, error) {
+// DraftFrom adds one target of another environment to the unsigned targets here. The source's metadata must verify under
+// the root of the source's repository, and must not have expired; the server here must have the image, or get it (Carry).
+func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*Draft, error) {
 	commit, err := c.check()
 	if err != nil {
 		return nil, err
 	}
-	name, target, err := from.find(ctx, commit, c.Name)
+	there, target, err := from.find(ctx, commit, c.Name)
 	if err != nil {
 		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "source: %w", err)
 	}
-	if name, target, err = o.adapt(name, target, c); err != nil {
+	name, target, err := o.adapt(there, target, c)
+	if err != nil {
 		return nil, err
 	}
 	old, err := o.FetchTargets(ctx)
 	if err != nil {
 		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "destination: %w", err)
+	}
+	if err := o.remarkSharedKeys(from); err != nil {
+		return nil, err
+	}
+	out := &Draft{from: from, there: there, target: target}
+	if !c.Unchecked {
+		if out.Carried, err = o.imageFor(ctx, name, target, c.Carry); err != nil {
+			return nil, advice.New(advice.KindOf(err), advice.Hint(err), "destination: %w", err)
+		}
 	}
 	if _, err := o.r.EditTargets(func(t *uptane.TargetsConfig) error {
 		t.Targets[name] = target
@@ -63,19 +89,42 @@ func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*
 	if err != nil {
 		return nil, err
 	}
-	return uptane.DiffDocuments(old, next), nil
+	out.Diff = uptane.DiffDocuments(old, next)
+	return out, nil
 }
 
-// SignAndPush signs the unsigned targets and sends them. The options name the keys, and ask for confirmation.
-func (o *Office) SignAndPush(ctx context.Context, s repo.SignOptions) (*uptane.Targets, error) {
+// Sign signs the unsigned targets. The options name the keys, and ask for confirmation.
+func (o *Office) Sign(ctx context.Context, s repo.SignOptions) error {
 	s.Context, s.Now = ctx, o.now()
 	if err := DefaultExpiry(o.r, uptane.RoleTargets, &s); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := o.r.SignTargets(s); err != nil {
-		return nil, err
+	signed, err := o.r.SignTargets(s)
+	if err == nil {
+		o.tellStanding(signed.Standing)
 	}
-	return o.PushTargets(ctx)
+	return err
+}
+
+// EnoughKeys refuses to begin what so few keys cannot end.
+func (o *Office) EnoughKeys(n int) error {
+	root, err := o.r.TrustedRoot()
+	if err != nil {
+		return err
+	}
+	if most := root.Keys(uptane.RoleTargets).Threshold; n < most {
+		return advice.New(advice.Refused, "add --draft NAME, which keeps the draft for the other officers, or name more keys with --key-name",
+			"%d keys must sign the destination's targets, and %d are named", most, n)
+	}
+	return nil
+}
+
+// Send copies the draft's image to the server here, if it is not there. The targets are for PushTargets.
+func (o *Office) Send(ctx context.Context, d *Draft) error {
+	if d.Carried == "" {
+		return nil
+	}
+	return o.carry(ctx, d)
 }
 
 // find verifies the targets of a source and finds the one with this hash.

@@ -215,13 +215,13 @@ func (m *move) sign(mine *uptane.Root) (*uptane.Root, error) {
 	}
 	if len(names) == 0 {
 		if mine == nil {
-			return nil, advice.New(advice.Refused, "have roles/unsigned/root.json signed with hanaper uptane, put the result in place as roles/root.json, and run move-offline again",
-				"none of the new root keys is here; the draft is %s", show.Text(m.o.r.Path("roles/unsigned/root.json")))
+			return nil, m.leaveDraft()
 		}
 		return mine, nil
 	}
-	life := RootLifetime
-	signed, err := m.o.r.SignRoot(repo.SignOptions{Context: m.ctx, Keys: names, ExpireAfter: &life, Now: m.o.now(),
+	// The draft may have the next version already, for officers who sign it elsewhere.
+	life, version := RootLifetime, m.current.Version()+1
+	signed, err := m.o.r.SignRoot(repo.SignOptions{Context: m.ctx, Keys: names, Version: &version, ExpireAfter: &life, Now: m.o.now(),
 		Confirm: func(d *uptane.Diff, _ []uptane.Finding) error {
 			m.o.say("%s", strings.TrimRight(d.String(), "\n"))
 			return nil
@@ -230,6 +230,20 @@ func (m *move) sign(mine *uptane.Root) (*uptane.Root, error) {
 		return nil, err
 	}
 	return signed.Document.(*uptane.Root), nil
+}
+
+// leaveDraft makes the draft what officers are to sign, version and date included, and says how they do.
+func (m *move) leaveDraft() error {
+	path, err := m.o.r.EditRoot(func(c *uptane.RootConfig) error {
+		c.Version, c.Expires = m.current.Version()+1, RootLifetime.After(m.o.now())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	hint := fmt.Sprintf("hanaper uptane request --root %s --out request %s; the officers run hanaper uptane sign; hanaper uptane merge --partial --out new.json request RESPONSE...; "+
+		"put new.json in place as %s, and run move-offline again", show.Text(m.o.r.Path("roles/root.json")), show.Text(path), show.Text(m.o.r.Path("roles/root.json")))
+	return advice.New(advice.Refused, hint, "none of the new root keys is here; the draft of version %d is %s", m.current.Version()+1, show.Text(path))
 }
 
 func (m *move) signedBy(root *uptane.Root, name string) bool {

@@ -1,6 +1,7 @@
 package office
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
@@ -68,28 +68,115 @@ func (o *Office) follow(ctx context.Context, trusted, newest *uptane.Root, data 
 	return uptane.VerifyRootChain(trusted, append(chain, data), time.Time{})
 }
 
-// PullRoot fetches the server's root and keeps it. A root that was being signed here is kept beside it.
+// PullRoot fetches the server's root and keeps it. Roots that were being signed here are kept beside it.
 func (o *Office) PullRoot(ctx context.Context, force bool) (*uptane.Root, error) {
 	root, err := o.FetchRoot(ctx, force)
 	if err != nil {
 		return nil, err
 	}
-	mine, err := o.unpushed(root)
-	if err != nil {
+	if err := o.giveUp(root); err != nil {
 		return nil, err
-	}
-	if mine != nil {
-		kept := o.r.Path("roles/root.json.unpushed")
-		if err := durable.WriteFile(kept, mine.Bytes(), 0o600); err != nil {
-			return nil, err
-		}
-		o.warn("root.json version %d was not pushed; it is kept as %s", mine.Version(), show.Text(kept))
 	}
 	return root, o.r.StoreRoot(root)
 }
 
-// PushRoot sends a root, which the repository found complete (repo.RootToPush), and keeps it as the one in force.
+// giveUp keeps what was signed here and never pushed, where the server's root is about to take its place.
+func (o *Office) giveUp(root *uptane.Root) error {
+	have, err := o.r.Root()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inForce, err := o.r.TrustedRoot()
+	if err != nil || have.Version() <= inForce.Version() || bytes.Equal(have.Signed(), root.Signed()) {
+		return err
+	}
+	kept, err := o.r.GiveUpRoots(inForce.Version() + 1)
+	if err != nil {
+		return err
+	}
+	for _, p := range kept {
+		o.warn("a root that was signed here and not pushed is kept as %s", show.Text(p))
+	}
+	return nil
+}
+
+// PushRoots sends the roots that were signed here and that the server lacks, one by one, and returns those. Several stand in
+// line where the next root was signed before the last one could be pushed.
+func (o *Office) PushRoots(ctx context.Context) (pushed []*uptane.Root, err error) {
+	roots, err := o.r.RootsToPush()
+	if err != nil {
+		return nil, err
+	}
+	data, err := o.server.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := uptane.ParseRoot(data)
+	if err != nil {
+		return nil, err
+	}
+	for len(roots) > 1 && roots[0].Version() <= server.Version() {
+		if err := o.accepted(ctx, roots[0]); err != nil {
+			return nil, err
+		}
+		roots = roots[1:]
+	}
+	if first := roots[0].Version(); first > server.Version()+1 {
+		return nil, advice.New(advice.Refused, "pull the root, and sign again what follows it",
+			"the server's root has version %d, and version %d, which must be pushed before version %d, is not here", server.Version(), first-1, first)
+	}
+	for i, root := range roots {
+		if i == len(roots)-1 {
+			err = o.PushRoot(ctx, root)
+		} else {
+			err = o.pushEarlier(ctx, root)
+		}
+		if err != nil {
+			return pushed, err
+		}
+		pushed = append(pushed, root)
+	}
+	return pushed, nil
+}
+
+// accepted makes sure that a root which another one is to follow is the server's of that version: an earlier run may have
+// ended after the server accepted it.
+func (o *Office) accepted(ctx context.Context, root *uptane.Root) error {
+	data, err := o.server.RootVersion(ctx, root.Version())
+	if err != nil {
+		return err
+	}
+	theirs, err := uptane.ParseRoot(data)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(theirs.Signed(), root.Signed()) {
+		return advice.New(advice.Refused, "pull the root, which keeps yours beside it, and sign again what follows", "the server has another root of version %d", root.Version())
+	}
+	return o.r.AcceptRoot(root)
+}
+
+// pushEarlier sends a root that is not the newest one here.
+func (o *Office) pushEarlier(ctx context.Context, root *uptane.Root) error {
+	if err := o.send(ctx, root); err != nil {
+		return err
+	}
+	o.reached("pushed an earlier root")
+	return o.r.AcceptRoot(root)
+}
+
+// PushRoot sends a root, which the repository found complete (repo.RootsToPush), and keeps it as the one in force.
 func (o *Office) PushRoot(ctx context.Context, root *uptane.Root) error {
+	if err := o.send(ctx, root); err != nil {
+		return err
+	}
+	return o.r.StoreRoot(root)
+}
+
+func (o *Office) send(ctx context.Context, root *uptane.Root) error {
 	prev, err := o.previousRoot(ctx, root)
 	if err != nil {
 		return err
@@ -98,10 +185,7 @@ func (o *Office) PushRoot(ctx context.Context, root *uptane.Root) error {
 	if err != nil {
 		return err
 	}
-	if err := o.server.PushRoot(ctx, data); err != nil {
-		return advice.Wrap(advice.Failed, err, "the server could not validate the root: pull it, and sign again what it has not")
-	}
-	return o.r.StoreRoot(root)
+	return advice.Wrap(advice.Failed, o.server.PushRoot(ctx, data), "the server could not validate the root: pull it, and sign again what it has not")
 }
 
 // previousRoot is the root before one: the repository's, or else the server's, whose own check then decides.

@@ -29,6 +29,27 @@ func readDelegation(data []byte) (*uptane.Targets, error) {
 	return uptane.ParseUnsignedTargets(uptane.Image, data)
 }
 
+// RenewDelegation is a delegation's document for its next release: the same content, unsigned, with another version and date.
+func RenewDelegation(data []byte, version *int, expires time.Time) (*uptane.Targets, []byte, error) {
+	t, err := readDelegation(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := t.Config()
+	c.Version, c.Expires = t.Version()+1, expires
+	if version != nil {
+		if c.Version = *version; c.Version <= t.Version() {
+			return nil, nil, advice.New(advice.Usage, "give a higher one, or leave --version out", "version %d does not follow version %d", c.Version, t.Version())
+		}
+	}
+	next, err := uptane.NewTargets(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := pretty(next.Signed())
+	return next, b, err
+}
+
 // SignDelegation signs a delegation's document with keys of a folder and returns the whole file. Signatures that it
 // has stay.
 func SignDelegation(ctx context.Context, keys *Keys, data []byte, names ...string) ([]byte, error) {

@@ -265,7 +265,7 @@ func TestGuide(t *testing.T) {
 	// One officer after another, at different times, and nothing is thrown away.
 	sign(noon, "root-a")
 	sign(noon.Add(time.Hour), "root-c")
-	if _, err := r.RootToPush(); !errors.Is(err, uptane.ErrThreshold) {
+	if _, err := r.RootsToPush(); !errors.Is(err, uptane.ErrThreshold) {
 		t.Errorf("pushed without the old root's signature: %v", err)
 	}
 	s := sign(noon.Add(2*time.Hour), "old")
@@ -275,10 +275,11 @@ func TestGuide(t *testing.T) {
 	if text := s.Diff.String(); !strings.Contains(text, "~ root threshold: 1 of 1 -> 2 of 3") {
 		t.Errorf("%s", text)
 	}
-	next, err := r.RootToPush()
-	if err != nil || next.Version() != 2 {
-		t.Fatal(err)
+	ready, err := r.RootsToPush()
+	if err != nil || len(ready) != 1 || ready[0].Version() != 2 {
+		t.Fatal(ready, err)
 	}
+	next := ready[0]
 	if got, err := uptane.VerifyRootChain(root, [][]byte{next.Bytes()}, noon); err != nil || got.Version() != 2 {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,16 +34,19 @@ func (r *Repository) readRoot(name string) (*uptane.Root, error) {
 	return root, nil
 }
 
-// PreviousRoot is the complete root whose version is one lower than root's, nil if the repository never saw it.
+// PreviousRoot is the complete root whose version is one lower than root's, nil if the repository never saw it. It may be
+// one that was signed here and is not on the server yet.
 func (r *Repository) PreviousRoot(root *uptane.Root) (*uptane.Root, error) {
 	if root.Version() <= 1 {
 		return nil, nil
 	}
-	prev, err := r.readRoot(fmt.Sprintf("roles/%d.root.json", root.Version()-1))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	for _, name := range []string{fmt.Sprintf("roles/%d.root.json", root.Version()-1), pending(root.Version() - 1)} {
+		prev, err := r.readRoot(name)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return prev, err
+		}
 	}
-	return prev, err
+	return nil, nil
 }
 
 // EarlierRoots are the roots before a version that the repository kept, the newest first.
@@ -87,20 +91,6 @@ func (r *Repository) RootAuthority(root *uptane.Root) (uptane.Authority, error) 
 	return uptane.RootAuthority(prev, root), nil
 }
 
-// RootToPush is roles/root.json if it is complete: signed to its own threshold and to that of the root before it, when
-// that one is known.
-func (r *Repository) RootToPush() (*uptane.Root, error) {
-	root, err := r.Root()
-	if err != nil {
-		return nil, err
-	}
-	a, err := r.RootAuthority(root)
-	if err != nil {
-		return nil, err
-	}
-	return root, advice.Wrap(advice.Refused, a.Verify(root), "have the missing keys sign, then push")
-}
-
 // StoreRoot keeps a root that the caller has pulled and verified (uptane.VerifyRootChain from TrustedRoot, or, where
 // there is none yet, uptane.VerifyRoot), as roles/root.json and as what the next change starts from. It also keeps a
 // root that was pushed and accepted.
@@ -112,7 +102,10 @@ func (r *Repository) StoreRoot(root *uptane.Root) error {
 		if _, err := r.writeUnsigned(uptane.RoleRoot, root.Signed()); err != nil {
 			return err
 		}
-		return durable.WriteFile(r.Path("roles/root.json"), root.Bytes(), 0o600)
+		if err := durable.WriteFile(r.Path("roles/root.json"), root.Bytes(), 0o600); err != nil {
+			return err
+		}
+		return r.dropPending()
 	})
 }
 
@@ -259,8 +252,8 @@ func (r *Repository) SignRoot(o SignOptions) (result *Signed, err error) {
 	return result, err
 }
 
-// keepRoot puts aside the complete root that is about to be replaced, for the next one must be checked against it.
-// garage-sign, which may have pulled it, does not.
+// keepRoot puts aside the complete root that is about to be replaced, for the next one must be checked against it. One
+// that follows a root in force was signed here. With no root in force, garage-sign pulled it, which keeps none.
 func (r *Repository) keepRoot(have *uptane.Root, unsigned int) error {
 	if have.Version() > unsigned {
 		return nil // the one that is being signed
@@ -269,8 +262,16 @@ func (r *Repository) keepRoot(have *uptane.Root, unsigned int) error {
 	if err != nil || a.Verify(have) != nil {
 		return err
 	}
-	if err := durable.Create(r.Path(versioned(have)), have.Bytes(), 0o600); !errors.Is(err, fs.ErrExist) {
+	if kept, err := r.readRoot(versioned(have)); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil && !bytes.Equal(kept.Signed(), have.Signed()) {
+			err = advice.New(advice.Refused, "pull the root, and begin again from it", "%s is another root than %s", show.Text(r.Path(versioned(have))), show.Text(r.Path("roles/root.json")))
+		}
 		return err
 	}
-	return nil
+	if inForce, err := r.TrustedRoot(); err != nil {
+		return err
+	} else if inForce.Version() < have.Version() {
+		return r.keepPending(have)
+	}
+	return durable.Create(r.Path(versioned(have)), have.Bytes(), 0o600)
 }

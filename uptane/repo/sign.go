@@ -20,7 +20,7 @@ type SignOptions struct {
 	Context context.Context
 	// Keys are names in the repository's key folder, or URIs of keys in tokens.
 	Keys []string
-	// Version replaces the default, the unsigned version plus one. Targets only.
+	// Version replaces the default, the unsigned version plus one.
 	Version *int
 	// Expires and ExpireAfter (from Now) replace the unsigned document's expiry. At most one may be set.
 	Expires     *time.Time

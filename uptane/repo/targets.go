@@ -212,6 +212,18 @@ func (r *Repository) AddDelegation(d uptane.Delegation) (path string, err error)
 	})
 }
 
+// RemoveDelegation takes a delegation away. Its targets are gone for devices once the targets are signed and pushed.
+func (r *Repository) RemoveDelegation(name string) (path string, err error) {
+	return r.EditTargets(func(c *uptane.TargetsConfig) error {
+		before := len(c.Delegations)
+		c.Delegations = slices.DeleteFunc(c.Delegations, func(d uptane.Delegation) bool { return d.Name == name })
+		if len(c.Delegations) == before {
+			return advice.New(advice.Failed, "targets delegations list shows those that there are", "the unsigned targets.json has no delegation %s", show.Text(name))
+		}
+		return nil
+	})
+}
+
 // SignTargets signs roles/unsigned/targets.json as the next version into roles/targets.json: see SignOptions.
 // Signatures that roles/targets.json has over the same content stay.
 func (r *Repository) SignTargets(o SignOptions) (result *Signed, err error) {

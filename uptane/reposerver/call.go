@@ -32,7 +32,8 @@ func newHTTP(t *tls.Config) *http.Client {
 }
 
 type request struct {
-	method, path string // path is escaped, relative to the API's
+	method, path string   // path is escaped, relative to the API's
+	at           *url.URL // another server that takes the same credentials, in place of path
 	query        url.Values
 	header       http.Header
 	body         []byte
@@ -130,13 +131,17 @@ func (c *Client) send(ctx context.Context, r request, token string) (*answer, er
 }
 
 func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
-	at, err := c.base.Parse(c.base.EscapedPath() + r.path)
-	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "")
+	at := r.at
+	if at == nil {
+		var err error
+		if at, err = c.base.Parse(c.base.EscapedPath() + r.path); err != nil {
+			return nil, advice.Wrap(advice.Usage, err, "")
+		}
+		at.RawQuery = r.query.Encode()
 	}
-	at.RawQuery = r.query.Encode()
 	body, packed := r.body, false
 	if len(body) >= gzipFrom {
+		var err error
 		if body, err = compress(body); err != nil {
 			return nil, err
 		}

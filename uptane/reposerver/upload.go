@@ -1,6 +1,7 @@
 package reposerver
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -10,12 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -275,21 +279,41 @@ func hideQuery(err error) error {
 
 // Uploaded fetches a file that was uploaded and returns the SHA-256 (hex) and the length of what came.
 func (c *Client) Uploaded(ctx context.Context, name string) (digest string, size int64, err error) {
+	return c.Download(ctx, name, math.MaxInt64, func() (io.Writer, error) { return io.Discard, nil })
+}
+
+// Download fetches a file that was uploaded, of at most most bytes, and returns the SHA-256 (hex) and the length of what
+// came. begin gives what it is written to, and is called again where it begins anew after a fault on the way. A file that
+// does not exist is ErrNotFound.
+func (c *Client) Download(ctx context.Context, name string, most int64, begin func() (io.Writer, error)) (digest string, size int64, err error) {
 	a, err := c.call(ctx, request{method: http.MethodGet, path: "uploads/" + escapeName(name), redirect: true, again: true})
 	if err != nil {
 		return "", 0, err
 	}
 	h := sha256.New()
+	take := func(body io.Reader) error {
+		h.Reset()
+		to, err := begin()
+		if err != nil {
+			return err
+		}
+		if size, err = io.Copy(io.MultiWriter(h, to), io.LimitReader(body, most)); err != nil || size < most {
+			return err
+		}
+		if n, _ := body.Read(make([]byte, 1)); n > 0 {
+			return advice.New(advice.Unverified, "", "%s is longer than %d bytes", show.Text(name), most)
+		}
+		return nil
+	}
 	if !isRedirect(a.status) {
-		h.Write(a.body)
-		return hex.EncodeToString(h.Sum(nil)), int64(len(a.body)), nil
+		err = take(bytes.NewReader(a.body))
+		return hex.EncodeToString(h.Sum(nil)), size, err
 	}
 	at, client, err := c.place(a.header.Get("Location"))
 	if err != nil {
 		return "", 0, err
 	}
 	err = c.retry(ctx, true, func() error {
-		h.Reset()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 		if err != nil {
 			return err
@@ -306,10 +330,22 @@ func (c *Client) Uploaded(ctx context.Context, name string) (digest string, size
 			}
 			return err
 		}
-		size, err = io.Copy(h, res.Body)
-		return err
+		return take(res.Body)
 	})
 	return hex.EncodeToString(h.Sum(nil)), size, err
+}
+
+// HasCommit asks an OSTree server, which takes the same credentials, whether it has a commit: 64 hex digits.
+func (c *Client) HasCommit(ctx context.Context, server, commit string) (bool, error) {
+	at, err := url.Parse(strings.TrimRight(server, "/") + "/objects/" + commit[:2] + "/" + commit[2:] + ".commit")
+	if err != nil || at.Host == "" || at.User != nil || at.Scheme != "https" && (at.Scheme != "http" || !address.Loopback(at.Hostname())) {
+		return false, advice.New(advice.Usage, "it must be https", "%q is not the URL of an OSTree server", server)
+	}
+	_, err = c.call(ctx, request{method: http.MethodHead, at: at, redirect: true, again: true})
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 type readerAt []byte
