@@ -9,8 +9,7 @@ import (
 	"slices"
 
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -51,26 +50,25 @@ func (o *Office) imageFor(ctx context.Context, name string, t uptane.Target, car
 func (o *Office) commitHere(ctx context.Context, commit string) error {
 	server := o.r.Config().Treehub.OSTreeServer()
 	if server == "" {
-		return advice.New(advice.Refused, "put ostree.server into treehub.json"+uncheckedHint, "the credentials name no OSTree server to ask for commit %s", commit)
+		return advice.New(advice.Refused, "put ostree.server into treehub.json"+uncheckedHint, "the credentials name no OSTree server to ask for commit %s", show.Text(commit))
 	}
 	found, err := o.server.HasCommit(ctx, server, commit)
 	if err != nil {
 		return advice.New(advice.KindOf(err), "is the OSTree server within reach?"+uncheckedHint, "%w", err)
 	}
 	if !found {
-		return advice.New(advice.Refused, "copy it with garage-deploy, garage-push or ostree first"+uncheckedHint, "the OSTree server does not have commit %s", commit)
+		return advice.New(advice.Refused, "copy it with garage-deploy, garage-push or ostree first"+uncheckedHint, "the OSTree server does not have commit %s", show.Text(commit))
 	}
 	return nil
 }
 
 // carry copies a binary from the source's server to the one here. It is what the source signed, or is not sent on.
 func (o *Office) carry(ctx context.Context, d *Draft) error {
-	path := o.r.Path("carried")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.CreateTemp(o.r.Dir(), ".carried-")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = durable.Remove(path) }()
+	defer os.Remove(f.Name())
 	defer f.Close()
 	digest, size, err := d.from.server.Download(ctx, d.there, d.target.Length, func() (io.Writer, error) {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -87,12 +85,7 @@ func (o *Office) carry(ctx context.Context, d *Draft) error {
 	if digest != d.target.SHA256 || size != d.target.Length {
 		return advice.New(advice.Unverified, "ask those who run the source's server", "the source's server gives other content for %s than its targets say", d.there)
 	}
-	in, err := input.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if err := o.server.Upload(ctx, reposerver.Upload{Name: d.Carried, Source: in, Size: size}); err != nil {
+	if err := o.server.Upload(ctx, reposerver.Upload{Name: d.Carried, Source: f, Size: size}); err != nil {
 		return advice.New(advice.KindOf(err), advice.Hint(err), "destination: %w", err)
 	}
 	o.say("copied %s, %d bytes, to the destination as %s", d.there, size, d.Carried)
