@@ -11,6 +11,8 @@ import (
 	"crypto/x509"
 	"math/big"
 	"testing"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 func newKey(t testing.TB, alg string) crypto.Signer {
@@ -169,16 +171,16 @@ func TestWeakKeys(t *testing.T) {
 		"identity, sign":  ed25519.PublicKey(append(append([]byte{1}, make([]byte, 30)...), 0x80)),
 		"a short ed25519": ed25519.PublicKey{1, 2},
 	} {
-		if err := CheckKey(k); err == nil {
+		if err := CheckKeyAsOf(format.Version{}, k); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
 	for range 3 {
-		if err := CheckKey(newKey(t, "RSA-2048").Public()); err != nil {
+		if err := CheckKeyAsOf(format.Version{}, newKey(t, "RSA-2048").Public()); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := CheckKey(good); err != nil {
+	if err := CheckKeyAsOf(format.Version{}, good); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
-// CheckKey refuses keys that are known to be weak, whoever made them:
+// CheckKeyAsOf refuses keys that were known to be weak when a format of ceremonies was the newest, whatever made them; the
+// zero Version stands for today:
 //   - RSA below 2048 bits, with an exponent that is even, below 65537 or above 2^31-1, with a factor below 2000,
 //     of the ROCA kind (CVE-2017-15361: smartcards and TPMs made such keys), or with primes so near each other that
 //     Fermat's method finds them in 100 rounds;
@@ -17,9 +18,6 @@ import (
 //   - types that Hanaper does not know.
 //
 // Points of NIST curves were checked to lie on their curve when they were parsed.
-func CheckKey(pub crypto.PublicKey) error { return CheckKeyAsOf(format.Version{}, pub) }
-
-// CheckKeyAsOf is CheckKey by what was known to be weak when a format of ceremonies was the newest.
 func CheckKeyAsOf(v format.Version, pub crypto.PublicKey) error {
 	switch k := pub.(type) {
 	case *rsa.PublicKey:

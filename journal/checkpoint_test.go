@@ -204,7 +204,7 @@ func TestParseCheckpointTable(t *testing.T) {
 		}
 	}
 	c, err := ParseCheckpoint([]byte("o\n0\n" + root + "\nextension\n"))
-	if err != nil || len(c.Extensions) != 1 || c.Root != emptyRoot {
+	if err != nil || len(c.Extensions) != 1 || c.Root != (&tree{}).root() {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzCheckpoint(f *testing.F) {
-	body := FormatCheckpoint("journal.example/fuzz", 3, emptyRoot, "ext")
+	body := FormatCheckpoint("journal.example/fuzz", 3, (&tree{}).root(), "ext")
 	f.Add(body)
 	_, key, err := ed25519.GenerateKey(bytes.NewReader(make([]byte, 64)))
 	if err != nil {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -69,40 +68,6 @@ func (t *tree) consistency(older, newer int64) ([]Hash, error) {
 	}
 	return tlog.ProveTree(newer, older, t)
 }
-
-// ErrProof means that a proof does not prove what it is said to.
-var ErrProof = errors.New("journal: proof does not verify")
-
-// VerifyInclusion checks that leaf is entry index of the tree of size and root (RFC 6962, section 2.1.1).
-func VerifyInclusion(proof []Hash, leaf []byte, index, size int64, root Hash) error {
-	if size < 1 || index < 0 || index >= size {
-		return fmt.Errorf("%w: entry %d is not in a tree of %d", ErrProof, index, size)
-	}
-	if err := tlog.CheckRecord(proof, size, root, index, LeafHash(leaf)); err != nil {
-		return fmt.Errorf("%w: entry %d in a tree of %d", ErrProof, index, size)
-	}
-	return nil
-}
-
-// VerifyConsistency checks that the newer tree begins with the older one (RFC 6962, section 2.1.2). An older size of 0
-// is consistent with everything; its proof must be empty.
-func VerifyConsistency(proof []Hash, older int64, olderRoot Hash, newer int64, newerRoot Hash) error {
-	if older < 0 || older > newer {
-		return fmt.Errorf("%w: size fell from %d to %d", ErrProof, older, newer)
-	}
-	if older == 0 {
-		if len(proof) != 0 || olderRoot != emptyRoot {
-			return fmt.Errorf("%w: from the empty tree", ErrProof)
-		}
-		return nil
-	}
-	if err := tlog.CheckTree(proof, newer, newerRoot, older, olderRoot); err != nil {
-		return fmt.Errorf("%w: from size %d to %d", ErrProof, older, newer)
-	}
-	return nil
-}
-
-var emptyRoot, _ = tlog.TreeHash(0, &tree{})
 
 // storedIndex is where the hash of leaf i lies among the stored hashes.
 func storedIndex(i int64) int64 { return tlog.StoredHashIndex(0, i) }

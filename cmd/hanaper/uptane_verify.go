@@ -9,13 +9,14 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 )
 
 func uptaneVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "verify metadata from a root that you trust, as a device does", HideHelpCommand: true,
-		Description: "With targets, snapshot and timestamp, the whole Image repository is verified as a device does; without snapshot and timestamp, the targets' signatures and expiry alone.\n\n" +
+		Description: "With targets, snapshot and timestamp, the whole Image repository is verified as a device does; without snapshot and timestamp, the targets' signatures and expiry alone. With the Director's root and targets too, what it assigns to a vehicle is compared with the Image repository, as the vehicle does before it installs anything.\n\n" +
 			"Example:\n  hanaper uptane verify --trusted-root 1.root.json --targets targets.json --snapshot snapshot.json --timestamp timestamp.json",
 		Flags: append([]cli.Flag{
 			repositoryFlag, uptaneTimeFlag,
@@ -23,6 +24,8 @@ func uptaneVerifyCommand() *cli.Command {
 			&cli.StringFlag{Name: "snapshot", Usage: "the snapshot.json `FILE`"},
 			&cli.StringFlag{Name: "timestamp", Usage: "the timestamp.json `FILE`"},
 			&cli.StringSliceFlag{Name: "delegation", Usage: "a delegation's document, `NAME=FILE`; may be repeated"},
+			&cli.StringFlag{Name: "director-root", Usage: "the Director's root.json that you trust, a `FILE`"},
+			&cli.StringFlag{Name: "director-targets", Usage: "a vehicle's targets.json from the Director, a `FILE`"},
 		}, trustedRootFlags()...),
 		Action: uptaneVerify,
 	}
@@ -72,7 +75,13 @@ func uptaneVerify(c *cli.Context) error {
 			return err
 		}
 	}
+	director, err := directorOf(c, now)
+	if err != nil {
+		return err
+	}
 	switch {
+	case director != nil && (which == uptane.Director || files["targets"] == nil || files["snapshot"] == nil || files["timestamp"] == nil):
+		return advice.New(advice.Usage, "add --targets, --snapshot and --timestamp of the Image repository", "the Director's assignments are compared with the whole Image repository")
 	case files["targets"] == nil:
 		return nil
 	case which == uptane.Director:
@@ -85,6 +94,11 @@ func uptaneVerify(c *cli.Context) error {
 		v, err := uptane.VerifyImage(root, uptane.ImageFiles{Timestamp: files["timestamp"], Snapshot: files["snapshot"], Targets: files["targets"], Delegations: delegations}, nil, now)
 		if err != nil {
 			return err
+		}
+		if director != nil {
+			if err := agreed(c, director, v); err != nil {
+				return err
+			}
 		}
 		return verified(c, v.Targets())
 	case files["snapshot"] != nil || files["timestamp"] != nil:
@@ -117,6 +131,43 @@ func uptaneVerify(c *cli.Context) error {
 		return err
 	}
 	return verified(c, t)
+}
+
+// directorOf verifies the Director's targets from the root that the flags name; nil where they name none.
+func directorOf(c *cli.Context, now time.Time) (*uptane.VerifiedDirector, error) {
+	rootFile, targetsFile := c.String("director-root"), c.String("director-targets")
+	if rootFile == "" && targetsFile == "" {
+		return nil, nil
+	}
+	if rootFile == "" || targetsFile == "" {
+		return nil, advice.New(advice.Usage, "add the other one", "--director-root and --director-targets belong together")
+	}
+	root, err := readRoot(rootFile)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := readBounded(targetsFile)
+	if err != nil {
+		return nil, err
+	}
+	d, err := uptane.VerifyDirector(root, uptane.DirectorFiles{Targets: targets}, nil, now)
+	if err != nil {
+		return nil, fmt.Errorf("director: %w", err)
+	}
+	return d, nil
+}
+
+// agreed compares what the Director assigns with what the Image repository holds, and shows it.
+func agreed(c *cli.Context, d *uptane.VerifiedDirector, image *uptane.VerifiedImage) error {
+	list, err := uptane.VerifyAgreement(d, image, nil)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "director's targets version %d: %d assignments, each as the Image repository has it\n", d.Targets().Version(), len(list))
+	for _, a := range list {
+		fmt.Fprintf(c.App.Writer, "  ECU %s (%s): %s\n", show.Text(a.ECU), show.Text(a.HardwareID), show.Text(a.Name))
+	}
+	return nil
 }
 
 func verified(c *cli.Context, t *uptane.Targets) error {
