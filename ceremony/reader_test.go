@@ -160,6 +160,8 @@ func TestReaderForged(t *testing.T) {
 	attested("a second one, later", 0, s.officers[1])
 	attested("a stranger", 4, s.officers[1], strangerKey)
 
+	envelopesForReader(t, s, files, anchor)
+
 	change := func(kind string, f func(map[string]json.RawMessage)) func(map[string][]byte, [][]byte) [][]byte {
 		return func(_ map[string][]byte, leaves [][]byte) [][]byte {
 			for i := range leaves {
@@ -210,6 +212,74 @@ func TestReaderForged(t *testing.T) {
 		ours, err := Verify(context.Background(), memory(forged(t, s, files, both(x.f))), ptr(s.roster.Digest()))
 		if (err == nil) != (x.want == 0) {
 			t.Errorf("%s: we say %v, the reader %s (%v)", x.name, err, said, ours)
+		}
+	}
+}
+
+// envelopesForReader spells a good signature, late and not, in other ways than the one: neither judge takes it, for what is outside
+// of the manifest could otherwise be changed unnoticed.
+func envelopesForReader(t *testing.T, s *stage, files map[string][]byte, anchor string) {
+	t.Helper()
+	late, err := quorum.SignDSSE(quorum.TranscriptPayload, files[checkpointFile], s.officers[1])
+	for err == nil && !bytes.Contains(late, []byte(`="}]`)) { // the length of an ECDSA signature varies
+		late, err = quorum.SignDSSE(quorum.TranscriptPayload, files[checkpointFile], s.officers[1])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(late, []byte(`","sig`))
+	swap := func(old, with string) func([]byte) []byte {
+		return func(e []byte) []byte {
+			if !bytes.Contains(e, []byte(old)) {
+				t.Fatalf("%s has no %s", e, old)
+			}
+			return bytes.Replace(e, []byte(old), []byte(with), 1)
+		}
+	}
+	for _, x := range []struct {
+		name string
+		f    func([]byte) []byte
+		ok   bool
+	}{
+		{"as it is", func(e []byte) []byte { return e }, true},
+		{"without its end of line", func(e []byte) []byte { return e[:len(e)-1] }, false},
+		{"two ends of line", func(e []byte) []byte { return append(e, '\n') }, false},
+		{"a blank before", func(e []byte) []byte { return append([]byte(" "), e...) }, false},
+		{"a blank inside", swap(`,"payload":`, `, "payload":`), false},
+		{"an escaped letter", swap(`"sig"`, `"s\u0069g"`), false},
+		{"an escaped slash", swap(`application/`, `application\/`), false},
+		{"another order", func(e []byte) []byte {
+			id := late[at-64 : at]
+			return bytes.Replace(bytes.Replace(e, []byte(`"keyid":"`+string(id)+`",`), nil, 1), []byte(`"}]`), []byte(`","keyid":"`+string(id)+`"}]`), 1)
+		}, false},
+		{"a member more", swap(`"}]`, `","note":"x"}]`), false},
+		{"a member more, outside", swap(`]}`, `],"note":"x"}`), false},
+		{"base64 with other padding bits", func(e []byte) []byte {
+			i := bytes.LastIndex(e, []byte(`="}]`))
+			for e[i-1] == '=' {
+				i--
+			}
+			e[i-1]++
+			return e
+		}, false},
+		{"no signature", func(e []byte) []byte { return append(e[:bytes.Index(e, []byte(`"signatures":`))], `"signatures":[]}`+"\n"...) }, false},
+	} {
+		for _, name := range []string{"attestations/1.dsse.json", signatureFile} {
+			more := maps.Clone(files)
+			more["attestations/1.dsse.json"] = late
+			from := late
+			if name == signatureFile {
+				if x.name != "a blank inside" {
+					continue // it is read by the same lines
+				}
+				from = files[signatureFile]
+			}
+			more[name] = x.f(bytes.Clone(from))
+			code, said := readerSays(t, laid(t, more), "--roster", anchor)
+			_, err := Verify(context.Background(), memory(more), ptr(s.roster.Digest()))
+			if (code == 0) != x.ok || (err == nil) != x.ok {
+				t.Errorf("%s, %s: the reader says %d (%s), we say %v", name, x.name, code, strings.TrimSpace(said), err)
+			}
 		}
 	}
 }

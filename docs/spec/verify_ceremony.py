@@ -171,15 +171,15 @@ class Roster:
     def signers(self, envelope, kind, what):
         """The payload, and the key ids of those who signed; everybody must be of the roster, and every signature good."""
         e = strict_json(envelope, what)
-        need(list(e) == ["payloadType", "payload", "signatures"] and e["payloadType"] == kind and e["signatures"], what + ": it is not the envelope that it should be")
-        payload, ids = base64.b64decode(e["payload"], validate=True), []
+        payload, sigs = base64.b64decode(e["payload"]), [(s["keyid"], base64.b64decode(s["sig"])) for s in e["signatures"]]
+        again = {"payloadType": kind, "payload": base64.b64encode(payload).decode(), "signatures": [{"keyid": k, "sig": base64.b64encode(s).decode()} for k, s in sigs]}
+        need(go_json(again) + b"\n" == envelope and 0 < len(sigs) <= 128 and len(envelope) <= 8 << 20, what + ": it is not the envelope that it should be, in its one spelling")
         pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
-        for s in e["signatures"]:
-            need(s["keyid"] in self.people, what + ": key %.16s is nobody's in the roster" % s["keyid"])
-            officer, key = self.people[s["keyid"]]
-            need(verify(key, officer["scheme"], pae, base64.b64decode(s["sig"], validate=True)), what + ": the signature of %s" % officer["name"])
-            ids.append(s["keyid"])
-        return payload, ids
+        for k, sig in sigs:
+            need(k in self.people, what + ": key %.16s is nobody's in the roster" % k)
+            officer, key = self.people[k]
+            need(verify(key, officer["scheme"], pae, sig), what + ": the signature of %s" % officer["name"])
+        return payload, [k for k, _ in sigs]
     def officers(self, ids):
         return sorted({self.people[i][0]["name"] for i in ids if self.people[i][0]["role"] == "officer"})
 
