@@ -21,7 +21,7 @@ func uptaneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "uptane", Usage: "draft, review, sign and merge Uptane metadata, offline and with several officers",
 		Subcommands: []*cli.Command{
-			uptaneRootCommand(), uptaneTargetsCommand(), uptaneDelegationCommand(),
+			uptaneKeyCommand(), uptaneRootCommand(), uptaneTargetsCommand(), uptaneDelegationCommand(),
 			uptaneShowCommand(), uptaneDiffCommand(), uptaneRequestCommand(), uptaneSignCommand(), uptaneMergeCommand(),
 			uptaneStatusCommand(), uptaneVerifyCommand(),
 		},

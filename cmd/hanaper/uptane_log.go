@@ -16,7 +16,7 @@ import (
 
 // uptaneLeaf is an entry of the log of `hanaper uptane`, which nobody signs: the intent before a key is used, then the outcome.
 type uptaneLeaf struct {
-	// Kind is "uptane-sign-intent", "uptane-sign" or "uptane-sign-failed", and the same with key-check.
+	// Kind is "uptane-sign-intent", "uptane-sign" or "uptane-sign-failed", and the same with key-check and key-generate.
 	Kind string `json:"kind"`
 	// Clock is the machine's, Time what was asserted with --time.
 	Clock string `json:"machine_clock"`

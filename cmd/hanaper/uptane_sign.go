@@ -2,11 +2,8 @@ package main
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -117,8 +114,8 @@ func signRequest(c *cli.Context) error {
 		return err
 	}
 	out := c.String("out")
-	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
-		return advice.New(advice.Refused, "name a file that does not exist", "%s is in the way", out)
+	if err := nothingThere(out); err != nil {
+		return err
 	}
 	findings, err := policy.Check(r.Document(), now)
 	if err != nil {
