@@ -107,13 +107,15 @@ type offices struct {
 	of map[string]*testServer
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+func runScripts(t *testing.T, dir string) {
 	store := softhsm.ForTest(t)
 	storeLock.Lock()
 	theStore = store
 	storeLock.Unlock()
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			for _, kv := range append(store.Env(), quickExit) {
