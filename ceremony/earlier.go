@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/show"
@@ -64,7 +65,7 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 			e.nonces[n] = true
 		}
 	}
-	if v.script.until.After(s.until) || e.ended.After(s.until) {
+	if e.ended.After(s.until) {
 		return refuse(RuleEarlier, "%s ended %s, after this script's window", show.Text(c.Folder), formatTime(e.ended))
 	}
 	s.earlier = e
@@ -92,10 +93,18 @@ func (e *earlier) left() *state {
 		return st
 	}
 	for n, c := range own.certificates {
+		if was := st.certificates[n]; was != nil && own.numbers[n] == nil && issuerOf(was.cert) != issuerOf(c.cert) {
+			delete(st.numbers, n) // another CA has the name now
+		}
 		st.certificates[n] = c
 		delete(st.crls, n)
 		if crl := own.crls[n]; crl != nil {
 			st.crls[n] = crl
+		}
+	}
+	for by, crl := range own.crls {
+		if _, named := own.certificates[by]; !named {
+			st.crls[by] = crl
 		}
 	}
 	maps.Copy(st.crlNames, own.crlNames)
@@ -129,6 +138,17 @@ func (e *earlier) carry() *state {
 		st.serials[n] = true
 	}
 	maps.Copy(st.issued, old.issued)
+	left := e.left()
+	for by, number := range left.numbers {
+		if strings.Contains(by, " ") { // an issuer, not the name of a certificate
+			st.numbers[by] = number
+		}
+	}
+	for by, crl := range left.crls {
+		if strings.Contains(by, " ") {
+			st.crls[by] = crl
+		}
+	}
 	st.ceremonies = append(st.ceremonies, old.ceremonies...)
 	for n, u := range old.uptane {
 		st.uptane[n] = u.carry()

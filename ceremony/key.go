@@ -84,11 +84,30 @@ type key struct {
 	// backedUp is true once the key was wrapped and made unextractable; restoredFrom is the key that a restored one is of.
 	backedUp     bool
 	restoredFrom *key
+	// of is the name of the key of which this one is a copy, restored or made by hand, whatever copy it was made from; empty for one
+	// that was generated.
+	of string
 	// standIn is true in a rehearsal for a copy that nobody made: restoredFrom signs for it.
 	standIn bool
 }
 
 var _ crypto.Signer = (*key)(nil)
+
+// original is the name of the key that was generated.
+func (k *key) original() string {
+	if k.of != "" {
+		return k.of
+	}
+	return k.name
+}
+
+// standsFor says of which key this one is a copy.
+func (k *key) standsFor() string {
+	if k.of == "" || k.of == k.name {
+		return fmt.Sprintf("key %q", k.name)
+	}
+	return fmt.Sprintf("key %q, which stands for key %q", k.name, k.of)
+}
 
 func marshalSPKI(pub crypto.PublicKey) (der []byte, fingerprint string, err error) {
 	if der, err = x509.MarshalPKIXPublicKey(pub); err != nil {

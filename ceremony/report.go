@@ -66,6 +66,8 @@ type keyRecord struct {
 	Algorithm   hsm.Algorithm `json:"algorithm"`
 	Class       hsm.Class     `json:"class"`
 	Fingerprint string        `json:"spki_sha256"`
+	// StandsFor is the key of which this one is a copy, restored or made by hand.
+	StandsFor string `json:"stands_for,omitempty"`
 }
 
 func (v *verified) report() *Report {
@@ -88,7 +90,7 @@ func (v *verified) report() *Report {
 	}
 	for _, n := range sortedKeys(s.state.keys) {
 		k := s.state.keys[n]
-		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki)})
+		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki), k.of})
 	}
 	return r
 }

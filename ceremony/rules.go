@@ -43,6 +43,9 @@ var (
 	RuleBackup     = Rule{"CER-023", "only keys of class backup are wrapped, and only by what their token can wrap", format.First}
 	RuleWitness    = Rule{"CER-024", "a key that people copy by hand is witnessed by somebody present, and proven to be the same key", format.First}
 	RuleAnchor     = Rule{"CER-025", "an imported anchor is the company's own CA, never a public root", format.First}
+
+	RuleIssuer = Rule{"CER-026", "CRL numbers rise, and what is revoked stays revoked, for an issuer (subject and key), whatever its certificate is called", format.Must("1.1")}
+	RuleHeld   = Rule{"CER-027", "what the ceremonies hold is not taken in, or made, a second time", format.Must("1.1")}
 )
 
 // Rules lists them by id.
@@ -50,7 +53,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld,
 	}
 }
 

@@ -18,10 +18,11 @@ import (
 type state struct {
 	keys         map[string]*key
 	certificates map[string]*certificate
-	// crls are the newest of each issuer, by the issuer's name; crlNames all that steps named.
+	// crls are the newest of each issuer, by issuerOf and by the name of its certificate, which is what counted in format 1.0;
+	// crlNames all that steps named.
 	crls     map[string]*x509.RevocationList
 	crlNames map[string]*x509.RevocationList
-	// numbers are the highest CRL numbers that were used, by the issuer's name; one of an aborted ceremony counts.
+	// numbers are the highest CRL numbers that were used, by the same; one of an aborted ceremony counts.
 	numbers map[string]*big.Int
 	// unsignedCRLs are specimens that imported keys would have signed.
 	unsignedCRLs map[string]bool
@@ -72,6 +73,24 @@ func (s *Session) claim(name string) error {
 		return refuse(RuleName, "the name %q is taken", name)
 	}
 	return nil
+}
+
+// claimNew is claim for what a step makes or takes in from outside, and a later ceremony takes up by its name: what an earlier one
+// left under that name could be reached by nobody.
+func (s *Session) claimNew(name string) error {
+	if err := s.claim(name); err != nil || s.script.earlier == nil {
+		return err
+	}
+	old := s.script.earlier.left()
+	what := ""
+	if k := old.keys[name]; k != nil && !k.destroyed {
+		what = "key"
+	} else if c := old.certificates[name]; c != nil && c.cert.IsCA {
+		what = "CA certificate"
+	} else if old.backups[name] != nil {
+		what = "backup"
+	}
+	return s.hold(RuleHeld, what == "", "the name %q is that of a %s that an earlier ceremony left: choose another", name, what)
 }
 
 func (s *Session) key(name string) (*key, error) {
@@ -149,21 +168,39 @@ func (s *Session) certificate(name string) (*certificate, error) {
 	return c, nil
 }
 
-// issuer gives a CA whose key the ceremony holds.
-func (s *Session) issuer(name string) (*ca.Issuer, *certificate, error) {
+// issuer gives a CA whose key the ceremony holds, and that key.
+func (s *Session) issuer(name string) (*ca.Issuer, *certificate, *key, error) {
 	c, err := s.certificate(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if c.key == "" {
-		return nil, nil, refuse(RuleReference, "the key of certificate %q is not in this ceremony: it cannot issue here", name)
-	}
-	k, err := s.keyFor(c.key, purposeCA)
+	k, err := s.keyOfCertificate(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	i, err := s.edition().NewIssuer(c.cert, k, s.above(c)...)
-	return i, c, err
+	return i, c, k, err
+}
+
+// keyOfCertificate finds the key of a CA by its public key: a restored key, or a copy, has a name of its own. Where there are
+// several, the one that the certificate was made with comes first, and then they are tried by name.
+func (s *Session) keyOfCertificate(c *certificate) (*key, error) {
+	for _, n := range append([]string{c.key}, sortedKeys(s.state.keys)...) {
+		if k := s.state.keys[n]; k != nil && !k.destroyed && ca.SameKey(k.public, c.cert.PublicKey) {
+			return s.keyFor(n, purposeCA)
+		}
+	}
+	if c.key != "" {
+		if _, err := s.key(c.key); err != nil {
+			return nil, err
+		}
+	}
+	return nil, refuse(RuleReference, "the key of certificate %q is not in this ceremony: it cannot issue here", c.name)
+}
+
+// issuerOf names an issuer of CRLs: by subject and key, for two certificates of a CA can have different names.
+func issuerOf(c *x509.Certificate) string {
+	return hexSHA256(c.RawSubject) + " " + hexSHA256(c.RawSubjectPublicKeyInfo)
 }
 
 // above lists the certificates above c, nearest first.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
@@ -96,7 +97,7 @@ func (b *BackupKey) describe(*Session) string {
 }
 
 func (b *BackupKey) perform(s *Session) error {
-	if err := s.claim(b.Name); err != nil {
+	if err := s.claimNew(b.Name); err != nil {
 		return err
 	}
 	if _, ok := s.state.backups[b.Name]; ok {
@@ -204,23 +205,32 @@ func (r *RestoreKey) needs(*Plan) []need { return []need{{token: r.Token, label:
 
 func (r *RestoreKey) left(o *leftover, own []entry) { o.leaves(own) }
 
-func (r *RestoreKey) describe(*Session) string {
-	return fmt.Sprintf("restore the backup %q as key %q in token %q, label %q, and prove it by its public key and a test signature", r.Backup, r.Name, r.Token, r.label())
+func (r *RestoreKey) describe(s *Session) string {
+	of := ""
+	if b, _ := s.backup(r.Backup); b != nil {
+		of = ", of " + b.key.standsFor() + ","
+	}
+	return fmt.Sprintf("restore the backup %q%s as key %q in token %q, label %q, and prove it by its public key and a test signature", r.Backup, of, r.Name, r.Token, r.label())
+}
+
+// backup finds a backup of this ceremony or, then before is true, of those that it carries on from.
+func (s *Session) backup(name string) (b *backup, before bool) {
+	if b := s.state.backups[name]; b != nil || s.script.earlier == nil {
+		return b, false
+	}
+	b = s.script.earlier.left().backups[name]
+	return b, b != nil
 }
 
 func (r *RestoreKey) perform(s *Session) error {
-	if err := s.claim(r.Name); err != nil {
+	if err := s.claimNew(r.Name); err != nil {
 		return err
 	}
 	if !labelForm.MatchString(r.label()) {
 		return malformed("label %q: use 1 to 64 letters, digits, spaces and . _ : -", r.label())
 	}
-	b, ok := s.state.backups[r.Backup]
-	before := !ok && s.script.earlier != nil
-	if before {
-		b, ok = s.script.earlier.left().backups[r.Backup]
-	}
-	if !ok {
+	b, before := s.backup(r.Backup)
+	if b == nil {
 		return refuse(RuleReference, "there is no backup %q at this step", r.Backup)
 	}
 	if _, ok := s.infos[r.Token]; !ok {
@@ -265,7 +275,7 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 		return nil, err
 	}
 	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
-		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key, madeHere: true}
+		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key, of: b.key.original(), madeHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
 		if again {
@@ -338,6 +348,22 @@ func (b *BackupKey) asks(p *Plan) []string {
 		return asksSO(p, b, k.token)
 	}
 	return nil
+}
+
+func (r *RestoreKey) shows(s *Session, v *shown) { showCopy(s, v, r.Name) }
+
+// showCopy says for which key a copy stands: its certificates are those of that one.
+func showCopy(s *Session, v *shown, name string) {
+	k := s.state.keys[name]
+	if k == nil || k.of == "" {
+		return
+	}
+	v.fact("stands for", "key "+k.of)
+	for _, n := range sortedKeys(s.state.certificates) {
+		if ca.SameKey(s.state.certificates[n].cert.PublicKey, k.public) {
+			v.fact("key of certificate", n)
+		}
+	}
 }
 
 func (r *RestoreKey) asks(p *Plan) []string { return asksSO(p, r, r.Token) }

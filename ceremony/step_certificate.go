@@ -62,7 +62,7 @@ func (r *RootCertificate) describe(*Session) string {
 }
 
 func (r *RootCertificate) perform(s *Session) error {
-	if err := s.claim(r.Name); err != nil {
+	if err := s.claimNew(r.Name); err != nil {
 		return err
 	}
 	p, err := s.profile(r.Profile)
@@ -140,7 +140,7 @@ func (c *Certificate) describe(*Session) string {
 }
 
 func (c *Certificate) perform(s *Session) error {
-	if err := s.claim(c.Name); err != nil {
+	if err := s.claimNew(c.Name); err != nil {
 		return err
 	}
 	p, err := s.profile(c.Profile)
@@ -158,7 +158,7 @@ func (c *Certificate) perform(s *Session) error {
 	if err := c.names(&t); err != nil {
 		return err
 	}
-	issuer, above, err := s.issuer(c.Issuer)
+	issuer, _, k, err := s.issuer(c.Issuer)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (c *Certificate) perform(s *Session) error {
 	if t.Serial, err = s.serial(c.Name); err != nil {
 		return err
 	}
-	return s.issue(issuance{made: made, key: s.state.keys[above.key],
+	return s.issue(issuance{made: made, key: k,
 		prepare: func() (*ca.Prepared, error) { return issuer.Prepare(p, t, rand.Reader) },
 		confirm: func(e ca.Edition, cert *x509.Certificate) error { return issuer.By(e).Confirm(p, t, cert) }})
 }

@@ -93,8 +93,12 @@ func (m *ManualClone) needs(p *Plan) []need {
 func (m *ManualClone) left(o *leftover, own []entry) { o.leaves(own) }
 
 func (m *ManualClone) describe(s *Session) string {
-	return fmt.Sprintf("BY HAND, before the witness %s: copy key %q into token %q as %q, label %q: %s; then prove the copy by its public key, its attributes and a test signature",
-		m.Witness, m.Key, m.Token, m.Name, m.label(s.state.keys[m.Key]), strings.TrimRight(m.told(), "."))
+	of := ""
+	if k := s.state.keys[m.Key]; k != nil && k.of != "" {
+		of = fmt.Sprintf(" (which stands for key %q)", k.of)
+	}
+	return fmt.Sprintf("BY HAND, before the witness %s: copy key %q%s into token %q as %q, label %q: %s; then prove the copy by its public key, its attributes and a test signature",
+		m.Witness, m.Key, of, m.Token, m.Name, m.label(s.state.keys[m.Key]), strings.TrimRight(m.told(), "."))
 }
 
 func (m *ManualClone) perform(s *Session) error {
@@ -108,7 +112,7 @@ func (m *ManualClone) perform(s *Session) error {
 		return err
 	}
 	k := &key{session: s, name: m.Name, token: m.Token, label: label, algorithm: source.algorithm, class: hsm.Restored, purpose: source.purpose,
-		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, standIn: s.how.marked(), madeHere: true}
+		bornHere: source.bornHere, imported: source.imported, restoredFrom: source, of: source.original(), standIn: s.how.marked(), madeHere: true}
 	var l clonedLeaf
 	if err := s.outcome(&l, kindCloned, func(again bool) error {
 		if err := m.copied(s, k, source, again); err != nil {
@@ -138,7 +142,7 @@ func (m *ManualClone) perform(s *Session) error {
 
 // check holds the step to the rules, and gives the key that is copied.
 func (m *ManualClone) check(s *Session) (*key, error) {
-	if err := s.claim(m.Name); err != nil {
+	if err := s.claimNew(m.Name); err != nil {
 		return nil, err
 	}
 	source, err := s.key(m.Key)
@@ -250,5 +254,7 @@ func (s *Session) release(name string) error {
 func (l *clonedLeaf) show(s *shown) {
 	s.box("SHA-256 of the public key of the copy "+l.Name+ends, l.Fingerprint)
 }
+
+func (m *ManualClone) shows(s *Session, v *shown) { showCopy(s, v, m.Name) }
 
 func (m *ManualClone) asks(*Plan) []string { return []string{AskYes} }

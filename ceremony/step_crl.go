@@ -57,12 +57,12 @@ func (c *CRL) perform(s *Session) error {
 	if err := s.claim(c.Name); err != nil {
 		return err
 	}
-	issuer, cert, err := s.issuer(c.Issuer)
+	issuer, cert, k, err := s.issuer(c.Issuer)
 	if err != nil {
 		return err
 	}
 	t := ca.CRLTemplate{Number: big.NewInt(c.Number)}
-	if k := s.state.keys[cert.key]; k != nil && k.bornHere {
+	if k.bornHere {
 		// The key was born in this chain of ceremonies: all that it issued is known.
 		t.Issued = func(serial *big.Int) bool { return s.state.serials[fmt.Sprintf("%040x", serial)] }
 	}
@@ -81,9 +81,9 @@ func (c *CRL) perform(s *Session) error {
 	if c.Number < 1 {
 		return refuse(RuleCRLNumber, "CRL number %d is not positive", c.Number)
 	}
-	previous := s.state.crls[cert.name]
-	if highest := s.state.numbers[cert.name]; highest != nil && t.Number.Cmp(highest) <= 0 {
-		return refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, highest, cert.name)
+	previous, err := c.rises(s, cert, t.Number)
+	if err != nil {
+		return err
 	}
 	for i, r := range c.Revoked {
 		entry, err := s.revocation(r, cert, t)
@@ -102,15 +102,39 @@ func (c *CRL) perform(s *Session) error {
 		}
 		t.Released = append(t.Released, n)
 	}
-	crl, err := c.make(s, issuer, t, previous, s.state.keys[cert.key])
+	crl, err := c.make(s, issuer, t, previous, k)
 	if err != nil {
 		return err
 	}
-	s.state.crlNames[c.Name], s.state.numbers[cert.name] = crl, t.Number
-	if !s.aborted() || !s.state.unsignedCRLs[c.Name] {
-		s.state.crls[cert.name] = crl
+	s.state.crlNames[c.Name] = crl
+	for _, by := range []string{cert.name, issuerOf(cert.cert)} {
+		if highest := s.state.numbers[by]; highest != nil && t.Number.Cmp(highest) <= 0 {
+			continue // only where format 1.0 let a number be used a second time
+		}
+		s.state.numbers[by] = t.Number
+		if !s.aborted() || !s.state.unsignedCRLs[c.Name] {
+			s.state.crls[by] = crl
+		}
 	}
 	return s.artefact(c.path(), crl.Raw, nil)
+}
+
+// rises holds the number to those that the issuer used before, and gives its last CRL. In format 1.0 an issuer was known by the
+// name of its certificate.
+func (c *CRL) rises(s *Session, cert *certificate, number *big.Int) (previous *x509.RevocationList, err error) {
+	if highest := s.state.numbers[cert.name]; highest != nil && number.Cmp(highest) <= 0 {
+		return nil, refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, highest, cert.name)
+	}
+	issuer := issuerOf(cert.cert)
+	if highest := s.state.numbers[issuer]; highest != nil && number.Cmp(highest) <= 0 {
+		if err := s.hold(RuleIssuer, false, "CRL number %d does not rise above %s, the newest of the issuer %s, of which %q is a certificate", c.Number, highest, show.Text(cert.cert.Subject.String()), cert.name); err != nil {
+			return nil, err
+		}
+	}
+	if s.held(RuleIssuer) {
+		return s.state.crls[issuer], nil
+	}
+	return s.state.crls[cert.name], nil
 }
 
 func (c *CRL) path() string { return "artefacts/" + c.Name + ".crl" }
@@ -180,7 +204,7 @@ func (s *Session) revocation(r Revocation, issuer *certificate, t ca.CRLTemplate
 		if err != nil {
 			return e, err
 		}
-		if c.issuer != issuer.name {
+		if up := s.state.certificates[c.issuer]; c.issuer != issuer.name && (up == nil || issuerOf(up.cert) != issuerOf(issuer.cert)) {
 			return e, refuse(RuleCRLEntry, "certificate %q was not issued by %q", r.Certificate, issuer.name)
 		}
 		e.SerialNumber = c.cert.SerialNumber

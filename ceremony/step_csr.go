@@ -112,7 +112,7 @@ func (i *ImportCertificate) describe(*Session) string {
 }
 
 func (i *ImportCertificate) perform(s *Session) error {
-	if err := s.claim(i.Name); err != nil {
+	if err := s.claimNew(i.Name); err != nil {
 		return err
 	}
 	data, err := s.input(i.Certificate)
@@ -130,6 +130,9 @@ func (i *ImportCertificate) perform(s *Session) error {
 			return err
 		}
 	}
+	if err := i.notHeld(s, cert); err != nil {
+		return err
+	}
 	made := &certificate{name: i.Name, cert: cert, issuer: i.Issuer, key: i.Key}
 	if err := i.check(s, made); err != nil {
 		return err
@@ -141,6 +144,26 @@ func (i *ImportCertificate) perform(s *Session) error {
 		return refuse(RuleName, "the name %q is taken", i.Name)
 	}
 	return s.addCertificate(made)
+}
+
+// notHeld refuses a certificate that this ceremony, or one before it, has already: under a second name it would be another one to
+// whoever reads the script.
+func (i *ImportCertificate) notHeld(s *Session, cert *x509.Certificate) error {
+	for _, n := range sortedKeys(s.state.certificates) {
+		if c := s.state.certificates[n]; bytes.Equal(c.cert.Raw, cert.Raw) {
+			return s.hold(RuleHeld, false, "the certificate in input %q is held already, as %q", i.Certificate, n)
+		}
+	}
+	if s.script.earlier == nil {
+		return nil
+	}
+	old := s.script.earlier.left()
+	for _, n := range sortedKeys(old.certificates) {
+		if bytes.Equal(old.certificates[n].cert.Raw, cert.Raw) {
+			return s.hold(RuleHeld, false, "the certificate in input %q is held already: an earlier ceremony has it as %q; take it up with import-artefact", i.Certificate, n)
+		}
+	}
+	return nil
 }
 
 // check holds the certificate to its key, its issuer and every rule for certificates.

@@ -144,7 +144,7 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 		return refuse(RuleToken, "key %q is in %s, not in %s", i.Key, was.home.Name(), uri)
 	}
 	k := &key{session: s, name: was.name, token: i.Token, label: was.label, id: was.id, algorithm: was.algorithm, class: was.class,
-		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, backedUp: was.backedUp, imported: true}
+		public: was.public, spki: was.spki, attrs: was.attrs, purpose: was.purpose, bornHere: was.bornHere, backedUp: was.backedUp, imported: true, of: was.of}
 	l := foundLeaf{}
 	if err := s.outcome(&l, kindFound, func(bool) error {
 		l.Name, l.Token, l.SPKI, l.Attributes = k.name, k.token, k.spki, k.attrs
@@ -167,7 +167,7 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 	}
 	for _, other := range s.state.keys {
 		// A restored key is, on purpose, the same as the one that was backed up.
-		if k.class != hsm.Restored && other.class != hsm.Restored && ca.SameKey(other.public, k.public) {
+		if k.of == "" && other.of == "" && ca.SameKey(other.public, k.public) {
 			return refuse(RuleOneKey, "key %q is the same key as %q", k.name, other.name)
 		}
 	}

@@ -57,7 +57,7 @@ func (g *GenerateKey) describe(*Session) string {
 }
 
 func (g *GenerateKey) perform(s *Session) error {
-	if err := s.claim(g.Name); err != nil {
+	if err := s.claimNew(g.Name); err != nil {
 		return err
 	}
 	if !labelForm.MatchString(g.label()) {

@@ -1,0 +1,253 @@
+package ceremony
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/quorum"
+)
+
+// years are ceremonies that carry on from each other, on the two tokens of a stage, whose officers have decryption keys.
+type years struct {
+	*stage
+	desk *desk
+	// held is how many ceremonies were held; the folder of the nth is out-n.
+	held   int
+	tokens []string
+	// inputs by the names of the script; the files lie in the stage's folder.
+	inputs map[string]string
+	// pins is more of a token's entry in the script, such as its shares, by the token's name.
+	pins map[string]string
+	// roster is what the script says of the roster.
+	rosterLine string
+	anchor     [32]byte
+}
+
+func newYears(t testing.TB) *years {
+	t.Helper()
+	s := newStage(t)
+	y := &years{stage: s, desk: &desk{pins: map[string][]byte{}}, tokens: []string{"roots", "online"}, inputs: map[string]string{}, pins: map[string]string{}, rosterLine: `{{file "roster.json"}}`}
+	config := quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: s.now.Add(-time.Hour)}
+	for _, o := range s.roster.Officers() {
+		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		y.desk.keys = append(y.desk.keys, key)
+		o.DecryptionKey, o.Decryption = key.Public(), quorum.HPKEP256
+		config.Officers = append(config.Officers, o)
+	}
+	var err error
+	if s.roster, err = quorum.NewRoster(config); err != nil {
+		t.Fatal(err)
+	}
+	y.anchor = s.roster.Digest()
+	s.put("roster.json", s.roster.Data())
+	for _, name := range y.tokens {
+		pin, err := os.ReadFile(s.boards[name].SOPINFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.desk.pins[name+" so"] = bytes.TrimSpace(pin)
+	}
+	return y
+}
+
+// date is n days after the day of the next ceremony.
+func (y *years) date(n int) string { return formatTime(y.day().AddDate(0, 0, n)) }
+
+func (y *years) day() time.Time { return asserted.Truncate(24*time.Hour).AddDate(0, 0, 30*y.held) }
+
+func (y *years) folder(n int) string { return filepath.Join(y.dir, fmt.Sprintf("out-%d", n)) }
+
+// text is the script of the next ceremony with these steps. FROM and UNTIL stand for its day and a year later.
+func (y *years) text(steps string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\nceremony: year-%d\nenvironment: demo\nwindow: {from: %s, until: %s}\nroster: %s\n", y.held+1, y.date(0), y.date(1), y.rosterLine)
+	if y.held > 0 {
+		fmt.Fprintf(&b, "earlier: {folder: out-%d, checkpoint: {{checkpoint \"out-%d\"}}}\n", y.held, y.held)
+	}
+	b.WriteString("tokens:\n")
+	for _, n := range y.tokens {
+		fmt.Fprintf(&b, "  %s: {uri: \"{{token %q}}\"%s}\n", n, n, y.pins[n])
+	}
+	b.WriteString("inputs:\n")
+	if len(y.inputs) == 0 {
+		b.WriteString("  {}\n")
+	}
+	for _, n := range sortedKeys(y.inputs) {
+		fmt.Fprintf(&b, "  %s: {{file %q}}\n", n, y.inputs[n])
+	}
+	b.WriteString("steps:\n" + strings.NewReplacer("FROM", y.date(0), "UNTIL", y.date(365)).Replace(indented(steps)) + "\n")
+	return b.String()
+}
+
+// indented gives steps that a test wrote in Go's own indentation the two blanks of a list below a key.
+func indented(steps string) string {
+	var lines []string
+	for line := range strings.Lines(steps) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, "  "+line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// check is what `hanaper ceremony check` says of the next ceremony.
+func (y *years) check(steps string) (*Plan, error) {
+	y.t.Helper()
+	script, err := y.script(y.text(steps))
+	if err != nil {
+		return nil, err
+	}
+	return script.Validate(context.Background())
+}
+
+// config is the run of the next ceremony.
+func (y *years) config(p *Plan) RunConfig {
+	y.now = y.day().Add(9 * time.Hour)
+	c := y.stage.config(p)
+	c.Out, c.Custodians = y.folder(y.held+1), y.desk
+	c.Open = func(ctx context.Context, name string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
+		return y.open(ctx, name, uri, pin)
+	}
+	return c
+}
+
+// hold holds the next ceremony.
+func (y *years) hold(steps string) *Plan {
+	y.t.Helper()
+	p, err := y.check(steps)
+	if err != nil {
+		y.t.Fatalf("ceremony %d: %v", y.held+1, err)
+	}
+	if _, err := Run(context.Background(), y.config(p)); err != nil {
+		y.t.Fatalf("ceremony %d: %v", y.held+1, err)
+	}
+	y.ended()
+	return p
+}
+
+// ended verifies the folder of the ceremony that has just ended.
+func (y *years) ended() *Report {
+	y.t.Helper()
+	y.held++
+	report, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), &y.anchor)
+	if err != nil {
+		y.t.Fatalf("ceremony %d: %v", y.held, err)
+	}
+	if len(report.Notes) > 0 {
+		y.t.Errorf("ceremony %d: %v", y.held, report.Notes)
+	}
+	return report
+}
+
+// refused asks that the next ceremony is refused before anything is written, with every one of the words.
+func (y *years) refused(what, steps string, words ...string) {
+	y.t.Helper()
+	before, _ := filepath.Glob(filepath.Join(y.dir, "out*"))
+	_, err := y.check(steps)
+	if err == nil || slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(err.Error(), w) }) {
+		y.t.Errorf("%s: got %v, want %q", what, err, words)
+	} else if kind := advice.KindOf(err); kind != advice.Refused && kind != advice.Usage {
+		y.t.Errorf("%s: kind %v", what, kind)
+	}
+	if after, _ := filepath.Glob(filepath.Join(y.dir, "out*")); !slices.Equal(before, after) {
+		y.t.Errorf("%s: it left %v", what, after)
+	}
+}
+
+const firstRoot = `
+- generate-key: {name: root-key, token: roots, label: The Root, algorithm: P-256, class: backup}
+- root-certificate: {name: root, key: root-key, profile: fleet-root, subject: {common_name: The Root}, not_before: FROM, not_after: 2046-11-21T00:00:00Z}
+`
+
+// TestNumbersByIssuer: an issuer of CRLs is known by its subject and key, whatever its certificate is called; and what is held
+// is not taken in a second time.
+func TestNumbersByIssuer(t *testing.T) {
+	y := newYears(t)
+	y.hold(firstRoot + `
+	- generate-key: {name: sub-key, token: roots, algorithm: P-256}
+	- certificate: {name: sub, issuer: root, profile: subordinate-ca, key: sub-key, subject: {common_name: Sub}, path_length: 0, not_before: FROM, not_after: 2036-11-21T00:00:00Z}
+	- crl: {name: root-crl, issuer: root, number: 1, this_update: FROM, next_update: UNTIL, revoked: [{certificate: sub, reason: superseded, at: FROM}]}`)
+	y.inputs["root-pem"] = "out-1/artefacts/root.pem"
+	const taken = "- import-artefact: {key: root-key, token: roots}\n"
+	y.refused("its own certificate under a second name", taken+`- import-certificate: {name: root-b, certificate: root-pem, key: root-key}
+		- crl: {name: crl-b, issuer: root-b, number: 1, this_update: FROM, next_update: UNTIL}`, "CER-027", `"root"`, "import-artefact")
+	y.refused("the same, beside the first", taken+`- import-artefact: {certificate: root}
+		- import-certificate: {name: root-b, certificate: root-pem, key: root-key}`, "CER-027", `"root"`)
+	delete(y.inputs, "root-pem")
+	// The root's certificate is renewed: the same subject and key, and so the same issuer.
+	renewed := taken + "- root-certificate: {name: root-b, key: root-key, profile: fleet-root, subject: {common_name: The Root}, not_before: FROM, not_after: 2048-11-21T00:00:00Z}\n"
+	y.refused("number 1 again, by a renewed certificate", renewed+"- crl: {name: crl-b, issuer: root-b, number: 1, this_update: FROM, next_update: UNTIL}", "CER-026", "does not rise above 1")
+	y.refused("what was revoked is missing, by a renewed certificate", renewed+"- crl: {name: crl-b, issuer: root-b, number: 2, this_update: FROM, next_update: UNTIL}", "was revoked and is missing")
+	// What an earlier ceremony left keeps its name.
+	y.refused("another key under the name of one", "- generate-key: {name: root-key, token: online, algorithm: P-256}", "CER-027", "a key")
+	other := "- generate-key: {name: other-key, token: roots, algorithm: P-256}\n- root-certificate: {name: NAME, key: other-key, profile: fleet-root, subject: {common_name: Another Root}, not_before: FROM, not_after: 2046-11-21T00:00:00Z}\n"
+	y.refused("another CA under the name of one", strings.Replace(other, "NAME", "root", 1), "CER-027", "a CA certificate")
+	y.hold(strings.Replace(other, "NAME", "root-2", 1))
+	y.refused("number 1 again, the third year", renewed+"- crl: {name: crl-b, issuer: root-b, number: 1, this_update: FROM, next_update: UNTIL}", "CER-026")
+	y.hold(renewed + `
+	- import-artefact: {certificate: sub}
+	- crl: {name: crl-b, issuer: root-b, number: 2, this_update: FROM, next_update: UNTIL, revoked: [{certificate: sub, reason: superseded, at: 2026-11-21T00:00:00Z}]}
+	- import-artefact: {key: other-key, token: roots}
+	- import-artefact: {certificate: root-2}
+	- crl: {name: crl-c, issuer: root-2, number: 1, this_update: FROM, next_update: UNTIL}`)
+}
+
+// wrapped is firstRoot, with a backup of its key under shares of all officers.
+const wrapped = firstRoot + `
+- hold-secret: {name: wrap-1, token: roots, purpose: wrap}
+- backup-key: {name: root-backup, key: root-key, shares: wrap-1}
+`
+
+// TestRestoredKeyIssues: a certificate finds its key by the key itself: after its token is lost, a restored key under a name of its own
+// issues under the certificate that the first one had, and copies of it do too.
+func TestRestoredKeyIssues(t *testing.T) {
+	y := newYears(t)
+	y.hold(wrapped)
+	y.inputs["wrap-1"] = "out-1/shares/wrap-1.json"
+	y.tokens = []string{"online"} // the token of the root is lost
+	p := y.hold(`
+	- restore-key: {name: root-key-2, backup: root-backup, token: online, label: The Root again, shares: wrap-1}
+	- import-artefact: {certificate: root}
+	- crl: {name: crl-1, issuer: root, number: 1, this_update: FROM, next_update: UNTIL}
+	- generate-key: {name: sub-key, token: online, algorithm: P-256}
+	- certificate: {name: sub, issuer: root, profile: subordinate-ca, key: sub-key, subject: {common_name: Sub}, path_length: 0, not_before: FROM, not_after: 2036-11-21T00:00:00Z}`)
+	if text := p.Steps[0].Describe; !strings.Contains(text, `"root-backup", of key "root-key", as key "root-key-2"`) {
+		t.Errorf("the step says %s", text)
+	}
+	if v := p.View(1); !slices.Contains(v.Facts, Value{"stands for", "key root-key"}) {
+		t.Errorf("the form says %v", v.Facts)
+	}
+	delete(y.inputs, "wrap-1")
+	y.hold(`
+	- import-artefact: {key: root-key-2, token: online}
+	- import-artefact: {certificate: root}
+	- crl: {name: crl-2, issuer: root, number: 2, this_update: FROM, next_update: UNTIL}`)
+	report := y.report()
+	if k := report.Keys[0]; k.Name != "root-key-2" || k.StandsFor != "root-key" {
+		t.Errorf("%+v", k)
+	}
+	y.refused("no key of the certificate", "- import-artefact: {certificate: root}\n- crl: {name: c, issuer: root, number: 3, this_update: FROM, next_update: UNTIL}", "CER-003", "root-key")
+	y.refused("the key under a destroyed name", "- import-artefact: {key: root-key-2, token: online}\n- import-artefact: {certificate: root}\n- destroy-key: {key: root-key-2}\n- crl: {name: c, issuer: root, number: 3, this_update: FROM, next_update: UNTIL}", "CER-003")
+}
+
+// report is that of the last ceremony.
+func (y *years) report() *Report {
+	y.t.Helper()
+	r, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), &y.anchor)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return r
+}
