@@ -110,22 +110,22 @@ func (n *numbers) use(v *verified, id, what string, number *big.Int, strictly bo
 		s = &Series{What: what}
 		n.series[id], n.order = s, append(n.order, id)
 	}
-	name := v.script.config.Ceremony
+	name := show.Text(v.script.config.Ceremony)
 	if last := n.last[id]; last != nil {
 		c := number.Cmp(last)
 		before := s.Numbers[len(s.Numbers)-1]
 		if c < 0 || c == 0 && strictly {
-			return damaged(scriptFile, "ceremony %s: number %s of the %s does not rise above %s, which ceremony %s used", name, number, show.Text(what), last, before.Ceremony)
+			return damaged(scriptFile, "ceremony %s: number %s of the %s does not rise above %s, which ceremony %s used", name, number, show.Text(what), last, show.Text(before.Ceremony))
 		}
 		if c == 0 {
 			return nil
 		}
 		if next := new(big.Int).Add(last, big.NewInt(1)); number.Cmp(next) > 0 {
-			n.notes = append(n.notes, fmt.Sprintf("ceremony %s: number %s of the %s follows %s (ceremony %s): the numbers between are of no ceremony of this chain", name, number, what, last, before.Ceremony))
+			n.notes = append(n.notes, fmt.Sprintf("ceremony %s: number %s of the %s follows %s (ceremony %s): the numbers between are of no ceremony of this chain", name, number, show.Text(what), last, show.Text(before.Ceremony)))
 		}
 	}
 	n.last[id] = number
-	s.Numbers = append(s.Numbers, UsedNumber{number.String(), name, v.aborted})
+	s.Numbers = append(s.Numbers, UsedNumber{number.String(), v.script.config.Ceremony, v.aborted})
 	return nil
 }
 
@@ -149,8 +149,8 @@ func (n *numbers) certificate(v *verified, name string) error {
 		return nil
 	}
 	if once.raw != string(c.cert.Raw) {
-		return damaged(c.path(), "ceremony %s: the serial %x was given before by the same key, in ceremony %s", v.script.config.Ceremony, c.cert.SerialNumber, once.ceremony)
+		return damaged(c.path(), "ceremony %s: the serial %x was given before by the same key, in ceremony %s", show.Text(v.script.config.Ceremony), c.cert.SerialNumber, show.Text(once.ceremony))
 	}
-	n.notes = append(n.notes, fmt.Sprintf("ceremony %s: certificate %q is the one that ceremony %s has already", v.script.config.Ceremony, name, once.ceremony))
+	n.notes = append(n.notes, fmt.Sprintf("ceremony %s: certificate %q is the one that ceremony %s has already", show.Text(v.script.config.Ceremony), name, show.Text(once.ceremony)))
 	return nil
 }
