@@ -288,3 +288,10 @@ func IsChainFolder(folder fs.FS) (is, rehearsal bool) {
 	data, err := readBounded(folder, checkpointFile)
 	return is, err == nil && bytes.HasPrefix(data, []byte("hanaper/rehearsal/"))
 }
+
+// IsFinished says whether a folder is that of a ceremony that has ended, and no rehearsal.
+func IsFinished(folder fs.FS) bool {
+	is, rehearsal := IsChainFolder(folder)
+	_, err := fs.Stat(folder, incompleteFile)
+	return is && !rehearsal && errors.Is(err, fs.ErrNotExist)
+}

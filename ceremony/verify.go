@@ -25,15 +25,20 @@ func Verify(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*Report, e
 	}
 	r := v.report()
 	if v.rehearsal {
-		return r, advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
+		return r, errRehearsed
 	}
 	r.Authenticated = anchored(anchors)
 	if !r.Authenticated {
-		return r, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
-			"consistent, NOT authenticated: nothing says that these officers are the right ones")
+		return r, errNotAuthenticated
 	}
 	return r, v.attested()
 }
+
+var (
+	errRehearsed        = advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
+	errNotAuthenticated = advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
+		"consistent, NOT authenticated: nothing says that these officers are the right ones")
+)
 
 // anchored says whether there is an anchor.
 func anchored(anchors []*[32]byte) bool {

@@ -2,7 +2,8 @@
 // and Uptane, the yearly check of officers' cards. It writes them as a list and for calendar programs (RFC 5545).
 //
 // It trusts nothing and verifies no signature: an attacker who can change the files can make it show wrong dates, or hide
-// one. What the dates are of is checked where it is used. Files that it cannot read as what their name says are refused,
+// one. What the dates are of is checked where it is used; of a ceremony's folder, package ceremony verifies the files before it
+// hands them over. Files that it cannot read as what their name says are refused,
 // not left out.
 package calendar
 
@@ -29,7 +30,8 @@ type Entry struct {
 	Environment string `json:"environment,omitempty"`
 	// File is where it was found first.
 	File string `json:"file,omitempty"`
-	// Note is "revoked" for a certificate that the newest CRL of its issuer lists, "never checked" for a card.
+	// Note is "revoked" for a certificate that the newest CRL of its issuer lists, "never checked" for a card; of a ceremony's
+	// folder also why nothing will take the place of what ends, such as "its key is destroyed".
 	Note string `json:"note,omitempty"`
 	// UID is the same whenever the same thing is found again; what takes its place (the next CRL, the next version of
 	// metadata) has it too.
@@ -42,6 +44,12 @@ type Entry struct {
 	// digest is that of metadata, which may lie in several folders.
 	digest [32]byte
 }
+
+// Certificate is the certificate that ends; nil for another kind.
+func (e Entry) Certificate() *x509.Certificate { return e.certificate }
+
+// CRL is the list that ends; nil for another kind.
+func (e Entry) CRL() *x509.RevocationList { return e.crl }
 
 // uid makes a stable id of what something is.
 func uid(parts ...string) string {
@@ -60,8 +68,16 @@ func Merge(lists ...[]Entry) []Entry {
 		case !ok:
 			newest[e.UID] = len(all)
 			all = append(all, e)
-		case newer(e, all[i]), !newer(all[i], e) && len(e.File) < len(all[i].File):
+		case newer(e, all[i]):
 			all[i] = e
+		case !newer(all[i], e):
+			// The same thing in two folders: what either knows of it holds.
+			if e.Note == "" {
+				e.Note = all[i].Note
+			}
+			if all[i].Note = e.Note; len(e.File) < len(all[i].File) {
+				all[i] = e
+			}
 		}
 	}
 	copies := map[[32]byte]bool{{}: false}

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +63,22 @@ func Read(folder fs.FS, name string) ([]Entry, error) {
 	return r.list, nil
 }
 
+// ReadFiles is Read of the folder of a ceremony of which the caller has read the files, by their names.
+func ReadFiles(files map[string][]byte, name string) ([]Entry, error) {
+	r := reader{name: name, place: name}
+	if env := environmentOf(files["script.yaml"]); env != "" {
+		r.environment, r.place = env, ""
+	}
+	for _, n := range slices.Sorted(maps.Keys(files)) {
+		if read := r.readerOf(n); read != nil {
+			if err := r.take(n, files[n], read); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.list, nil
+}
+
 // environment is that of the script in the folder of a ceremony.
 func environment(folder fs.FS) string {
 	info, err := fs.Stat(folder, "script.yaml")
@@ -76,10 +94,14 @@ func environment(folder fs.FS) string {
 	if err != nil || len(data) > maxScript {
 		return ""
 	}
+	return environmentOf(data)
+}
+
+func environmentOf(script []byte) string {
 	var head struct {
 		Environment string `yaml:"environment"`
 	}
-	if strict.Part("script.yaml", data, &head) != nil {
+	if strict.Part("script.yaml", script, &head) != nil {
 		return ""
 	}
 	return head.Environment
@@ -97,10 +119,8 @@ type reader struct {
 // file reads a file by the ending of its name. What has another ending holds no date: artefacts of rehearsals, scripts,
 // journals, requests.
 func (r *reader) file(name string, d fs.DirEntry) error {
-	read, ok := map[string]func(string, []byte) error{
-		".pem": r.certificates, ".crt": r.certificates, ".cer": r.certificates, ".crl": r.crl, ".json": r.metadata,
-	}[path.Ext(name)]
-	if !ok || !d.Type().IsRegular() {
+	read := r.readerOf(name)
+	if read == nil || !d.Type().IsRegular() {
 		return nil
 	}
 	f, err := r.folder.Open(name)
@@ -115,6 +135,17 @@ func (r *reader) file(name string, d fs.DirEntry) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("%s: larger than %d bytes", name, maxFile)
 	}
+	return r.take(name, data, read)
+}
+
+// readerOf is how a file of this name is read; nil for one that holds no date.
+func (r *reader) readerOf(name string) func(string, []byte) error {
+	return map[string]func(string, []byte) error{
+		".pem": r.certificates, ".crt": r.certificates, ".cer": r.certificates, ".crl": r.crl, ".json": r.metadata,
+	}[path.Ext(name)]
+}
+
+func (r *reader) take(name string, data []byte, read func(string, []byte) error) error {
 	if err := read(name, data); err != nil {
 		return advice.New(advice.Usage, "", "%s: %w", name, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/ceremony/calendar"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
@@ -24,7 +25,7 @@ func calendarCommand() *cli.Command {
 		Name:      "calendar",
 		Usage:     "list every date on which something ends: certificates, CRLs, trust and Uptane metadata, officers' card checks",
 		ArgsUsage: "[DIR...]",
-		Description: "DIR is the folder of a ceremony, a published repository, or any other; its dates are read, its signatures are not checked. " +
+		Description: "DIR is the folder of a ceremony, which must agree with itself as for 'hanaper ceremony status', a published repository, or any other, whose dates are read and whose signatures are not checked. " +
 			"Of CRLs and metadata only the newest counts.\n\n" +
 			"Example:\n  hanaper calendar --within 90d --ics fleet.ics ceremony-1 published",
 		Flags: []cli.Flag{
@@ -69,7 +70,7 @@ func showCalendar(c *cli.Context) error {
 		} else if !st.IsDir() {
 			return advice.New(advice.Usage, "name a folder", "%s is no folder", dir)
 		}
-		list, err := calendar.Read(input.Dir(dir), dir)
+		list, err := endsIn(c, dir)
 		if err != nil {
 			return err
 		}
@@ -103,6 +104,19 @@ func showCalendar(c *cli.Context) error {
 	return tellCalendar(c, r, now)
 }
 
+// endsIn lists what ends in a folder. That of a finished ceremony is read as 'ceremony status' reads it: it must agree with itself.
+func endsIn(c *cli.Context, dir string) ([]calendar.Entry, error) {
+	folder := input.Dir(dir)
+	if !ceremony.IsFinished(folder) {
+		return calendar.Read(folder, dir)
+	}
+	s, err := ceremony.ReadStatus(c.Context, folder, dir)
+	if s == nil {
+		return nil, fmt.Errorf("%s: %w", show.Text(dir), err)
+	}
+	return s.Ends, nil
+}
+
 func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
 	for _, w := range r.Warnings {
 		fmt.Fprintf(c.App.ErrWriter, "hanaper: warning: %s\n", show.Line(w))
@@ -112,11 +126,7 @@ func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
 	}
 	var rows [][]string
 	for _, e := range r.Entries {
-		left := fmt.Sprintf("%d days", int(e.Expires.Sub(now).Hours()/24))
-		if !e.Expires.After(now) {
-			left = "OVER"
-		}
-		rows = append(rows, []string{e.Expires.Format("2006-01-02 15:04"), left, e.Kind, e.What, orDash(e.Note), orDash(e.Environment), orDash(e.File)})
+		rows = append(rows, []string{e.Expires.Format("2006-01-02 15:04"), left(e.Expires, now), e.Kind, e.What, orDash(e.Note), orDash(e.Environment), orDash(e.File)})
 	}
 	shell.Table(c.App.Writer, []string{"ends (UTC)", "left", "kind", "what", "note", "environment", "file"}, rows)
 	return nil

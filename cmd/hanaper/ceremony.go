@@ -24,7 +24,7 @@ func ceremonyCommand() *cli.Command {
 		Usage: "perform a reviewed script on tokens, under a quorum, and prove it afterwards",
 		Subcommands: []*cli.Command{
 			ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
-			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(), ceremonyAttestCommand(),
+			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(), ceremonyStatusCommand(), ceremonyAttestCommand(),
 			ceremonyPrintCommand(), ceremonyRecordCommand(), ceremonyDiffCommand(),
 		},
 	}

@@ -67,3 +67,48 @@ func TestVerifyChain(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestStatusCommand: the tables, the JSON and the exit codes; the calendar of the folder has the same dates.
+func TestStatusCommand(t *testing.T) {
+	t.Parallel()
+	dir := "../../ceremony/testdata/golden/1.0/"
+	data, err := os.ReadFile(dir + "second/roster.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roster, at := fmt.Sprintf("%x", sha256.Sum256(data)), []string{"--time", "2027-11-02T00:00:00Z"}
+	code, out, errs := hanaper(t, append(append([]string{"ceremony", "status"}, at...), "--roster", roster, dir+"second")...)
+	for _, want := range []string{"Officers: any 2 must agree", "Tokens", "Keys", "destroyed", "Certificates", "REVOKED", "CRLs", "Versions", "What ends next", "OVER"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, no %q: %s%s", code, want, out, errs)
+		}
+	}
+	if code, out, errs := hanaper(t, "ceremony", "status", dir+"second"); code != 4 || !strings.Contains(out, "Officers") || !strings.Contains(errs, "NOT authenticated") {
+		t.Errorf("without an anchor: exit code %d: %s", code, errs)
+	}
+	if code, _, errs := hanaper(t, "ceremony", "status", dir+"none"); code != 2 {
+		t.Errorf("no folder: exit code %d: %s", code, errs)
+	}
+	type ends struct {
+		Expires, Kind, What, File, Note, UID string
+	}
+	var s struct{ Ends []ends }
+	var cal struct{ Entries []ends }
+	_, out, _ = hanaper(t, "ceremony", "status", "--json", "--roster", roster, dir+"second")
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatal(err)
+	}
+	_, out, errs = hanaper(t, append(append([]string{"calendar", "--json"}, at...), dir+"second")...)
+	if err := json.Unmarshal([]byte(out), &cal); err != nil || fmt.Sprint(cal.Entries) != fmt.Sprint(s.Ends) || len(s.Ends) < 5 {
+		t.Errorf("%v: the calendar has %v, the status %v: %s", err, cal.Entries, s.Ends, errs)
+	}
+	// A ceremony's folder that was changed gives no dates.
+	d := desk{t, t.TempDir()}
+	if err := os.CopyFS(d.path("c"), os.DirFS(dir+"second")); err != nil {
+		t.Fatal(err)
+	}
+	d.write("c/artefacts/fleet-root.pem", "another")
+	if code, out, errs := hanaper(t, "calendar", d.path("c")); code != 4 || out != "" || !strings.Contains(errs, "fleet-root.pem") {
+		t.Errorf("a changed folder: exit code %d: %s%s", code, out, errs)
+	}
+}

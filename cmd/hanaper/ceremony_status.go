@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/term"
+)
+
+func ceremonyStatusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "say what exists after a ceremony and those before it: officers, tokens, keys, backups, certificates, CRLs, versions, and what ends when",
+		ArgsUsage: "DIR",
+		Description: "DIR is the folder of the last ceremony, which is verified as by 'hanaper ceremony verify'. Whether a token has died since then, no folder knows.\n\n" +
+			"Example:\n  hanaper ceremony status --roster $(cat roster.sha256) ceremony-2",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "time", Usage: "the `TIME` now (UTC, as 2026-11-21T09:00:00Z); by default this machine's"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+		}, anchorFlags()...),
+		Action: func(c *cli.Context) error {
+			args, err := shell.Args(c, "DIR")
+			if err != nil {
+				return err
+			}
+			return status(c, args[0])
+		},
+	}
+}
+
+func status(c *cli.Context, dir string) error {
+	anchors, err := verifyAnchors(c)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	if c.String("time") != "" {
+		if now, err = assertedTime(c, nil); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return advice.Wrap(advice.Usage, err, "name the folder of a ceremony")
+	}
+	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, anchors...)
+	if s == nil {
+		return err
+	}
+	if c.Bool("json") {
+		return errors.Join(shell.JSON(c.App.Writer, s), err)
+	}
+	tellStatus(c.App.Writer, s, now)
+	return err
+}
+
+const dayForm = "2006-01-02"
+
+// left says how many days are left.
+func left(until, now time.Time) string {
+	if !until.After(now) {
+		return "OVER"
+	}
+	return fmt.Sprintf("%d days", int(until.Sub(now).Hours()/24))
+}
+
+func tellStatus(w io.Writer, s *ceremony.Status, now time.Time) {
+	fmt.Fprintf(w, "environment %s after ceremony %s, which ended %s, the last of %d\ncheckpoint %s\n", show.Text(s.Environment), show.Text(s.Ceremony), show.Text(s.Ended), len(s.Ceremonies), show.Text(s.Checkpoint))
+	if s.Aborted {
+		fmt.Fprintln(w, "It was ABORTED: what exists is of the ceremonies before it.")
+	}
+	table := func(title string, header []string, rows [][]string) {
+		if len(rows) > 0 {
+			fmt.Fprintf(w, "\n%s\n", show.Line(title))
+			shell.Table(w, header, rows)
+		}
+	}
+	var rows [][]string
+	for _, o := range s.Roster.Officers {
+		rows = append(rows, []string{o.Name, o.Role, yesNo(o.HoldsShares)})
+	}
+	table(fmt.Sprintf("Officers: any %d must agree (roster %.16s, epoch %d)", s.Roster.Threshold, s.Roster.SHA256, s.Roster.Epoch), []string{"name", "role", "can hold shares"}, rows)
+	rows = nil
+	for _, t := range s.Tokens {
+		rows = append(rows, []string{t.Label, t.Serial, pinText(t.User), pinText(t.SO), fmt.Sprint(len(t.Keys)), t.Ceremony})
+	}
+	table("Tokens", []string{"label", "serial", "user PIN", "SO PIN", "keys", "last used in"}, rows)
+	rows = nil
+	for _, k := range s.Keys {
+		rows = append(rows, []string{strings.Join(k.Names, ", "), string(k.Algorithm), orDash(strings.Join(k.For, ", ")), placesOf(k), backupsOf(k), k.State})
+	}
+	table("Keys", []string{"name", "algorithm", "for", "lies in", "backup opens with", "is"}, rows)
+	rows = nil
+	for _, c := range slices.SortedStableFunc(slices.Values(s.Certificates), func(a, b ceremony.StatusCert) int { return rank(a.Kind) - rank(b.Kind) }) {
+		var notes []string
+		for _, n := range []struct {
+			is   bool
+			text string
+		}{{c.Anchor, "anchor"}, {c.Published, "intermediate"}, {c.Revoked, "REVOKED"}} {
+			if n.is {
+				notes = append(notes, n.text)
+			}
+		}
+		rows = append(rows, []string{c.Name, c.Kind, c.Subject, orDash(c.IssuedBy), c.Key, orDash(strings.Join(notes, ", ")), c.NotAfter.Format(dayForm), left(c.NotAfter, now)})
+	}
+	table("Certificates", []string{"name", "kind", "subject", "under", "its key is", "in trust", "ends", "left"}, rows)
+	rows = nil
+	for _, l := range s.CRLs {
+		rows = append(rows, []string{l.Issuer, l.Number, fmt.Sprint(l.Revoked), l.Ceremony, l.NextUpdate.Format(dayForm), left(l.NextUpdate, now)})
+	}
+	table("CRLs", []string{"of", "number", "revoked", "from", "next", "left"}, rows)
+	rows = nil
+	if t := s.Trust; t != nil {
+		rows = append(rows, []string{"trust repository", fmt.Sprint(t.RootVersion), fmt.Sprint(t.TargetsVersion), t.RootKeys, t.Ceremony, t.Expires.Format(dayForm), left(t.Expires, now)})
+	}
+	for _, u := range s.Uptane {
+		rows = append(rows, []string{"Uptane " + u.Repository, fmt.Sprint(u.RootVersion), fmt.Sprint(u.TargetsVersion), u.RootKeys, u.Ceremony, u.Expires.Format(dayForm), left(u.Expires, now)})
+	}
+	table("Versions", []string{"of", "root", "targets", "root keys", "from", "ends", "left"}, rows)
+	tellEnds(w, s, now)
+	for _, p := range s.Problems {
+		fmt.Fprintf(w, "\n%s\n", term.Wrap("TO DO: "+p, "  "))
+	}
+}
+
+// tellEnds lists the next dates.
+func tellEnds(w io.Writer, s *ceremony.Status, now time.Time) {
+	const most = 8
+	var rows [][]string
+	for _, e := range s.Ends {
+		if e.Note == "" && len(rows) < most {
+			rows = append(rows, []string{e.Expires.Format(dayForm), left(e.Expires, now), e.What})
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w, "\nWhat ends next (all: hanaper calendar)")
+		shell.Table(w, []string{"ends", "left", "what"}, rows)
+	}
+}
+
+func rank(kind string) int { return slices.Index([]string{"root", "cross", "CA", "end entity"}, kind) }
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// pinText says who holds a PIN.
+func pinText(s *ceremony.StatusShares) string {
+	if s == nil {
+		return "not shared"
+	}
+	return fmt.Sprintf("%s (%s)", sharesText(*s), s.Name)
+}
+
+func sharesText(s ceremony.StatusShares) string {
+	text := fmt.Sprintf("%d of %s", s.Threshold, orDash(strings.Join(s.Holders, ", ")))
+	if !s.Opens {
+		text = "NOT ENOUGH: " + text
+	}
+	if len(s.Gone) > 0 {
+		text += "; gone: " + strings.Join(s.Gone, ", ")
+	}
+	return text
+}
+
+func placesOf(k ceremony.StatusKey) string {
+	var list []string
+	for _, c := range k.Copies {
+		text := c.Token + " as " + c.Label
+		if c.Left {
+			text += " (left by an aborted ceremony)"
+		}
+		list = append(list, text)
+	}
+	return orDash(strings.Join(list, ", "))
+}
+
+func backupsOf(k ceremony.StatusKey) string {
+	var list []string
+	for _, b := range k.Backups {
+		list = append(list, b.Name+": "+sharesText(b.Shares))
+	}
+	return orDash(strings.Join(list, "; "))
+}
