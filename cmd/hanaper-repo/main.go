@@ -6,10 +6,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	pkcs11.OnSlow(pkcs11.SlowAfter, shell.Hanging("hanaper-repo", "if it does not come back, end the program (Ctrl-C twice, or the service's restart): what is published stays as it is"))
+	os.Exit(run(os.Args))
+}
 
 func run(args []string) int {
 	return shell.Run(&cli.App{

@@ -13,10 +13,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	pkcs11.OnSlow(pkcs11.SlowAfter, shell.Hanging("hanaper-sign", "if it does not come back, press Ctrl-C twice, and call the command again"))
+	os.Exit(run(os.Args))
+}
 
 func run(args []string) int {
 	// -h is --home-dir here, and several commands have a --version of their own.

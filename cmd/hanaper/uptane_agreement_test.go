@@ -14,7 +14,9 @@ import (
 // TestUptaneAgreement: what the Director assigns is compared with the Image repository, and what differs is refused.
 func TestUptaneAgreement(t *testing.T) {
 	dir, soon := t.TempDir(), time.Now().AddDate(0, 0, 7).UTC().Truncate(time.Second)
-	key := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(b)), 32))) }
+	key := func(b byte) ed25519.PrivateKey {
+		return ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(b)), 32)))
+	}
 	ok := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -168,12 +168,5 @@ func GenerateLost(t *Token, spec hsm.GenerateSpec) error {
 	})
 }
 
-// SetSlowAfter has a library called slow sooner, and ends with nobody told.
-func SetSlowAfter(d time.Duration) (restore func()) {
-	was := slowAfter
-	slowAfter = d
-	return func() {
-		tellSlow.Store(nil)
-		slowAfter = was
-	}
-}
+// TellNobodySlow undoes OnSlow.
+func TellNobodySlow() { tellSlow.Store(nil) }

@@ -61,11 +61,13 @@ func acquire(path, initArgs string) (*module, error) {
 	defer registry.Unlock()
 	m := registry.modules[real]
 	if m == nil {
-		ctx := p11.New(real)
-		if ctx == nil {
+		m = &module{path: path, logins: map[string]*login{}}
+		m.slow.enter(path)
+		m.ctx = p11.New(real)
+		m.slow.leave()
+		if m.ctx == nil {
 			return nil, advice.New(advice.Failed, "is it a PKCS#11 library for this machine's architecture? `ldd` and `file` tell", "PKCS#11 library %s cannot be loaded", show.Text(path))
 		}
-		m = &module{path: path, ctx: ctx, logins: map[string]*login{}}
 		if strings.Contains(filepath.Base(real), "p11-kit") {
 			m.turn = make(chan struct{}, 1)
 		}
@@ -124,6 +126,8 @@ func (m *module) initialize() error {
 		options = append(options, p11.InitializeWithReserved(unsafe.Pointer(&args[0])))
 	}
 	m.foreign = false
+	m.slow.enter(m.path)
+	defer m.slow.leave()
 	err := m.ctx.Initialize(options...)
 	if code(err) == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
 		m.foreign, err = true, nil
@@ -149,7 +153,9 @@ func (m *module) release() {
 	}
 	// The last one's calls are over but for a recovery giving up; wait for it.
 	if err := m.guard.lock(context.Background()); err == nil {
+		m.slow.enter(m.path)
 		_ = m.ctx.Finalize() // nothing is left to lose
+		m.slow.leave()
 		m.guard.unlock()
 	}
 }
@@ -176,7 +182,9 @@ func (m *module) restart(ctx context.Context, seen uint64) error {
 	}
 	// After an outage C_Finalize may well answer with an error, and the library be finalised all the same. If it is not, C_Initialize
 	// says so; that is no other user's doing, so the next try may finalise it again.
+	m.slow.enter(m.path)
 	failed := m.ctx.Finalize()
+	m.slow.leave()
 	err := m.initialize()
 	if err == nil && m.foreign && failed != nil {
 		m.foreign = false

@@ -1,22 +1,30 @@
 package pkcs11
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
-// slowAfter is after what time without an answer a library is called slow. A token needs seconds for an RSA key; people
-// need to hear that it hangs before they pull the cable.
-var slowAfter = 20 * time.Second
+// SlowAfter is after what time without an answer the programs call a library slow. A token needs seconds for an RSA key;
+// people need to hear that it hangs before they pull the cable.
+const SlowAfter = 20 * time.Second
 
-// tellSlow is told of a library that is slow; nil tells nobody.
-var tellSlow atomic.Pointer[func(library string, since time.Duration)]
+// slowly says after what time whom to tell of a library that is slow.
+type slowly struct {
+	after time.Duration
+	tell  func(said string)
+}
 
-// OnSlow has tell called while a library does not answer: after 20 s without an answer to any call, and again each time
-// as much has passed. A call into a library cannot be ended from outside: all that a program can do is to say so. tell
-// runs on another goroutine. It is for programs that people sit at; services bound their calls otherwise.
-func OnSlow(tell func(library string, since time.Duration)) { tellSlow.Store(&tell) }
+var tellSlow atomic.Pointer[slowly] // nil tells nobody
+
+// OnSlow has tell called, with words for people, while a library does not answer: when after has passed without an answer
+// to any call, loading it and C_Initialize among them, and again each time as much has passed. A call into a library cannot
+// be ended from outside: all that a program can do is to say so. tell runs on another goroutine.
+func OnSlow(after time.Duration, tell func(said string)) { tellSlow.Store(&slowly{after, tell}) }
 
 // watch sees whether the calls in progress get an answer.
 type watch struct {
@@ -24,6 +32,7 @@ type watch struct {
 	inside int
 	timer  *time.Timer
 	since  time.Time
+	after  time.Duration
 }
 
 func (w *watch) enter(library string) {
@@ -36,19 +45,20 @@ func (w *watch) enter(library string) {
 	w.inside++
 	w.stop()
 	w.since = time.Now()
-	w.start(library, *tell)
+	w.start(library, tell)
 }
 
-func (w *watch) start(library string, tell func(string, time.Duration)) {
+func (w *watch) start(library string, s *slowly) {
 	var mine *time.Timer
-	mine = time.AfterFunc(slowAfter, func() {
+	w.after = s.after
+	mine = time.AfterFunc(s.after, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.timer != mine {
 			return // there was an answer meanwhile
 		}
-		go tell(library, time.Since(w.since))
-		w.start(library, tell)
+		go s.tell(fmt.Sprintf("the token library %s has not answered for %.0f s: look at the token and its reader", show.Text(library), time.Since(w.since).Seconds()))
+		w.start(library, s)
 	})
 	w.timer = mine
 }
@@ -70,7 +80,7 @@ func (w *watch) leave() {
 	if w.inside--; w.inside == 0 {
 		w.stop()
 	} else if w.timer != nil {
-		w.timer.Reset(slowAfter)
+		w.timer.Reset(w.after)
 		w.since = time.Now()
 	}
 }

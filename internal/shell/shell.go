@@ -19,6 +19,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/term"
 )
 
 // Version is the release, set by the linker: -X github.com/hanaper/hanaper/internal/shell.Version=v1.2.3.
@@ -155,6 +156,14 @@ func Context() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
+}
+
+// Hanging gives a function that tells the person at the terminal, or the log, that something from outside hangs, and what to
+// do.
+func Hanging(program, hint string) func(said string) {
+	return func(said string) {
+		fmt.Fprintf(os.Stderr, "\n%s\n%s\n", term.Wrap(program+": "+show.Line(said), ""), term.Wrap(program+": hint: "+hint, ""))
+	}
 }
 
 // Table writes rows under header, in columns.
