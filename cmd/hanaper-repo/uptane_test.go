@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -127,6 +128,10 @@ func TestUptaneServes(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	const content = "abc"
+	if err := client.Upload(t.Context(), reposerver.Upload{Name: "image-1", Source: strings.NewReader(content), Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
 	// A device registers; the operator assigns from another process; kill -9 loses nothing.
 	device(t, devices)
 	data, sum, err := client.Targets(t.Context())
@@ -143,7 +148,7 @@ func TestUptaneServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	more, err := targets.Next(at.Add(31*24*time.Hour), func(c *uptane.TargetsConfig) error {
-		c.Targets = map[string]uptane.Target{"image-1": {Length: 3, SHA256: strings.Repeat("ab", 32), Custom: custom}}
+		c.Targets = map[string]uptane.Target{"image-1": {Length: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(content))), Custom: custom}}
 		return nil
 	})
 	if err != nil {
@@ -160,9 +165,29 @@ func TestUptaneServes(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	d.ok("director", "assign", "device-1", "image-1")
-	if out := d.ok("director", "list", "--json"); !strings.Contains(out, `"update assigned"`) {
-		t.Errorf("list: %s", out)
+	// The fleet is shown without a token: its PIN is wrong.
+	config := d.path("repo.yaml")
+	was, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
 	}
+	pin := d.write("wrong.pin", []byte("000000"))
+	d.write("repo.yaml", regexp.MustCompile(`pin-source=[^"&\n]*`).ReplaceAll(was, []byte("pin-source="+pin)))
+	if _, _, code := d.run("director", "assign", "device-1", "image-1"); code == 0 {
+		t.Error("assigned without the token")
+	}
+	for _, args := range [][]string{{"director", "list"}, {"director", "list", "--state", "update assigned"}, {"director", "show", "device-1"}, {"director", "list", "--json"}} {
+		if out := d.ok(args...); !strings.Contains(out, "update assigned") || !strings.Contains(out, "image-1") {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if out := d.ok("director", "list", "--state", "failed"); strings.Contains(out, "device-1") {
+		t.Errorf("filtered: %s", out)
+	}
+	if out := d.ok("director", "allow-replacement", "--for", "1h", "device-1"); !strings.Contains(out, "until") {
+		t.Errorf("allow-replacement: %s", out)
+	}
+	d.write("repo.yaml", was)
 	out := d.ok("uptane", "status", "--json")
 	var list []uptaneStatusDocument
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 8 {

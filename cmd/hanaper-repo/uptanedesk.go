@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -16,9 +17,11 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/fleet"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
@@ -27,9 +30,13 @@ type uptaneDesk struct {
 	config *config
 	keys   reposerver.KeyStore
 	token  hsm.Token // nil for a folder of keys
+	fleet  *fleet.SQLite
 }
 
 func (d *uptaneDesk) Close() {
+	if d.fleet != nil {
+		_ = d.fleet.Close()
+	}
 	if d.token != nil {
 		_ = d.token.Close()
 	}
@@ -97,12 +104,19 @@ func (d *uptaneDesk) repository(kind uptane.Repository) reposerver.Config {
 		Lifetimes: reposerver.Lifetimes{Root: l.Root, Targets: l.Targets, Snapshot: l.Snapshot, Timestamp: l.Timestamp, Director: l.Director}}
 }
 
-func (d *uptaneDesk) open() (*reposerver.Image, *reposerver.Director, error) {
+func (d *uptaneDesk) open(ctx context.Context) (*reposerver.Image, *reposerver.Director, error) {
 	image, err := reposerver.OpenImage(d.repository(uptane.Image))
 	if err != nil || !d.config.Uptane.director() {
 		return image, nil, err
 	}
-	director, err := reposerver.OpenDirector(d.repository(uptane.Director), image)
+	dir := filepath.Join(d.config.path(d.config.Uptane.Folder), string(uptane.Director))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", show.Text(dir))
+	}
+	if d.fleet, err = fleet.Open(ctx, dir); err != nil {
+		return nil, nil, err
+	}
+	director, err := reposerver.OpenDirector(reposerver.DirectorConfig{Config: d.repository(uptane.Director), Image: image, Fleet: d.fleet, Storage: d.config.storage()})
 	return image, director, err
 }
 
@@ -157,6 +171,16 @@ func (k tokenKeys) Destroy(ctx context.Context, keyid string) error {
 	}
 	return nil
 }
+
+// noKeys is the key store of verbs that sign nothing.
+type noKeys struct{}
+
+var errNoKeys = errors.New("this verb opens no keys")
+
+func (noKeys) Generate(context.Context, string) (crypto.Signer, error) { return nil, errNoKeys }
+func (noKeys) Labelled(context.Context, string) (crypto.Signer, error) { return nil, errNoKeys }
+func (noKeys) Find(context.Context, string) (crypto.Signer, error)     { return nil, errNoKeys }
+func (noKeys) Destroy(context.Context, string) error                   { return errNoKeys }
 
 func (d *uptaneDesk) kinds() []uptane.Repository {
 	if d.config.Uptane.director() {

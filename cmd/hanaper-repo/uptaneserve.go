@@ -79,7 +79,7 @@ func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []repose
 	if err := u.desk.checkApart(ctx, os.Stderr); err != nil {
 		return err
 	}
-	image, director, err := u.desk.open()
+	image, director, err := u.desk.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,11 +89,6 @@ func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []repose
 	if err := image.Refresh(ctx); err != nil {
 		return fmt.Errorf("signing online: %w", err)
 	}
-	up := cfg.Uptane.Uploads
-	folder := cfg.path(up.Folder)
-	if up.Folder == "" {
-		folder = filepath.Join(cfg.path(cfg.Uptane.Folder), "uploads")
-	}
 	a, dev := cfg.Uptane.Admin, cfg.Uptane.Devices
 	var operators func(*tls.ConnectionState) (reposerver.Admitted, error)
 	if a.byCertificate() {
@@ -102,7 +97,7 @@ func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []repose
 		}
 	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{Image: image, Director: director, Log: log, Now: now,
-		Storage: reposerver.StorageConfig{Dir: folder, MaxFile: up.MaxFile, PartSize: up.PartSize},
+		Storage: cfg.storage(),
 		Access:  reposerver.AccessConfig{Credentials: secrets, Certificate: operators, Open: a.Open}})
 	if err != nil {
 		return err
@@ -175,6 +170,16 @@ func listenAt(cfg *config, address string) (net.Listener, string, error) {
 		return nil, "", err
 	}
 	return l, "unix:" + path, nil
+}
+
+// storage is where uploaded files lie.
+func (c *config) storage() reposerver.StorageConfig {
+	up := c.Uptane.Uploads
+	folder := up.Folder
+	if folder == "" {
+		folder = filepath.Join(c.Uptane.Folder, "uploads")
+	}
+	return reposerver.StorageConfig{Dir: c.path(folder), MaxFile: up.MaxFile, PartSize: up.PartSize, Now: now}
 }
 
 func (t *mutualConfig) load(cfg *config, strict bool) (*tls.Config, error) {

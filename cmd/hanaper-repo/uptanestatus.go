@@ -39,7 +39,7 @@ func uptaneStatus(c *cli.Context) error {
 		return err
 	}
 	defer d.Close()
-	image, director, err := d.open()
+	image, director, err := d.open(c.Context)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/fleet"
 	"github.com/hanaper/hanaper/uptane/repo"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -62,7 +63,12 @@ func newTestServer(t testing.TB, store, login string) *testServer {
 	if o.image, err = reposerver.OpenImage(o.config); err != nil {
 		t.Fatal(err)
 	}
-	if o.director, err = reposerver.OpenDirector(o.config, o.image); err != nil {
+	devices, err := fleet.Open(t.Context(), filepath.Join(o.dir, "director"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { devices.Close() })
+	if o.director, err = reposerver.OpenDirector(reposerver.DirectorConfig{Config: o.config, Image: o.image, Fleet: devices}); err != nil {
 		t.Fatal(err)
 	}
 	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret), May: []reposerver.Right{reposerver.Publish}}}}

@@ -1,36 +1,70 @@
 package reposerver
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"strings"
 
-	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/uptane"
 )
 
-// Device is what the Director knows of a device.
+// Device is what the Director knows of an identity. A record that a Fleet gave out is shared by all who asked: it is
+// changed in a Clone alone.
 type Device struct {
-	ID         string         `json:"device"`
-	Primary    string         `json:"primary_ecu_serial"`
-	ECUs       map[string]ECU `json:"ecus"`
-	Registered string         `json:"registered"`
+	ID         string         `json:"device,omitempty"`
+	Primary    string         `json:"primary_ecu_serial,omitempty"`
+	ECUs       map[string]ECU `json:"ecus,omitempty"`
+	Registered string         `json:"registered,omitempty"`
 	// Assigned is by ECU serial.
 	Assigned    map[string]Assigned `json:"assigned,omitempty"`
 	Correlation string              `json:"correlation_id,omitempty"`
-	// Reported is by ECU serial, from the last manifest, whose arrival is Seen.
+	// Outcomes is by ECU serial: how the last assignment of each ended. Assigning again forgets it.
+	Outcomes map[string]Outcome `json:"outcomes,omitempty"`
+	// Reported is by ECU serial, from the last manifest, whose arrival is Seen. Attacks is what ECUs said there of attacks.
 	Reported map[string]Installed `json:"reported,omitempty"`
+	Attacks  map[string]string    `json:"attacks_detected,omitempty"`
 	Seen     string               `json:"seen,omitempty"`
 	Manifest string               `json:"manifest_sha256,omitempty"`
+	// Replace is until when the device may register once with other ECUs or keys.
+	Replace string `json:"replacement_until,omitempty"`
+	// Versions are the last that this identity was ever shown. They outlive the removal: a device remembers them too.
+	Versions Versions `json:"versions,omitzero"`
+	// Removed is when an operator removed the device. Nothing else is kept of it then but Versions.
+	Removed string `json:"removed,omitempty"`
 	// Root is the version of the root under which Targets, Snapshot and Timestamp were signed: base64 of their bytes.
+	// Expires is when they end; empty in records of older releases.
 	Root      int    `json:"root_version,omitempty"`
+	Expires   string `json:"metadata_expires,omitempty"`
 	Targets   []byte `json:"targets,omitempty"`
 	Snapshot  []byte `json:"snapshot,omitempty"`
 	Timestamp []byte `json:"timestamp,omitempty"`
+
+	// Revision is the Fleet's: which state of the record this is.
+	Revision int64 `json:"-"`
+}
+
+// Versions are the versions of a device's metadata.
+type Versions struct {
+	Targets   int `json:"targets"`
+	Snapshot  int `json:"snapshot"`
+	Timestamp int `json:"timestamp"`
+}
+
+// raise makes no version lower than to.
+func (v *Versions) raise(to int) {
+	v.Targets, v.Snapshot, v.Timestamp = max(v.Targets, to), max(v.Snapshot, to), max(v.Timestamp, to)
+}
+
+// Clone is a copy that may be changed.
+func (d *Device) Clone() *Device {
+	out := *d
+	out.ECUs, out.Assigned, out.Outcomes = maps.Clone(d.ECUs), maps.Clone(d.Assigned), maps.Clone(d.Outcomes)
+	out.Reported, out.Attacks = maps.Clone(d.Reported), maps.Clone(d.Attacks)
+	return &out
 }
 
 // ECU is a control unit of a device.
@@ -72,32 +106,53 @@ func CheckDeviceID(id string) error {
 	return nil
 }
 
-// Device returns a device's record; found is false for one that never registered.
-func (d *Director) Device(id string) (dev *Device, found bool, err error) {
-	if err := CheckDeviceID(id); err != nil {
-		return nil, false, err
-	}
-	data, err := input.ReadFile(d.devicePath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	dev, err = parseDevice(d.devicePath(id), data)
-	if err != nil || dev.ID != id {
-		return nil, false, errors.Join(err, fmt.Errorf("%s is not the record of the device", show.Text(d.devicePath(id))))
-	}
-	return dev, true, nil
+// Device returns a device's record, which is not to be changed; found is false for one that never registered, or was removed.
+func (d *Director) Device(ctx context.Context, id string) (dev *Device, found bool, err error) {
+	dev, err = d.record(ctx, id)
+	return dev, err == nil && dev.Removed == "" && dev.Registered != "", err
 }
 
-func parseDevice(name string, data []byte) (*Device, error) {
+// record is what is known of an identity: of one that never registered a record with nothing in it.
+func (d *Director) record(ctx context.Context, id string) (*Device, error) {
+	if err := CheckDeviceID(id); err != nil {
+		return nil, err
+	}
+	dev, err := d.fleet.Device(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if dev == nil {
+		dev = &Device{ID: id}
+	}
+	if dev.Removed == "" && dev.ID != id {
+		return nil, fmt.Errorf("the record of device %s is another's", show.Text(id))
+	}
+	return dev, nil
+}
+
+// EncodeDevice is a record as a Fleet keeps it, without the signed metadata.
+func EncodeDevice(dev *Device) ([]byte, error) {
+	out := *dev
+	out.Targets, out.Snapshot, out.Timestamp = nil, nil, nil
+	return json.Marshal(out)
+}
+
+// DecodeDevice reads what EncodeDevice wrote, and the records of the releases that kept each device in a file of its own;
+// name says in errors where it lies.
+func DecodeDevice(name string, data []byte) (*Device, error) {
 	dev := &Device{}
 	if err := strict.JSON(name, data, dev); err != nil {
 		return nil, err
 	}
-	if dev.ECUs[dev.Primary].HardwareID == "" {
+	if dev.Removed == "" && dev.ECUs[dev.Primary].HardwareID == "" {
 		return nil, fmt.Errorf("%s: the primary ECU is missing", show.Text(name))
+	}
+	if dev.Versions == (Versions{}) && dev.Targets != nil {
+		f, err := dev.files()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", show.Text(name), err)
+		}
+		dev.Versions = Versions{f.targets.Version(), f.snapshot.Version(), f.stamp.Version()}
 	}
 	return dev, nil
 }
@@ -143,14 +198,41 @@ func (dev *Device) entries(c *uptane.TargetsConfig) error {
 	return nil
 }
 
+// The states of a device.
+const (
+	StateNever      = "never heard of"
+	StateNothing    = "nothing assigned"
+	StateAssigned   = "update assigned"
+	StateUpToDate   = "up to date"
+	StateFailed     = "failed"
+	StateRolledBack = "rolled back"
+)
+
+// States are all of them.
+func States() []string {
+	return []string{StateNever, StateNothing, StateAssigned, StateUpToDate, StateFailed, StateRolledBack}
+}
+
 // State says in words how far the device is.
-func (dev *Device) State() string {
+func (d *Device) State() string {
+	worst := ""
+	for _, o := range d.Outcomes {
+		if o.Result == ResultFailed || o.Result == ResultRolledBack && worst == "" {
+			worst = o.Result
+		}
+	}
 	switch {
-	case len(dev.Assigned) == 0:
-		return "nothing assigned"
-	case dev.UpToDate():
-		return "up to date"
+	case worst == ResultFailed:
+		return StateFailed
+	case worst == ResultRolledBack:
+		return StateRolledBack
+	case len(d.Assigned) > 0 && d.UpToDate():
+		return StateUpToDate
+	case len(d.Assigned) > 0:
+		return StateAssigned
+	case d.Seen == "":
+		return StateNever
 	default:
-		return "update assigned"
+		return StateNothing
 	}
 }

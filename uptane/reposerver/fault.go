@@ -43,6 +43,8 @@ const (
 	codeForbidden        = "forbidden"
 	codeNotImplemented   = "not_implemented"
 	codeECURegistered    = "ecu_already_registered"
+	codeNotRegistered    = "device_not_registered"
+	codeNotUploaded      = "image_not_uploaded"
 	codeInternal         = "internal_server_error"
 	codeBusy             = "too_many_requests"
 )

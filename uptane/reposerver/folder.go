@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -27,9 +28,21 @@ import (
 // folder keeps a repository's metadata: each file under the SHA-256 of its bytes in objects/, and index.json, which says
 // what is current. A change writes its objects first and then replaces the index, which is the one step that counts: a
 // process killed at any point leaves the old state or the new one. Readers take no lock.
+//
+// What is current is kept in memory, so that a read costs one look at whether index.json is still the same file.
 type folder struct {
 	dir string
 	mu  sync.Mutex // one writer in this process; the lock file keeps other processes out
+
+	last    atomic.Pointer[lastIndex]
+	objects sync.Map // by digest: []byte
+	ends    sync.Map // by digest: time.Time
+}
+
+// lastIndex is the index that was read last, and the file that it was read from.
+type lastIndex struct {
+	*index
+	file fs.FileInfo
 }
 
 // index is what is current.
@@ -77,8 +90,33 @@ func (f *folder) objectPath(digest string) string {
 	return filepath.Join(f.dir, "objects", digest+".json")
 }
 
-// index reads what is current.
+// index is what is current; it must not be changed. Each change puts another file in the place of the last one.
 func (f *folder) index() (*index, error) {
+	now, err := os.Stat(f.indexPath())
+	if last := f.last.Load(); err == nil && last != nil && os.SameFile(now, last.file) && now.ModTime().Equal(last.file.ModTime()) && now.Size() == last.file.Size() {
+		return last.index, nil
+	}
+	ix, err := f.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	// The file was looked at before it was read: if it was replaced in between, the next look sees another one.
+	if now != nil {
+		listed := ix.digests()
+		for _, kept := range []*sync.Map{&f.objects, &f.ends} {
+			kept.Range(func(d, _ any) bool {
+				if !listed[d.(string)] {
+					kept.Delete(d)
+				}
+				return true
+			})
+		}
+		f.last.Store(&lastIndex{ix, now})
+	}
+	return ix, nil
+}
+
+func (f *folder) readIndex() (*index, error) {
 	data, err := input.ReadFile(f.indexPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, advice.New(advice.Refused, "run 'hanaper-repo uptane init'", "there is no repository in %s", show.Text(f.dir))
@@ -110,8 +148,11 @@ func digestOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// object reads a file and checks that it is the one that was written.
+// object reads a file and checks that it is the one that was written; once.
 func (f *folder) object(digest string) ([]byte, error) {
+	if data, ok := f.objects.Load(digest); ok {
+		return data.([]byte), nil
+	}
 	data, err := input.ReadFile(f.objectPath(digest))
 	if err != nil {
 		return nil, err
@@ -119,26 +160,51 @@ func (f *folder) object(digest string) ([]byte, error) {
 	if digestOf(data) != digest {
 		return nil, advice.New(advice.Failed, "restore the folder from a backup", "%s was changed", show.Text(f.objectPath(digest)))
 	}
+	if last := f.last.Load(); last != nil && last.digests()[digest] {
+		f.objects.Store(digest, data)
+	}
 	return data, nil
 }
 
 // read gives the object that pick chooses. One that a change removes meanwhile is chosen anew.
 func (f *folder) read(pick func(*index) string) (data []byte, found bool, err error) {
+	data, digest, err := f.look(pick)
+	return data, digest != "" && err == nil, err
+}
+
+// look is read, with the digest; empty where there is none.
+func (f *folder) look(pick func(*index) string) (data []byte, digest string, err error) {
 	for range 5 {
 		ix, err := f.index()
 		if err != nil {
-			return nil, false, err
+			return nil, "", err
 		}
-		digest := pick(ix)
-		if digest == "" {
-			return nil, false, nil
+		if digest = pick(ix); digest == "" {
+			return nil, "", nil
 		}
 		data, err = f.object(digest)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return data, err == nil, err
+			return data, digest, err
 		}
 	}
-	return nil, false, fmt.Errorf("an object that %s lists is missing", show.Text(f.indexPath()))
+	return nil, "", fmt.Errorf("an object that %s lists is missing", show.Text(f.indexPath()))
+}
+
+// expiry is when the object that pick chooses ends.
+func (f *folder) expiry(pick func(*index) string, parse func([]byte) (uptane.Document, error)) (time.Time, error) {
+	data, digest, err := f.look(pick)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if at, ok := f.ends.Load(digest); ok {
+		return at.(time.Time), nil
+	}
+	doc, err := parse(data)
+	if err != nil {
+		return time.Time{}, err
+	}
+	f.ends.Store(digest, doc.Expires())
+	return doc.Expires(), nil
 }
 
 // change is what is about to become current. Nothing is written before it is complete.

@@ -17,7 +17,7 @@ func (d *Director) Fresh(ctx context.Context, id string) (dev *Device, fault, er
 	if err == nil || errors.As(err, &ref) {
 		return dev, nil, err
 	}
-	last, found, lerr := d.Device(id)
+	last, found, lerr := d.Device(ctx, id)
 	if lerr != nil || !found {
 		return nil, nil, err
 	}
@@ -34,12 +34,12 @@ func (d *Director) Fresh(ctx context.Context, id string) (dev *Device, fault, er
 }
 
 func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
-	dev, found, err := d.Device(id)
+	dev, found, err := d.Device(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
+		return nil, notRegistered(id)
 	}
 	ix, err := d.files.index()
 	if err != nil {
@@ -53,7 +53,11 @@ func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
 	return d.edit(ctx, id, func(*Device) (bool, error) { return false, nil })
 }
 
+// fresh says whether half of the metadata's life is still to come.
 func (d *Director) fresh(dev *Device) (bool, error) {
+	if expires, err := time.Parse(time.RFC3339, dev.Expires); err == nil {
+		return expires.Sub(d.now()) >= d.lives.Director/2, nil
+	}
 	f, err := dev.files()
 	if err != nil {
 		return false, err
@@ -72,19 +76,17 @@ func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
 	if err != nil {
 		return err
 	}
-	var old deviceFiles
-	versions := [3]int{}
-	if dev.Targets != nil {
-		if old, err = dev.files(); err != nil {
-			return err
-		}
-		versions = [3]int{old.targets.Version(), old.snapshot.Version(), old.stamp.Version()}
-		if ok, err := d.fresh(dev); err != nil || ok && !again && dev.Root == root.Version() {
+	if dev.Targets != nil && !again && dev.Root == root.Version() {
+		if ok, err := d.fresh(dev); err != nil || ok {
 			return err
 		}
 	}
+	versions := dev.Versions
+	if versions.Targets >= maxVersion {
+		return refuse(409, codeBadRequest, "device %s is at version %d of its targets, and cannot count further", show.Text(dev.ID), versions.Targets)
+	}
 	expires := d.now().UTC().Truncate(time.Second).Add(d.lives.Director).Truncate(time.Second)
-	c := uptane.TargetsConfig{Repository: uptane.Director, Version: versions[0] + 1, Expires: expires, Targets: map[string]uptane.Target{}}
+	c := uptane.TargetsConfig{Repository: uptane.Director, Version: versions.Targets + 1, Expires: expires, Targets: map[string]uptane.Target{}}
 	if err := dev.entries(&c); err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
 	if targets, err = signOnline(ctx, d.Repository, root, targets); err != nil {
 		return err
 	}
-	snapshot, err := uptane.NewSnapshot(uptane.MetaConfig{Version: versions[1] + 1, Expires: expires,
+	snapshot, err := uptane.NewSnapshot(uptane.MetaConfig{Version: versions.Snapshot + 1, Expires: expires,
 		Meta: map[string]uptane.MetaItem{"root.json": uptane.MetaOf(root), "targets.json": uptane.MetaOf(targets)}})
 	if err != nil {
 		return err
@@ -103,7 +105,7 @@ func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
 	if snapshot, err = signOnline(ctx, d.Repository, root, snapshot); err != nil {
 		return err
 	}
-	stamp, err := uptane.NewTimestamp(uptane.MetaConfig{Version: versions[2] + 1, Expires: expires,
+	stamp, err := uptane.NewTimestamp(uptane.MetaConfig{Version: versions.Timestamp + 1, Expires: expires,
 		Meta: map[string]uptane.MetaItem{"snapshot.json": uptane.MetaOf(snapshot)}})
 	if err != nil {
 		return err
@@ -111,6 +113,8 @@ func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
 	if stamp, err = signOnline(ctx, d.Repository, root, stamp); err != nil {
 		return err
 	}
+	dev.Expires = expires.Format(time.RFC3339)
+	dev.Versions = Versions{targets.Version(), snapshot.Version(), stamp.Version()}
 	dev.Root, dev.Targets, dev.Snapshot, dev.Timestamp = root.Version(), targets.Bytes(), snapshot.Bytes(), stamp.Bytes()
 	return nil
 }

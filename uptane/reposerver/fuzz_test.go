@@ -26,7 +26,7 @@ func TestSeeds(t *testing.T) {
 	if _, err := parseIndex("x", []byte(seedIndex)); err != nil {
 		t.Error(err)
 	}
-	if _, err := parseDevice("x", []byte(seedDevice)); err != nil {
+	if _, err := DecodeDevice("x", []byte(seedDevice)); err != nil {
 		t.Error(err)
 	}
 	if _, err := parseKeyPair([]byte(seedPair)); err != nil {
@@ -90,7 +90,7 @@ func FuzzIndex(f *testing.F) {
 
 func FuzzDevice(f *testing.F) {
 	f.Add([]byte(seedDevice))
-	f.Fuzz(func(t *testing.T, data []byte) { _, _ = parseDevice("x", data) })
+	f.Fuzz(func(t *testing.T, data []byte) { _, _ = DecodeDevice("x", data) })
 }
 
 func FuzzKeyPair(f *testing.F) {

@@ -158,24 +158,20 @@ func (i *Image) online(t *change) (*uptane.Snapshot, *uptane.Timestamp, error) {
 	return snapshot, stamp, err
 }
 
+// ends is when snapshot and timestamp end.
+func (i *Image) ends() (snapshot, stamp time.Time, err error) {
+	snapshot, err = i.files.expiry(func(ix *index) string { return ix.Snapshot }, func(data []byte) (uptane.Document, error) { return uptane.ParseSnapshot(data) })
+	if err != nil {
+		return snapshot, stamp, err
+	}
+	stamp, err = i.files.expiry(func(ix *index) string { return ix.Timestamp }, func(data []byte) (uptane.Document, error) { return uptane.ParseTimestamp(data) })
+	return snapshot, stamp, err
+}
+
 func (i *Image) fresh() (bool, error) {
-	data, _, err := i.files.read(func(ix *index) string { return ix.Snapshot })
-	if err != nil {
-		return false, err
-	}
-	snapshot, err := uptane.ParseSnapshot(data)
-	if err != nil {
-		return false, err
-	}
-	if data, _, err = i.files.read(func(ix *index) string { return ix.Timestamp }); err != nil {
-		return false, err
-	}
-	stamp, err := uptane.ParseTimestamp(data)
-	if err != nil {
-		return false, err
-	}
+	snapshot, stamp, err := i.ends()
 	now := i.now()
-	return !due(snapshot, i.lives.Snapshot, now) && !due(stamp, i.lives.Timestamp, now), nil
+	return snapshot.Sub(now) >= i.lives.Snapshot/2 && stamp.Sub(now) >= i.lives.Timestamp/2, err
 }
 
 // Snapshot returns snapshot.json. Call Refresh first.
@@ -192,8 +188,7 @@ func (i *Image) Timestamp() ([]byte, error) {
 
 // Targets returns targets.json and its checksum, the SHA-256 of these bytes in hex.
 func (i *Image) Targets() (data []byte, checksum string, err error) {
-	data, _, err = i.files.read(func(ix *index) string { return ix.Targets })
-	return data, digestOf(data), err
+	return i.files.look(func(ix *index) string { return ix.Targets })
 }
 
 // Delegation returns a delegation's metadata; found is false where there is none.

@@ -13,6 +13,18 @@ const (
 	// maxRegistration and maxManifest bound what a device sends, in bytes.
 	maxRegistration = 256 << 10
 	maxManifest     = 512 << 10
+	// maxTold and maxEvents bound what devices tell of themselves and the events of one request, in bytes; KeepEvents and
+	// maxEventID are events and characters.
+	maxTold    = 512 << 10
+	maxEvents  = 128 << 10
+	KeepEvents = 100
+	maxEventID = 64
+	// maxSaid bounds the words of a device in reports, in bytes.
+	maxSaid = 512
+	// maxVersion is the highest version that devices can count to, with room above it.
+	maxVersion = 1 << 30
+	// replacementLife bounds for how long a replacement may be allowed.
+	replacementLife = 30 * 24 * time.Hour
 	// maxForm bounds small requests in bytes.
 	maxForm = 64 << 10
 	// maxBearers bounds the tokens that are good at one time.

@@ -122,6 +122,8 @@ type manifest struct {
 	whole     signedPart
 	ecus      map[string]signedPart
 	installed map[string]Installed
+	attacks   map[string]string
+	report    *installationReport // nil: none
 }
 
 func parseManifest(data []byte) (*manifest, error) {
@@ -133,13 +135,14 @@ func parseManifest(data []byte) (*manifest, error) {
 	if err != nil {
 		return bad("%v", err)
 	}
-	m := &manifest{installed: map[string]Installed{}}
+	m := &manifest{installed: map[string]Installed{}, attacks: map[string]string{}}
 	if err := json.Unmarshal(data, &m.whole); err != nil || len(m.whole.Signed) == 0 {
 		return bad("not a signed document")
 	}
 	var body struct {
 		Primary string                `json:"primary_ecu_serial"`
 		ECUs    map[string]signedPart `json:"ecu_version_manifests"`
+		Report  json.RawMessage       `json:"installation_report"`
 	}
 	if err := json.Unmarshal(m.whole.Signed, &body); err != nil {
 		return bad("%v", err)
@@ -148,12 +151,20 @@ func parseManifest(data []byte) (*manifest, error) {
 		return bad("%d ECU manifests are not between 1 and %d", len(body.ECUs), maxECUs)
 	}
 	m.primary, m.ecus = body.Primary, body.ECUs
+	if len(body.Report) > 0 {
+		// A report that cannot be read is none: the manifest counts all the same, and is kept as it came.
+		r := &installationReport{}
+		if json.Unmarshal(body.Report, r) == nil {
+			m.report = r
+		}
+	}
 	if _, ok := m.ecus[m.primary]; !ok {
 		return bad("the primary ECU %q says nothing", printable(m.primary))
 	}
 	for serial, part := range m.ecus {
 		var ecu struct {
 			Serial    string `json:"ecu_serial"`
+			Attacks   string `json:"attacks_detected"`
 			Installed struct {
 				Path string `json:"filepath"`
 				Info struct {
@@ -167,6 +178,9 @@ func parseManifest(data []byte) (*manifest, error) {
 		}
 		if ecu.Serial != serial {
 			return bad("the manifest of ECU %s stands under %s", show.Text(printable(ecu.Serial)), show.Text(printable(serial)))
+		}
+		if ecu.Attacks != "" {
+			m.attacks[serial] = bounded(ecu.Attacks)
 		}
 		m.installed[serial] = Installed{ecu.Installed.Path, ecu.Installed.Info.Length, ecu.Installed.Info.Hashes["sha256"]}
 	}

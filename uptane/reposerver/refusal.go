@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
@@ -88,9 +89,29 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	writeBytes(w, status, data)
 }
 
-func writeBytes(w http.ResponseWriter, status int, data []byte) {
+// writeMetadata answers with a file and its tag: a caller that has it already is told so.
+func writeMetadata(w http.ResponseWriter, r *http.Request, data []byte) {
+	writeTagged(w, r, data, digestOf(data))
+}
+
+func writeTagged(w http.ResponseWriter, r *http.Request, data []byte, digest string) {
+	tag := `"` + digest + `"`
+	w.Header().Set("ETag", tag)
+	for _, one := range strings.Split(r.Header.Get("If-None-Match"), ",") {
+		if one = strings.TrimPrefix(strings.TrimSpace(one), "W/"); one == tag || one == "*" {
+			w.Header().Set("Cache-Control", "no-cache")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	writeAs(w, http.StatusOK, data, "no-cache")
+}
+
+func writeBytes(w http.ResponseWriter, status int, data []byte) { writeAs(w, status, data, "no-store") }
+
+func writeAs(w http.ResponseWriter, status int, data []byte, keep string) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Cache-Control", keep)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write(data)

@@ -212,6 +212,9 @@ func TestTargetsRefusals(t *testing.T) {
 	}
 	device := newSigner(t)
 	o.register("device-1", registration(t, device))
+	if err := o.client.Upload(ctx, reposerver.Upload{Name: "team-1", Source: strings.NewReader("two"), Size: 3}); err != nil {
+		t.Fatal(err)
+	}
 	o.assign("device-1", `{"target":"team-1","ecus":["ecu-1"]}`, http.StatusOK)
 	if a, err := o.drive("device-1", map[string]string{"ecu-1": "board"}, "team"); err != nil || len(a) != 1 {
 		t.Errorf("through a delegation: %v %v", a, err)
@@ -318,7 +321,7 @@ func TestDeviceRefusals(t *testing.T) {
 		"another's key":        {"device-1", foreign, 400},
 		"one byte":             {"device-1", strings.Replace(good2, "image-1", "image-2", 1), 400},
 		"nobody's signature":   {"device-1", `{"signatures":[],"signed":{"primary_ecu_serial":"ecu-1","ecu_version_manifests":{"ecu-1":{"signatures":[],"signed":{"ecu_serial":"ecu-1"}}}}}`, 400},
-		"unknown device":       {"device-9", good2, 404},
+		"unknown device":       {"device-9", good2, 409},
 		"nothing":              {"device-1", "{}", 400},
 		"no JSON":              {"device-1", "", 400},
 		"an ECU under another": {"device-1", string(envelope(t, key, `{"primary_ecu_serial":"ecu-1","ecu_version_manifests":{"ecu-1":{"signatures":[],"signed":{"ecu_serial":"ecu-2"}}}}`)), 400},
@@ -329,7 +332,7 @@ func TestDeviceRefusals(t *testing.T) {
 			}
 		})
 	}
-	if s, _ := o.fetch("device-9", "/director/targets.json"); s != 404 {
+	if s, _ := o.fetch("device-9", "/director/targets.json"); s != 409 {
 		t.Errorf("an unknown device's targets: %d", s)
 	}
 	if s, _ := o.fetch("", "/director/targets.json"); s != 403 {

@@ -2,7 +2,9 @@ package reposerver
 
 import (
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
@@ -14,17 +16,22 @@ const DeviceHeader = "X-Ats-Device-Uuid"
 
 const devicesPath = "/api/v1/director/admin/devices"
 
-// deviceView is a device as an administrator sees it.
-type deviceView struct {
+// View is a device as an operator sees it.
+type View struct {
 	Device      string               `json:"device"`
 	State       string               `json:"state"`
 	Primary     string               `json:"primary_ecu_serial"`
 	ECUs        map[string]ecuView   `json:"ecus"`
 	Registered  string               `json:"registered"`
 	Assigned    map[string]Assigned  `json:"assigned"`
+	Outcomes    map[string]Outcome   `json:"outcomes"`
 	Reported    map[string]Installed `json:"reported"`
+	Attacks     map[string]string    `json:"attacks_detected"`
 	Seen        string               `json:"seen"`
 	Correlation string               `json:"correlation_id"`
+	Versions    Versions             `json:"versions"`
+	Root        int                  `json:"root_version"`
+	Replace     string               `json:"replacement_until"`
 }
 
 type ecuView struct {
@@ -32,9 +39,10 @@ type ecuView struct {
 	KeyID      string `json:"keyid"`
 }
 
-func viewOf(d *Device) deviceView {
-	v := deviceView{Device: d.ID, State: d.State(), Primary: d.Primary, ECUs: map[string]ecuView{}, Registered: d.Registered,
-		Assigned: d.Assigned, Reported: d.Reported, Seen: d.Seen, Correlation: d.Correlation}
+// ViewOf is a device's view.
+func ViewOf(d *Device) View {
+	v := View{Device: d.ID, State: d.State(), Primary: d.Primary, ECUs: map[string]ecuView{}, Registered: d.Registered, Assigned: d.Assigned, Outcomes: d.Outcomes,
+		Reported: d.Reported, Attacks: d.Attacks, Seen: d.Seen, Correlation: d.Correlation, Versions: d.Versions, Root: d.Root, Replace: d.Replace}
 	for serial, e := range d.ECUs {
 		k, _ := uptane.ParseKey(e.Key)
 		v.ECUs[serial] = ecuView{e.HardwareID, k.ID()}
@@ -42,29 +50,56 @@ func viewOf(d *Device) deviceView {
 	return v
 }
 
+// queryFilter reads state, target, hardware, prefix and silent_since (RFC 3339).
+func queryFilter(r *http.Request) (f Filter, err error) {
+	q := r.URL.Query()
+	f = Filter{State: q.Get("state"), Target: q.Get("target"), Hardware: q.Get("hardware"), Prefix: q.Get("prefix")}
+	if f.State != "" && !slices.Contains(States(), f.State) {
+		return f, refuse(400, codeBadRequest, "state is one of: %s", strings.Join(States(), ", "))
+	}
+	if since := q.Get("silent_since"); since != "" {
+		if f.SilentSince, err = time.Parse(time.RFC3339, since); err != nil {
+			return f, refuse(400, codeBadRequest, "silent_since is a time such as 2026-01-02T03:04:05Z")
+		}
+	}
+	return f, nil
+}
+
 // directorAdmin are this project's own routes: the original's Director has others, and no signing tool calls them.
 func (s *Server) directorAdmin(closed closed) {
 	closed(Look, "GET "+devicesPath, func(w http.ResponseWriter, r *http.Request) error {
-		list, err := s.director.Devices()
+		f, err := queryFilter(r)
 		if err != nil {
 			return err
 		}
-		out := []deviceView{}
+		list, err := s.director.Devices(r.Context(), f)
+		if err != nil {
+			return err
+		}
+		out := []View{}
 		for _, d := range list {
-			out = append(out, viewOf(d))
+			out = append(out, ViewOf(d))
 		}
 		writeJSON(w, http.StatusOK, out)
 		return nil
 	})
 	closed(Look, "GET "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
-		d, found, err := s.director.Device(r.PathValue("id"))
+		d, found, err := s.director.Device(r.Context(), r.PathValue("id"))
 		if err != nil {
 			return err
 		}
 		if !found {
-			return refuse(404, codeNotFound, "device %s is not registered", r.PathValue("id"))
+			return refuse(404, codeNotFound, "device %s is not registered", show.Text(r.PathValue("id")))
 		}
-		writeJSON(w, http.StatusOK, viewOf(d))
+		writeJSON(w, http.StatusOK, ViewOf(d))
+		return nil
+	})
+	closed(Look, "GET "+devicesPath+"/{id}/told", func(w http.ResponseWriter, r *http.Request) error {
+		told, events, err := s.director.Told(r.Context(), r.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, ToldViewOf(told, events))
 		return nil
 	})
 	closed(Remove, "DELETE "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {
@@ -72,6 +107,24 @@ func (s *Server) directorAdmin(closed closed) {
 			return err
 		}
 		return s.changed(w, r, "device removed", "device", r.PathValue("id"))
+	})
+	closed(Remove, "PUT "+devicesPath+"/{id}/replacement", func(w http.ResponseWriter, r *http.Request) error {
+		var doc struct {
+			Seconds int64 `json:"seconds"`
+		}
+		if err := decode(w, r, &doc); err != nil {
+			return err
+		}
+		if doc.Seconds < 0 || doc.Seconds > int64(replacementLife/time.Second) {
+			doc.Seconds = -1
+		}
+		until, err := s.director.AllowReplacement(r.Context(), r.PathValue("id"), time.Duration(doc.Seconds)*time.Second)
+		if err != nil {
+			return err
+		}
+		s.log.Info("replacement allowed", "device", r.PathValue("id"), "until", until, "by", who(r), "from", r.RemoteAddr)
+		writeJSON(w, http.StatusOK, map[string]string{"replacement_until": until})
+		return nil
 	})
 	closed(Assign, "PUT "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
 		var doc struct {
@@ -86,7 +139,7 @@ func (s *Server) directorAdmin(closed closed) {
 			return err
 		}
 		s.log.Info("target assigned", "device", d.ID, "target", doc.Target, "by", who(r), "from", r.RemoteAddr)
-		writeJSON(w, http.StatusOK, viewOf(d))
+		writeJSON(w, http.StatusOK, ViewOf(d))
 		return nil
 	})
 	closed(Assign, "DELETE "+devicesPath+"/{id}/assignment", func(w http.ResponseWriter, r *http.Request) error {
@@ -94,7 +147,8 @@ func (s *Server) directorAdmin(closed closed) {
 		if err != nil {
 			return err
 		}
-		writeJSON(w, http.StatusOK, viewOf(d))
+		s.log.Info("assignments taken back", "device", d.ID, "by", who(r), "from", r.RemoteAddr)
+		writeJSON(w, http.StatusOK, ViewOf(d))
 		return nil
 	})
 }
@@ -122,6 +176,7 @@ func (s *Server) Devices() http.Handler {
 		open("GET /director/{file}", s.directorFile)
 		open("POST /director/ecus", s.register)
 		open("PUT /director/manifest", s.putManifest)
+		s.toldRoutes(open)
 	}
 	mux.HandleFunc("/", s.wrap(func(w http.ResponseWriter, r *http.Request) error {
 		return refuse(404, codeNotFound, "there is no such route")
@@ -187,7 +242,7 @@ func (s *Server) directorFile(w http.ResponseWriter, r *http.Request) error {
 	if fault != nil {
 		s.log.Error("signing online", "device", id, "error", fault.Error())
 	}
-	writeBytes(w, http.StatusOK, pick(d))
+	writeMetadata(w, r, pick(d))
 	return nil
 }
 

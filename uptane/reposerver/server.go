@@ -235,7 +235,7 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request, repo *Reposit
 	if !found {
 		return refuse(404, codeNotFound, "there is no root version %d", version)
 	}
-	writeBytes(w, http.StatusOK, data)
+	writeMetadata(w, r, data)
 	return nil
 }
 
@@ -245,7 +245,7 @@ func (s *Server) getTargets(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set(ChecksumHeader, checksum)
-	writeBytes(w, http.StatusOK, data)
+	writeTagged(w, r, data, checksum)
 	return nil
 }
 
@@ -272,7 +272,7 @@ func (s *Server) getDelegation(w http.ResponseWriter, r *http.Request) error {
 	if !found {
 		return refuse(404, "delegations_not_found", "there is no delegation %q", printable(name))
 	}
-	writeBytes(w, http.StatusOK, data)
+	writeMetadata(w, r, data)
 	return nil
 }
 
@@ -298,23 +298,22 @@ func (s *Server) online(role string) handler {
 		if err := s.image.Refresh(r.Context()); err != nil {
 			s.log.Error("signing online", "error", err.Error())
 		}
-		var data []byte
-		var doc uptane.Document
-		var err error
-		if role == "snapshot" {
-			if data, err = s.image.Snapshot(); err == nil {
-				doc, err = uptane.ParseSnapshot(data)
-			}
-		} else if data, err = s.image.Timestamp(); err == nil {
-			doc, err = uptane.ParseTimestamp(data)
-		}
+		snapshot, stamp, err := s.image.ends()
 		if err != nil {
 			return err
 		}
-		if err := uptane.CheckExpiry(doc, s.now()); err != nil {
-			return refuse(503, codeInternal, "the server's online keys are out of reach: %v", err)
+		get, ends := s.image.Snapshot, snapshot
+		if role == "timestamp" {
+			get, ends = s.image.Timestamp, stamp
 		}
-		writeBytes(w, http.StatusOK, data)
+		data, err := get()
+		if err != nil {
+			return err
+		}
+		if !s.now().Before(ends) {
+			return refuse(503, codeInternal, "the server's online keys are out of reach: %s has expired on %s", role, ends.Format(time.RFC3339))
+		}
+		writeMetadata(w, r, data)
 		return nil
 	}
 }

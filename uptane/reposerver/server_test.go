@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/fleet"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
 
@@ -117,6 +119,7 @@ type office struct {
 	clock    *clock
 	image    *reposerver.Image
 	director *reposerver.Director
+	fleet    *fleet.SQLite
 	admin    *httptest.Server
 	devices  *httptest.Server
 	client   *reposerver.Client // of the Image repository
@@ -148,12 +151,19 @@ func (o *office) open() {
 	if o.image, err = reposerver.OpenImage(o.config("")); err != nil {
 		t.Fatal(err)
 	}
-	if o.director, err = reposerver.OpenDirector(o.config(""), o.image); err != nil {
+	store, err := fleet.Open(t.Context(), filepath.Join(o.dir, "director"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { store.Close() })
+	storage := reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 4 << 10, MaxFile: 1 << 20}
+	if o.director, err = reposerver.OpenDirector(reposerver.DirectorConfig{Config: o.config(""), Image: o.image, Fleet: store, Storage: storage}); err != nil {
+		t.Fatal(err)
+	}
+	o.fleet = store
 	server, err := reposerver.NewServer(reposerver.ServerConfig{
 		Image: o.image, Director: o.director, Now: o.clock.now,
-		Storage: reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 4 << 10, MaxFile: 1 << 20},
+		Storage: storage,
 		Access:  reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(secret), May: reposerver.Rights()}}},
 	})
 	if err != nil {
@@ -180,7 +190,7 @@ func (o *office) tree() string {
 	o.t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(o.dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "lock" {
+		if err != nil || d.IsDir() || d.Name() == "lock" || strings.HasPrefix(d.Name(), "fleet.db") {
 			return err
 		}
 		data, err := os.ReadFile(p)
@@ -189,6 +199,26 @@ func (o *office) tree() string {
 	})
 	if err != nil {
 		o.t.Fatal(err)
+	}
+	b.WriteString(o.records())
+	return b.String()
+}
+
+// records is what the fleet store keeps.
+func (o *office) records() string {
+	o.t.Helper()
+	ctx := o.t.Context()
+	var list []string
+	if err := o.fleet.Each(ctx, func(d *reposerver.Device) error { list = append(list, d.ID); return nil }); err != nil {
+		o.t.Fatal(err)
+	}
+	slices.Sort(list)
+	var b strings.Builder
+	for _, id := range list {
+		dev := must(o.fleet.Device(ctx, id))(o.t)
+		record := must(json.Marshal(dev))(o.t)
+		told, events := must(o.fleet.Told(ctx, id))(o.t), must(o.fleet.Events(ctx, id))(o.t)
+		fmt.Fprintf(&b, "%s revision %d %s %s %v %v\n", id, dev.Revision, record, must(o.fleet.Manifest(ctx, id))(o.t), told, events)
 	}
 	return b.String()
 }

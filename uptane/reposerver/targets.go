@@ -2,6 +2,7 @@ package reposerver
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
@@ -164,31 +165,48 @@ func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) er
 
 // Find looks for a target in the current targets and the delegations, in the order of their search.
 func (i *Image) Find(name string) (t uptane.Target, found bool, err error) {
+	t, why, err := i.search(name, false)
+	return t, err == nil && why == "", err
+}
+
+// search is Find, and says in why what keeps devices from finding the target; empty: nothing. If current, what has ended
+// is a reason too.
+func (i *Image) search(name string, current bool) (t uptane.Target, why string, err error) {
 	doc, err := i.document(func(ix *index) string { return ix.Targets })
 	if err != nil {
-		return t, false, err
+		return t, "", err
 	}
-	if t, found = doc.Target(name); found {
-		return t, true, nil
+	if err := uptane.CheckExpiry(doc, i.now()); err != nil && current {
+		return t, fmt.Sprintf("the targets have ended: %v", err), nil
 	}
+	if t, found := doc.Target(name); found {
+		return t, "", nil
+	}
+	why, ended := "neither the targets nor a delegation have it", false
 	for _, d := range doc.Delegations() {
-		if !d.Matches(name) {
-			continue
-		}
 		child, err := i.document(func(ix *index) string { return ix.Delegations[d.Name].Digest })
 		if err != nil {
-			return t, false, err
+			return t, "", err
 		}
+		found := false
 		if child != nil {
-			if t, found = child.Target(name); found {
-				return t, true, nil
-			}
+			t, found = child.Target(name)
 		}
-		if d.Terminating {
-			break
+		switch {
+		case found && !d.Matches(name):
+			why = fmt.Sprintf("delegation %s lists it, and is not for such names", show.Text(d.Name))
+		case found && ended:
+			return t, why + fmt.Sprintf(", and so delegation %s, which lists it, is not asked", show.Text(d.Name)), nil
+		case found:
+			if err := uptane.CheckExpiry(child, i.now()); err != nil && current {
+				return t, fmt.Sprintf("delegation %s has ended: %v", show.Text(d.Name), err), nil
+			}
+			return t, "", nil
+		case d.Matches(name) && d.Terminating && !ended:
+			why, ended = fmt.Sprintf("delegation %s ends the search for such names, and does not list it", show.Text(d.Name)), true
 		}
 	}
-	return t, false, nil
+	return t, why, nil
 }
 
 // document parses what pick chooses, once; nil where there is none.
