@@ -123,7 +123,7 @@ func (s *Session) withdraw() {
 			delete(s.state.uptane, name)
 			continue
 		}
-		was.targetsVersion = max(was.targetsVersion, u.targetsVersion)
+		was.targetsVersion, was.targetsUsed = max(was.targetsVersion, u.targetsVersion), max(was.targetsUsed, u.targetsUsed)
 		s.state.uptane[name] = was
 	}
 	s.state.trust = start.trust
@@ -153,6 +153,6 @@ func (e *earlier) carry() *state {
 	for n, u := range old.uptane {
 		st.uptane[n] = u.carry()
 	}
-	st.trust = old.trust
+	st.trust, st.trustUsed = old.trust, old.trustUsed
 	return st
 }

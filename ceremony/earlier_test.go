@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -248,6 +249,118 @@ func TestFork(t *testing.T) {
 }
 
 // TestAfterAbort: what an aborted ceremony signed counts as used, and a root that it can never release does not.
+// TestUsedNumbers: numbers that an aborted ceremony signed count as used, also where the entries do not follow from one another
+// any more, where a signature was about to be made and none is recorded, and where the transcript's end is lost.
+func TestUsedNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// change gives the transcript of a run that did everything another form; crl is the number of the step that signs the CRL.
+		change func(t *testing.T, w *world, files map[string][]byte, crl int) map[string][]byte
+		trust  int64
+	}{
+		{"with a wrong entry before them", func(t *testing.T, w *world, files map[string][]byte, crl int) map[string][]byte {
+			leaves := slices.Clone(entries(t, files))
+			for i := range leaves {
+				if h, _ := headOf(leaves[i]); h.Step == crl {
+					extra := encodeLeaf(&serialLeaf{Head: Head{Kind: kindSerial, Step: h.Step, At: h.At}, For: "nobody", Serial: strings.Repeat("4a", 20)})
+					return w.with(files, slices.Insert(leaves, i, extra))
+				}
+			}
+			t.Fatal("no CRL")
+			return nil
+		}, 3},
+		{"with an intent only", func(t *testing.T, w *world, files map[string][]byte, crl int) map[string][]byte {
+			leaves := slices.Clone(entries(t, files))
+			for i := range leaves {
+				if h, _ := headOf(leaves[i]); h.Step == crl && h.Kind == kindSignIntent {
+					return w.with(files, leaves[:i+1])
+				}
+			}
+			t.Fatal("no CRL")
+			return nil
+		}, 2},
+		{"with a lost end", func(t *testing.T, w *world, files map[string][]byte, crl int) map[string][]byte {
+			leaves := slices.Clone(entries(t, files))
+			for i := range leaves {
+				if h, _ := headOf(leaves[i]); h.Step == crl {
+					whole := len(w.with(files, leaves[:i])[transcriptFile])
+					files = w.with(files, leaves)
+					files[transcriptFile][whole+3] ^= 1
+					return files
+				}
+			}
+			t.Fatal("no CRL")
+			return nil
+		}, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := second(t)
+			text, _, _ := strings.Cut(s.secondScript(), "  - destroy-key")
+			_, trust, _ := strings.Cut(s.secondScript(), "  - destroy-key: {key: image-root-key}\n")
+			text += trust
+			config := s.config(s.plan(text))
+			config.Out += "-2"
+			config.Remarks = func(when string) ([]Remark, error) {
+				if when == AtEnd {
+					return nil, errCut
+				}
+				return nil, nil
+			}
+			if _, err := Run(context.Background(), config); err == nil {
+				t.Fatal("the run was not cut short")
+			}
+			config.Remarks = nil
+			a := AbortConfig{RunConfig: config, Reason: "a test", Leave: func(string, error) error { return nil }}
+			crl := 0
+			for _, st := range config.Plan.script.steps {
+				if st.kind == "crl" {
+					crl = st.number
+				}
+			}
+			files := c.change(t, &world{stage: s}, tree(t, config.Out), crl)
+			if c.name == "with a lost end" {
+				put(t, config.Out, files)
+			} else {
+				s.rewrite(&a, files)
+			}
+			st, err := Abandoned(a.Out, a.Anchor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Plan, a.Approvals = st.Plan, st.Approvals
+			if _, err := Abort(context.Background(), a); err != nil {
+				t.Fatal(err)
+			}
+			s.Ceremony = "third"
+			// Where the transcript was cut back nobody removed its key.
+			text = strings.NewReplacer("name: image-root-key-2, token: roots", "name: image-root-key-2, token: roots, label: third", "folder: out,", "folder: out-2,", `{{checkpoint "out"}}`, `{{checkpoint "out-2"}}`).Replace(text)
+			script, err := s.script(text)
+			if err == nil {
+				_, err = script.Validate(context.Background())
+			}
+			if err == nil || !strings.Contains(err.Error(), "CRL number 2 does not rise") {
+				t.Errorf("the number of the aborted CRL: %v", err)
+			}
+			digest := hexSHA256([]byte(readFile(t, a.Out+"/"+checkpointFile)))
+			last := s.config(s.plan(strings.Replace(text, "number: 2", "number: 3", 1)))
+			last.Out += "-3"
+			sum, err := ParseDigest(digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last.Anchor.Earlier = &sum
+			result, err := Run(context.Background(), last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.verified(result.Out, false)
+			if _, err := os.Stat(filepath.Join(result.Out, fmt.Sprintf("trust/metadata/%d.targets.json", c.trust))); err != nil {
+				t.Errorf("the trust repository's targets: %v", err)
+			}
+		})
+	}
+}
+
 func TestAfterAbort(t *testing.T) {
 	s := second(t)
 	text, _, _ := strings.Cut(s.secondScript(), "  - destroy-key")

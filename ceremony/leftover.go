@@ -49,6 +49,30 @@ func (o *leftover) numbered(own []entry) {
 	}
 }
 
+// counter is a step that signs what has a number of its own.
+type counter interface {
+	// used counts the step's number as used, where nobody followed the step.
+	used(s *Session)
+}
+
+// uses counts the numbers that an aborted ceremony used in steps that are not followed: a step whose key was about to sign may
+// have signed, and where the transcript's end is lost every step after it may have. Those that are followed are counted already.
+func (s *Session) uses(leaves [][]byte, l *abortLeaf) {
+	signed, last := map[int]bool{}, 0
+	for _, e := range entriesOf(leaves) {
+		if e.head.Kind == kindAbort {
+			break
+		}
+		last = max(last, e.head.Step)
+		signed[e.head.Step] = signed[e.head.Step] || e.head.Kind == kindSignIntent
+	}
+	for _, st := range s.script.steps {
+		if c, ok := st.step.(counter); ok && (signed[st.number] || l.Unreadable != nil && st.number >= last) {
+			c.used(s)
+		}
+	}
+}
+
 // leftBehind asks the steps of a script what they left, by the entries of a transcript up to the one that aborts it.
 func leftBehind(script *Script, leaves [][]byte) *leftover {
 	o := &leftover{}

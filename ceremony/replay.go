@@ -234,6 +234,7 @@ func (v *verified) endsEarly(s *Session, leaves [][]byte, at int) error {
 	if err := decodeLeaf(leaves[at], &l, kindAbort); err != nil {
 		return s.entryError(err)
 	}
+	s.uses(leaves[:at], &l)
 	data, kept := v.files[unreadableFile]
 	if (l.Unreadable != nil) != kept || kept && (hexSHA256(data) != l.Unreadable.SHA256 || l.Unreadable.Entry != at) {
 		return damaged(unreadableFile, "is not what the transcript says of its unreadable end")

@@ -34,6 +34,8 @@ type state struct {
 	order     []string
 	uptane    map[string]*uptaneState
 	trust     *trustState
+	// trustUsed is the highest version of the trust repository's targets that an aborted ceremony signed, or may have.
+	trustUsed int64
 	backups   map[string]*backup
 	shares    map[string]*quorum.Shares
 	// held are the shares that hold a PIN now, by token name and purpose.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
@@ -135,6 +136,38 @@ func (c *CRL) rises(s *Session, cert *certificate, number *big.Int) (previous *x
 		return s.state.crls[issuer], nil
 	}
 	return s.state.crls[cert.name], nil
+}
+
+// used counts by the issuer alone, which is what counts from format 1.1 on.
+func (c *CRL) used(s *Session) {
+	cert := s.script.certificateCalled(s, c.Issuer)
+	if cert == nil {
+		return // made in the ceremony that was aborted: its key is gone
+	}
+	if by, n := issuerOf(cert), big.NewInt(c.Number); s.state.numbers[by] == nil || s.state.numbers[by].Cmp(n) < 0 {
+		s.state.numbers[by] = n
+	}
+}
+
+// certificateCalled finds a certificate that a step of an aborted ceremony means, be the step that takes it in followed or not.
+func (s *Script) certificateCalled(session *Session, name string) *x509.Certificate {
+	if c := session.state.certificates[name]; c != nil {
+		return c.cert
+	}
+	if s.earlier != nil {
+		if c := s.earlier.left().certificates[name]; c != nil {
+			return c.cert
+		}
+	}
+	for _, st := range s.steps {
+		if i, ok := st.step.(*ImportCertificate); ok && i.Name == name {
+			if block, _ := pem.Decode(s.inputs[i.Certificate]); block != nil {
+				c, _ := x509.ParseCertificate(block.Bytes)
+				return c
+			}
+		}
+	}
+	return nil
 }
 
 func (c *CRL) path() string { return "artefacts/" + c.Name + ".crl" }

@@ -54,6 +54,14 @@ func (t *TrustRepository) needs(*Plan) []need { return nil }
 
 func (t *TrustRepository) left(o *leftover, own []entry) { o.numbered(own) }
 
+func (t *TrustRepository) used(s *Session) {
+	released := int64(0)
+	if last := s.script.startState().lastTrust(); last != nil {
+		released = last.TargetsVersion()
+	}
+	s.state.trustUsed = max(s.state.trustUsed, released) + 1
+}
+
 func (t *TrustRepository) describe(s *Session) string {
 	return fmt.Sprintf("build the trust repository of %q: anchors %v, intermediates %v, CRLs %v; sign its root with %v and its targets with %v, good until %s and %s",
 		s.script.config.Environment, t.Anchors, t.Intermediates, t.CRLs, t.RootKeys, t.TargetsKeys, t.RootExpires, t.TargetsExpires)
@@ -175,6 +183,9 @@ func (t *TrustRepository) specimens(s *Session) bool {
 func (t *TrustRepository) content(s *Session) (trust.Content, error) {
 	c := trust.Content{Environment: s.script.config.Environment, Policy: gatewayPolicy(s.script.config.Environment)}
 	c.Policy.RequireCRL = t.RequireCRL
+	if s.held(RuleUsed) {
+		c.UsedTargets = s.state.trustUsed
+	}
 	if t.KeyTypes != nil {
 		c.Policy.KeyTypes = t.KeyTypes
 	}

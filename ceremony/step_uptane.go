@@ -43,11 +43,13 @@ type uptaneState struct {
 	root           *uptane.Root
 	targetsKeys    []string
 	targetsVersion int
+	// targetsUsed is the highest version of targets that an aborted ceremony signed, or may have signed.
+	targetsUsed int
 }
 
 // carry keeps what a later ceremony may not go behind.
 func (u *uptaneState) carry() *uptaneState {
-	return &uptaneState{root: u.root, targetsVersion: u.targetsVersion}
+	return &uptaneState{root: u.root, targetsVersion: u.targetsVersion, targetsUsed: u.targetsUsed}
 }
 
 func (u *UptaneRoot) people() people { return byProgram }
@@ -126,7 +128,7 @@ func (u *UptaneRoot) sign(s *Session, root *uptane.Root, old *uptaneState) error
 	}
 	next := &uptaneState{root: root, targetsKeys: u.Targets.Keys}
 	if old != nil {
-		next.targetsVersion = old.targetsVersion
+		next.targetsVersion, next.targetsUsed = old.targetsVersion, old.targetsUsed
 	}
 	s.state.uptane[u.Repository] = next
 	if err := s.artefact(fmt.Sprintf("%s%d.root.json", dir, u.Version), data, nil); err != nil {
@@ -229,6 +231,12 @@ func (u *UptaneTargets) needs(*Plan) []need { return nil }
 
 func (u *UptaneTargets) left(o *leftover, own []entry) { o.numbered(own) }
 
+func (u *UptaneTargets) used(s *Session) {
+	if st := s.state.uptane[u.Repository]; st != nil {
+		st.targetsUsed = max(st.targetsUsed, u.Version)
+	}
+}
+
 func (u *UptaneTargets) describe(*Session) string {
 	return fmt.Sprintf("sign an empty targets.json, version %d, of the Uptane %s repository, good until %s", u.Version, u.Repository, u.Expires)
 }
@@ -241,8 +249,17 @@ func (u *UptaneTargets) perform(s *Session) error {
 	if st == nil || st.targetsKeys == nil {
 		return refuse(RuleReference, "there is no root of the %s repository at this step", show.Text(u.Repository))
 	}
-	if u.Version != st.targetsVersion+1 {
-		return refuse(RuleVersion, "targets version %d of the %s repository: it must be %d", u.Version, show.Text(u.Repository), st.targetsVersion+1)
+	want := st.targetsVersion + 1
+	if want <= st.targetsUsed {
+		if err := s.hold(RuleUsed, u.Version > st.targetsUsed, "targets version %d of the %s repository was signed by a ceremony that was aborted: it must be %d", u.Version, show.Text(u.Repository), st.targetsUsed+1); err != nil {
+			return err
+		}
+		if s.held(RuleUsed) {
+			want = st.targetsUsed + 1
+		}
+	}
+	if u.Version != want {
+		return refuse(RuleVersion, "targets version %d of the %s repository: it must be %d", u.Version, show.Text(u.Repository), want)
 	}
 	expires, err := s.expiry("expires", u.Expires)
 	if err != nil {

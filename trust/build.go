@@ -56,12 +56,8 @@ func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now 
 	if p.root, err = layoutRoot(prev, c.Environment, k, v.RootExpires); err != nil {
 		return nil, err
 	}
-	version := int64(1)
-	if prev != nil {
-		version = prev.TargetsVersion() + 1
-	}
 	p.targets = metadata.Targets(v.TargetsExpires)
-	p.targets.Signed.Version = version
+	p.targets.Signed.Version = c.version(prev)
 	p.targets.Signed.UnrecognizedFields = ownFields(c.Environment)
 	if p.targets.Signed.Delegations, err = delegate(k.CRL); err != nil {
 		return nil, err
@@ -70,6 +66,14 @@ func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now 
 		return nil, err
 	}
 	return p, nil
+}
+
+// version is that of the targets metadata with this content, after prev.
+func (c Content) version(prev *Repository) int64 {
+	if prev == nil {
+		return c.UsedTargets + 1
+	}
+	return max(prev.TargetsVersion(), c.UsedTargets) + 1
 }
 
 // Check refuses keys that cannot sign, thresholds that cannot be met, and online keys that are officers' keys.

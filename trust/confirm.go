@@ -39,9 +39,9 @@ func Confirm(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, file
 	if _, err := prepare(asOf, prev, c, k, v, now); err != nil {
 		return nil, nil, err
 	}
-	first, version := files[metadataPath(metadata.ROOT, 1)], int64(1)
+	first, version := files[metadataPath(metadata.ROOT, 1)], c.version(prev)
 	if prev != nil {
-		first, version = prev.roots.raw[0], prev.TargetsVersion()+1
+		first = prev.roots.raw[0]
 	}
 	rep, err := openRepository(asOf, files, PinRoot(first), now)
 	if err != nil {

@@ -22,6 +22,9 @@ type Content struct {
 	Policy Policy
 	// Releases name the revoked serials that a CA's later CRLs may leave out.
 	Releases []Release
+	// UsedTargets is the highest version of the targets metadata that was signed and never released, by a ceremony that was
+	// aborted; 0 without one. The next version is above it.
+	UsedTargets int64
 }
 
 // Release allows a CA's later CRLs to leave out one serial that an earlier one revoked. A serial that the current CRL
