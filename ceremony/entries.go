@@ -26,10 +26,10 @@ func entriesOf(leaves [][]byte) []entry {
 	return list
 }
 
-// leavesOf are those of a step.
-func leavesOf(leaves [][]byte, step int) []entry {
+// ofStep are those of a step.
+func ofStep(all []entry, step int) []entry {
 	var list []entry
-	for _, e := range entriesOf(leaves) {
+	for _, e := range all {
 		if e.head.Step == step {
 			list = append(list, e)
 		}

@@ -56,12 +56,13 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	p.Outputs, p.Warnings, p.state = session.state.order, session.warnings, session.state
-	for _, e := range entriesOf(p.leaves) {
+	entries := entriesOf(p.leaves)
+	for _, e := range entries {
 		if l, ok := e.leaf.(*stepLeaf); ok {
 			p.Steps = append(p.Steps, PlannedStep{e.head.Step, l.What, s.steps[e.head.Step-1].line, l.Describe})
 		}
 	}
-	for k, n := range shownOf(entriesOf(p.leaves)).signs {
+	for k, n := range shownOf(entries).signs {
 		p.Signatures[k] = n
 	}
 	return p, nil

@@ -23,8 +23,9 @@ func (p *Plan) Paper(program Tool) *paper.Document {
 		"Perform the steps in this order. After each, the program shows what it read back and waits. Compare the screen with this page, write down the values, the time and your " +
 			"initials, and type next. What differs is an exception: type exception, answer the questions, fill in an exception form, and go on only if the officers present agree. " +
 			"To go home, type stop: resume takes the ceremony up where it stands.")}}
+	entries := entriesOf(p.leaves)
 	for _, st := range s.steps {
-		steps.Blocks = append(steps.Blocks, p.step(st))
+		steps.Blocks = append(steps.Blocks, p.step(st, entries))
 	}
 	return &paper.Document{
 		Title: s.title(), Subtitle: "Script of a key ceremony, to be followed step by step and kept", Footer: s.footer(), Date: s.from,

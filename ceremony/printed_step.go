@@ -12,10 +12,9 @@ import (
 )
 
 // step is a step of the form.
-func (p *Plan) step(st scriptStep) paper.Step {
-	leaves := leavesOf(p.leaves, st.number)
+func (p *Plan) step(st scriptStep, entries []entry) paper.Step {
 	page := p.script.printed(st)
-	page.Text = describedBy(leaves)
+	page.Text = describedBy(ofStep(entries, st.number))
 	prefix := fmt.Sprintf("step %d: ", st.number)
 	for _, w := range p.Warnings {
 		if rest, ok := strings.CutPrefix(w, prefix); ok {

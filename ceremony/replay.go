@@ -214,8 +214,9 @@ func (v *verified) perform(ctx context.Context, record *journal.Record) error {
 		return s.entryError(errors.New("follows the end"))
 	}
 	v.ended = s.last
+	entries := entriesOf(record.Leaves())
 	for i, st := range v.script.steps {
-		words := describedBy(leavesOf(record.Leaves(), st.number))
+		words := describedBy(ofStep(entries, st.number))
 		if words == "" { // an aborted ceremony did not reach it
 			words = st.step.describe(s)
 		}
