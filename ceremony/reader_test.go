@@ -262,7 +262,9 @@ func envelopesForReader(t *testing.T, s *stage, files map[string][]byte, anchor 
 			e[i-1]++
 			return e
 		}, false},
-		{"no signature", func(e []byte) []byte { return append(e[:bytes.Index(e, []byte(`"signatures":`))], `"signatures":[]}`+"\n"...) }, false},
+		{"no signature", func(e []byte) []byte {
+			return append(e[:bytes.Index(e, []byte(`"signatures":`))], `"signatures":[]}`+"\n"...)
+		}, false},
 	} {
 		for _, name := range []string{"attestations/1.dsse.json", signatureFile} {
 			more := maps.Clone(files)

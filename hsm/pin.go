@@ -101,6 +101,17 @@ func CheckPIN(pin []byte) error {
 	return nil
 }
 
+// CheckNewPIN refuses a PIN that the token would not take as its new one.
+func CheckNewPIN(pin []byte, t TokenInfo) error {
+	if err := CheckPIN(pin); err != nil {
+		return err
+	}
+	if n := len(pin); n < t.MinPIN || t.MaxPIN > 0 && n > t.MaxPIN {
+		return fmt.Errorf("it has %d bytes, the token takes %d to %d", n, t.MinPIN, t.MaxPIN)
+	}
+	return nil
+}
+
 // checkWritten refuses what editors and other systems leave in a file and nobody types: a byte order mark, line ends of
 // Windows, blanks at either end, a second line. The error names the byte, and not where in the PIN it stands.
 func checkWritten(pin []byte) error {

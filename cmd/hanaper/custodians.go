@@ -97,7 +97,11 @@ func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.Toke
 	if info.Initialized {
 		return p.ask.Secret(prompt)
 	}
-	pin, err := p.newPIN(prompt)
+	blank, err := pkcs11.Blank(ctx, p.bindings.moduleOf(token), info.Serial, info.Label)
+	if err != nil {
+		return nil, err
+	}
+	pin, err := firstPIN(p.ask, prompt, blank)
 	if err != nil {
 		return nil, err
 	}
@@ -108,15 +112,21 @@ func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.Toke
 	return pin, nil
 }
 
-// newPIN asks for the first PIN of a blank token twice: one that was mistyped unseen would lock everybody out of it.
-// The ceremony is under way, so people who mistyped are asked again.
-func (p *custodians) newPIN(prompt string) ([]byte, error) {
+// firstPIN asks for the first PIN of a blank token twice: one that was mistyped unseen would lock everybody out of it. People
+// who mistyped, or chose one that the token does not take, are asked again; the token knows nothing of it yet.
+func firstPIN(ask term.Prompter, prompt string, blank hsm.TokenInfo) ([]byte, error) {
+	before := ""
 	for {
-		first, err := p.ask.Secret(prompt)
+		first, err := ask.Secret(before + prompt)
 		if err != nil {
 			return nil, err
 		}
-		second, err := p.ask.Secret(ceremony.AskAgain)
+		if err := hsm.CheckNewPIN(first, blank); err != nil {
+			clear(first)
+			before = "Choose another: " + err.Error() + ".\n"
+			continue
+		}
+		second, err := ask.Secret(ceremony.AskAgain)
 		same := err == nil && bytes.Equal(first, second)
 		clear(second)
 		if same {
@@ -126,7 +136,7 @@ func (p *custodians) newPIN(prompt string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		prompt = "They differ. " + strings.TrimPrefix(prompt, "They differ. ")
+		before = "They differ.\n"
 	}
 }
 

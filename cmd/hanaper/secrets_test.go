@@ -115,8 +115,8 @@ func TestSecrets(t *testing.T) {
 		"--officer", "ada.key", "--officer", "berta.key", "--custodian", key("ada", "-shares"), "--custodian", key("berta", "-shares"), "--custodian", key("clara", "-shares"), "script.yaml")
 	// First PINs are typed twice, and again where they differ. They are never asked for again.
 	screen += run.plays(0, asked, [][2]string{
-		{`The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4712"},
-		{`They differ. The security officer (SO) PIN of token "vault"`, "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4711"},
+		{`The security officer (SO) PIN of token "vault"`, "sp1"}, {"it has 3 bytes, the token takes 4 to", "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4712"},
+		{"They differ.", "first-so-pin-4711"}, {"The same again: ", "first-so-pin-4711"},
 		{`The user PIN of token "vault"`, "first-user-pin-4711"}, {"The same again: ", "first-user-pin-4711"},
 	}...)
 	watch.stop()

@@ -64,13 +64,12 @@ func initToken(c *cli.Context) error {
 	case transcript == "":
 		return advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every change of a token keeps a log, and none is named")
 	}
-	info := hsm.TokenInfo{Label: label, Serial: "new"}
-	soPIN, err := newPIN(c, "so-pin-source", "new SO PIN", info)
+	soPIN, err := newPIN(c, "so-pin-source", "SO PIN", module)
 	if err != nil {
 		return err
 	}
 	defer clear(soPIN)
-	pin, err := newPIN(c, "pin-source", "new user PIN", info)
+	pin, err := newPIN(c, "pin-source", "user PIN", module)
 	if err != nil {
 		return err
 	}
@@ -118,25 +117,14 @@ func openTranscript(path, label string) (*journal.Log, error) {
 	return journal.Open(path)
 }
 
-// newPIN reads a PIN from a file, or asks for it twice.
-func newPIN(c *cli.Context, flag, what string, info hsm.TokenInfo) ([]byte, error) {
+// newPIN reads a PIN from a file, or asks for it.
+func newPIN(c *cli.Context, flag, what, module string) ([]byte, error) {
 	if file := c.String(flag); file != "" {
-		return pinFile(file)(c.Context, info)
+		return pinFile(file)(c.Context, hsm.TokenInfo{Label: c.String("label"), Serial: "new"})
 	}
-	tty := term.TTY()
-	first, err := tty.Secret(fmt.Sprintf("%s of token %q: ", what, info.Label))
+	blank, err := pkcs11.Blank(c.Context, module, c.String("blank"), c.String("label"))
 	if err != nil {
 		return nil, err
 	}
-	second, err := tty.Secret(fmt.Sprintf("%s of token %q, again: ", what, info.Label))
-	if err != nil {
-		clear(first)
-		return nil, err
-	}
-	defer clear(second)
-	if !bytes.Equal(first, second) {
-		clear(first)
-		return nil, advice.New(advice.Usage, "type the same PIN twice", "the two entries of the %s differ", what)
-	}
-	return first, nil
+	return firstPIN(term.TTY(), fmt.Sprintf("New %s of token %q: ", what, c.String("label")), blank)
 }

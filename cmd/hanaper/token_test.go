@@ -13,12 +13,58 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
 func TestMain(m *testing.M) { softhsm.Main(m) }
+
+// TestTokenInitAsksAgain: a PIN that the token does not take, and one that was typed in two ways, are asked for again at a
+// terminal. In a file it is refused. Either way the token is blank until both PINs are good.
+func TestTokenInitAsksAgain(t *testing.T) {
+	softhsm.ForTest(t)
+	module, err := softhsm.Module()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := desk{t, t.TempDir()}
+	cmd := exec.Command(programtest.Path(t, "hanaper"), "token", "init", "--module", module, "--label", "asks again", "--transcript", "tokens.log")
+	cmd.Dir = d.dir
+	s := sit(t, cmd)
+	s.answers(`New SO PIN of token "asks again": `, "sp1")
+	s.sees("it has 3 bytes, the token takes 4 to")
+	s.answers(`New SO PIN of token "asks again": `, "so-pin-4711")
+	s.answers("The same again: ", "so-pin-4712")
+	s.sees("They differ.")
+	d.nothing("tokens.log")
+	s.answers(`New SO PIN of token "asks again": `, "so-pin-4711")
+	s.answers("The same again: ", "so-pin-4711")
+	s.answers(`New user PIN of token "asks again": `, strings.Repeat("x", 256))
+	s.sees("Choose another")
+	s.answers(`New user PIN of token "asks again": `, "user-pin-4711")
+	s.answers("The same again: ", "user-pin-4711")
+	s.leaves(0)
+	s = sit(t, exec.Command(programtest.Path(t, "hanaper"), "token", "init", "--module", module, "--label", "asks again", "--transcript", d.path("more.log")))
+	if out := s.leaves(3); !strings.Contains(out, "exists already") || strings.Contains(out, "New SO PIN") {
+		t.Errorf("a label that is taken, before a PIN is asked for: %s", out)
+	}
+	d.nothing("more.log")
+	short := d.write("short", "sp1\n")
+	if code, _, errs := runToken(t, "init", "--module", module, "--label", "from a file", "--so-pin-source", short, "--pin-source", d.write("long-enough", "pin-4711\n"), "--transcript", d.path("more.log")); code != 2 || !strings.Contains(errs, "the SO PIN: it has 3 bytes") {
+		t.Errorf("%d, %s", code, errs)
+	}
+	infos, err := pkcs11.List(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range infos {
+		if i.Label == "from a file" {
+			t.Error("a token was initialised with a PIN that is too short")
+		}
+	}
+}
 
 // runToken runs a verb of `hanaper token` and gives the exit code and both outputs.
 func runToken(t *testing.T, args ...string) (code int, out, errs string) {

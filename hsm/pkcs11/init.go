@@ -30,12 +30,28 @@ func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte)
 	return m.initToken(which, label, soPIN, userPIN)
 }
 
+// Blank finds the token that Init would initialise, so that nobody thinks up PINs in vain: its info has the lengths that it
+// takes. What Init refuses of which and label is refused here. Nothing is changed.
+func Blank(ctx context.Context, path, which, label string) (hsm.TokenInfo, error) {
+	m, err := acquire(path, "")
+	if err != nil {
+		return hsm.TokenInfo{}, err
+	}
+	defer m.release()
+	if err := m.enter(ctx); err != nil {
+		return hsm.TokenInfo{}, err
+	}
+	defer m.leave()
+	blank, err := m.blank(which, label)
+	if err != nil {
+		err = advice.New(advice.KindOf(err), advice.Hint(err), "initialise token %q in %s: %w", label, show.Text(path), err)
+	}
+	return blank.info, err
+}
+
 func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
 	fail := func(kind advice.Kind, hint, format string, args ...any) (hsm.TokenInfo, error) {
 		return hsm.TokenInfo{}, advice.New(kind, hint, "initialise token %q in %s: %w", label, show.Text(m.path), fmt.Errorf(format, args...))
-	}
-	if label == "" || len(label) > 32 || strings.TrimRight(label, " ") != label || strings.ContainsAny(label, "\x00\n\r\t") {
-		return fail(advice.Usage, "use up to 32 bytes of plain text without spaces at the end", "the label does not fit")
 	}
 	if err := errors.Join(hsm.CheckPIN(soPIN), hsm.CheckPIN(userPIN)); err != nil {
 		return fail(advice.Usage, "", "%w", err)
@@ -45,8 +61,8 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 		return fail(advice.KindOf(err), advice.Hint(err), "%w", err)
 	}
 	for name, pin := range map[string][]byte{"SO": soPIN, "user": userPIN} {
-		if n := len(pin); n < blank.info.MinPIN || blank.info.MaxPIN > 0 && n > blank.info.MaxPIN {
-			return fail(advice.Usage, "choose one within the limits", "the %s PIN has %d bytes, the token takes %d to %d", name, n, blank.info.MinPIN, blank.info.MaxPIN)
+		if err := hsm.CheckNewPIN(pin, blank.info); err != nil {
+			return fail(advice.Usage, "choose one within the limits", "the %s PIN: %w", name, err)
 		}
 	}
 	if err := m.ctx.InitToken(blank.slot, pinString(soPIN), label); err != nil {
@@ -68,6 +84,9 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 
 // blank finds the token to initialise, and refuses a label that is taken.
 func (m *module) blank(which, label string) (slotToken, error) {
+	if label == "" || len(label) > 32 || strings.TrimRight(label, " ") != label || strings.ContainsAny(label, "\x00\n\r\t") {
+		return slotToken{}, advice.New(advice.Usage, "use up to 32 bytes of plain text without spaces at the end", "the label does not fit")
+	}
 	all, err := m.slotTokens()
 	if err != nil {
 		return slotToken{}, advice.Wrap(advice.Failed, err, hintOf(err))

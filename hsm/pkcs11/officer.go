@@ -182,11 +182,8 @@ func (so *securityOfficer) fits(pin []byte) error { return fitsToken(so.at.info,
 
 // fitsToken refuses a new PIN that is outside the token's limits.
 func fitsToken(info hsm.TokenInfo, pin []byte) error {
-	if err := hsm.CheckPIN(pin); err != nil {
-		return advice.New(advice.Usage, "choose another", "%s: new PIN: %w", info.Name(), err)
-	}
-	if n := len(pin); n < info.MinPIN || info.MaxPIN > 0 && n > info.MaxPIN {
-		return advice.New(advice.Usage, "choose one within the limits", "%s: new PIN: it has %d bytes, the token takes %d to %d", info.Name(), n, info.MinPIN, info.MaxPIN)
+	if err := hsm.CheckNewPIN(pin, info); err != nil {
+		return advice.New(advice.Usage, "choose one within the limits", "%s: new PIN: %w", info.Name(), err)
 	}
 	return nil
 }
