@@ -148,23 +148,9 @@ func (f *inventory) document(v *verified, name string, d *quorum.Shares) {
 		return
 	}
 	s := StatusShares{Name: name, SHA256: d.Digest().String(), Ceremony: v.script.config.Ceremony, Threshold: d.Threshold(), Holders: []string{}}
-	now := f.chain[len(f.chain)-1].roster
-	var then *quorum.Roster
-	for _, c := range f.chain {
-		if c.roster.Digest() == [32]byte(d.Roster()) {
-			then = c.roster
-		}
-	}
+	s.Holders = d.Living(f.chain[len(f.chain)-1].roster)
 	for _, n := range d.Holders() {
-		o, here := now.Named(n)
-		if then != nil {
-			// Somebody of the same name with another key is another person, as far as shares go.
-			was, ok := then.Named(n)
-			here = here && ok && was.DecryptionKeyID == o.DecryptionKeyID
-		}
-		if here {
-			s.Holders = append(s.Holders, n)
-		} else {
+		if !slices.Contains(s.Holders, n) {
 			s.Gone = append(s.Gone, n)
 		}
 	}
@@ -232,11 +218,13 @@ func (f *inventory) keysOf(v *verified) {
 		b := v.state().backups[n]
 		k := f.key(b.key.spki)
 		k.Backups = slices.DeleteFunc(k.Backups, func(o StatusBackup) bool { return o.Name == n })
-		s, ok := f.shares[quorum.Digest(b.shares)]
-		if !ok {
-			s = StatusShares{SHA256: quorum.Digest(b.shares).String(), Holders: []string{}}
+		f.document(v, n, b.shares) // as a rule a step or an input had it before
+		for i := range k.Backups {
+			if k.Backups[i].Name == b.of {
+				k.Backups[i].ReplacedBy = n
+			}
 		}
-		k.Backups = append(k.Backups, StatusBackup{Name: n, Ceremony: id, Shares: s})
+		k.Backups = append(k.Backups, StatusBackup{Name: n, Ceremony: id, Shares: f.shares[b.shares.Digest()]})
 	}
 }
 
@@ -435,10 +423,15 @@ func (f *inventory) problems() {
 			}
 		}
 		for _, b := range k.Backups {
-			if !b.Shares.Opens {
+			switch {
+			case b.ReplacedBy != "":
+				if len(b.Shares.Gone) >= b.Shares.Threshold {
+					say("backup %s of key %s, which %s replaced, can still be opened by people who have left, who need a copy of it: %s", show.Text(b.Name), name, show.Text(b.ReplacedBy), listed(b.Shares.Gone))
+				}
+			case !b.Shares.Opens:
 				say("backup %s of key %s opens with %d shares, and of their holders only %s are in the roster: back the key up anew", show.Text(b.Name), name, b.Shares.Threshold, listed(b.Shares.Holders))
-			} else if len(b.Shares.Gone) > 0 {
-				say("%s left the roster and still holds a share of backup %s of key %s: back the key up anew", listed(b.Shares.Gone), show.Text(b.Name), name)
+			case len(b.Shares.Gone) > 0:
+				say("%s left the roster and still holds a share of backup %s of key %s: wrap it anew (rewrap-backup)", listed(b.Shares.Gone), show.Text(b.Name), name)
 			}
 		}
 		if k.State == KeyLost {

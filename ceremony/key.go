@@ -167,6 +167,10 @@ func checkAttributes(k *key) error {
 		if !k.backedUp && !a.Extractable || k.backedUp && a.Extractable || !a.WrapWithTrusted || !a.AlwaysSensitive || !a.Local {
 			return wrong("without the protection of its class")
 		}
+	case hsm.RestoredBackup:
+		if !k.backedUp && !a.Extractable || k.backedUp && a.Extractable || !a.WrapWithTrusted {
+			return wrong("without the protection of its class")
+		}
 	case hsm.Restored:
 		if a.Extractable {
 			return wrong("extractable")

@@ -47,6 +47,7 @@ var (
 	RuleIssuer = Rule{"CER-026", "CRL numbers rise, and what is revoked stays revoked, for an issuer (subject and key), whatever its certificate is called", format.Must("1.1")}
 	RuleHeld   = Rule{"CER-027", "what the ceremonies hold is not taken in, or made, a second time", format.Must("1.1")}
 	RuleUsed   = Rule{"CER-028", "a number that a ceremony signed, or may have signed, before it was aborted is not used again; only versions of roots are, for clients follow them one by one", format.Must("1.1")}
+	RuleRewrap = Rule{"CER-029", "where shares of a wrapping key replace others, every backup that opens with those is wrapped anew in the same ceremony", format.Must("1.1")}
 )
 
 // Rules lists them by id.
@@ -54,7 +55,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap,
 	}
 }
 

@@ -270,7 +270,7 @@ func (s *Session) perform() error {
 		}
 	}
 	s.step = 0
-	return nil
+	return s.rewrapped()
 }
 
 func (s *Session) performStep(st scriptStep) error {

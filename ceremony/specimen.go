@@ -115,7 +115,7 @@ func (t *specimenToken) SealAfterBackup(ctx context.Context, q hsm.Query) (hsm.A
 // UnwrapKey makes a key of class restored that signs as the original does.
 func (t *specimenToken) UnwrapKey(_ context.Context, s hsm.RestoreSpec) (hsm.Key, error) {
 	return t.add(t.made.of(s.Public), s.Public, hsm.Attributes{Label: s.Label, ID: s.ID, Algorithm: hsm.AlgorithmOf(s.Public), Token: true,
-		Private: true, Sensitive: true, Sign: true}), nil
+		Private: true, Sensitive: true, Sign: true, Extractable: s.Class.Wrappable(), WrapWithTrusted: s.Class.Wrappable()}), nil
 }
 
 func (t *specimenToken) DestroyWrappingKey(context.Context, hsm.Query) error { return nil }

@@ -127,6 +127,8 @@ type StatusBackup struct {
 	Name     string       `json:"name"`
 	Ceremony string       `json:"ceremony"`
 	Shares   StatusShares `json:"shares"`
+	// ReplacedBy is the backup that was made by wrapping this one anew: it still opens with the old shares.
+	ReplacedBy string `json:"replaced_by,omitempty"`
 }
 
 // StatusCert is a certificate that the ceremonies made or took in.

@@ -72,6 +72,7 @@ type StepConfig struct {
 	ImportArtefact    *ImportArtefact    `yaml:"import-artefact"`
 	BackupKey         *BackupKey         `yaml:"backup-key"`
 	RestoreKey        *RestoreKey        `yaml:"restore-key"`
+	RewrapBackup      *RewrapBackup      `yaml:"rewrap-backup"`
 	ManualClone       *ManualClone       `yaml:"manual-clone"`
 	HoldSecret        *HoldSecret        `yaml:"hold-secret"`
 	DestroyKey        *DestroyKey        `yaml:"destroy-key"`

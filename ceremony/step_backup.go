@@ -73,21 +73,29 @@ func (l *sealedLeaf) record() string { return l.Key + ", read back: " + attribut
 type backup struct {
 	key     *key
 	wrapped []byte
-	shares  [32]byte
+	// shares are those of the wrapping key.
+	shares *quorum.Shares
+	// of is the name of the backup that was wrapped anew as this one; empty where a key was backed up.
+	of string
 }
 
 func (b *BackupKey) people() people { return atWrapping }
 
 func (b *BackupKey) needs(p *Plan) []need {
 	k := p.state.keys[b.Key]
-	return []need{{token: k.token, able: func(t hsm.Token) error {
+	return []need{{token: k.token, able: ableToWrap(k.algorithm)}}
+}
+
+// ableToWrap asks a token whether it can wrap a key.
+func ableToWrap(a hsm.Algorithm) func(hsm.Token) error {
+	return func(t hsm.Token) error {
 		if able, ok := t.(interface{ CanWrap(hsm.Algorithm) error }); ok {
-			if err := able.CanWrap(k.algorithm); err != nil {
+			if err := able.CanWrap(a); err != nil {
 				return refuse(RuleBackup, "%w", err)
 			}
 		}
 		return nil
-	}}}
+	}
 }
 
 func (b *BackupKey) left(o *leftover, own []entry) { o.leaves(own) }
@@ -108,8 +116,8 @@ func (b *BackupKey) perform(s *Session) error {
 		return err
 	}
 	switch {
-	case k.class != hsm.Backup:
-		return refuse(RuleBackup, "key %q is of class %s: only a key of class backup is wrapped", k.name, show.Text(k.class))
+	case !k.class.Wrappable():
+		return refuse(RuleBackup, "key %q is of class %s: only a key of class backup or restored-backup is wrapped", k.name, show.Text(k.class))
 	case k.algorithm == hsm.Ed25519:
 		return refuse(RuleBackup, "key %q is an Ed25519 key, which no token wraps", k.name)
 	case k.backedUp:
@@ -143,7 +151,7 @@ func (b *BackupKey) perform(s *Session) error {
 	if err := b.seal(s, k, q); err != nil {
 		return err
 	}
-	s.state.backups[b.Name] = &backup{k, l.Wrapped, shares.Digest()}
+	s.state.backups[b.Name] = &backup{key: k, wrapped: l.Wrapped, shares: shares}
 	return s.artefact("backups/"+b.Name+".wrapped", l.Wrapped, nil)
 }
 
@@ -190,6 +198,15 @@ type RestoreKey struct {
 	// Label in the token; the name where it is left out.
 	Label  string `yaml:"label"`
 	Shares string `yaml:"shares"`
+	// Class: restored (the default), or restored-backup for a key that is to be backed up again.
+	Class string `yaml:"class"`
+}
+
+func (r *RestoreKey) class() hsm.Class {
+	if r.Class == "" {
+		return hsm.Restored
+	}
+	return hsm.Class(r.Class)
 }
 
 func (r *RestoreKey) label() string {
@@ -210,7 +227,7 @@ func (r *RestoreKey) describe(s *Session) string {
 	if b, _ := s.backup(r.Backup); b != nil {
 		of = ", of " + b.key.standsFor() + ","
 	}
-	return fmt.Sprintf("restore the backup %q%s as key %q in token %q, label %q, and prove it by its public key and a test signature", r.Backup, of, r.Name, r.Token, r.label())
+	return fmt.Sprintf("restore the backup %q%s as key %q in token %q, label %q, class %s, and prove it by its public key and a test signature", r.Backup, of, r.Name, r.Token, r.label(), r.class())
 }
 
 // backup finds a backup of this ceremony or, then before is true, of those that it carries on from.
@@ -229,6 +246,9 @@ func (r *RestoreKey) perform(s *Session) error {
 	if !labelForm.MatchString(r.label()) {
 		return malformed("label %q: use 1 to 64 letters, digits, spaces and . _ : -", r.label())
 	}
+	if c := r.class(); c != hsm.Restored && c != hsm.RestoredBackup {
+		return malformed("class %q is none of restored and restored-backup", c)
+	}
 	b, before := s.backup(r.Backup)
 	if b == nil {
 		return refuse(RuleReference, "there is no backup %q at this step", r.Backup)
@@ -245,7 +265,7 @@ func (r *RestoreKey) perform(s *Session) error {
 	if err != nil {
 		return err
 	}
-	if shares.Digest() != b.shares {
+	if shares.Digest() != b.shares.Digest() {
 		return refuse(RuleBackup, "backup %q was made with the wrapping key of other shares", r.Backup)
 	}
 	if before && s.how.marked() {
@@ -263,10 +283,10 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 	in, id := keyIntentLeaf{}, make([]byte, 20)
 	if err := s.outcome(&in, kindRestoreIntent, func(bool) error {
 		_, err := rand.Read(id)
-		in.Name, in.Token, in.Label, in.Algorithm, in.Class, in.ID = r.Name, r.Token, r.label(), b.key.algorithm, hsm.Restored, hex.EncodeToString(id)
+		in.Name, in.Token, in.Label, in.Algorithm, in.Class, in.ID = r.Name, r.Token, r.label(), b.key.algorithm, r.class(), hex.EncodeToString(id)
 		return err
 	}, func() (err error) {
-		want := keyIntentLeaf{Head: in.Head, Name: r.Name, Token: r.Token, Label: r.label(), Algorithm: b.key.algorithm, Class: hsm.Restored, ID: in.ID}
+		want := keyIntentLeaf{Head: in.Head, Name: r.Name, Token: r.Token, Label: r.label(), Algorithm: b.key.algorithm, Class: r.class(), ID: in.ID}
 		if id, err = hex.DecodeString(in.ID); err != nil || len(id) != 20 || in != want {
 			return errors.New("is not what the script asks for")
 		}
@@ -274,7 +294,7 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 	}); err != nil {
 		return nil, err
 	}
-	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: hsm.Restored,
+	k := &key{session: s, name: r.Name, token: r.Token, label: r.label(), id: id, algorithm: b.key.algorithm, class: r.class(),
 		purpose: b.key.purpose, bornHere: b.key.bornHere, imported: before || b.key.imported, restoredFrom: b.key, of: b.key.original(), madeHere: true}
 	var out keyLeaf
 	if err := s.outcome(&out, kindKey, func(again bool) error {
@@ -284,7 +304,7 @@ func (r *RestoreKey) restore(s *Session, b *backup, shares *quorum.Shares, befor
 				return err
 			}
 		}
-		spec := hsm.RestoreSpec{Label: k.label, ID: id, Public: b.key.public, Wrapped: b.wrapped}
+		spec := hsm.RestoreSpec{Class: k.class, Label: k.label, ID: id, Public: b.key.public, Wrapped: b.wrapped}
 		if err := s.withWrappingKey(r.Token, shares, again, func(v vault, wrapping hsm.Query) (err error) {
 			spec.Wrapping = wrapping
 			k.live, err = v.UnwrapKey(s.ctx, spec)

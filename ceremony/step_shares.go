@@ -169,6 +169,9 @@ func (h *HoldSecret) perform(s *Session) error {
 		}
 	}
 	s.state.shares[h.Name] = d
+	if c.Previous != nil && h.Purpose == "wrap" {
+		s.state.replaced[c.Previous.Digest()] = h.Name
+	}
 	return nil
 }
 

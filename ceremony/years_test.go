@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
@@ -250,4 +251,120 @@ func (y *years) report() *Report {
 		y.t.Fatal(err)
 	}
 	return r
+}
+
+// turnover gives the environment a roster in which a new officer, 4, has the place of officer 3, approved by the two who stay.
+func (y *years) turnover() {
+	y.t.Helper()
+	old := y.roster
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	decryption, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	n := len(y.desk.keys) + 1
+	list := append(old.Officers()[:2:2], quorum.Officer{Name: fmt.Sprintf("Officer %d", n), Role: quorum.RoleOfficer, SigningKey: key.Public(), Scheme: quorum.Ed25519,
+		DecryptionKey: decryption.Public(), Decryption: quorum.HPKEP256})
+	next, err := quorum.NewRoster(quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: y.day(), Previous: old, Officers: list})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	file := fmt.Sprintf("roster-%d.json", n)
+	y.put(file, next.Data())
+	var approvals []string
+	for i, k := range y.officers[:2] {
+		signer, _, err := old.Signer(k)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		env, err := quorum.ApproveRoster(next, signer)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		approval := fmt.Sprintf("approval-%d-%d.json", n, i)
+		y.put(approval, env)
+		approvals = append(approvals, `{{file "`+approval+`"}}`)
+	}
+	// The line stands for this one ceremony; the next one has the roster itself.
+	y.rosterLine = strings.TrimSuffix(string(y.fill(`{{file "`+file+`"}}`)), "}") + ", approvals: [" + strings.Join(approvals, ", ") + "]}"
+	y.roster, y.officers[2] = next, key
+	y.desk.keys = append(y.desk.keys, decryption)
+	y.put("roster.json", next.Data())
+}
+
+// TestRewrap: two officers leave, one after the other. What the old quorum opens is wrapped anew for the new one before they go, and a
+// key restored for it can be backed up again. The living quorum opens every backup, and the leavers open none of the new ones.
+func TestRewrap(t *testing.T) {
+	y := newYears(t)
+	y.hold(wrapped)
+	y.inputs["wrap-1"] = "out-1/shares/wrap-1.json"
+	y.turnover()
+	if p, err := y.check("- import-artefact: {certificate: root}"); err != nil {
+		t.Error(err)
+	} else if b := p.Backups(); len(b) != 1 || len(b[0].Living) != 2 || !strings.Contains(b[0].Warning(), "1 of the 3 holders of backup root-backup of key root-key are no longer in the roster") {
+		t.Errorf("backups %+v", b)
+	}
+	y.refused("new shares, and the backup stays with the old ones", "- hold-secret: {name: wrap-2, token: online, purpose: wrap}\n- hold-secret: {name: wrap-3, token: roots, purpose: wrap, previous: wrap-1}", "CER-029", "root-backup", "rewrap-backup")
+	const rewrap = "- rewrap-backup: {name: root-backup-2, backup: root-backup, shares: wrap-1, new_shares: wrap-2, token: online}\n"
+	const share = "- hold-secret: {name: wrap-2, token: roots, purpose: wrap, previous: wrap-1}\n"
+	for what, bad := range map[string][3]string{
+		"no such backup":         {rewrap, "backup: root-backup,", "backup: none,"},
+		"no such shares":         {rewrap, "new_shares: wrap-2", "new_shares: none"},
+		"the shares that it has": {rewrap, "new_shares: wrap-2", "new_shares: wrap-1"},
+		"other old shares":       {rewrap, " shares: wrap-1", " shares: wrap-2"},
+		"no such token":          {rewrap, "token: online", "token: offline"},
+		"its own name":           {rewrap, "name: root-backup-2", "name: root-backup"},
+		"a long name":            {rewrap, "root-backup-2", strings.Repeat("x", 60)},
+	} {
+		want := map[string]string{"the shares that it has": "CER-029", "other old shares": "CER-023", "its own name": "CER-027", "a long name": "CER-001"}[what]
+		if want == "" {
+			want = "CER-003"
+		}
+		y.refused(what, share+strings.Replace(bad[0], bad[1], bad[2], 1), want)
+	}
+	p := y.hold(share + rewrap)
+	if remarks := strings.Join(p.Remarks(), "\n"); !strings.Contains(remarks, "still opens with the old shares") {
+		t.Errorf("nobody is told that the old backup opens still: %s", remarks)
+	}
+	if b := p.Backups(); len(b) != 2 || b[0].ReplacedBy != "root-backup-2" || !b[0].Opens() || b[0].Warning() != "" || !b[1].Opens() || len(b[1].Living) != 3 {
+		t.Errorf("backups %+v", b)
+	}
+	if n := y.objects(); n != 1 {
+		t.Errorf("%d keys are in the tokens, want the root's alone", n)
+	}
+	y.rosterLine = `{{file "roster.json"}}`
+	// Officer 2 and 3 and the root's token are gone: 1 and 4 restore with the new backup, and the old shares open nothing.
+	y.inputs = map[string]string{"wrap-1": "out-1/shares/wrap-1.json", "wrap-2": "out-2/shares/wrap-2.json"}
+	y.tokens = []string{"online"}
+	y.desk.keys = append(y.desk.keys[:1:1], y.desk.keys[3])
+	y.refused("the old shares for the new backup", "- restore-key: {name: root-key-2, backup: root-backup-2, token: online, shares: wrap-1}", "CER-023")
+	y.hold(`
+	- restore-key: {name: root-key-2, backup: root-backup-2, token: online, shares: wrap-2, class: restored-backup}
+	- hold-secret: {name: wrap-3, token: online, purpose: wrap}
+	- backup-key: {name: root-backup-3, key: root-key-2, shares: wrap-3}
+	- import-artefact: {certificate: root}
+	- crl: {name: crl-1, issuer: root, number: 1, this_update: FROM, next_update: UNTIL}`)
+	s := y.status()
+	if k := s.Keys[0]; len(s.Keys) != 1 || k.State != KeyInToken || len(k.Backups) != 3 || k.Backups[0].ReplacedBy != "root-backup-2" || !k.Backups[1].Shares.Opens || !k.Backups[2].Shares.Opens {
+		t.Errorf("%+v", s.Keys)
+	}
+	tok, err := y.open(context.Background(), "online", hsm.URI{Token: y.boards["online"].Label}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	k, err := tok.Key(context.Background(), hsm.Query{Label: "root-key-2"})
+	if err != nil || k.Attributes().Extractable {
+		t.Errorf("the key is extractable after its backup: %v", err)
+	}
+	if code, said := readerSays(t, y.folder(y.held), "--roster", fmt.Sprintf("%x", y.anchor)); code != 0 {
+		t.Errorf("the second reader: exit code %d: %s", code, said)
+	}
+}
+
+// status is what exists after the last ceremony.
+func (y *years) status() *Status {
+	y.t.Helper()
+	s, err := ReadStatus(context.Background(), os.DirFS(y.folder(y.held)), "last", &y.anchor)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return s
 }

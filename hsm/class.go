@@ -13,6 +13,7 @@ import (
 //   - Sealed: sensitive and unextractable from birth (ALWAYS_SENSITIVE, NEVER_EXTRACTABLE, LOCAL).
 //   - Backup: born in the token, sensitive from birth, extractable, but only under a trusted wrapping key.
 //   - Restored: sensitive and unextractable; not born here, and not claiming to be.
+//   - RestoredBackup: the same, but extractable under a trusted wrapping key.
 //
 // Every class is a token object, private, and of one use only: signing, or (where Derive or Decrypt is set and Sign is
 // not) an officer's key agreement or decryption. None may unwrap.
@@ -42,8 +43,11 @@ func (a Attributes) CheckFresh(c Class) error {
 	case Restored:
 		wants = append(wants, want{"CKA_EXTRACTABLE", a.Extractable, false}, want{"CKA_NEVER_EXTRACTABLE", a.NeverExtractable, false},
 			want{"CKA_LOCAL", a.Local, false})
+	case RestoredBackup:
+		wants = append(wants, want{"CKA_EXTRACTABLE", a.Extractable, true}, want{"CKA_NEVER_EXTRACTABLE", a.NeverExtractable, false},
+			want{"CKA_LOCAL", a.Local, false}, want{"CKA_WRAP_WITH_TRUSTED", a.WrapWithTrusted, true})
 	default:
-		return fmt.Errorf("key class %q is none of sealed, backup, restored", string(c))
+		return fmt.Errorf("key class %q is none of sealed, backup, restored, restored-backup", string(c))
 	}
 	var wrong []string
 	for _, w := range wants {

@@ -14,12 +14,15 @@ func TestCheckFresh(t *testing.T) {
 	backup := sealed
 	backup.Extractable, backup.NeverExtractable, backup.WrapWithTrusted = true, false, true
 	restored := hsm.Attributes{Token: true, Private: true, Sensitive: true, Sign: true}
+	again := restored
+	again.Extractable, again.WrapWithTrusted = true, true
 	matter := map[hsm.Class][]string{
-		hsm.Sealed:   {"Token", "Private", "Sensitive", "AlwaysSensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap"},
-		hsm.Backup:   {"Token", "Private", "Sensitive", "AlwaysSensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap", "WrapWithTrusted"},
-		hsm.Restored: {"Token", "Private", "Sensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap"},
+		hsm.Sealed:         {"Token", "Private", "Sensitive", "AlwaysSensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap"},
+		hsm.Backup:         {"Token", "Private", "Sensitive", "AlwaysSensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap", "WrapWithTrusted"},
+		hsm.Restored:       {"Token", "Private", "Sensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap"},
+		hsm.RestoredBackup: {"Token", "Private", "Sensitive", "Extractable", "NeverExtractable", "Local", "Sign", "Decrypt", "Derive", "Unwrap", "WrapWithTrusted"},
 	}
-	for class, good := range map[hsm.Class]hsm.Attributes{hsm.Sealed: sealed, hsm.Backup: backup, hsm.Restored: restored} {
+	for class, good := range map[hsm.Class]hsm.Attributes{hsm.Sealed: sealed, hsm.Backup: backup, hsm.Restored: restored, hsm.RestoredBackup: again} {
 		if err := good.CheckFresh(class); err != nil {
 			t.Errorf("%s: %v", class, err)
 		}

@@ -41,7 +41,13 @@ const (
 	Backup Class = "backup"
 	// Restored: unwrapped from a backup; sensitive and unextractable from then on, but not born in this token.
 	Restored Class = "restored"
+	// RestoredBackup: unwrapped from a backup to be backed up anew: sensitive, and extractable only under a wrapping key that the
+	// security officer marked trusted, until it is sealed after its backup.
+	RestoredBackup Class = "restored-backup"
 )
+
+// Wrappable says whether a key of the class may leave its token under a trusted wrapping key, until it is sealed after its backup.
+func (c Class) Wrappable() bool { return c == Backup || c == RestoredBackup }
 
 // TokenInfo describes a token as it reports itself.
 type TokenInfo struct {
@@ -125,8 +131,10 @@ type GenerateSpec struct {
 	Use Use
 }
 
-// RestoreSpec asks a token to unwrap a backup as a signing key of class Restored.
+// RestoreSpec asks a token to unwrap a backup as a signing key.
 type RestoreSpec struct {
+	// Class is Restored, the default, or RestoredBackup.
+	Class Class
 	// Label and ID are required and must not exist in the token.
 	Label string
 	ID    []byte

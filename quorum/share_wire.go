@@ -82,6 +82,18 @@ func (s *Shares) Holders() []string {
 	return out
 }
 
+// Living are the names of the holders who can open their share with the decryption key that the roster has of them: officers of it, with
+// the key that the share is encrypted to. Somebody of the same name with another key is not among them.
+func (s *Shares) Living(r *Roster) []string {
+	out := []string{}
+	for _, e := range s.entries {
+		if o, ok := r.Named(e.holder.Name); ok && o.Name == e.holder.Name && o.Role == RoleOfficer && o.DecryptionKeyID == e.holder.DecryptionKeyID {
+			out = append(out, e.holder.Name)
+		}
+	}
+	return out
+}
+
 // Data is the document, byte for byte.
 func (s *Shares) Data() []byte { return bytes.Clone(s.data) }
 

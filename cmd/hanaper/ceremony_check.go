@@ -50,17 +50,43 @@ type checkReport struct {
 	Outputs     []string               `json:"outputs"`
 	Warnings    []string               `json:"warnings"`
 	Signatures  map[string]int         `json:"signatures"`
+	Backups     []ceremony.OpenedBy    `json:"backups"`
 }
 
 func checkJSON(p *ceremony.Plan) checkReport {
 	s := p.Script()
 	d := quorum.Digest(s.Digest())
 	return checkReport{s.Ceremony(), s.Environment(), d.String(), d.Words(), hexDigest(p.Roster().Digest()), p.Roster().Threshold(),
-		p.Steps, p.Outputs, p.Warnings, p.Signatures}
+		p.Steps, p.Outputs, p.Warnings, p.Signatures, p.Backups()}
 }
 
 // aloud is a digest in words, four a line.
 func aloud(d quorum.Digest) string { return term.Columns(d.Words(), 4, "    ") }
+
+// showBackups says which backups the officers of a roster can open.
+func showBackups(w io.Writer, list []ceremony.OpenedBy) {
+	if len(list) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, b := range list {
+		state := "yes"
+		switch {
+		case b.ReplacedBy != "":
+			state = "replaced by " + show.Text(b.ReplacedBy)
+		case !b.Opens():
+			state = "NO"
+		}
+		rows = append(rows, []string{show.Text(b.Backup), show.Text(b.Key), fmt.Sprintf("%d of %s", b.Threshold, show.List(b.Holders)), orDash(show.List(b.Living)), state})
+	}
+	fmt.Fprintln(w, "\nBackups, and who of the roster can open them:")
+	shell.Table(w, []string{"backup", "of key", "opens with", "in the roster", "opens"}, rows)
+	for _, b := range list {
+		if warning := b.Warning(); warning != "" {
+			fmt.Fprintf(w, "\n%s\n", term.Wrap("WARNING: "+warning, "  !!!!  "))
+		}
+	}
+}
 
 func explain(w io.Writer, p *ceremony.Plan) {
 	s := p.Script()
@@ -79,6 +105,7 @@ func explain(w io.Writer, p *ceremony.Plan) {
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
 	shell.Table(w, []string{"key", "signatures"}, rows)
+	showBackups(w, p.Backups())
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(w, "\n%s\n", term.Wrap("WARNING: "+warning, "  !!!!  "))
 	}

@@ -6,8 +6,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -78,10 +80,11 @@ func rosterCardsCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "cards",
 		Usage:       "show whose keys were checked lately, and how many officers could be lost before no quorum is left",
-		Description: "Example:\n  hanaper roster cards roster.json check-ada.json check-grace.json",
+		Description: "Example:\n  hanaper roster cards roster.json check-ada.json check-grace.json\n  hanaper roster cards --ceremony 2027/out roster.json check-ada.json",
 		ArgsUsage:   "ROSTER CHECK...",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "time", Usage: "the `TIME` now (UTC, as 2026-11-21T09:00:00Z); by default this machine's"},
+			&cli.StringFlag{Name: "ceremony", Usage: "say which backups that the ceremony in `DIR` and those before it left the officers can open"},
 			&cli.IntFlag{Name: "days", Usage: "a check counts for so many days", Value: 400},
 			jsonFlag,
 		},
@@ -94,6 +97,13 @@ type cardJSON struct {
 	Role    quorum.Role `json:"role"`
 	Checked string      `json:"checked,omitempty"`
 	Live    bool        `json:"live"`
+}
+
+type cardsJSON struct {
+	Threshold int                 `json:"threshold"`
+	Spare     int                 `json:"spare"`
+	Cards     []cardJSON          `json:"cards"`
+	Backups   []ceremony.OpenedBy `json:"backups,omitempty"`
 }
 
 func showCards(c *cli.Context) error {
@@ -118,6 +128,12 @@ func showCards(c *cli.Context) error {
 		}
 		checks = append(checks, data)
 	}
+	var backups []ceremony.OpenedBy
+	if dir := c.String("ceremony"); dir != "" {
+		if backups, err = ceremony.Backups(c.Context, input.Dir(dir), r); err != nil {
+			return err
+		}
+	}
 	cards, err := quorum.Cards(r, checks, now, time.Duration(c.Int("days"))*24*time.Hour)
 	if err != nil {
 		return err
@@ -136,11 +152,12 @@ func showCards(c *cli.Context) error {
 		view, rows = append(view, v), append(rows, []string{v.Name, string(v.Role), orDash(v.Checked), state})
 	}
 	if c.Bool("json") {
-		if err := shell.JSON(c.App.Writer, map[string]any{"threshold": r.Threshold(), "spare": spare, "cards": view}); err != nil {
+		if err := shell.JSON(c.App.Writer, cardsJSON{r.Threshold(), spare, view, backups}); err != nil {
 			return err
 		}
 	} else {
 		shell.Table(c.App.Writer, []string{"NAME", "ROLE", "CHECKED", "CARD"}, rows)
+		showBackups(c.App.Writer, backups)
 	}
 	switch {
 	case spare < 0:

@@ -174,3 +174,22 @@ func (d desk) enrolAgain(key string) string {
 	d.ok("officer", "enroll", "--name", "Somebody Else", "--key", d.key(key), "--out", d.path(key+"-again.json"))
 	return d.path(key + "-again.json")
 }
+
+// TestCardsAndBackups: which backups of a ceremony the officers of a roster can open, by the keys that their shares are for.
+func TestCardsAndBackups(t *testing.T) {
+	golden := func(name string) string { return "../../ceremony/testdata/golden/1.0/" + name }
+	cards := func(roster string) string {
+		_, out, errs := hanaper(t, "roster", "cards", "--time", "2026-11-22T00:00:00Z", "--ceremony", golden("custody"), golden(roster)+"/roster.json")
+		if !strings.Contains(errs, "only 0 officers have live cards") {
+			t.Error(errs)
+		}
+		return out
+	}
+	if out := cards("custody"); !strings.Contains(out, "Officer 1, Officer 2, Officer 3  yes") || strings.Contains(out, "WARNING") {
+		t.Error(out)
+	}
+	// Officers of the same names, and with other keys.
+	if out := cards("finished"); !strings.Contains(out, "NO") || !strings.Contains(out, "WARNING: backup root-backup of key root-key opens with 2 shares") {
+		t.Error(out)
+	}
+}

@@ -122,7 +122,7 @@ func hexSHA256(b []byte) string {
 
 // classOf names the class whose attributes a key has, or says what protects it less than any class.
 func classOf(a hsm.Attributes) string {
-	for _, class := range []hsm.Class{hsm.Sealed, hsm.Backup, hsm.Restored} {
+	for _, class := range []hsm.Class{hsm.Sealed, hsm.Backup, hsm.Restored, hsm.RestoredBackup} {
 		if a.CheckFresh(class) == nil {
 			return string(class)
 		}
@@ -134,6 +134,8 @@ func classOf(a hsm.Attributes) string {
 		return "OPEN (extractable under any key)"
 	case a.WrapWithTrusted && a.Local:
 		return "backup, unextractable since"
+	case a.WrapWithTrusted && !a.Extractable:
+		return "restored-backup, unextractable since"
 	}
 	return "none"
 }

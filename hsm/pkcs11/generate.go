@@ -118,8 +118,8 @@ func (t *Token) checkSpec(spec hsm.GenerateSpec) (hsm.GenerateSpec, kind, error)
 		return refuse("choose an id of up to 255 bytes", "the id does not fit")
 	case err != nil:
 		return refuse("", "%w", err)
-	case spec.Class == hsm.Restored:
-		return refuse("a restored key comes from UnwrapKey", "class restored is not generated")
+	case spec.Class == hsm.Restored || spec.Class == hsm.RestoredBackup:
+		return refuse("a restored key comes from UnwrapKey", "class %s is not generated", show.Text(spec.Class))
 	case spec.Class != hsm.Sealed && spec.Class != hsm.Backup:
 		return refuse("", "class %q is none of sealed, backup", string(spec.Class))
 	case spec.Use != hsm.Signing && spec.Use != hsm.Agreement && spec.Use != hsm.Decryption:

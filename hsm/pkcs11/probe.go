@@ -15,7 +15,7 @@ import (
 //
 //   - Its secret values are asked for (CKA_VALUE; of an RSA key the private exponent and the primes).
 //   - It is wrapped, in each way that the token lists and that needs nothing but an AES key: under an AES key that is made for it as
-//     a session object, and under every AES wrapping key that lies in the token. A key of class backup may leave under a wrapping key
+//     a session object, and under every AES wrapping key that lies in the token. A key of class backup or restored-backup may leave under a wrapping key
 //     that the security officer marked trusted (CKA_TRUSTED), for that is what it is for: those are left out, and nothing
 //     shows that it leaves under them alone except that the others are refused.
 //
@@ -40,7 +40,7 @@ func saysUnwrappable(err error, class hsm.Class) bool {
 	case p11.CKR_KEY_UNEXTRACTABLE, p11.CKR_KEY_FUNCTION_NOT_PERMITTED, ckrActionProhibited:
 		return true
 	case p11.CKR_KEY_NOT_WRAPPABLE:
-		return class == hsm.Backup
+		return class.Wrappable()
 	}
 	return false
 }
@@ -89,7 +89,7 @@ var wrappings = []struct {
 
 // probeWrap tries to wrap the key in each way and under each key that there is to try.
 func (t *Token) probeWrap(s session, o p11.ObjectHandle, class hsm.Class) error {
-	keys, err := t.wrappingKeys(s, class == hsm.Backup)
+	keys, err := t.wrappingKeys(s, class.Wrappable())
 	if err != nil {
 		return fmt.Errorf("look for wrapping keys to try: %w", err)
 	}
@@ -109,7 +109,7 @@ func (t *Token) probeWrap(s session, o p11.ObjectHandle, class hsm.Class) error 
 			switch {
 			case err == nil:
 				return fmt.Errorf("%w: it can be wrapped (mechanism 0x%x), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED", hsm.ErrAttributes, w.mechanism)
-			case code(err) == p11.CKR_KEY_NOT_WRAPPABLE && class != hsm.Backup:
+			case code(err) == p11.CKR_KEY_NOT_WRAPPABLE && !class.Wrappable():
 				return fmt.Errorf("%w: asked to wrap it (mechanism 0x%x), the token answered CKR_KEY_NOT_WRAPPABLE, which is what it says of a key that is extractable, not CKR_KEY_UNEXTRACTABLE", hsm.ErrAttributes, w.mechanism)
 			case !saysUnwrappable(err, class) && !saysNotThisWay(err):
 				return fmt.Errorf("asked to wrap the key (mechanism 0x%x), which it must refuse, the token answered otherwise: %w", w.mechanism, err)

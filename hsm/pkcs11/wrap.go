@@ -34,7 +34,7 @@ func (t *Token) wrappingKey(s session, q hsm.Query) (p11.ObjectHandle, error) {
 	return found[0], t.checkWrapping(s, found[0])
 }
 
-// WrapKey gives a key of class backup, wrapped by AES key wrap with padding (RFC 5649) under a trusted wrapping key. Keys of other classes
+// WrapKey gives a key of class backup, or restored-backup, wrapped by AES key wrap with padding (RFC 5649) under a trusted wrapping key. Keys of other classes
 // are refused here, before the token refuses them.
 func (t *Token) WrapKey(ctx context.Context, wrapping, key hsm.Query) ([]byte, error) {
 	k, err := t.key(ctx, key)
@@ -88,8 +88,8 @@ func (t *Token) SealAfterBackup(ctx context.Context, q hsm.Query) (hsm.Attribute
 	return a, t.fail(err, "seal %s", k.name())
 }
 
-// UnwrapKey restores a signing key as class restored. The result must have the attributes of its class and sign for the public key
-// that was recorded when it was generated, it must not come out again under any wrapping key (probe.go), and it must outlive the session;
+// UnwrapKey restores a signing key as class restored, or restored-backup. The result must have the attributes of its class and sign for the public key
+// that was recorded when it was generated, it must not come out again under any wrapping key that is not trusted (probe.go), and of class restored under no other either, and it must outlive the session;
 // otherwise it is destroyed.
 func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, error) {
 	a := hsm.AlgorithmOf(spec.Public)
@@ -135,11 +135,18 @@ func (t *Token) UnwrapKey(ctx context.Context, spec hsm.RestoreSpec) (hsm.Key, e
 // than it should be.
 func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreSpec, kind kind) (*Key, error) {
 	c := t.m.ctx
-	priv, err := c.UnwrapKey(s.h, []*p11.Mechanism{p11.NewMechanism(ckmAESKeyWrapPad, nil)}, wrapping, spec.Wrapped, []*p11.Attribute{
+	if spec.Class == "" {
+		spec.Class = hsm.Restored
+	}
+	private := []*p11.Attribute{
 		attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind.keyType), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
-		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, spec.ID), attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, false),
+		attr(p11.CKA_LABEL, spec.Label), attr(p11.CKA_ID, spec.ID), attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, spec.Class.Wrappable()),
 		attr(p11.CKA_SIGN, true), attr(p11.CKA_DECRYPT, false), attr(p11.CKA_DERIVE, false), attr(p11.CKA_UNWRAP, false),
-	})
+	}
+	if spec.Class.Wrappable() {
+		private = append(private, attr(p11.CKA_WRAP_WITH_TRUSTED, true))
+	}
+	priv, err := c.UnwrapKey(s.h, []*p11.Mechanism{p11.NewMechanism(ckmAESKeyWrapPad, nil)}, wrapping, spec.Wrapped, private)
 	if err != nil {
 		return nil, fmt.Errorf("unwrap: %w", err)
 	}
@@ -164,7 +171,7 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 		return undo(fmt.Errorf("read the attributes back: %w", err))
 	}
 	a.Algorithm = hsm.AlgorithmOf(spec.Public)
-	if err := a.CheckFresh(hsm.Restored); err != nil {
+	if err := a.CheckFresh(spec.Class); err != nil {
 		return undo(err)
 	}
 	if a.Label != spec.Label || !bytes.Equal(a.ID, spec.ID) {
@@ -177,7 +184,7 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 	if err = errors.Join(err, t.checkPublic(s, pub, a)); err != nil {
 		return undo(err)
 	}
-	if err := t.probe(s, priv, a, hsm.Restored); err != nil {
+	if err := t.probe(s, priv, a, spec.Class); err != nil {
 		return undo(err)
 	}
 	k := newKey(t, a, spec.Public)

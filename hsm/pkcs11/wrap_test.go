@@ -90,6 +90,32 @@ func TestBackupAndRestore(t *testing.T) {
 				t.Errorf("%s: wrapped", label)
 			}
 		}
+		// One of class restored-backup leaves under a trusted key until it is sealed, and what left is the key.
+		again := spec
+		again.Class, again.Label, again.ID = hsm.RestoredBackup, label+" again", []byte{byte(i + 100)}
+		bad := again
+		bad.Public = other.Public()
+		if _, err := target.UnwrapKey(t.Context(), bad); err == nil {
+			t.Fatalf("%s: another public key: restored", a)
+		}
+		if k, err := target.UnwrapKey(t.Context(), again); err != nil || k.Attributes().CheckFresh(hsm.RestoredBackup) != nil {
+			t.Fatalf("%v: %v", a, err)
+		}
+		rewrapped, err := target.WrapKey(t.Context(), wrapping, hsm.Query{Label: again.Label})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err := target.SealAfterBackup(t.Context(), hsm.Query{Label: again.Label}); err != nil || at.Extractable {
+			t.Errorf("%+v, %v", at, err)
+		}
+		if _, err := target.WrapKey(t.Context(), wrapping, hsm.Query{Label: again.Label}); err == nil {
+			t.Error("wrapped after it was sealed")
+		}
+		third := spec
+		third.Wrapped, third.Label, third.ID = rewrapped, label+" a third time", []byte{byte(i + 200)}
+		if _, err := target.UnwrapKey(t.Context(), third); err != nil {
+			t.Error(err)
+		}
 		at, err := source.SealAfterBackup(t.Context(), hsm.Query{Label: label})
 		if err != nil || at.Extractable {
 			t.Errorf("%+v, %v", at, err)
