@@ -117,16 +117,23 @@ func withDirector(c *cli.Context, signs bool, do func(*reposerver.Director) erro
 	if !cfg.Uptane.director() {
 		return advice.New(advice.Usage, "", "the configuration has no Director")
 	}
-	desk := &uptaneDesk{config: cfg, keys: noKeys{}}
+	open := func() (*uptaneDesk, error) { return lookDesk(cfg) }
 	if signs {
-		if desk, err = openUptane(c.Context, cfg); err != nil {
-			return err
-		}
+		open = func() (*uptaneDesk, error) { return openUptane(c.Context, cfg) }
 	}
-	defer desk.Close()
-	_, director, err := desk.open(c.Context)
+	desk, err := open()
 	if err != nil {
 		return err
+	}
+	defer desk.Close()
+	image, director, err := desk.open(c.Context)
+	if err != nil {
+		return err
+	}
+	if signs {
+		if err := image.Marked(c.Context, director); err != nil {
+			return err
+		}
 	}
 	if err := do(director); err != nil {
 		return err
@@ -231,7 +238,7 @@ func showDevice(c *cli.Context, d *reposerver.Director, id string) error {
 	if !found {
 		return advice.New(advice.Refused, "'hanaper-repo director' lists the devices", "device %s is not registered", show.Text(id))
 	}
-	told, events, err := d.Told(c.Context, id)
+	told, err := d.Told(c.Context, id)
 	if err != nil {
 		return err
 	}
@@ -239,7 +246,7 @@ func showDevice(c *cli.Context, d *reposerver.Director, id string) error {
 		return shell.JSON(c.App.Writer, struct {
 			reposerver.View
 			reposerver.ToldView
-		}{reposerver.ViewOf(dev), reposerver.ToldViewOf(told, events)})
+		}{reposerver.ViewOf(dev), told})
 	}
 	v := reposerver.ViewOf(dev)
 	w := c.App.Writer
@@ -257,15 +264,16 @@ func showDevice(c *cli.Context, d *reposerver.Director, id string) error {
 	}
 	shell.Table(w, []string{"ecu", "hardware", "installed", "assigned", "outcome", "attacks"}, rows)
 	rows = nil
-	for _, t := range told {
-		rows = append(rows, []string{t.Kind, t.At, fmt.Sprint(len(t.Body))})
+	for _, kind := range slices.Sorted(maps.Keys(told.Told)) {
+		t := told.Told[kind]
+		rows = append(rows, []string{kind, t.At, fmt.Sprint(len(t.JSON) + len(t.Text))})
 	}
 	if len(rows) > 0 {
 		shell.Table(w, []string{"told", "at", "bytes"}, rows)
 	}
 	rows = nil
-	for _, e := range events {
-		rows = append(rows, []string{e.At, e.Kind, string(e.Body)})
+	for _, e := range told.Events {
+		rows = append(rows, []string{e.At, e.Kind, string(e.Event)})
 	}
 	if len(rows) > 0 {
 		shell.Table(w, []string{"event at", "kind", "event"}, rows)

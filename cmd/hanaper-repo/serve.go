@@ -73,7 +73,6 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{identity}, MinVersion: tls.VersionTLS12})
 		url = "https://" + l.Addr().String()
 	}
-	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
 	failed := make(chan error, 3)
 	vehicles, err := serveUptane(ctx, o.config, log, failed)
 	if err != nil {
@@ -81,6 +80,7 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 		return err
 	}
 	defer vehicles.Close()
+	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
 	go func() { failed <- server.Serve(l) }()
 	o.tend(ctx, sources, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

@@ -23,10 +23,11 @@ import (
 
 // uptaneConfig is the section uptane of the file; absent: no Uptane repositories.
 type uptaneConfig struct {
-	Folder   string     `yaml:"folder"`
-	Director *bool      `yaml:"director"`
-	Keys     uptaneKeys `yaml:"keys"`
-	Life     struct {
+	Folder    string     `yaml:"folder"`
+	HighWater string     `yaml:"high_water"`
+	Director  *bool      `yaml:"director"`
+	Keys      uptaneKeys `yaml:"keys"`
+	Life      struct {
 		Root      time.Duration `yaml:"root"`
 		Targets   time.Duration `yaml:"targets"`
 		Snapshot  time.Duration `yaml:"snapshot"`
@@ -43,6 +44,8 @@ type uptaneConfig struct {
 		Folder   string `yaml:"folder"`
 		MaxFile  int64  `yaml:"max_file"`
 		PartSize int64  `yaml:"part_size"`
+		// Keep is for how long files that nothing names are kept; 0: for ever.
+		Keep time.Duration `yaml:"keep_unused"`
 	} `yaml:"uploads"`
 }
 
@@ -135,6 +138,12 @@ func checkRights(what string, may []reposerver.Right) error {
 func (u *uptaneConfig) check() error {
 	if u.Folder == "" {
 		u.Folder = "uptane"
+	}
+	if u.HighWater == "" {
+		u.HighWater = "uptane.high-water.json"
+	}
+	if k := u.Uploads.Keep; k != 0 && (k < 24*time.Hour || k > 100*365*24*time.Hour) {
+		return fmt.Errorf("uploads.keep_unused %v is not between 24h and 100 years (0 keeps for ever)", k)
 	}
 	if u.Keys.Algorithm == "" {
 		u.Keys.Algorithm = string(hsm.RSA3072)
@@ -231,6 +240,7 @@ func uptaneCommand() *cli.Command {
 				Description: "Example:\n  hanaper-repo uptane status --config hanaper-repo.yaml",
 				Flags:       []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}}, Before: shell.NoArgs, Action: uptaneStatus,
 			},
+			credentialsCommand(), imagesCommand(), restoreCommand(),
 			{
 				Name: "serve", Usage: "serve the Uptane repositories alone, until SIGINT or SIGTERM",
 				Description: "Example:\n  hanaper-repo uptane serve --config hanaper-repo.yaml",
@@ -298,6 +308,9 @@ func uptaneInit(c *cli.Context) error {
 	}
 	if len(starts[uptane.Director].Roots) > 0 && !cfg.Uptane.director() {
 		return advice.New(advice.Usage, "", "--director-root is given, and the configuration has no Director")
+	}
+	if _, err := cfg.readyToServe(); err != nil {
+		return advice.Wrap(advice.KindOf(err), fmt.Errorf("'serve' would refuse this configuration: %w", err), advice.Hint(err))
 	}
 	d, err := openUptane(c.Context, cfg)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bufio"
 	"bytes"
 	"crypto/ed25519"
@@ -12,6 +13,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
@@ -335,11 +338,106 @@ func TestUptaneConfig(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", name, code, errs)
 		}
 	}
+}
+
+// TestRefusedBeforeServing: what 'serve' would refuse is refused by 'uptane init' too, before a key is made, and 'serve' does not
+// say before it that it is serving.
+func TestRefusedBeforeServing(t *testing.T) {
+	d := newDesk(t)
+	d.ok("init", d.path("officers"))
 	d.write("open.secret", []byte(buildSecret))
-	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", clients: [{id: a, secret: open.secret, may: [look]}]}\n")
+	for name, secret := range map[string]string{"build.secret": buildSecret, "short.secret": "short"} {
+		d.write(name, []byte(secret))
+		if err := os.Chmod(d.path(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificate(t, d)
+	client := func(secret string) string { return "clients: [{id: a, secret: " + secret + ", may: [look]}]" }
+	cases := map[string]struct{ section, want string }{
+		"a secret that others may read": {"  admin: {listen: \"127.0.0.1:0\", " + client("open.secret") + "}\n", "open.secret"},
+		"a short secret":                {"  admin: {listen: \"127.0.0.1:0\", " + client("short.secret") + "}\n", "at least 16 bytes"},
+		"no such secret":                {"  admin: {listen: \"127.0.0.1:0\", " + client("no.secret") + "}\n", "no.secret"},
+		"no such certificate":           {"  admin: {listen: \"127.0.0.1:0\", " + client("build.secret") + ", tls: {certificate: none.pem, key: none.key}}\n", "none.pem"},
+		"no such CA of gateways":        {"  admin: {listen: \"127.0.0.1:0\", " + client("build.secret") + "}\n  devices: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: none.pem}}\n", "none.pem"},
+		"no CRL":                        {"  admin: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: tls.pem}, crl: none.crl, operators: [{name: olga, may: [look]}]}\n", "none.crl"},
+		"parts that are too small":      {"  admin: {listen: \"127.0.0.1:0\", " + client("build.secret") + "}\n  uploads: {part_size: 5}\n", "not possible"},
+		"a life of a second":            {"  admin: {listen: \"127.0.0.1:0\", " + client("build.secret") + "}\n  lifetimes: {timestamp: 1s}\n", "lifetime"},
+	}
+	try := func(what string, verbs ...[]string) {
+		t.Helper()
+		for name, c := range cases {
+			d.config("uptane:\n  keys: {algorithm: Ed25519}\n" + c.section)
+			for _, verb := range verbs {
+				out, errs, code := d.run(verb...)
+				if code == 0 || !strings.Contains(errs, c.want) || strings.Contains(out+errs, "serving") {
+					t.Errorf("%s, %s, %v: exit %d, %s%s", what, name, verb, code, out, errs)
+				}
+			}
+		}
+	}
+	try("before there is one", []string{"uptane", "init"})
+	if _, err := os.Lstat(d.path("uptane")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused init left something: %v", err)
+	}
+	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", " + client("build.secret") + "}\n")
 	d.ok("uptane", "init")
-	if _, errs, code := d.run("uptane", "serve"); code != 3 || !strings.Contains(errs, "open.secret") {
-		t.Errorf("a secret that others may read: exit %d, %s", code, errs)
+	try("at the start", []string{"uptane", "serve"}, []string{"serve"})
+}
+
+// TestCredentials: the archive that a command writes is one that a client logs in with.
+func TestCredentials(t *testing.T) {
+	d := vehicles(t)
+	d.ok("uptane", "init")
+	_, admin, _ := d.background("uptane", "serve")
+	for name, args := range map[string][]string{
+		"no login": {"--url", admin}, "no such client": {"--url", admin, "--client", "x"}, "no TLS": {"--url", "http://repo.example", "--client", "build"},
+		"a certificate": {"--url", admin, "--p12", "x.p12"},
+	} {
+		if _, errs, code := d.run(append([]string{"uptane", "credentials", "--out", d.path("c.zip")}, args...)...); code != 2 {
+			t.Errorf("%s: exit %d %s", name, code, errs)
+		}
+		if _, err := os.Lstat(d.path("c.zip")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: written", name)
+		}
+	}
+	d.ok("uptane", "credentials", "--out", d.path("c.zip"), "--url", admin, "--client", "build")
+	if info, err := os.Stat(d.path("c.zip")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, _, code := d.run("uptane", "credentials", "--out", d.path("c.zip"), "--url", admin, "--client", "build"); code == 0 {
+		t.Error("an archive was replaced")
+	}
+	z, err := zip.OpenReader(d.path("c.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	files := map[string]string{}
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, _ := io.ReadAll(r)
+		files[f.Name] = string(data)
+	}
+	var treehub struct {
+		OAuth2 struct {
+			Server string `json:"server"`
+			ID     string `json:"client_id"`
+			Secret string `json:"client_secret"`
+		} `json:"oauth2"`
+	}
+	if err := json.Unmarshal([]byte(files["treehub.json"]), &treehub); err != nil {
+		t.Fatal(err)
+	}
+	client, err := reposerver.NewClient(reposerver.ClientConfig{URL: files["tufrepo.url"], Auth: reposerver.OAuth2{Server: treehub.OAuth2.Server, ClientID: treehub.OAuth2.ID, ClientSecret: treehub.OAuth2.Secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if root, err := client.Root(t.Context()); err != nil || string(root) != files["root.json"] {
+		t.Errorf("root: %v", err)
 	}
 }
 

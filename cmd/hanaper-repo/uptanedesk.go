@@ -31,6 +31,7 @@ type uptaneDesk struct {
 	keys   reposerver.KeyStore
 	token  hsm.Token // nil for a folder of keys
 	fleet  *fleet.SQLite
+	mark   *reposerver.Mark
 }
 
 func (d *uptaneDesk) Close() {
@@ -53,8 +54,17 @@ func uptaneSection(c *cli.Context) (*config, error) {
 	return cfg, nil
 }
 
+// lookDesk is a desk without keys.
+func lookDesk(cfg *config) (*uptaneDesk, error) {
+	mark, _, err := reposerver.OpenMark(cfg.path(cfg.Uptane.HighWater))
+	return &uptaneDesk{config: cfg, keys: noKeys{}, mark: mark}, err
+}
+
 func openUptane(ctx context.Context, cfg *config) (*uptaneDesk, error) {
-	d := &uptaneDesk{config: cfg}
+	d, err := lookDesk(cfg)
+	if err != nil {
+		return nil, err
+	}
 	k := cfg.Uptane.Keys
 	if k.Folder != "" {
 		keys, err := reposerver.NewFolderKeys(cfg.path(k.Folder), k.Algorithm)
@@ -100,7 +110,7 @@ func (d *uptaneDesk) checkApart(ctx context.Context, warn io.Writer) error {
 // repository is the configuration of one of the two repositories.
 func (d *uptaneDesk) repository(kind uptane.Repository) reposerver.Config {
 	l := d.config.Uptane.Life
-	return reposerver.Config{Dir: d.config.path(d.config.Uptane.Folder), Kind: kind, Keys: d.keys, Now: now,
+	return reposerver.Config{Dir: d.config.path(d.config.Uptane.Folder), Kind: kind, Keys: d.keys, Now: now, Mark: d.mark,
 		Lifetimes: reposerver.Lifetimes{Root: l.Root, Targets: l.Targets, Snapshot: l.Snapshot, Timestamp: l.Timestamp, Director: l.Director}}
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -35,6 +36,50 @@ type uptaneServers struct {
 	desk    *uptaneDesk
 	servers []*http.Server
 	failed  chan error
+	log     *slog.Logger
+
+	image    *reposerver.Image
+	director *reposerver.Director
+	release  func() // of the lock that says that this folder is served
+	stop     chan struct{}
+	tending  sync.WaitGroup
+}
+
+// readied is what the configuration names beside the repositories, read and checked before anything is opened or said.
+type readied struct {
+	access         reposerver.AccessConfig
+	admin, devices *tls.Config
+}
+
+func (c *config) readyToServe() (*readied, error) {
+	u := c.Uptane
+	secrets, err := clientSecrets(c)
+	if err != nil {
+		return nil, err
+	}
+	r := &readied{access: reposerver.AccessConfig{Credentials: secrets, Open: u.Admin.Open}}
+	if u.Admin.byCertificate() {
+		if r.access.Certificate, err = newOperators(c); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.access.Check(); err != nil {
+		return nil, err
+	}
+	if err := c.storage().Check(); err != nil {
+		return nil, err
+	}
+	if u.Admin.TLS != nil {
+		if r.admin, err = u.Admin.TLS.load(c, len(secrets) == 0 && !u.Admin.Open); err != nil {
+			return nil, err
+		}
+	}
+	if u.Devices.TLS != nil {
+		if r.devices, err = u.Devices.TLS.load(c, true); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 func uptaneServeAlone(c *cli.Context) error {
@@ -60,7 +105,7 @@ func serveUptane(ctx context.Context, cfg *config, log *slog.Logger, failed chan
 	if cfg.Uptane == nil {
 		return nil, nil
 	}
-	secrets, err := clientSecrets(cfg)
+	ready, err := cfg.readyToServe()
 	if err != nil {
 		return nil, err
 	}
@@ -68,19 +113,26 @@ func serveUptane(ctx context.Context, cfg *config, log *slog.Logger, failed chan
 	if err != nil {
 		return nil, err
 	}
-	u := &uptaneServers{desk: d, failed: failed}
-	if err := u.start(ctx, cfg, secrets, log); err != nil {
+	u := &uptaneServers{desk: d, failed: failed, log: log, stop: make(chan struct{})}
+	if err := u.start(ctx, cfg, ready, log); err != nil {
 		return nil, errors.Join(err, u.Close())
 	}
 	return u, nil
 }
 
-func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []reposerver.Credential, log *slog.Logger) error {
+func (u *uptaneServers) start(ctx context.Context, cfg *config, ready *readied, log *slog.Logger) error {
 	if err := u.desk.checkApart(ctx, os.Stderr); err != nil {
 		return err
 	}
 	image, director, err := u.desk.open(ctx)
 	if err != nil {
+		return err
+	}
+	u.image, u.director = image, director
+	if u.release, err = reposerver.ServingLock(cfg.path(cfg.Uptane.Folder)); err != nil {
+		return err
+	}
+	if err := image.Marked(ctx, director); err != nil {
 		return err
 	}
 	if cfg.Uptane.Keys.Folder != "" {
@@ -89,40 +141,56 @@ func (u *uptaneServers) start(ctx context.Context, cfg *config, secrets []repose
 	if err := image.Refresh(ctx); err != nil {
 		return fmt.Errorf("signing online: %w", err)
 	}
-	a, dev := cfg.Uptane.Admin, cfg.Uptane.Devices
-	var operators func(*tls.ConnectionState) (reposerver.Admitted, error)
-	if a.byCertificate() {
-		if operators, err = newOperators(cfg); err != nil {
-			return err
-		}
-	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{Image: image, Director: director, Log: log, Now: now,
 		Storage: cfg.storage(),
-		Access:  reposerver.AccessConfig{Credentials: secrets, Certificate: operators, Open: a.Open}})
+		Access:  ready.access})
 	if err != nil {
 		return err
 	}
-	admin, err := u.listen(cfg, a.Listen, a.TLS, len(secrets) == 0 && !a.Open, server.Admin(), log)
+	admin, err := u.listen(cfg, cfg.Uptane.Admin.Listen, ready.admin, server.Admin(), log)
 	if err != nil {
 		return err
 	}
-	devices, err := u.listen(cfg, dev.Listen, dev.TLS, true, server.Devices(), log)
+	devices, err := u.listen(cfg, cfg.Uptane.Devices.Listen, ready.devices, server.Devices(), log)
 	if err != nil {
 		return err
 	}
 	log.Info("serving uptane", "admin", admin, "devices", devices, "director", director != nil)
+	u.tending.Go(u.tend)
 	return nil
 }
 
-// listen accepts on an address. strict demands a client certificate where there is a CA for them.
-func (u *uptaneServers) listen(cfg *config, address string, t *mutualConfig, strict bool, h http.Handler, log *slog.Logger) (string, error) {
-	var config *tls.Config
-	if t != nil {
-		var err error
-		if config, err = t.load(cfg, strict); err != nil {
-			return "", err
+// tend notes now and then how far the fleet store is, and removes uploads that nothing names.
+func (u *uptaneServers) tend() {
+	note, sweep := time.NewTicker(5*time.Second), time.NewTicker(time.Hour)
+	defer note.Stop()
+	defer sweep.Stop()
+	cfg := u.desk.config
+	for {
+		select {
+		case <-u.stop:
+			return
+		case <-note.C:
+			if err := u.director.NoteFleet(context.Background()); err != nil {
+				u.log.Error("the high-water mark", "error", err.Error())
+			}
+		case <-sweep.C:
+			if cfg.Uptane.Uploads.Keep == 0 {
+				continue
+			}
+			gone, err := reposerver.RemoveUnused(context.Background(), cfg.storage(), u.image, u.director, cfg.Uptane.Uploads.Keep)
+			for _, f := range gone {
+				u.log.Info("upload removed", "name", f.Name, "sha256", f.SHA256, "size", f.Size)
+			}
+			if err != nil {
+				u.log.Error("removing uploads", "error", err.Error())
+			}
 		}
 	}
+}
+
+// listen accepts on an address; config is nil without TLS.
+func (u *uptaneServers) listen(cfg *config, address string, config *tls.Config, h http.Handler, log *slog.Logger) (string, error) {
 	l, url, err := listenAt(cfg, address)
 	if err != nil {
 		return "", err
@@ -237,6 +305,14 @@ func (u *uptaneServers) Close() error {
 	var faults []error
 	for _, s := range u.servers {
 		faults = append(faults, s.Shutdown(ctx))
+	}
+	close(u.stop)
+	u.tending.Wait()
+	if len(u.servers) > 0 {
+		faults = append(faults, u.director.NoteFleet(context.WithoutCancel(ctx)))
+	}
+	if u.release != nil {
+		u.release()
 	}
 	u.desk.Close()
 	return errors.Join(faults...)

@@ -272,6 +272,12 @@ func (s *SQLite) Count(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// Revision implements reposerver.Fleet.
+func (s *SQLite) Revision(ctx context.Context) (n int64, err error) {
+	err = s.read.QueryRowContext(ctx, "SELECT revision FROM state").Scan(&n)
+	return n, err
+}
+
 // Told implements reposerver.Fleet.
 func (s *SQLite) Told(ctx context.Context, id string) (out []reposerver.Told, err error) {
 	k := keyOf(id)
@@ -308,7 +314,7 @@ func (s *SQLite) Events(ctx context.Context, id string) (out []reposerver.Event,
 	return out, rows.Err()
 }
 
-// Manifest is a device's last manifest as it came; nil where there is none.
+// Manifest implements reposerver.Fleet.
 func (s *SQLite) Manifest(ctx context.Context, id string) (data []byte, err error) {
 	k := keyOf(id)
 	err = s.read.QueryRowContext(ctx, "SELECT body FROM manifest WHERE key = ?", k[:]).Scan(&data)

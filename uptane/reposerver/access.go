@@ -86,6 +86,12 @@ type bearer struct {
 // minSecret is the shortest secret in bytes.
 const minSecret = 16
 
+// Check refuses what NewServer would refuse.
+func (c AccessConfig) Check() error {
+	_, err := newAccess(c)
+	return err
+}
+
 func newAccess(c AccessConfig) (*access, error) {
 	if c.Now == nil {
 		c.Now = time.Now

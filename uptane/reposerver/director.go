@@ -208,7 +208,7 @@ func (d *Director) Assign(ctx context.Context, id, target string, serials ...str
 		if _, err := rand.Read(b); err != nil {
 			return false, err
 		}
-		dev.Correlation = correlation(dev.Versions.Targets+1, hex.EncodeToString(b))
+		dev.Correlation = correlation(max(dev.Versions.Targets, d.mark.floor())+1, hex.EncodeToString(b))
 		return true, nil
 	})
 }

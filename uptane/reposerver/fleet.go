@@ -20,8 +20,12 @@ type Fleet interface {
 	Each(ctx context.Context, do func(*Device) error) error
 	// Count is how many devices are not removed.
 	Count(ctx context.Context) (int, error)
+	// Revision is the number of changes; an older copy of the store has a lower one.
+	Revision(ctx context.Context) (int64, error)
 	// Told is what a device has told beside its manifests, by kind, and Events its last events, the newest last.
 	Told(ctx context.Context, id string) ([]Told, error)
+	// Manifest is the last manifest as it came; nil where there is none.
+	Manifest(ctx context.Context, id string) ([]byte, error)
 	Events(ctx context.Context, id string) ([]Event, error)
 	// Tell keeps what a device tells, and Report its events; one with an id that is known already is no change. Of events
 	// the last KeepEvents stay.

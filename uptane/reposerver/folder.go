@@ -34,6 +34,9 @@ type folder struct {
 	dir string
 	mu  sync.Mutex // one writer in this process; the lock file keeps other processes out
 
+	// committed is called with what has become current, if it is not nil.
+	committed func(context.Context, *index) error
+
 	last    atomic.Pointer[lastIndex]
 	objects sync.Map // by digest: []byte
 	ends    sync.Map // by digest: time.Time
@@ -58,6 +61,8 @@ type index struct {
 	Delegations map[string]delegateRef `json:"delegations,omitempty"`
 	// Given lists the keys whose private half was given out.
 	Given []string `json:"keys_given_out,omitempty"`
+	// Marked says that there is a high-water mark.
+	Marked bool `json:"high_water,omitempty"`
 }
 
 // delegateRef is a delegation's metadata. Digest is empty for one that the targets do not vouch for any more; its version
@@ -212,6 +217,8 @@ type change struct {
 	*index
 	folder  *folder
 	objects map[string][]byte
+	// above are versions that the new snapshot and timestamp must be above; nil: the last ones alone.
+	above *roleMarks
 }
 
 // put adds a file and returns its digest.
@@ -232,18 +239,12 @@ func (c *change) get(digest string) ([]byte, error) {
 // lock keeps other writers out until it is released, those of other processes too.
 func (f *folder) lock(ctx context.Context) (release func(), err error) {
 	f.mu.Lock()
-	end := time.Now().Add(lockPatience)
-	for {
-		file, err := durable.Lock(filepath.Join(f.dir, "lock"))
-		if err == nil {
-			return func() { closeQuietly(file); f.mu.Unlock() }, nil
-		}
-		if !errors.Is(err, durable.ErrLocked) || time.Now().After(end) || ctx.Err() != nil {
-			f.mu.Unlock()
-			return nil, err
-		}
-		time.Sleep(20 * time.Millisecond)
+	free, err := waitForLock(ctx, filepath.Join(f.dir, "lock"))
+	if err != nil {
+		f.mu.Unlock()
+		return nil, err
 	}
+	return func() { free(); f.mu.Unlock() }, nil
 }
 
 func closeQuietly(c io.Closer) { _ = c.Close() }
@@ -259,14 +260,14 @@ func (f *folder) update(ctx context.Context, do func(*change) error) error {
 	if err != nil {
 		return err
 	}
-	c := &change{old.clone(), f, map[string][]byte{}}
+	c := &change{index: old.clone(), folder: f, objects: map[string][]byte{}}
 	if err := do(c); err != nil {
 		return err
 	}
-	return f.commit(old, c)
+	return f.commit(ctx, old, c)
 }
 
-func (f *folder) commit(old *index, c *change) error {
+func (f *folder) commit(ctx context.Context, old *index, c *change) error {
 	data, err := json.MarshalIndent(c.index, "", " ")
 	if err != nil {
 		return err
@@ -286,6 +287,9 @@ func (f *folder) commit(old *index, c *change) error {
 		if !now[d] {
 			_ = os.Remove(f.objectPath(d))
 		}
+	}
+	if f.committed != nil {
+		return f.committed(ctx, c.index)
 	}
 	return nil
 }
@@ -316,7 +320,7 @@ func (f *folder) create(ctx context.Context, ix *index, do func(*change) error) 
 	if _, err := os.Lstat(f.indexPath()); !errors.Is(err, fs.ErrNotExist) {
 		return advice.New(advice.Refused, "", "there is a repository in %s already", show.Text(f.dir))
 	}
-	c := &change{ix, f, map[string][]byte{}}
+	c := &change{index: ix, folder: f, objects: map[string][]byte{}}
 	if err := do(c); err != nil {
 		return err
 	}
@@ -327,5 +331,8 @@ func (f *folder) create(ctx context.Context, ix *index, do func(*change) error) 
 	if err := f.writeObjects(c); err != nil {
 		return err
 	}
-	return durable.Create(f.indexPath(), append(data, '\n'), 0o644)
+	if err := durable.Create(f.indexPath(), append(data, '\n'), 0o644); err != nil || f.committed == nil {
+		return err
+	}
+	return f.committed(ctx, ix)
 }

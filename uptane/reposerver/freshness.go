@@ -25,6 +25,9 @@ func (d *Director) Fresh(ctx context.Context, id string) (dev *Device, fault, er
 	if ferr != nil {
 		return nil, nil, err
 	}
+	if last.Versions.Targets <= d.mark.floor() {
+		return nil, nil, err
+	}
 	for _, doc := range []uptane.Document{f.targets, f.snapshot, f.stamp} {
 		if e := uptane.CheckExpiry(doc, d.now()); e != nil {
 			return nil, nil, refuse(503, codeInternal, "the server's online keys are out of reach: %v", e)
@@ -55,6 +58,9 @@ func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
 
 // fresh says whether half of the metadata's life is still to come.
 func (d *Director) fresh(dev *Device) (bool, error) {
+	if dev.Versions.Targets <= d.mark.floor() {
+		return false, nil // signed before a backup was put back
+	}
 	if expires, err := time.Parse(time.RFC3339, dev.Expires); err == nil {
 		return expires.Sub(d.now()) >= d.lives.Director/2, nil
 	}
@@ -82,8 +88,12 @@ func (d *Director) sign(ctx context.Context, dev *Device, again bool) error {
 		}
 	}
 	versions := dev.Versions
+	versions.raise(d.mark.floor())
 	if versions.Targets >= maxVersion {
 		return refuse(409, codeBadRequest, "device %s is at version %d of its targets, and cannot count further", show.Text(dev.ID), versions.Targets)
+	}
+	if err := d.mark.cover(ctx, versions.highest()+1); err != nil {
+		return err
 	}
 	expires := d.now().UTC().Truncate(time.Second).Add(d.lives.Director).Truncate(time.Second)
 	c := uptane.TargetsConfig{Repository: uptane.Director, Version: versions.Targets + 1, Expires: expires, Targets: map[string]uptane.Target{}}

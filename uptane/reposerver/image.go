@@ -46,6 +46,9 @@ func (r *Repository) dress(ctx context.Context, t *change, root *uptane.Root) er
 			files[name], _ = old.Meta(name)
 		}
 	}
+	if t.above != nil {
+		version = max(version, t.above.Snapshot)
+	}
 	meta := map[string]uptane.MetaItem{"root.json": uptane.MetaOf(root)}
 	describe := func(name, digest string) error {
 		// The objects are named by the very digest that a snapshot lists.
@@ -99,6 +102,9 @@ func (r *Repository) stamp(ctx context.Context, t *change, root *uptane.Root, sn
 			return err
 		}
 		version = old.Version()
+	}
+	if t.above != nil {
+		version = max(version, t.above.Timestamp)
 	}
 	stamp, err := uptane.NewTimestamp(uptane.MetaConfig{Version: version + 1, Expires: now.Add(r.lives.Timestamp).Truncate(time.Second),
 		Meta: map[string]uptane.MetaItem{"snapshot.json": uptane.MetaOf(snapshot)}})

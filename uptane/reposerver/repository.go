@@ -46,6 +46,8 @@ type Config struct {
 	Kind      uptane.Repository
 	Keys      KeyStore
 	Lifetimes Lifetimes
+	// Mark remembers what devices have been shown; nil: nothing does.
+	Mark *Mark
 	// Now defaults to time.Now.
 	Now func() time.Time
 }
@@ -58,6 +60,7 @@ type Repository struct {
 	lives  Lifetimes
 	now    func() time.Time
 	labels string
+	mark   *Mark
 }
 
 func newRepository(c Config) (*Repository, error) {
@@ -70,8 +73,10 @@ func newRepository(c Config) (*Repository, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Repository{kind: c.Kind, files: &folder{dir: filepath.Join(c.Dir, string(c.Kind))}, keys: c.Keys, lives: c.Lifetimes, now: c.Now,
-		labels: "uptane-" + string(c.Kind) + "-"}, nil
+	r := &Repository{kind: c.Kind, files: &folder{dir: filepath.Join(c.Dir, string(c.Kind))}, keys: c.Keys, lives: c.Lifetimes, now: c.Now,
+		labels: "uptane-" + string(c.Kind) + "-", mark: c.Mark}
+	r.files.committed = r.note
+	return r, nil
 }
 
 // held returns keys of a role that the server can sign with; enough of them, or an error.

@@ -95,11 +95,11 @@ func (s *Server) directorAdmin(closed closed) {
 		return nil
 	})
 	closed(Look, "GET "+devicesPath+"/{id}/told", func(w http.ResponseWriter, r *http.Request) error {
-		told, events, err := s.director.Told(r.Context(), r.PathValue("id"))
+		told, err := s.director.Told(r.Context(), r.PathValue("id"))
 		if err != nil {
 			return err
 		}
-		writeJSON(w, http.StatusOK, ToldViewOf(told, events))
+		writeJSON(w, http.StatusOK, told)
 		return nil
 	})
 	closed(Remove, "DELETE "+devicesPath+"/{id}", func(w http.ResponseWriter, r *http.Request) error {

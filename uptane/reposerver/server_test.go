@@ -124,6 +124,7 @@ type office struct {
 	devices  *httptest.Server
 	client   *reposerver.Client // of the Image repository
 	dirc     *reposerver.Client // of the Director
+	mark     *reposerver.Mark   // nil in most tests
 }
 
 const secret = "a secret of the build machine"
@@ -141,7 +142,7 @@ func newOffice(t *testing.T, keys reposerver.KeyStore) *office {
 }
 
 func (o *office) config(kind uptane.Repository) reposerver.Config {
-	return reposerver.Config{Dir: o.dir, Kind: kind, Keys: o.keys, Now: o.clock.now}
+	return reposerver.Config{Dir: o.dir, Kind: kind, Keys: o.keys, Now: o.clock.now, Mark: o.mark}
 }
 
 func (o *office) open() {

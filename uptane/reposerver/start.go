@@ -64,6 +64,10 @@ func Create(ctx context.Context, c Config, s Start) error {
 	if _, err := r.files.index(); err == nil {
 		return advice.New(advice.Refused, "", "there is a repository in %s already", show.Text(r.files.dir))
 	}
+	if r.mark != nil && r.mark.has.of(r.kind).Root > 0 {
+		return advice.New(advice.Refused, "put the folder back from a backup and run 'hanaper-repo uptane restore'; to begin anew with devices that know nothing of it, move the mark away",
+			"devices were served a %s repository from here, says %s", r.kind, show.Text(r.mark.path))
+	}
 	if len(s.Roots) == 0 && len(s.Targets) == 0 {
 		if s, err = r.first(ctx, c); err != nil {
 			return err
@@ -86,7 +90,7 @@ func Create(ctx context.Context, c Config, s Start) error {
 			return err
 		}
 	}
-	return r.files.create(ctx, &index{Repository: r.kind, First: roots[0].Version()}, func(t *change) error {
+	return r.files.create(ctx, &index{Repository: r.kind, First: roots[0].Version(), Marked: r.mark != nil}, func(t *change) error {
 		for _, root := range roots {
 			t.Roots = append(t.Roots, t.put(root.Bytes()))
 		}

@@ -1,6 +1,7 @@
 package reposerver
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -51,7 +52,10 @@ type stored struct {
 	Upload string `json:"upload,omitempty"`
 }
 
-func newStorage(c StorageConfig) (*storage, error) {
+// Check refuses bounds that do not go together.
+func (c StorageConfig) Check() error { return c.fill() }
+
+func (c *StorageConfig) fill() error {
 	if c.MaxFile == 0 {
 		c.MaxFile = 4 << 30
 	}
@@ -62,7 +66,14 @@ func newStorage(c StorageConfig) (*storage, error) {
 		c.Now = time.Now
 	}
 	if c.MaxFile < 1 || c.PartSize < minPart || c.PartSize > maxPart || (c.MaxFile+c.PartSize-1)/c.PartSize > maxParts {
-		return nil, advice.New(advice.Usage, "raise the part size or lower the file size", "uploads: files of %d bytes in parts of %d bytes are not possible", c.MaxFile, c.PartSize)
+		return advice.New(advice.Usage, "raise the part size or lower the file size", "uploads: files of %d bytes in parts of %d bytes are not possible", c.MaxFile, c.PartSize)
+	}
+	return nil
+}
+
+func newStorage(c StorageConfig) (*storage, error) {
+	if err := c.fill(); err != nil {
+		return nil, err
 	}
 	for _, d := range []string{"blobs", "names", "pending"} {
 		if err := durable.Mkdir(filepath.Join(c.Dir, d), 0o755); err != nil {
@@ -180,6 +191,12 @@ func (s *storage) keep(name, id string, r io.Reader, size int64, approve func(st
 	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return nil, err
 	}
+	// What nothing names is removed under this lock: not between the blob and its name.
+	release, err := s.lock.lock(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := os.Rename(f.Name(), s.blobPath(st.SHA256)); err != nil {
 		return nil, err
 	}

@@ -131,27 +131,34 @@ func (d *Director) report(ctx context.Context, id string, list []Event) error {
 	return d.fleet.Report(ctx, id, list)
 }
 
-// Told is what a registered device has told, and its last events, the newest last.
-func (d *Director) Told(ctx context.Context, id string) ([]Told, []Event, error) {
+// Told is what a registered device has told.
+func (d *Director) Told(ctx context.Context, id string) (v ToldView, err error) {
 	_, found, err := d.Device(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	if !found {
-		return nil, nil, refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
+		return v, refuse(404, codeNotFound, "device %s is not registered", show.Text(id))
 	}
 	told, err := d.fleet.Told(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	events, err := d.fleet.Events(ctx, id)
-	return told, events, err
+	if err != nil {
+		return v, err
+	}
+	v = toldView(told, events)
+	v.Manifest, err = d.fleet.Manifest(ctx, id)
+	return v, err
 }
 
 // ToldView is what a device has told, for programs: JSON as it came, and text.
 type ToldView struct {
 	Told   map[string]ToldPart `json:"told"`
 	Events []EventView         `json:"events"`
+	// Manifest is the last one, which is signed.
+	Manifest json.RawMessage `json:"manifest,omitempty"`
 }
 
 // ToldPart is one of the kinds.
@@ -164,11 +171,11 @@ type ToldPart struct {
 // EventView is an event and when it came.
 type EventView struct {
 	At    string          `json:"at"`
+	Kind  string          `json:"kind"`
 	Event json.RawMessage `json:"event"`
 }
 
-// ToldViewOf is what a device has told.
-func ToldViewOf(told []Told, events []Event) ToldView {
+func toldView(told []Told, events []Event) ToldView {
 	v := ToldView{Told: map[string]ToldPart{}, Events: []EventView{}}
 	for _, t := range told {
 		if t.Kind == ToldConfig {
@@ -178,7 +185,7 @@ func ToldViewOf(told []Told, events []Event) ToldView {
 		}
 	}
 	for _, e := range events {
-		v.Events = append(v.Events, EventView{e.At, e.Body})
+		v.Events = append(v.Events, EventView{e.At, e.Kind, e.Body})
 	}
 	return v
 }

@@ -1,0 +1,299 @@
+package reposerver_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/uptane"
+	"github.com/hanaper/hanaper/uptane/reposerver"
+)
+
+// marked is an office with a high-water mark, a backup of its folder, and what happened after the backup.
+type marked struct {
+	*office
+	path, backup string
+	image        *uptane.VerifiedImage // what the device has verified last
+	car          *vehicle
+	targets      []byte // the newest that officers signed
+}
+
+func (m *marked) openMark() {
+	m.t.Helper()
+	mark, _, err := reposerver.OpenMark(m.path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.mark = mark
+}
+
+// reopen is a new start of the server, which may refuse.
+func (m *marked) reopen() error {
+	m.t.Helper()
+	m.fleet.Close()
+	m.openMark()
+	m.open()
+	return m.office.image.Marked(m.t.Context(), m.director)
+}
+
+// verify is what the device does: it holds everything against what it has seen.
+func (m *marked) verify() error {
+	m.t.Helper()
+	files := uptane.ImageFiles{Roots: m.chain("/repo", 2), Timestamp: m.file("", "/repo/timestamp.json"), Snapshot: m.file("", "/repo/snapshot.json"), Targets: m.file("", "/repo/targets.json")}
+	first := must(uptane.ParseRoot(m.file("", "/repo/1.root.json")))(m.t)
+	image, err := uptane.VerifyImage(first, files, m.image, m.clock.now())
+	if err == nil {
+		m.image = image
+	}
+	return err
+}
+
+func newMarked(t *testing.T) *marked {
+	t.Helper()
+	keys := must(reposerver.NewFolderKeys(t.TempDir()+"/keys", "Ed25519"))(t)
+	m := &marked{office: &office{t: t, dir: filepath.Join(t.TempDir(), "uptane"), keys: keys, clock: &clock{at: time.Now().UTC().Truncate(time.Second)}}}
+	m.path, m.backup = filepath.Join(t.TempDir(), "mark.json"), filepath.Join(t.TempDir(), "backup")
+	m.openMark()
+	for _, kind := range []uptane.Repository{uptane.Image, uptane.Director} {
+		if err := reposerver.Create(t.Context(), m.config(kind), reposerver.Start{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.open()
+	if err := m.office.image.Marked(t.Context(), m.director); err != nil {
+		t.Fatal(err)
+	}
+	m.publish("board", map[string]string{"a": "content a"})
+	m.car = m.vehicle("vin-1", "e1=board")
+	m.car.register(http.StatusCreated)
+	m.assign("vin-1", `{"target":"a"}`, http.StatusOK)
+	m.fleet.Close()
+	if err := os.CopyFS(m.backup, os.DirFS(m.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.reopen(); err != nil {
+		t.Fatalf("an ordinary start: %v", err)
+	}
+	m.publish("board", map[string]string{"b": "content b"})
+	for range 3 {
+		m.assign("vin-1", `{"target":"b"}`, http.StatusOK)
+	}
+	m.car.poll()
+	if err := m.verify(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.director.NoteFleet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.targets = m.file("", "/repo/targets.json")
+	m.putBack("image", "director")
+	return m
+}
+
+// putBack replaces these parts of the folder by the backup's.
+func (m *marked) putBack(parts ...string) {
+	m.t.Helper()
+	m.fleet.Close()
+	for _, p := range parts {
+		if err := errors.Join(os.RemoveAll(filepath.Join(m.dir, p)), os.CopyFS(filepath.Join(m.dir, p), os.DirFS(filepath.Join(m.backup, p)))); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func (m *marked) refusedStart(why string) {
+	m.t.Helper()
+	err := m.reopen()
+	if advice.KindOf(err) != advice.Refused || !strings.Contains(err.Error()+advice.Hint(err), why) {
+		m.t.Fatalf("started: %v", err)
+	}
+}
+
+// bytesOf is every file of the folder and the mark.
+func (m *marked) bytesOf() string {
+	m.t.Helper()
+	mark, _ := os.ReadFile(m.path)
+	return m.tree() + string(mark)
+}
+
+func (m *marked) after() {
+	m.t.Helper()
+	if err := m.reopen(); err != nil {
+		m.t.Fatalf("after the restore: %v", err)
+	}
+	if err := m.verify(); err != nil {
+		m.t.Errorf("the device: %v", err)
+	}
+	was := m.car.targets
+	if m.car.poll(); m.car.targets <= was {
+		m.t.Errorf("the device's targets: version %d after %d", m.car.targets, was)
+	}
+	m.assign("vin-1", `{"target":"a"}`, http.StatusOK)
+	m.car.poll()
+	// A device that registered after the backup is not known; its versions go on all the same.
+	lost := m.vehicle("vin-2", "e1=board")
+	lost.targets = was
+	lost.register(http.StatusCreated)
+	lost.poll()
+	if err := m.reopen(); err != nil {
+		m.t.Errorf("one start later: %v", err)
+	}
+}
+
+// TestRestore: an older folder is not served, and restore raises what the server signs above what devices have seen.
+func TestRestore(t *testing.T) {
+	m := newMarked(t)
+	m.refusedStart("uptane restore")
+	before := m.bytesOf()
+	for name, res := range map[string]reposerver.Restored{
+		"without the officers' targets": {},
+		"with older ones":               {Targets: must(os.ReadFile(oneObject(t, filepath.Join(m.backup, "image"), "Targets")))(t)},
+		"the mark is there":             {Targets: m.targets, MarkLost: true},
+		"no targets":                    {Targets: []byte("{}")},
+	} {
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, res); err == nil {
+			t.Errorf("%s: restored", name)
+		}
+		if m.bytesOf() != before {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+	report, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets})
+	if err != nil || len(report) != 2 {
+		t.Fatal(report, err)
+	}
+	m.after()
+}
+
+// oneObject is the path of a repository's object of a type.
+func oneObject(t *testing.T, dir, kind string) string {
+	t.Helper()
+	found := ""
+	_ = filepath.WalkDir(filepath.Join(dir, "objects"), func(p string, d fs.DirEntry, err error) error {
+		if data, err := os.ReadFile(p); err == nil && strings.Contains(string(data), fmt.Sprintf("%q:%q", "_type", kind)) {
+			found = p
+		}
+		return nil
+	})
+	return found
+}
+
+// TestPartlyOlder: one of the two repositories alone was put back.
+func TestPartlyOlder(t *testing.T) {
+	m := newMarked(t)
+	// The Image repository is brought up to date by its officers' targets alone; the fleet store stays old.
+	if _, err := reposerver.Restore(t.Context(), must(reposerver.OpenImage(m.config("")))(t), nil, reposerver.Restored{Targets: m.targets}); err != nil {
+		t.Fatal(err)
+	}
+	m.refusedStart("fleet store")
+	if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{}); err != nil {
+		t.Fatal(err)
+	}
+	m.after()
+}
+
+// TestMarkLost: without the mark nothing is served, and versions rise by more than anybody has seen.
+func TestMarkLost(t *testing.T) {
+	m := newMarked(t)
+	if err := os.Remove(m.path); err != nil {
+		t.Fatal(err)
+	}
+	m.refusedStart("is gone")
+	before := m.bytesOf()
+	for name, res := range map[string]reposerver.Restored{"not said": {Targets: m.targets}, "no targets": {MarkLost: true}} {
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, res); err == nil {
+			t.Errorf("%s: restored", name)
+		}
+		if m.bytesOf() != before {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+	if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets, MarkLost: true}); err != nil {
+		t.Fatal(err)
+	}
+	m.after()
+}
+
+// TestFolderLost: with a mark that says that devices were served, no new repository begins at version 1.
+func TestFolderLost(t *testing.T) {
+	m := newMarked(t)
+	m.fleet.Close()
+	if err := os.RemoveAll(m.dir); err != nil {
+		t.Fatal(err)
+	}
+	m.openMark()
+	for _, kind := range []uptane.Repository{uptane.Image, uptane.Director} {
+		if err := reposerver.Create(t.Context(), m.config(kind), reposerver.Start{}); advice.KindOf(err) != advice.Refused {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(m.dir, "image", "index.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was written: %v", err)
+	}
+}
+
+// TestUploadsKept: what metadata or an assignment names is never removed, whatever its age.
+func TestUploadsKept(t *testing.T) {
+	o := folderOffice(t)
+	storage := reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 4 << 10, MaxFile: 1 << 20}
+	o.publish("board", map[string]string{"listed": "content 1", "assigned": "content 2"})
+	v := o.vehicle("vin-1", "e1=board")
+	v.register(http.StatusCreated)
+	o.assign("vin-1", `{"target":"assigned"}`, http.StatusOK)
+	key := must(o.keys.Labelled(t.Context(), "uptane-image-targets"))(t)
+	team := newSigner(t)
+	if err := o.push(key, func(c *uptane.TargetsConfig) {
+		delete(c.Targets, "assigned")
+		c.Delegations = []uptane.Delegation{{Name: "team", RoleKeys: uptane.RoleKeys{Keys: []uptane.Key{keyOf(t, team)}, Threshold: 1}, Paths: []string{"*"}}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	doc := must(uptane.NewTargets(uptane.TargetsConfig{Repository: uptane.Image, Version: 1, Expires: o.clock.now().Add(24 * time.Hour),
+		Targets: map[string]uptane.Target{"delegated": entry(t, "content 3", "d", "1", "board")}}))(t)
+	if err := o.client.PushDelegation(t.Context(), "team", must(uptane.Sign(doc, team))(t)); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"delegated": "content 3", "unused": "content 4", "same": "content 1", "replaced": "content 5"} {
+		if err := o.client.Upload(t.Context(), reposerver.Upload{Name: name, Source: strings.NewReader(content), Size: int64(len(content))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.client.Upload(t.Context(), reposerver.Upload{Name: "replaced", Source: strings.NewReader("content 6"), Size: 9, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(at time.Duration) int {
+		t.Helper()
+		storage.Now = func() time.Time { return time.Now().Add(at) }
+		return len(must(reposerver.RemoveUnused(t.Context(), storage, o.image, o.director, 48*time.Hour))(t))
+	}
+	if n := remove(47 * time.Hour); n != 0 {
+		t.Errorf("%d files of 47 hours are gone", n)
+	}
+	if _, err := reposerver.RemoveUnused(t.Context(), storage, o.image, o.director, time.Hour); advice.KindOf(err) != advice.Usage {
+		t.Errorf("kept for an hour: %v", err)
+	}
+	// unused, replaced with both of its contents.
+	if n := remove(49 * time.Hour); n != 3 {
+		t.Errorf("%d files are gone", n)
+	}
+	var names []string
+	for _, u := range must(reposerver.Uploads(t.Context(), storage, o.image, o.director))(t) {
+		names = append(names, u.Name+" "+strings.Join(u.Used, "+"))
+	}
+	if got := strings.Join(names, ", "); got != "assigned devices, delegated delegation team, listed targets, same targets" {
+		t.Errorf("left: %s", got)
+	}
+	if n := remove(9999 * time.Hour); n != 0 {
+		t.Errorf("%d more are gone", n)
+	}
+	for _, name := range []string{"listed", "delegated"} {
+		o.file("vin-1", "/repo/targets/"+name)
+	}
+}
