@@ -32,6 +32,9 @@ func (v *value) append(b []byte) []byte {
 		}
 		return append(b, ']')
 	default:
+		if v.entries != nil {
+			return v.entries.append(b)
+		}
 		b = append(b, '{')
 		for i := range v.members {
 			if i > 0 {

@@ -63,12 +63,13 @@ type Document interface {
 	Raw() []byte
 
 	limit() int
+	size() int
 	with([]Signature) Document
 }
 
 // envelope is what all documents share.
 type envelope struct {
-	raw        []byte
+	raw        string // empty: what Bytes gives
 	signed     []byte
 	signatures []Signature
 	version    int
@@ -84,13 +85,16 @@ func (e *envelope) Signatures() []Signature { return slices.Clone(e.signatures) 
 func (e *envelope) limit() int              { return e.max }
 
 func (e *envelope) Raw() []byte {
-	if e.raw == nil {
+	if e.raw == "" {
 		return e.Bytes()
 	}
-	return slices.Clone(e.raw)
+	return []byte(e.raw)
 }
 
 func (e *envelope) Bytes() []byte { return encode(e.signed, e.signatures) }
+
+// size is the length of Bytes.
+func (e *envelope) size() int { return len(e.signed) + len(encode(nil, e.signatures)) }
 
 func encode(signed []byte, signatures []Signature) []byte {
 	w := writer{b: make([]byte, 0, len(signed)+1024*len(signatures)+64)}
@@ -118,7 +122,7 @@ func sorted(list []Signature) []Signature {
 }
 
 func (e envelope) withSignatures(list []Signature) envelope {
-	e.signatures, e.raw = sorted(list), nil
+	e.signatures, e.raw = sorted(list), ""
 	return e
 }
 
@@ -142,8 +146,8 @@ func open(data []byte, what string, limit func(Limits) int, opts []Option) (*ope
 		return nil, err
 	}
 	out.asOf = o.asOf
-	if o.local && len(out.Bytes()) > max {
-		return nil, because(ErrTooLarge, "%s has %d bytes in canonical form, and devices stop reading after %d", what, len(out.Bytes()), max)
+	if o.local && out.size() > max {
+		return nil, because(ErrTooLarge, "%s has %d bytes in canonical form, and devices stop reading after %d", what, out.size(), max)
 	}
 	return out, nil
 }
@@ -159,7 +163,8 @@ func checkRaw(data []byte, what string, max int, local bool) error {
 }
 
 func openFile(data []byte, what string, max int) (*opened, error) {
-	v, err := parseJSON(data)
+	p := parser{s: string(data), entries: &entries{}, body: 1}
+	v, err := p.parse()
 	if err != nil {
 		return nil, inside(what, err)
 	}
@@ -178,7 +183,7 @@ func openFile(data []byte, what string, max int) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.signatures, out.raw = list, slices.Clone(data)
+	out.signatures, out.raw = list, p.s
 	return out, nil
 }
 
@@ -188,7 +193,8 @@ func openUnsigned(data []byte, what string, limit func(Limits) int, opts []Optio
 	if err := checkRaw(data, what, max, true); err != nil {
 		return nil, err
 	}
-	v, err := parseJSON(data)
+	p := parser{s: string(data), entries: &entries{}}
+	v, err := p.parse()
 	if err != nil {
 		return nil, inside(what, err)
 	}
@@ -213,7 +219,14 @@ func openBody(body *value, what string, max int) (*opened, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	out.signed = body.append(nil)
+	room := 1 << 10
+	if t, ok := body.get("targets"); ok && t.entries != nil {
+		room += len(t.entries.text) + len(t.entries.list)
+	}
+	out.signed = body.append(make([]byte, 0, room))
+	if t, ok := body.get("targets"); ok && t.entries != nil {
+		t.entries.settle(out.signed)
+	}
 	return out, nil
 }
 
@@ -236,7 +249,7 @@ func (p *prefixed) Unwrap() error { return p.err }
 
 // checkSize refuses what devices would not read to the end.
 func checkSize(what string, doc Document) error {
-	if n := len(doc.Bytes()); n > doc.limit() {
+	if n := doc.size(); n > doc.limit() {
 		return hinted(ErrTooLarge, "delete what is no longer needed, or delegate", "%s would have %d bytes, and devices stop reading after %d", what, n, doc.limit())
 	}
 	return nil

@@ -29,6 +29,7 @@ type value struct {
 	str     string // the text of a string, a number, "true" or "false"
 	items   []value
 	members []member
+	entries *entries // of an object: read as targets, in place of members
 }
 
 type member struct {
@@ -50,6 +51,25 @@ func (v *value) get(key string) (*value, bool) {
 // and repeated members.
 func parseJSON(data []byte) (value, error) {
 	p := parser{s: string(data)}
+	return p.parse()
+}
+
+// parser reads one text. A value's members and items lie in blocks that many values share, because one allocation for
+// each of them is most of the time that a document of many targets takes.
+type parser struct {
+	s string
+	i int
+
+	openMembers, members []member // those of values that are not at their end yet, and the block for those that are
+	openItems, items     []value
+
+	// entries are read instead of a value where the targets of a document stand (see entries.go); nil: nowhere.
+	entries *entries
+	body    int // the depth of the object whose member "targets" that is
+}
+
+// parse reads the whole text.
+func (p *parser) parse() (value, error) {
 	p.space()
 	v, err := p.value(0)
 	if err != nil {
@@ -62,9 +82,25 @@ func parseJSON(data []byte) (value, error) {
 	return v, nil
 }
 
-type parser struct {
-	s string
-	i int
+// next begins with another text. Values that were read before are overwritten.
+func (p *parser) next(s string) {
+	p.s, p.i = s, 0
+	p.forget()
+}
+
+// forget gives the blocks free: values that were read before are overwritten.
+func (p *parser) forget() { p.members, p.items = p.members[:0], p.items[:0] }
+
+// keep moves what was collected since base into a block.
+func keep[T any](open, block *[]T, base int) []T {
+	n := len(*open) - base
+	if cap(*block)-len(*block) < n {
+		*block = make([]T, 0, max(n, min(2*cap(*block), 1024), 16))
+	}
+	start := len(*block)
+	*block = append(*block, (*open)[base:]...)
+	*open = (*open)[:base]
+	return (*block)[start:len(*block):len(*block)]
 }
 
 func (p *parser) fail(sentinel error, what string) error {
@@ -121,44 +157,30 @@ func (p *parser) object(depth int) (value, error) {
 		p.i++
 		return v, nil
 	}
-	sorted := true
-	for {
-		p.space()
-		if p.i >= len(p.s) || p.s[p.i] != '"' {
-			return v, p.fail(ErrMalformed, "expected a member name")
-		}
-		key, err := p.string()
+	sorted, base := true, len(p.openMembers)
+	for more := true; more; {
+		key, err := p.memberName()
 		if err != nil {
 			return v, err
 		}
-		p.space()
-		if p.i >= len(p.s) || p.s[p.i] != ':' {
-			return v, p.fail(ErrMalformed, "expected a colon")
+		var child value
+		if p.entries != nil && depth == p.body && key == "targets" && !p.entries.done && p.i < len(p.s) && p.s[p.i] == '{' {
+			child, err = p.targets(depth + 1)
+		} else {
+			child, err = p.value(depth + 1)
 		}
-		p.i++
-		p.space()
-		child, err := p.value(depth + 1)
 		if err != nil {
 			return v, err
 		}
-		if n := len(v.members); n > 0 && v.members[n-1].key >= key {
+		if n := len(p.openMembers); n > base && p.openMembers[n-1].key >= key {
 			sorted = false
 		}
-		v.members = append(v.members, member{key, child})
-		p.space()
-		if p.i >= len(p.s) {
-			return v, p.fail(ErrMalformed, "JSON ends inside an object")
-		}
-		c := p.s[p.i]
-		p.i++
-		if c == '}' {
-			break
-		}
-		if c != ',' {
-			p.i--
-			return v, p.fail(ErrMalformed, "expected a comma or a closing brace")
+		p.openMembers = append(p.openMembers, member{key, child})
+		if more, err = p.more(); err != nil {
+			return v, err
 		}
 	}
+	v.members = keep(&p.openMembers, &p.members, base)
 	if !sorted {
 		slices.SortStableFunc(v.members, func(a, b member) int { return cmp.Compare(a.key, b.key) })
 		for i := 1; i < len(v.members); i++ {
@@ -170,6 +192,39 @@ func (p *parser) object(depth int) (value, error) {
 	return v, nil
 }
 
+// memberName reads a member's name and the colon, up to its value.
+func (p *parser) memberName() (string, error) {
+	p.space()
+	if p.i >= len(p.s) || p.s[p.i] != '"' {
+		return "", p.fail(ErrMalformed, "expected a member name")
+	}
+	key, err := p.string()
+	if err != nil {
+		return "", err
+	}
+	p.space()
+	if p.i >= len(p.s) || p.s[p.i] != ':' {
+		return "", p.fail(ErrMalformed, "expected a colon")
+	}
+	p.i++
+	p.space()
+	return key, nil
+}
+
+// more reads what stands after a member: a comma, or the end of the object.
+func (p *parser) more() (bool, error) {
+	p.space()
+	if p.i >= len(p.s) {
+		return false, p.fail(ErrMalformed, "JSON ends inside an object")
+	}
+	c := p.s[p.i]
+	if c != ',' && c != '}' {
+		return false, p.fail(ErrMalformed, "expected a comma or a closing brace")
+	}
+	p.i++
+	return c == ',', nil
+}
+
 func (p *parser) array(depth int) (value, error) {
 	v := value{kind: array}
 	p.i++
@@ -178,13 +233,14 @@ func (p *parser) array(depth int) (value, error) {
 		p.i++
 		return v, nil
 	}
+	base := len(p.openItems)
 	for {
 		p.space()
 		child, err := p.value(depth + 1)
 		if err != nil {
 			return v, err
 		}
-		v.items = append(v.items, child)
+		p.openItems = append(p.openItems, child)
 		p.space()
 		if p.i >= len(p.s) {
 			return v, p.fail(ErrMalformed, "JSON ends inside an array")
@@ -192,6 +248,7 @@ func (p *parser) array(depth int) (value, error) {
 		c := p.s[p.i]
 		p.i++
 		if c == ']' {
+			v.items = keep(&p.openItems, &p.items, base)
 			return v, nil
 		}
 		if c != ',' {

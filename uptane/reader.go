@@ -14,12 +14,17 @@ type reader struct {
 	// asOf says by what was known of weak keys what is read is judged.
 	asOf  format.Version
 	where string
+	name  string // what is read, if where says only its kind; it is quoted in an error
 	err   error
 }
 
 func (r *reader) fail(sentinel error, format string, args ...any) {
 	if r.err == nil {
-		r.err = because(sentinel, "%s: %s", r.where, fmt.Sprintf(format, args...))
+		where := r.where
+		if r.name != "" {
+			where += " " + strconv.Quote(r.name)
+		}
+		r.err = because(sentinel, "%s: %s", where, fmt.Sprintf(format, args...))
 	}
 }
 

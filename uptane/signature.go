@@ -130,17 +130,7 @@ func signaturesOf(v *value) ([]Signature, error) {
 	return list, nil
 }
 
-func isKeyID(s string) bool {
-	if len(s) != 64 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func isKeyID(s string) bool { return isHex(s, 64) }
 
 func (s Signature) write(w *writer) {
 	w.open()

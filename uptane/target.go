@@ -1,7 +1,6 @@
 package uptane
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -44,8 +43,12 @@ func isHex(s string, digits int) bool {
 	if len(s) != digits {
 		return false
 	}
-	_, err := hex.DecodeString(s)
-	return err == nil && strings.ToLower(s) == s
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // check is what both directions demand of an entry.
@@ -85,9 +88,9 @@ func (t Target) write(w *writer) {
 	w.close()
 }
 
-// targetOf reads an entry; custom is its custom object, nil if it has none.
+// targetOf reads an entry but its custom object, which is custom; nil if it has none.
 func targetOf(name string, v *value) (t Target, custom *value, err error) {
-	r := reader{where: "target " + strconv.Quote(name)}
+	r := reader{where: "target", name: name}
 	o := r.object(v)
 	r.only(o, "custom", "hashes", "length")
 	t.Length = r.integer(o, "length", 0, math.MaxInt64)
@@ -101,7 +104,6 @@ func targetOf(name string, v *value) (t Target, custom *value, err error) {
 		if c.kind != null {
 			custom = r.object(c)
 		}
-		t.Custom = c.append(nil)
 	}
 	return t, custom, r.err
 }

@@ -83,19 +83,28 @@ func (t *Targets) build() error {
 	if t.repo != Image && t.repo != Director {
 		return because(ErrMalformed, "repository %q is neither image nor director", t.repo)
 	}
-	customs := make(map[string]*value, len(t.targets))
+	var p parser
+	var scratch []byte
 	for name, target := range t.targets {
 		if !target.hasCustom() {
 			continue
 		}
-		v, err := parseJSON(target.Custom)
+		p.next(string(target.Custom))
+		v, err := p.parse()
 		if err != nil {
 			return inside("target "+strconv.Quote(name), err)
 		}
-		target.Custom = v.append(nil)
-		t.targets[name], customs[name] = target, &v
+		if t.repo == Image {
+			if err := checkImageCustom(&v); err != nil {
+				return inside("target "+strconv.Quote(name), err)
+			}
+		}
+		if scratch = v.append(scratch[:0]); string(scratch) != string(target.Custom) {
+			target.Custom = slices.Clone(scratch)
+			t.targets[name] = target
+		}
 	}
-	if err := t.check(customs); err != nil {
+	if err := t.check(); err != nil {
 		return err
 	}
 	for _, raw := range []*json.RawMessage{&t.custom} {
@@ -125,26 +134,24 @@ func (t *Targets) title() string {
 	return "targets metadata"
 }
 
-// check is what both directions demand of the content.
-func (t *Targets) check(customs map[string]*value) error {
+// check is what both directions demand of the content. Custom objects of the Image repository were checked as they were read.
+func (t *Targets) check() error {
 	ecus := map[string]string{}
 	for name, target := range t.targets {
 		if err := target.check(name, t.repo); err != nil {
 			return err
 		}
-		custom := customs[name]
 		if t.repo == Image {
-			if custom != nil {
-				if err := checkImageCustom(custom); err != nil {
-					return inside("target "+strconv.Quote(name), err)
-				}
-			}
 			continue
 		}
-		if custom == nil {
+		if !target.hasCustom() {
 			return because(ErrMalformed, "target %q: a director target needs ecuIdentifiers", name)
 		}
-		c, err := directorCustomOf(custom)
+		custom, err := parseJSON(target.Custom)
+		if err != nil {
+			return inside("target "+strconv.Quote(name), err)
+		}
+		c, err := directorCustomOf(&custom)
 		if err != nil {
 			return inside("target "+strconv.Quote(name), err)
 		}
@@ -194,7 +201,11 @@ func (t *Targets) encode() ([]byte, error) {
 		}
 		members[k] = func(w *writer) { w.b = append(w.b, v...) }
 	}
-	w := writer{b: make([]byte, 0, 512*len(t.targets)+1024)}
+	room := 1024
+	for name, target := range t.targets {
+		room += len(name) + len(target.Custom) + len(target.SHA512) + 160
+	}
+	w := writer{b: make([]byte, 0, room)}
 	w.open()
 	for _, k := range slices.Sorted(maps.Keys(members)) {
 		w.key(k)
@@ -208,7 +219,14 @@ func (t *Targets) writeTargets(w *writer) {
 	w.open()
 	for _, name := range slices.Sorted(maps.Keys(t.targets)) {
 		w.key(name)
-		t.targets[name].write(w)
+		target := t.targets[name]
+		at := len(w.b) + customStart
+		target.write(w)
+		if n := len(target.Custom); n > 0 {
+			// The document's own bytes from here on, which the caller cannot change.
+			target.Custom = w.b[at : at+n : at+n]
+			t.targets[name] = target
+		}
 	}
 	w.close()
 }

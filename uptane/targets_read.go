@@ -2,6 +2,7 @@ package uptane
 
 import (
 	"encoding/json"
+	"strconv"
 )
 
 // ParseTargets reads a targets.json or a delegation's metadata and checks all but its signatures.
@@ -38,18 +39,16 @@ func targetsOf(repo Repository, o *opened) (*Targets, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	t.targets = make(map[string]Target, len(body.members))
-	customs := make(map[string]*value, len(body.members))
-	for i := range body.members {
-		m := &body.members[i]
-		target, custom, err := targetOf(m.key, &m.value)
-		if err != nil {
-			return nil, err
+	t.targets = make(map[string]Target, len(body.entries.list))
+	for i := range body.entries.list {
+		e := &body.entries.list[i]
+		if e.err != nil {
+			return nil, e.err
 		}
-		t.targets[m.key] = target
-		if custom != nil {
-			customs[m.key] = custom
+		if e.imageErr != nil && repo == Image {
+			return nil, inside("target "+strconv.Quote(e.name), e.imageErr)
 		}
+		t.targets[e.name] = e.target
 	}
 	for i := range o.body.members {
 		m := &o.body.members[i]
@@ -76,7 +75,7 @@ func targetsOf(repo Repository, o *opened) (*Targets, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	if err := t.check(customs); err != nil {
+	if err := t.check(); err != nil {
 		return nil, err
 	}
 	return t, nil
