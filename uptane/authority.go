@@ -74,7 +74,7 @@ func (s Standing) Met() bool { return s.Threshold > 0 && len(s.Signed) >= s.Thre
 // Standing verifies the document's signatures and says for each rule who has signed and who is missing. Keys are
 // counted once however often they are listed: they are compared by SubjectPublicKeyInfo.
 func (a Authority) Standing(doc Document) []Standing {
-	message := doc.Signed()
+	message := doc.content()
 	byID := map[string]Signature{}
 	for _, s := range doc.Signatures() {
 		byID[s.KeyID] = s
@@ -143,7 +143,7 @@ func Emit(doc Document, a Authority) ([]byte, error) {
 	if err := a.check(doc); err != nil {
 		return nil, refused(err)
 	}
-	message := doc.Signed()
+	message := doc.content()
 	for _, s := range doc.Signatures() {
 		k, ok := a.Key(s.KeyID)
 		if !ok {
@@ -165,7 +165,7 @@ func AttachSignature[D Document](doc D, k Key, s Signature) (D, error) {
 	if s.KeyID != k.id {
 		return none, refused(because(ErrKeyID, "the signature is by key %s, not %s", show.Text(s.KeyID), k.id))
 	}
-	if err := k.verify(doc.Signed(), s); err != nil {
+	if err := k.verify(doc.content(), s); err != nil {
 		return none, refused(err)
 	}
 	list := slices.DeleteFunc(doc.Signatures(), func(have Signature) bool { return have.KeyID == s.KeyID })

@@ -53,6 +53,9 @@ func appendString(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); i++ {
 		var e byte
+		if c := s[i]; c >= 0x20 && c != '"' && c != '\\' {
+			continue // nearly all
+		}
 		switch s[i] {
 		case '"':
 			e = '"'

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,8 +249,7 @@ func items(what string, old, new []string) []Change {
 // compareTargets is compare without describing what is equal: there may be many targets.
 func compareTargets(old, new map[string]Target) []Change {
 	var out []Change
-	for _, name := range slices.Sorted(maps.Keys(old)) {
-		o := old[name]
+	for name, o := range old {
 		n, ok := new[name]
 		switch {
 		case !ok:

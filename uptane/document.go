@@ -1,6 +1,7 @@
 package uptane
 
 import (
+	"bytes"
 	"cmp"
 	"crypto"
 	"crypto/sha256"
@@ -64,6 +65,7 @@ type Document interface {
 
 	limit() int
 	size() int
+	content() []byte
 	with([]Signature) Document
 }
 
@@ -93,6 +95,9 @@ func (e *envelope) Raw() []byte {
 
 func (e *envelope) Bytes() []byte { return encode(e.signed, e.signatures) }
 
+// content is Signed without a copy: for readers in this package.
+func (e *envelope) content() []byte { return e.signed }
+
 // size is the length of Bytes.
 func (e *envelope) size() int { return len(e.signed) + len(encode(nil, e.signatures)) }
 
@@ -112,6 +117,13 @@ func encode(signed []byte, signatures []Signature) []byte {
 	w.b = append(w.b, signed...)
 	w.close()
 	return w.b
+}
+
+// isEncoded reports whether a file is what encode gives: then nobody has to keep both.
+func isEncoded(file string, signed []byte, signatures []Signature) bool {
+	frame := encode(nil, signatures)
+	head := len(frame) - 1 // up to the closing brace
+	return len(file) == len(frame)+len(signed) && file[:head] == string(frame[:head]) && file[head:len(file)-1] == string(signed) && file[len(file)-1] == '}'
 }
 
 // sorted orders signatures by key id, so that the order of signing does not show.
@@ -183,7 +195,10 @@ func openFile(data []byte, what string, max int) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.signatures, out.raw = list, p.s
+	out.signatures = list
+	if !isEncoded(p.s, out.signed, list) {
+		out.raw = p.s
+	}
 	return out, nil
 }
 
@@ -269,7 +284,7 @@ func Sign(doc Document, keys ...crypto.Signer) ([]byte, error) {
 // AddSignatures is Sign for callers that go on with the document.
 func AddSignatures[D Document](doc D, keys ...crypto.Signer) (D, error) {
 	var none D
-	message := doc.Signed()
+	message := doc.content()
 	list := doc.Signatures()
 	for _, signer := range keys {
 		k, err := NewKey(signer.Public())
@@ -298,6 +313,32 @@ func AddSignatures[D Document](doc D, keys ...crypto.Signer) (D, error) {
 		return none, refused(err)
 	}
 	return out, nil
+}
+
+// SameContent reports whether signatures over one document are signatures over the other.
+func SameContent(a, b Document) bool { return bytes.Equal(a.content(), b.content()) }
+
+// SameButExpiry reports whether two documents of one version say the same but for the date on which they expire.
+func SameButExpiry(a, b Document) bool {
+	x, y := a.content(), b.content()
+	if len(x) != len(y) || a.Role() != b.Role() {
+		return false
+	}
+	if a.Expires().Equal(b.Expires()) {
+		return bytes.Equal(x, y)
+	}
+	// The dates stand in one place, and have one length. If nothing else differs, that is the place of the first difference.
+	first := 0
+	for x[first] == y[first] {
+		first++
+	}
+	const width = len(timeFormat)
+	for at := max(0, first-width+1); at <= first; at++ {
+		if string(x[at:min(at+width, len(x))]) == a.Expires().Format(timeFormat) && string(y[at:min(at+width, len(y))]) == b.Expires().Format(timeFormat) {
+			return bytes.Equal(x[at+width:], y[at+width:])
+		}
+	}
+	return false
 }
 
 // FileDigest is the hex SHA-256 of the canonical form of the whole file: what snapshots list, and the server's

@@ -2,8 +2,10 @@ package uptane
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // entries are the targets of a document as they are read: one after another, each checked and put into canonical form, and
@@ -13,18 +15,19 @@ type entries struct {
 	text []byte // holds the canonical form of each, name and colon included
 	at   int    // where the object was written last
 	done bool   // they were read
+	rest []byte // used again for each
+	// err is what is wrong with the first that is wrong in any repository, imageErr in the Image repository.
+	err, imageErr error
 }
 
 // entry is one target. Its places are in text.
 type entry struct {
 	name   string
 	target Target
-	start  int // of its canonical form
-	end    int
-	value  int // length of its name's canonical form, and the colon
-	custom int // length of the canonical form of its custom object; 0: it has none
-	// err is what is wrong with it in any repository, imageErr in the Image repository.
-	err, imageErr error
+	start  int32 // of its canonical form
+	end    int32
+	value  int32 // length of its name's canonical form, and the colon
+	custom int32 // length of the canonical form of its custom object; 0: it has none
 }
 
 // customStart is where a custom object's canonical form begins after that of the name and the colon: it is the first member.
@@ -41,7 +44,9 @@ func (p *parser) targets(depth int) (value, error) {
 		p.i++
 		return v, nil
 	}
-	e.text = make([]byte, 0, len(p.s)-p.i)
+	if len(p.s) > math.MaxInt32/2 {
+		return v, p.fail(ErrTooLarge, "a document of "+strconv.Itoa(len(p.s))+" bytes")
+	}
 	one := parser{s: p.s}
 	sorted := true
 	for more := true; more; {
@@ -49,6 +54,7 @@ func (p *parser) targets(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
+		from := p.i
 		one.i = p.i
 		one.forget()
 		tree, err := one.value(depth + 1)
@@ -56,10 +62,17 @@ func (p *parser) targets(depth int) (value, error) {
 			return v, err
 		}
 		p.i = one.i
+		asIs := ""
+		if !one.rewritten {
+			asIs = p.s[from:p.i]
+		}
+		if len(e.list) == 1 {
+			e.expect((len(p.s) - p.i) / (p.i - from))
+		}
 		if n := len(e.list); n > 0 && e.list[n-1].name >= name {
 			sorted = false
 		}
-		e.add(name, &tree)
+		e.add(name, &tree, asIs)
 		if more, err = p.more(); err != nil {
 			return v, err
 		}
@@ -75,35 +88,63 @@ func (p *parser) targets(depth int) (value, error) {
 	return v, nil
 }
 
-// add reads one target.
-func (e *entries) add(name string, tree *value) {
-	one := entry{name: name, start: len(e.text)}
-	var custom *value
-	one.target, custom, one.err = targetOf(name, tree)
-	if custom != nil && one.err == nil {
-		one.imageErr = checkImageCustom(custom)
+// expect takes the memory for about n more entries like the first, so that it is not taken again and again.
+func (e *entries) expect(n int) {
+	// Hostile text may begin with a small entry; most have 200 bytes or more.
+	n = min(n, 8<<20/200)
+	e.list = slices.Grow(e.list, n+n/16)
+	e.text = slices.Grow(e.text, (n+n/16)*len(e.text))
+}
+
+// add reads one target. asIs is its text, if that is its canonical form.
+func (e *entries) add(name string, tree *value, asIs string) {
+	one := entry{name: strings.Clone(name), start: int32(len(e.text))}
+	target, custom, err := targetOf(name, tree)
+	if err != nil && e.err == nil {
+		e.err = err
 	}
+	if custom != nil && err == nil && e.imageErr == nil {
+		if err := checkImageCustom(custom); err != nil {
+			e.imageErr = inside("target "+strconv.Quote(name), err)
+		}
+	}
+	// The text that was read is not kept for their sake.
+	target.SHA256, target.SHA512 = strings.Clone(target.SHA256), strings.Clone(target.SHA512)
+	one.target = target
 	e.text = appendString(e.text, name)
 	e.text = append(e.text, ':')
-	one.value = len(e.text) - one.start
-	if c, ok := tree.get("custom"); ok && one.err == nil {
+	one.value = int32(len(e.text)) - one.start
+	c, ok := tree.get("custom")
+	switch has := ok && err == nil; {
+	case asIs != "" && !has:
+		e.text = append(e.text, asIs...)
+	case asIs != "":
+		e.text = append(e.text, asIs...)
+		// What follows the custom object is short.
+		e.rest = appendMembers(e.rest[:0], tree.members[1:])
+		one.custom = int32(len(asIs) - customStart - len(e.rest) - 1)
+	case !has:
+		e.text = tree.append(e.text)
+	default:
 		e.text = append(e.text, `{"custom":`...)
 		at := len(e.text)
 		e.text = c.append(e.text)
-		one.custom = len(e.text) - at
-		for i := range tree.members[1:] {
-			m := &tree.members[1+i]
-			e.text = append(e.text, ',')
-			e.text = appendString(e.text, m.key)
-			e.text = append(e.text, ':')
-			e.text = m.value.append(e.text)
-		}
-		e.text = append(e.text, '}')
-	} else {
-		e.text = tree.append(e.text)
+		one.custom = int32(len(e.text) - at)
+		e.text = append(appendMembers(e.text, tree.members[1:]), '}')
 	}
-	one.end = len(e.text)
+	one.end = int32(len(e.text))
 	e.list = append(e.list, one)
+}
+
+// appendMembers writes members that follow another one.
+func appendMembers(b []byte, list []member) []byte {
+	for i := range list {
+		b = append(b, ',')
+		b = appendString(b, list[i].key)
+		b = append(b, ':')
+		b = list[i].value.append(b)
+	}
+	return b
 }
 
 // append writes all of them in canonical form.
@@ -121,13 +162,13 @@ func (e *entries) append(b []byte) []byte {
 
 // settle goes on with what append wrote last, so that the text stands in memory once. Custom objects are parts of it.
 func (e *entries) settle(written []byte) {
-	at := e.at + 1
+	at := int32(e.at) + 1
 	for i := range e.list {
 		one := &e.list[i]
 		one.start, one.end = at, at+one.end-one.start
 		at = one.end + 1
 		if one.custom > 0 {
-			start := one.start + one.value + customStart
+			start := one.start + one.value + int32(customStart)
 			one.target.Custom = written[start : start+one.custom : start+one.custom]
 		}
 	}

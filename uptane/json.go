@@ -63,6 +63,9 @@ type parser struct {
 	openMembers, members []member // those of values that are not at their end yet, and the block for those that are
 	openItems, items     []value
 
+	// rewritten is set by whatever the canonical form writes in another way: white space, escapes, members out of order.
+	rewritten bool
+
 	// entries are read instead of a value where the targets of a document stand (see entries.go); nil: nowhere.
 	entries *entries
 	body    int // the depth of the object whose member "targets" that is
@@ -89,7 +92,7 @@ func (p *parser) next(s string) {
 }
 
 // forget gives the blocks free: values that were read before are overwritten.
-func (p *parser) forget() { p.members, p.items = p.members[:0], p.items[:0] }
+func (p *parser) forget() { p.members, p.items, p.rewritten = p.members[:0], p.items[:0], false }
 
 // keep moves what was collected since base into a block.
 func keep[T any](open, block *[]T, base int) []T {
@@ -113,6 +116,7 @@ func (p *parser) space() {
 		switch p.s[p.i] {
 		case ' ', '\t', '\n', '\r':
 			p.i++
+			p.rewritten = true
 		default:
 			return
 		}
@@ -182,6 +186,7 @@ func (p *parser) object(depth int) (value, error) {
 	}
 	v.members = keep(&p.openMembers, &p.members, base)
 	if !sorted {
+		p.rewritten = true
 		slices.SortStableFunc(v.members, func(a, b member) int { return cmp.Compare(a.key, b.key) })
 		for i := 1; i < len(v.members); i++ {
 			if v.members[i].key == v.members[i-1].key {
@@ -304,6 +309,7 @@ func (p *parser) string() (string, error) {
 
 // escaped goes on with a string once an escape was met.
 func (p *parser) escaped(start int) (string, error) {
+	p.rewritten = true
 	b := append(make([]byte, 0, 64), p.s[start:p.i]...)
 	for p.i < len(p.s) {
 		c := p.s[p.i]

@@ -26,7 +26,7 @@ func SignRequest(v *Review, keys ...crypto.Signer) (*Response, error) {
 		return nil, refused(because(ErrKeyType, "no key to sign with"))
 	}
 	r := v.request
-	a, message := v.a, r.doc.Signed()
+	a, message := v.a, r.doc.content()
 	out := &Response{Repository: r.repo, Delegation: r.name, Role: r.doc.Role(), Version: r.doc.Version(), Digest: r.Digest()}
 	for _, signer := range keys {
 		k, err := NewKey(signer.Public())
@@ -115,7 +115,7 @@ func parseResponse(data []byte) (*Response, error) {
 // Merge adds the signatures of responses to a request's document. All must be over its exact bytes, by keys that it
 // needs, and verify; the outcome does not depend on their order. It is complete when Emit says so.
 func Merge(r *Request, responses ...*Response) (Document, error) {
-	a, message := r.Authority(), r.doc.Signed()
+	a, message := r.Authority(), r.doc.content()
 	list := r.doc.Signatures()
 	for _, resp := range responses {
 		if resp.Repository != r.repo || resp.Role != r.doc.Role() || resp.Delegation != r.name || resp.Version != r.doc.Version() {

@@ -1,7 +1,6 @@
 package uptane
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,12 +53,10 @@ func NewReview(r *Request, which Repository, trusted *Root) (*Review, error) {
 	return v, nil
 }
 
-func sameContent(a, b Document) bool { return bytes.Equal(a.Signed(), b.Signed()) }
-
 // checkRoot holds what the request says about roots, previous and parent against the trusted root.
 func (v *Review) checkRoot() error {
 	r := v.request
-	if r.root != nil && !sameContent(r.root, v.trusted) {
+	if r.root != nil && !SameContent(r.root, v.trusted) {
 		return hinted(ErrUntrusted, "ask where the request comes from; or add the roots in between with --root-chain",
 			"the request's root, version %d, is not the one that you trust, version %d", r.root.version, v.trusted.version)
 	}
@@ -67,7 +64,7 @@ func (v *Review) checkRoot() error {
 		if r.root == nil {
 			return hinted(ErrUntrusted, "a repository's first root is signed in a ceremony, or by its server", "the request names no root that %s follows", r.Title())
 		}
-		if r.previous != nil && !sameContent(r.previous, v.trusted) {
+		if r.previous != nil && !SameContent(r.previous, v.trusted) {
 			return hinted(ErrUntrusted, "ask who made the request: what it says is replaced is not what would be replaced",
 				"what the request says is replaced, a root of version %d, is not the root that you trust", r.previous.Version())
 		}

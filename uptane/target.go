@@ -44,12 +44,20 @@ func isHex(s string, digits int) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+		if !hexDigit[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// hexDigit says of each byte whether it is a lower-case hex digit.
+var hexDigit = func() (t [256]bool) {
+	for _, c := range "0123456789abcdef" {
+		t[c] = true
+	}
+	return t
+}()
 
 // check is what both directions demand of an entry.
 func (t Target) check(name string, repo Repository) error {

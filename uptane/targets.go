@@ -84,7 +84,6 @@ func (t *Targets) build() error {
 		return because(ErrMalformed, "repository %q is neither image nor director", t.repo)
 	}
 	var p parser
-	var scratch []byte
 	for name, target := range t.targets {
 		if !target.hasCustom() {
 			continue
@@ -99,8 +98,8 @@ func (t *Targets) build() error {
 				return inside("target "+strconv.Quote(name), err)
 			}
 		}
-		if scratch = v.append(scratch[:0]); string(scratch) != string(target.Custom) {
-			target.Custom = slices.Clone(scratch)
+		if p.rewritten {
+			target.Custom = v.append(nil)
 			t.targets[name] = target
 		}
 	}

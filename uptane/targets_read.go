@@ -1,9 +1,6 @@
 package uptane
 
-import (
-	"encoding/json"
-	"strconv"
-)
+import "encoding/json"
 
 // ParseTargets reads a targets.json or a delegation's metadata and checks all but its signatures.
 func ParseTargets(repo Repository, data []byte, opts ...Option) (*Targets, error) {
@@ -39,16 +36,16 @@ func targetsOf(repo Repository, o *opened) (*Targets, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	t.targets = make(map[string]Target, len(body.entries.list))
-	for i := range body.entries.list {
-		e := &body.entries.list[i]
-		if e.err != nil {
-			return nil, e.err
-		}
-		if e.imageErr != nil && repo == Image {
-			return nil, inside("target "+strconv.Quote(e.name), e.imageErr)
-		}
-		t.targets[e.name] = e.target
+	read := body.entries
+	if read.err != nil {
+		return nil, read.err
+	}
+	if read.imageErr != nil && repo == Image {
+		return nil, read.imageErr
+	}
+	t.targets = make(map[string]Target, len(read.list))
+	for i := range read.list {
+		t.targets[read.list[i].name] = read.list[i].target
 	}
 	for i := range o.body.members {
 		m := &o.body.members[i]

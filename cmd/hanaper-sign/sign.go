@@ -36,9 +36,7 @@ func sign(c *cli.Context, role uptane.Role) error {
 	if err != nil {
 		return err
 	}
-	if err := office.DefaultExpiry(r, role, &o); err != nil {
-		return err
-	}
+	o.Lifetime = office.Lifetime(role)
 	o.Confirm = func(d *uptane.Diff, _ []uptane.Finding) error {
 		if !d.Empty() || c.Bool("verbose") {
 			say(c, "%s", strings.TrimRight(d.String(), "\n"))

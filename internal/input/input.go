@@ -6,6 +6,7 @@
 package input
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return bounded(path, f, limit)
+	return bounded(path, f, sizeOf(f), limit)
 }
 
 // maxFile bounds a file whose reader has no bound of its own.
@@ -97,14 +98,26 @@ func ReadFS(folder fs.FS, name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bounded(name, f, limit)
+	return bounded(name, f, st.Size(), limit)
 }
 
-func bounded(name string, r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+// sizeOf is a file's size in bytes, as far as it can be told; 0 otherwise.
+func sizeOf(f *os.File) int64 {
+	st, err := f.Stat()
 	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// bounded reads to the end. size is what the file is expected to have: memory for it is taken at once.
+func bounded(name string, r io.Reader, size, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(int(max(0, min(size, limit))) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return nil, err
 	}
+	data := b.Bytes()
 	if int64(len(data)) > limit {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("%w %d bytes", ErrTooLarge, limit)}
 	}
@@ -148,5 +161,5 @@ func (d folder) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return bounded(name, f, maxFile)
+	return bounded(name, f, 0, maxFile)
 }

@@ -95,10 +95,7 @@ func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*
 
 // Sign signs the unsigned targets. The options name the keys, and ask for confirmation.
 func (o *Office) Sign(ctx context.Context, s repo.SignOptions) error {
-	s.Context, s.Now = ctx, o.now()
-	if err := DefaultExpiry(o.r, uptane.RoleTargets, &s); err != nil {
-		return err
-	}
+	s.Context, s.Now, s.Lifetime = ctx, o.now(), Lifetime(uptane.RoleTargets)
 	signed, err := o.r.SignTargets(s)
 	if err == nil {
 		o.tellStanding(signed.Standing)

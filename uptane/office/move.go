@@ -1,7 +1,6 @@
 package office
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +187,7 @@ func (m *move) moved() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if m.current.Version() > 1 && bytes.Equal(have.Signed(), m.current.Signed()) {
+	if m.current.Version() > 1 && uptane.SameContent(have, m.current) {
 		return true, nil
 	}
 	return false, advice.New(advice.Usage, "name the new keys with --new-root, or sign a root with them first: root pull, root key add, root key remove, root sign",

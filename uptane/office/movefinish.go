@@ -1,7 +1,6 @@
 package office
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,7 +68,7 @@ func (m *move) cosignInToken(next *uptane.Root, both uptane.Authority) (*uptane.
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(got.Signed(), next.Signed()) {
+	if !uptane.SameContent(got, next) {
 		return nil, advice.New(advice.Unverified, "ask who else changes this repository", "the server stored another root than it was given")
 	}
 	if err := both.Verify(got); err != nil {
@@ -161,7 +160,7 @@ func (m *move) finish() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(inForce.Signed(), m.current.Signed()) {
+	if !uptane.SameContent(inForce, m.current) {
 		return advice.New(advice.Unverified, "run move-offline again", "the server's root is not the one that it accepted")
 	}
 	if err := m.o.r.StoreRoot(m.current); err != nil {

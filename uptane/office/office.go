@@ -92,44 +92,13 @@ var (
 	TargetsLifetime = uptane.Period{Days: 31}
 )
 
-// DefaultExpiry sets the default lifetime in the options if they name no date and the present date is earlier.
-func DefaultExpiry(r *repo.Repository, role uptane.Role, o *repo.SignOptions) error {
-	if o.Expires != nil || o.ExpireAfter != nil || len(o.Signatures) > 0 {
-		return nil
-	}
-	var present time.Time
-	life := RootLifetime
+// Lifetime is that of a role's new metadata for which nobody names a date.
+func Lifetime(role uptane.Role) *uptane.Period {
+	life := TargetsLifetime
 	if role == uptane.RoleRoot {
-		draft, err := r.RootDraft()
-		if err != nil {
-			return err
-		}
-		present = draft.Expires
-	} else {
-		t, err := r.UnsignedTargets()
-		if err != nil {
-			return err
-		}
-		present, life = t.Expires(), TargetsLifetime
-		// A date that no targets had before was set by somebody, with targets init or by hand.
-		if present.After(o.Now) && !heldBefore(r, present) {
-			return nil
-		}
+		life = RootLifetime
 	}
-	if present.Before(life.After(o.Now)) {
-		o.ExpireAfter = &life
-	}
-	return nil
-}
-
-// heldBefore reports whether the targets that were signed or pulled last have this date.
-func heldBefore(r *repo.Repository, date time.Time) bool {
-	for _, last := range []func() (*uptane.Targets, error){r.Targets, r.PulledTargets} {
-		if t, err := last(); err == nil && t.Expires().Equal(date) {
-			return true
-		}
-	}
-	return false
+	return &life
 }
 
 // Standing says who has signed and who is missing, a line for each rule.

@@ -1,7 +1,6 @@
 package office
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +89,7 @@ func (o *Office) giveUp(root *uptane.Root) error {
 		return err
 	}
 	inForce, err := o.r.TrustedRoot()
-	if err != nil || have.Version() <= inForce.Version() || bytes.Equal(have.Signed(), root.Signed()) {
+	if err != nil || have.Version() <= inForce.Version() || uptane.SameContent(have, root) {
 		return err
 	}
 	kept, err := o.r.GiveUpRoots(inForce.Version() + 1)
@@ -153,7 +152,7 @@ func (o *Office) accepted(ctx context.Context, root *uptane.Root) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(theirs.Signed(), root.Signed()) {
+	if !uptane.SameContent(theirs, root) {
 		return advice.New(advice.Refused, "pull the root, which keeps yours beside it, and sign again what follows", "the server has another root of version %d", root.Version())
 	}
 	return o.r.AcceptRoot(root)

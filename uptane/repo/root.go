@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -263,7 +262,7 @@ func (r *Repository) keepRoot(have *uptane.Root, unsigned int) error {
 		return err
 	}
 	if kept, err := r.readRoot(versioned(have)); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil && !bytes.Equal(kept.Signed(), have.Signed()) {
+		if err == nil && !uptane.SameContent(kept, have) {
 			err = advice.New(advice.Refused, "pull the root, and begin again from it", "%s is another root than %s", show.Text(r.Path(versioned(have))), show.Text(r.Path("roles/root.json")))
 		}
 		return err

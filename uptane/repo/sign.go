@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -25,6 +24,9 @@ type SignOptions struct {
 	// Expires and ExpireAfter (from Now) replace the unsigned document's expiry. At most one may be set.
 	Expires     *time.Time
 	ExpireAfter *uptane.Period
+	// Lifetime, from Now, is for a document for which nobody names a date, if its present date is earlier; nil: the present
+	// date stays. A date that was set in the unsigned targets by hand, or with targets init, stays too.
+	Lifetime *uptane.Period
 	// Force lets the expiry lie in the past.
 	Force bool
 	// Signatures made elsewhere, by key name. They are over the unsigned document as it stands, whose version is not
@@ -61,6 +63,8 @@ type job struct {
 	expires time.Time
 	build   func(version int, expires time.Time) (uptane.Document, error)
 	have    uptane.Document // the signed file that is there
+	// held are the targets that were signed or pulled last; nil for a root.
+	held []uptane.Document
 	// authority says who must sign, and what the document replaces (nil if unknown).
 	authority func(uptane.Document) (uptane.Authority, uptane.Document, error)
 }
@@ -114,7 +118,7 @@ func (j *job) run() (*Signed, error) {
 			return nil, err
 		}
 	}
-	if j.have != nil && !bytes.Equal(j.have.Signed(), doc.Signed()) && j.have.Version() == doc.Version() {
+	if j.have != nil && !uptane.SameContent(j.have, doc) && j.have.Version() == doc.Version() {
 		for _, s := range j.have.Signatures() {
 			out.Discarded = append(out.Discarded, s.KeyID)
 		}
@@ -156,6 +160,10 @@ func (j *job) document(external map[string]uptane.Signature) (uptane.Document, e
 		expires = *j.o.Expires
 	case j.o.ExpireAfter != nil:
 		expires = j.o.ExpireAfter.After(j.o.Now)
+	case j.o.Lifetime != nil && !j.dateSet():
+		if least := j.o.Lifetime.After(j.o.Now); expires.Before(least) {
+			expires = least
+		}
 	}
 	doc, err := j.build(version, expires)
 	if err != nil {
@@ -164,18 +172,21 @@ func (j *job) document(external map[string]uptane.Signature) (uptane.Document, e
 	if j.have == nil || j.have.Version() != version {
 		return doc, nil
 	}
-	if bytes.Equal(j.have.Signed(), doc.Signed()) {
+	if uptane.SameContent(j.have, doc) {
 		return j.have, nil
 	}
 	// Officers sign one after another, each with the same relative expiry: the date of the first one holds as long as
 	// all else is the same and the key that signs now has not signed yet.
-	if j.o.Expires == nil {
-		same, err := j.build(version, j.have.Expires())
-		if err == nil && bytes.Equal(same.Signed(), j.have.Signed()) && !j.allSigned() {
-			return j.have, nil
-		}
+	if j.o.Expires == nil && uptane.SameButExpiry(doc, j.have) && !j.allSigned() {
+		return j.have, nil
 	}
 	return doc, nil
+}
+
+// dateSet reports whether somebody set the date of unsigned targets: no targets had it before, and it is still to come.
+func (j *job) dateSet() bool {
+	return j.role == uptane.RoleTargets && j.expires.After(j.o.Now) &&
+		!slices.ContainsFunc(j.held, func(d uptane.Document) bool { return d.Expires().Equal(j.expires) })
 }
 
 // allSigned reports whether every key that is to sign has signed what is there.
@@ -200,7 +211,7 @@ func (j *job) withExternal(external map[string]uptane.Signature) (uptane.Documen
 		candidates = append(candidates, j.have)
 	}
 	if unsigned, err := j.build(j.version, j.expires); err == nil {
-		if j.have == nil || !bytes.Equal(unsigned.Signed(), j.have.Signed()) {
+		if j.have == nil || !uptane.SameContent(unsigned, j.have) {
 			candidates = append(candidates, unsigned)
 		}
 	} else if j.have == nil {

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,6 +103,35 @@ func (r *Repository) PulledTargets() (*uptane.Targets, error) {
 	return r.readTargets("roles/pulled/targets.json")
 }
 
+// lastTargets are the targets as last signed and as last pulled; nil where there are none. After a push they are the same,
+// and are read once.
+func (r *Repository) lastTargets() (signed, pulled uptane.Document, err error) {
+	mine, err := readFile(r.Path("roles/targets.json"), maxRole)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	theirs, err := readFile(r.Path("roles/pulled/targets.json"), maxRole)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	if mine != nil {
+		if signed, err = r.parseTargets("roles/targets.json", mine); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case theirs == nil:
+		return signed, nil, nil
+	case bytes.Equal(mine, theirs):
+		return signed, signed, nil
+	}
+	pulled, err = r.parseTargets("roles/pulled/targets.json", theirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	return signed, pulled, nil
+}
+
 func (r *Repository) readTargets(name string) (*uptane.Targets, error) {
 	b, err := readFile(r.Path(name), maxRole)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,6 +140,10 @@ func (r *Repository) readTargets(name string) (*uptane.Targets, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.parseTargets(name, b)
+}
+
+func (r *Repository) parseTargets(name string, b []byte) (*uptane.Targets, error) {
 	t, err := uptane.ParseTargets(uptane.Image, b, uptane.Local())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", show.Text(r.Path(name)), err)
@@ -239,18 +273,17 @@ func (r *Repository) SignTargets(o SignOptions) (result *Signed, err error) {
 			return next, err
 		}
 		j := job{r: r, o: o, role: uptane.RoleTargets, build: build, version: t.Version(), expires: t.Expires()}
-		if have, err := r.Targets(); err == nil {
-			j.have = have
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		have, previous, err := r.lastTargets()
+		if err != nil {
 			return err
 		}
-		j.authority = func(doc uptane.Document) (uptane.Authority, uptane.Document, error) {
-			var previous uptane.Document
-			if p, err := r.PulledTargets(); err == nil {
-				previous = p
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				return uptane.Authority{}, nil, err
+		j.have = have
+		for _, d := range []uptane.Document{have, previous} {
+			if d != nil {
+				j.held = append(j.held, d)
 			}
+		}
+		j.authority = func(doc uptane.Document) (uptane.Authority, uptane.Document, error) {
 			root, err := r.Root()
 			if errors.Is(err, fs.ErrNotExist) {
 				return uptane.Authority{}, previous, nil
