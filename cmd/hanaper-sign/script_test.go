@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 		}
 		main()
 	}
+	if os.Getenv("HANAPER_SIGN_MEASURE") == "1" {
+		os.Exit(measure(os.Args[1:]))
+	}
 	if os.Getenv("HANAPER_SIGN_MAIN") == "1" {
 		program()
 	}
