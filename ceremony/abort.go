@@ -47,6 +47,31 @@ type abortLeaf struct {
 	Unreadable *unreadableEnd `json:"unreadable,omitempty"`
 }
 
+func (l *abortLeaf) record() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Aborted, at %s as asserted, by %s; %s. Reason: %s. Program: %s.", l.Asserted, presentWords(l.Officers), heldTo(l.Anchor), show.Line(l.Reason), toolWords(l.Tool))
+	removed := []string{}
+	for _, k := range l.Destroys {
+		removed = append(removed, fmt.Sprintf("%s (label %s, id %s) in token %s", show.Text(k.Name), show.Text(k.Label), show.Text(k.ID), show.Text(k.Token)))
+	}
+	for _, part := range []struct {
+		what string
+		list []string
+	}{{"Keys to be removed", removed}, {"Serial numbers that count as used", l.Serials}, {"Cannot be undone", l.Remains}} {
+		if len(part.list) > 0 {
+			fmt.Fprintf(&b, " %s: %s.", part.what, show.Line(strings.Join(part.list, "; ")))
+		}
+	}
+	fmt.Fprintf(&b, " Signatures made: %d, none of them in a file.", l.Signatures)
+	if l.Wrong != nil {
+		fmt.Fprintf(&b, " Entry %d does not follow from those before it: %s.", l.Wrong.Entry, show.Line(l.Wrong.Why))
+	}
+	if l.Unreadable != nil {
+		fmt.Fprintf(&b, " The transcript could not be read from entry %d on: %s.", l.Unreadable.Entry, show.Line(l.Unreadable.Why))
+	}
+	return b.String()
+}
+
 // wrongEntry is the first entry that does not follow from those before it.
 type wrongEntry struct {
 	Entry int    `json:"entry"`

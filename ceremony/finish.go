@@ -53,7 +53,7 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 			signers = append(signers, o.officer)
 		}
 	}
-	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index, Ended: formatTime(s.last), Exceptions: s.excepted}
+	result := &Result{Out: r.Out, Checkpoint: hexSHA256(body), Artefacts: s.state.order, Entries: s.index, Ended: formatTime(s.last), Exceptions: s.excepted, Stays: s.left()}
 	if !r.Rehearsal {
 		result.Missing = r.roster.Threshold()
 	}

@@ -2,8 +2,11 @@ package ceremony
 
 import (
 	"fmt"
+	"strings"
 
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // The kinds of leaves that frame a ceremony and its steps.
@@ -104,6 +107,29 @@ type resumedLeaf struct {
 	// Anchor says against what the folder was held: "run", what the machine remembers, or "roster", the digest that people gave.
 	Anchor string `json:"anchor,omitempty"`
 }
+
+func (l *resumedLeaf) record() string {
+	return fmt.Sprintf("Taken up again, at %s as asserted, by %s; %s. Program: %s", l.Asserted, presentWords(l.Officers), heldTo(l.Anchor), toolWords(l.Tool))
+}
+
+// presentWords are people for people.
+func presentWords(list []officerRecord) string {
+	var names []string
+	for _, o := range list {
+		names = append(names, show.Text(o.Name)+" ("+show.Text(o.Role)+")")
+	}
+	return strings.Join(names, ", ")
+}
+
+// heldTo says against what a folder was held that was taken up again.
+func heldTo(anchor string) string {
+	if anchor == machine.ByRoster {
+		return "the machine did not remember the folder: the officers gave digests from their paper"
+	}
+	return "the folder was the one that the machine wrote last"
+}
+
+func toolWords(t Tool) string { return show.Text(t.Version) + ", SHA-256 " + show.Text(t.SHA256) }
 
 // endLeaf closes a transcript.
 type endLeaf struct {

@@ -21,7 +21,7 @@ const (
 
 var (
 	nameForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
-	labelForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._:-]{0,62}[A-Za-z0-9._:-])?$`)
+	labelForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._:+-]{0,62}[A-Za-z0-9._:+-])?$`)
 	fileForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$`)
 )
 

@@ -226,6 +226,7 @@ func (p *Plan) beginning() paper.Section {
 	s := p.script
 	facts := paper.Facts{{Label: "type", Value: p.Command(), Code: true}}
 	ask := func(what string) { facts = append(facts, paper.Fact{Label: "asks", Value: strings.TrimSpace(what)}) }
+	facts = append(facts, paper.Fact{Label: "the clock", Value: "one that all present trust, from which one of them reads the time aloud"})
 	ask(AskTime)
 	facts = append(facts, paper.Fact{Label: "time answered (UTC)"})
 	facts = append(facts, paper.Fact{Label: "shows", Value: "the program's SHA-256, the script's words: read aloud and compared with the first page"})

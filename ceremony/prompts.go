@@ -7,7 +7,7 @@ import (
 
 // The questions of a ceremony, in one place: the program asks them and the printed form has them, word for word.
 const (
-	AskTime      = "Read the time aloud from a clock that all present trust (UTC, as 2026-11-21T09:00:00Z): "
+	AskTime      = "Read the time aloud (UTC, as 2026-11-21T09:00:00Z): "
 	AskBegin     = "Type Yes to begin: "
 	AskPresent   = "Somebody else who is present (empty: nobody else): "
 	AskSeal      = "A bag or seal number (empty: no more): "
@@ -24,6 +24,7 @@ const (
 	AskExpected   = "What was expected: "
 	AskHappened   = "What happened: "
 	AskDecided    = "What was decided and done, and why it is safe to go on: "
+	AskRight      = "Is this right? Type Yes, or no to type it again: "
 )
 
 // AskPIN is the question for a PIN that no quorum holds; which is "user" or "so".

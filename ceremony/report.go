@@ -70,6 +70,14 @@ type keyRecord struct {
 	StandsFor string `json:"stands_for,omitempty"`
 }
 
+// left are the keys that could not be removed, in words.
+func (s *Session) left() (list []string) {
+	for _, k := range s.stays {
+		list = append(list, fmt.Sprintf("key %q (id %s) in token %q", k.Label, k.ID, k.Token))
+	}
+	return list
+}
+
 func (v *verified) report() *Report {
 	s := v.session
 	r := &Report{Ceremony: v.begin.Ceremony, Environment: v.begin.Environment, Mode: v.begin.Mode, Answers: v.begin.Answers, Tool: v.begin.Tool,
@@ -82,9 +90,7 @@ func (v *verified) report() *Report {
 		r.Late = append(r.Late, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}
 	r.Attested = v.attested() == nil
-	for _, k := range s.stays {
-		r.Stays = append(r.Stays, fmt.Sprintf("key %q (id %s) in token %q", k.Label, k.ID, k.Token))
-	}
+	r.Stays = s.left()
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
 	}

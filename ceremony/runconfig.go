@@ -58,6 +58,8 @@ type Result struct {
 	Officers   []string `json:"officers"`
 	// Missing is how many officers have yet to sign until the transcript counts as attested.
 	Missing int `json:"officers_missing"`
+	// Stays are keys that an aborted ceremony could not remove: they are in their tokens still.
+	Stays []string `json:"not_removed,omitempty"`
 	// Ended is the asserted time of the last entry, and Exceptions how many were recorded at stops.
 	Ended      string `json:"ended"`
 	Exceptions int    `json:"exceptions"`

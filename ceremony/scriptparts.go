@@ -59,7 +59,7 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 	}
 	for what, number := range map[string]string{"bag": c.Bag, "seal": c.Seal} {
 		if number != "" && !labelForm.MatchString(number) {
-			return uri, fmt.Errorf("the %s number %q: use 1 to 64 letters, digits, spaces inside and . _ : -", show.Line(what), number)
+			return uri, fmt.Errorf("the %s number %q: use 1 to 64 letters, digits, spaces inside and . _ : + -", show.Line(what), number)
 		}
 	}
 	return uri, nil

@@ -79,7 +79,7 @@ func (s *shown) blank() paper.Facts {
 		facts = append(facts, paper.Fact{Label: "signed by", Value: fmt.Sprintf("key %s, signatures: %d", k, s.signs[k])})
 	}
 	for _, w := range s.writes {
-		facts = append(facts, paper.Fact{Label: "writes", Value: ofContent.ReplaceAllString(w, "(SHA-256)")})
+		facts = append(facts, paper.Fact{Label: "writes at the end", Value: ofContent.ReplaceAllString(w, "(SHA-256)")})
 	}
 	for _, v := range s.values {
 		facts = append(facts, paper.Fact{Label: v.Label})

@@ -252,7 +252,7 @@ func (s *Session) release(name string) error {
 }
 
 func (l *clonedLeaf) show(s *shown) {
-	s.box("SHA-256 of the public key of the copy "+l.Name+ends, l.Fingerprint)
+	s.box("SHA-256 of the public key (DER, SubjectPublicKeyInfo) of the copy "+l.Name+ends, l.Fingerprint)
 }
 
 func (m *ManualClone) shows(s *Session, v *shown) { showCopy(s, v, m.Name) }

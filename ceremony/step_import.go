@@ -176,5 +176,5 @@ func (i *ImportArtefact) key(s *Session, old *state) error {
 }
 
 func (l *foundLeaf) show(s *shown) {
-	s.box("SHA-256 of the public key of "+l.Name+ends, hexSHA256(l.SPKI))
+	s.box("SHA-256 of the public key (DER, SubjectPublicKeyInfo) of "+l.Name+ends, hexSHA256(l.SPKI))
 }

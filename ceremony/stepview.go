@@ -27,7 +27,7 @@ func (p *Plan) View(number int) StepView {
 	return v
 }
 
-// tokenFacts says which token a step means, and in what it lies sealed.
+// tokenFacts says which token a step means, and in what it lies.
 func tokenFacts(s *Script, name string) []Value {
 	u, ok := s.tokens[name]
 	if !ok {
@@ -37,7 +37,36 @@ func tokenFacts(s *Script, name string) []Value {
 	if u.Serial != "" {
 		value += ", serial " + show.Text(u.Serial)
 	}
+	if in := s.config.Tokens[name].sealed(); in != "" {
+		value += ", in " + in
+	}
 	return []Value{{"token " + name, value}}
+}
+
+// sealed says in which bag, under which seal, a token is expected; empty where the script does not say.
+func (c TokenConfig) sealed() string {
+	switch {
+	case c.Bag == "" && c.Seal == "":
+		return ""
+	case c.Seal == "":
+		return "bag " + show.Text(c.Bag)
+	case c.Bag == "":
+		return "a bag with seal " + show.Text(c.Seal)
+	}
+	return "bag " + show.Text(c.Bag) + " with seal " + show.Text(c.Seal)
+}
+
+// Sealed says of each token in which bag, under which seal, it is expected.
+func (s *Script) Sealed() []Value {
+	var list []Value
+	for _, n := range sortedKeys(s.tokens) {
+		in := s.config.Tokens[n].sealed()
+		if in == "" {
+			in = "not in the script"
+		}
+		list = append(list, Value{"token " + n, in})
+	}
+	return list
 }
 
 // Remarks are those of all steps that nobody may overlook, each with the number of its step.

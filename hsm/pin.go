@@ -147,11 +147,12 @@ func PINPrompt(ask func(prompt string) ([]byte, error)) PINSource {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		prompt := "PIN of " + t.Name()
+		prompt := "PIN of " + t.Name() + ": "
 		if warning := t.PINWarning(); warning != "" {
-			prompt += " [" + warning + "]"
+			// On a line of its own, so that it stays when the answer is given and the question is erased.
+			prompt = "Take care: " + warning + ".\n" + prompt
 		}
-		return ask(prompt + ": ")
+		return ask(prompt)
 	}
 }
 

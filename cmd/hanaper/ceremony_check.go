@@ -61,7 +61,7 @@ func checkJSON(p *ceremony.Plan) checkReport {
 }
 
 // aloud is a digest in words, four a line.
-func aloud(d quorum.Digest) string { return term.Columns(d.Words(), 4, "    ") }
+func aloud(d quorum.Digest) string { return term.InColumns(d.Words(), 4, "    ") }
 
 // showBackups says which backups the officers of a roster can open.
 func showBackups(w io.Writer, list []ceremony.OpenedBy) {

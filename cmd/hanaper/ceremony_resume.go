@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -59,10 +58,10 @@ func resume(c *cli.Context, out string) error {
 		tellStanding(w, st)
 		fmt.Fprintln(w, "These steps are still to be done; the first of them may be half done:")
 		for _, s := range st.Ahead {
-			fmt.Fprintf(w, "%3d. %s\n", s.Number, show.Line(s.Describe))
+			fmt.Fprintf(w, "  %d. %s\n", s.Number, show.Line(s.Describe))
 		}
 		if len(st.Ahead) == 0 {
-			fmt.Fprintln(w, "     none: only the transcript is to be signed")
+			fmt.Fprintln(w, "  none: only the transcript is to be signed")
 		}
 		if st.By == machine.ByRoster {
 			return words(ask, st.Plan, "Type Yes to go on where its journal ends: ")
@@ -92,7 +91,7 @@ func meant(ask term.Prompter, st *ceremony.Standing, asserted time.Time) error {
 	if !long {
 		return nil
 	}
-	answer, err := ask.Line(fmt.Sprintf("That is %d days after the transcript's last entry, and no later ceremony can be held before it. Type the date again, as 2026-11-21: ", days))
+	answer, err := ask.Line(fmt.Sprintf("That is %d days after the transcript's last entry, and no later ceremony can be held before it.\nType the date again, as 2026-11-21: ", days))
 	if err != nil {
 		return err
 	}
@@ -161,8 +160,8 @@ func abort(c *cli.Context, out string) error {
 		}
 		w := c.App.ErrWriter
 		tellStanding(w, st)
-		fmt.Fprintf(w, "This will be removed: %s.\n", show.Text(list(st.Aborting.Destroys)))
-		fmt.Fprintf(w, "This cannot be undone: %s.\n", show.Text(list(st.Aborting.Remains)))
+		list(w, "This will be removed", st.Aborting.Destroys)
+		list(w, "This cannot be undone", st.Aborting.Remains)
 		if st.By == machine.ByRoster {
 			return words(ask, st.Plan, "Type Yes to abort the ceremony: ")
 		}
@@ -172,12 +171,13 @@ func abort(c *cli.Context, out string) error {
 			if x.Wrong == "" {
 				return nil
 			}
-			fmt.Fprintf(c.App.ErrWriter, "The transcript is not what the script leads to: %s.\nThis will be removed: %s.\n", show.Line(x.Wrong), show.Line(list(x.Destroys)))
+			fmt.Fprintf(c.App.ErrWriter, "The transcript is not what the script leads to:\n  - %s\n", show.Line(x.Wrong))
+			list(c.App.ErrWriter, "This will be removed", x.Destroys)
 			return yes(ask, "Type Yes to abort the ceremony all the same: ")
 		}
 		config.Leave = func(key string, why error) error {
-			fmt.Fprintf(c.App.ErrWriter, "The %s cannot be removed: %v\n", key, why)
-			return yes(ask, "Type Yes to write that it stays there, anything else to stop and try again later: ")
+			fmt.Fprintf(c.App.ErrWriter, "The %s cannot be removed:\n  %s\nYes writes that it stays there; anything else stops, and abort can be tried again.\n", show.Line(key), show.Line(why.Error()))
+			return yes(ask, "Type Yes to leave it: ")
 		}
 		result, err := ceremony.Abort(c.Context, config)
 		if err != nil {
@@ -189,11 +189,15 @@ func abort(c *cli.Context, out string) error {
 	})
 }
 
-func list(items []string) string {
+// list shows items below one another.
+func list(w io.Writer, what string, items []string) {
 	if len(items) == 0 {
-		return "nothing"
+		items = []string{"nothing"}
 	}
-	return strings.Join(items, "; ")
+	fmt.Fprintf(w, "%s:\n", what)
+	for _, item := range items {
+		fmt.Fprintf(w, "  - %s\n", show.Line(item))
+	}
 }
 
 // confirm asks the people present to agree to what cannot be undone.

@@ -149,10 +149,10 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 			return err
 		}
 	}
-	people := &custodians{bindings: b, ask: ask}
+	people := &custodians{bindings: b, ask: ask, tell: c.App.ErrWriter}
 	config.Open, config.Init, config.Custodians = b.opener(config.Plan.Script(), people), b.initialiser(), people
 	if !fromFile {
-		config.Remarks = remarks(ask)
+		config.Remarks = remarks(c.App.ErrWriter, ask, config.Plan.Script().Sealed())
 	}
 	defer people.forget()
 	config.Confirm = confirm(ask)
@@ -181,6 +181,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 // tellEnd tells what people write down, and who has yet to sign.
 func tellEnd(w io.Writer, r *ceremony.Result) {
 	fmt.Fprintf(w, "checkpoint SHA-256 %s\n", show.Text(r.Checkpoint))
+	for _, k := range r.Stays {
+		fmt.Fprintf(w, "NOT REMOVED: %s is there still\n", show.Text(k))
+	}
 	if r.Missing > 0 {
 		fmt.Fprintf(w, "performed, NOT attested: signatures of officers that are missing: %d. Have them run `hanaper ceremony attest` on the folder\n", r.Missing)
 	}
@@ -202,7 +205,7 @@ func tellResult(c *cli.Context, r *ceremony.Result) error {
 }
 
 // remarks asks the people present what to record; an empty line ends the list.
-func remarks(ask term.Prompter) func(when string) ([]ceremony.Remark, error) {
+func remarks(w io.Writer, ask term.Prompter, sealed []ceremony.Value) func(when string) ([]ceremony.Remark, error) {
 	questions := map[string][][2]string{
 		ceremony.AtBegin: {{"present", ceremony.AskPresent}, {"seal", ceremony.AskSeal}},
 		ceremony.AtEnd:   {{"exception", ceremony.AskException}, {"deviation", ceremony.AskDeviation}},
@@ -210,6 +213,12 @@ func remarks(ask term.Prompter) func(when string) ([]ceremony.Remark, error) {
 	return func(when string) ([]ceremony.Remark, error) {
 		var list []ceremony.Remark
 		for _, q := range questions[when] {
+			if q[0] == "seal" {
+				fmt.Fprintln(w, "Bags and seals as the script expects them:")
+				for _, v := range sealed {
+					fmt.Fprintln(w, show.Lines(hanging(v.Label, v.Value)))
+				}
+			}
 			for {
 				text, err := ask.Line(q[1])
 				if err != nil {

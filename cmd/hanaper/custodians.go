@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -22,6 +23,8 @@ type custodians struct {
 	keys     []crypto.Signer
 	bindings *bindings
 	ask      term.Prompter
+	// tell gets what people in the room should see.
+	tell io.Writer
 	// first are the first PINs of tokens that this process initialised, by token and "user" or "so": they were typed twice
 	// a moment ago, and are not asked for again until shares take their place.
 	first map[string][]byte
@@ -73,6 +76,7 @@ func (p *custodians) Test(ctx context.Context, shares *quorum.Shares) error {
 	for _, k := range p.keys {
 		if s, err := shares.Open(k); err == nil {
 			holders = append(holders, s.Holder())
+			fmt.Fprintf(p.tell, "  %s has opened their new share of the %s secret of token %s\n", show.Text(s.Holder()), show.Text(shares.Purpose()), show.Text(shares.TokenSerial()))
 			s.Wipe()
 		}
 	}

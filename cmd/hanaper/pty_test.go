@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hanaper/hanaper/internal/term"
 )
 
 // sitting is the program at a terminal of its own, with a person before it.
@@ -116,5 +118,19 @@ func (s *sitting) leaves(code int) string {
 	if got := s.cmd.ProcessState.ExitCode(); got != code {
 		s.t.Errorf("%s: exit %d, want %d:\n%s", strings.Join(s.cmd.Args[1:3], " "), got, code, s.shown())
 	}
+	s.fits()
 	return s.shown()
+}
+
+// fits asks that no line is wider than a screen of 80 columns; a path or a digest that has a line to itself may be.
+func (s *sitting) fits() {
+	s.t.Helper()
+	for line := range strings.Lines(strings.ReplaceAll(s.shown(), "\r\n", "\n")) {
+		// What was written over is looked at, too.
+		for _, part := range strings.Split(line, "\r\x1b[K") {
+			if part = strings.TrimRight(part, "\n"); term.Columns(part) > term.Width && strings.Contains(strings.TrimSpace(part), " ") {
+				s.t.Errorf("%s: a line of %d columns: %q", strings.Join(s.cmd.Args[1:3], " "), term.Columns(part), part)
+			}
+		}
+	}
 }

@@ -49,17 +49,28 @@ func (p *stops) at(s ceremony.Stop) (ceremony.Answer, ceremony.Exception, error)
 
 func (p *stops) exception(s ceremony.Stop) (e ceremony.Exception, err error) {
 	fmt.Fprintf(p.w, "Exception %d. It goes into the transcript, and stays there.\n", s.Exceptions+1)
-	for _, q := range []struct {
-		ask string
-		to  *string
-	}{{ceremony.AskReportedBy, &e.ReportedBy}, {ceremony.AskExpected, &e.Expected}, {ceremony.AskHappened, &e.Happened}, {ceremony.AskDecided, &e.Decided}} {
-		for *q.to == "" {
-			if *q.to, err = p.ask.Line(q.ask); err != nil {
-				return e, err
+	for {
+		e = ceremony.Exception{}
+		questions := []struct {
+			ask string
+			to  *string
+		}{{ceremony.AskReportedBy, &e.ReportedBy}, {ceremony.AskExpected, &e.Expected}, {ceremony.AskHappened, &e.Happened}, {ceremony.AskDecided, &e.Decided}}
+		for _, q := range questions {
+			for *q.to == "" {
+				if *q.to, err = p.ask.Line(q.ask); err != nil {
+					return e, err
+				}
 			}
 		}
+		fmt.Fprintln(p.w, "This will be written:")
+		for _, q := range questions {
+			fmt.Fprintf(p.w, "  %s%s\n", q.ask, show.Line(*q.to))
+		}
+		answer, err := p.ask.Line(ceremony.AskRight)
+		if err != nil || answer == "Yes" {
+			return e, err
+		}
 	}
-	return e, nil
 }
 
 const rule = "----------------------------------------------------------------------"
@@ -76,7 +87,7 @@ func (p *stops) show(s ceremony.Stop) {
 		p.value(v)
 	}
 	for _, name := range s.Done.Writes {
-		fmt.Fprintln(p.w, term.Wrap("writes "+name, "  "))
+		fmt.Fprintln(p.w, term.Wrap("writes at the end: "+name, "  "))
 	}
 	if s.Transcript != "" {
 		p.value(ceremony.Value{Label: ceremony.TranscriptLabel, Value: s.Transcript})

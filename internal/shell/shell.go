@@ -50,11 +50,11 @@ func prepare(app *cli.App) {
 	if app.Writer == nil {
 		app.Writer = os.Stdout
 	}
-	app.Writer = show.Writer(app.Writer)
+	app.Writer = show.Writer(term.Fitted(app.Writer))
 	if app.ErrWriter == nil {
 		app.ErrWriter = os.Stderr
 	}
-	app.ErrWriter = show.Writer(app.ErrWriter)
+	app.ErrWriter = show.Writer(term.Fitted(app.ErrWriter))
 	// The library must neither exit nor print by itself: report does both, once.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError

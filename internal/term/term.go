@@ -58,7 +58,7 @@ func (tty) Secret(prompt string) ([]byte, error) {
 		return nil, fmt.Errorf("turning the terminal's echo off: %w", err)
 	}
 	defer restore()
-	fmt.Fprint(f, show.Lines(prompt))
+	fmt.Fprint(f, Fit(show.Lines(prompt)))
 	b, err := interruptible(func() ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
 	fmt.Fprint(f, "\r\x1b[K")
 	if err != nil {
@@ -78,7 +78,7 @@ func (tty) Line(prompt string) (string, error) {
 	}
 	defer f.Close()
 	unfinished.end(f)
-	fmt.Fprint(f, show.Lines(prompt))
+	fmt.Fprint(f, Fit(show.Lines(prompt)))
 	return interruptible(func() (string, error) { return readLine(f) })
 }
 

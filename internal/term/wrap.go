@@ -1,9 +1,6 @@
 package term
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // Width is the number of columns that text is wrapped to.
 const Width = 80
@@ -18,14 +15,14 @@ func Wrap(text, indent string) string {
 		}
 		column := 0
 		for _, word := range strings.Fields(line) {
-			n := utf8.RuneCountInString(word)
+			n := Columns(word)
 			switch {
 			case column == 0:
 				out.WriteString(indent)
-				column = utf8.RuneCountInString(indent)
+				column = Columns(indent)
 			case column+1+n > Width:
 				out.WriteString("\n" + indent)
-				column = utf8.RuneCountInString(indent)
+				column = Columns(indent)
 			default:
 				out.WriteByte(' ')
 				column++
@@ -37,12 +34,12 @@ func Wrap(text, indent string) string {
 	return out.String()
 }
 
-// Columns puts words into lines of count, each word in a column of its own, for words that are read aloud.
-func Columns(words string, count int, indent string) string {
+// InColumns puts words into lines of count, each word in a column of its own, for words that are read aloud.
+func InColumns(words string, count int, indent string) string {
 	list := strings.Fields(words)
 	widest := 0
 	for _, w := range list {
-		widest = max(widest, utf8.RuneCountInString(w))
+		widest = max(widest, Columns(w))
 	}
 	var out strings.Builder
 	for i, w := range list {
@@ -54,7 +51,7 @@ func Columns(words string, count int, indent string) string {
 		}
 		out.WriteString(w)
 		if i%count < count-1 && i < len(list)-1 {
-			out.WriteString(strings.Repeat(" ", widest-utf8.RuneCountInString(w)+2))
+			out.WriteString(strings.Repeat(" ", widest-Columns(w)+2))
 		}
 	}
 	return out.String()
