@@ -94,6 +94,9 @@ const (
 // they had recorded.
 func (s *Session) pause(done scriptStep) error {
 	seen := showLeaves(s.here)
+	for n, count := range s.will[done.number] {
+		seen.signs[n] += count
+	}
 	if st, ok := done.step.(showing); ok {
 		st.shows(s, seen)
 	}

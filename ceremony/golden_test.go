@@ -86,7 +86,11 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: %v", g.dir, err)
 			continue
 		}
-		if report.Format != v || len(report.Notes) > 0 || report.Aborted != (g.name == "aborted") || (report.Resumed > 0) != (g.name == "resumed" || g.name == "aborted") {
+		notes := len(report.Notes)
+		if v == "1.0" && g.name == "second" && notes == 1 && strings.Contains(report.Notes[0], RuleRemoves.ID) {
+			notes = 0 // it removes its factory CA without naming it, which nobody asked for in its day
+		}
+		if report.Format != v || notes > 0 || report.Aborted != (g.name == "aborted") || (report.Resumed > 0) != (g.name == "resumed" || g.name == "aborted") {
 			t.Errorf("%s: %+v", g.dir, report)
 		}
 		switch g.name {

@@ -161,6 +161,7 @@ func (s *Session) issue(i issuance) error {
 		s.warn("%s", show.Line(w))
 	}
 	if s.how.lacks(i.key) {
+		s.willSign(i.key, 1)
 		i.made.cert, i.made.unsigned = prepared.Specimen(), true
 		return s.addCertificate(i.made)
 	}

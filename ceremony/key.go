@@ -220,6 +220,16 @@ func (k *key) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	return out.Signature, nil
 }
 
+// willSign counts signatures that a key of an earlier ceremony makes, which a session on specimens does not have it make.
+func (s *Session) willSign(k *key, n int) {
+	if s.how.onSpecimens() {
+		if s.will[s.step] == nil {
+			s.will[s.step] = map[string]int{}
+		}
+		s.will[s.step][k.name] += n
+	}
+}
+
 // revive finds the key in its token, for a session that took it over from a journal.
 func (k *key) revive() error {
 	if k.live != nil {

@@ -65,6 +65,11 @@ func (s *Script) Validate(ctx context.Context) (*Plan, error) {
 	for k, n := range shownOf(entries).signs {
 		p.Signatures[k] = n
 	}
+	for _, more := range session.will {
+		for k, n := range more {
+			p.Signatures[k] += n
+		}
+	}
 	return p, nil
 }
 

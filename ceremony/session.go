@@ -55,13 +55,17 @@ type Session struct {
 	// exceptions are those that people had recorded at stops.
 	exceptions []ExceptionRecord
 	excepted   int
+	// changes are what steps change against the last version, by the number of the step.
+	changes map[int]*change
+	// will are the signatures that keys of earlier ceremonies make in steps, which a session on specimens does not have them make.
+	will map[int]map[string]int
 	// failed is the first error of an effect: some callers of crypto.Signer swallow errors.
 	failed error
 }
 
 // newSession is a session before its first entry; pending are those of an earlier one.
 func newSession(ctx context.Context, script *Script, how performance, pending [][]byte) *Session {
-	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, format: newest, pending: pending, infos: map[string]hsm.TokenInfo{}}
+	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, format: newest, pending: pending, infos: map[string]hsm.TokenInfo{}, changes: map[int]*change{}, will: map[int]map[string]int{}}
 }
 
 // present are those who are there now.

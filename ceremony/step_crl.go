@@ -103,6 +103,9 @@ func (c *CRL) perform(s *Session) error {
 		}
 		t.Released = append(t.Released, n)
 	}
+	if err := c.compare(s, cert, t, previous); err != nil {
+		return err
+	}
 	crl, err := c.make(s, issuer, t, previous, k)
 	if err != nil {
 		return err
@@ -118,6 +121,57 @@ func (c *CRL) perform(s *Session) error {
 		}
 	}
 	return s.artefact(c.path(), crl.Raw, nil)
+}
+
+// compare keeps what the list revokes and releases against the last one, for people, and holds what the script releases to it. What is
+// missing and not released the rules of package ca refuse.
+func (c *CRL) compare(s *Session, cert *certificate, t ca.CRLTemplate, previous *x509.RevocationList) error {
+	d := &change{last: "nothing: the ceremonies have no earlier CRL of this issuer"}
+	was := map[string]bool{}
+	if previous != nil {
+		d.last = "CRL number " + previous.Number.String()
+		for _, e := range previous.RevokedCertificateEntries {
+			was[e.SerialNumber.String()] = true
+		}
+	}
+	for _, e := range t.Entries {
+		if !was[e.SerialNumber.String()] {
+			d.added = append(d.added, fmt.Sprintf("%s, from %s, %s", s.holderOf(e.SerialNumber, cert), formatTime(e.RevocationTime), reasonName(e.ReasonCode)))
+		}
+		delete(was, e.SerialNumber.String())
+	}
+	var idle []string
+	for i, n := range t.Released {
+		if !was[n.String()] || slices.ContainsFunc(t.Released[:i], func(o *big.Int) bool { return o.Cmp(n) == 0 }) {
+			idle = append(idle, c.Released[i])
+			continue
+		}
+		d.gone = append(d.gone, s.holderOf(n, cert)+": it is revoked no more")
+	}
+	s.changes[s.step] = d
+	return s.hold(RuleRemoves, len(idle) == 0, "released names %s, which the last CRL of %q does not list, or this one lists again, or which stands twice", show.List(idle), c.Issuer)
+}
+
+// holderOf says whose certificate a serial number is.
+func (s *Session) holderOf(serial *big.Int, issuer *certificate) string {
+	for _, st := range s.states() {
+		for _, n := range sortedKeys(st.certificates) {
+			if c := st.certificates[n].cert; c.SerialNumber.Cmp(serial) == 0 && bytes.Equal(c.RawIssuer, issuer.cert.RawSubject) {
+				return fmt.Sprintf("certificate %s, %s, serial %x", show.Text(n), show.Text(c.Subject.String()), serial)
+			}
+		}
+	}
+	return fmt.Sprintf("serial %x, of a certificate that no ceremony has", serial)
+}
+
+// reasonName is the name of a reason in RFC 5280.
+func reasonName(code int) string {
+	for _, n := range sortedKeys(reasons) {
+		if n != "" && reasons[n] == code {
+			return n
+		}
+	}
+	return "unspecified"
 }
 
 // rises holds the number to those that the issuer used before, and gives its last CRL. In format 1.0 an issuer was known by the
@@ -182,6 +236,7 @@ func (c *CRL) make(s *Session, issuer *ca.Issuer, t ca.CRLTemplate, previous *x5
 		return nil, err
 	}
 	if s.how.lacks(k) {
+		s.willSign(k, 1)
 		s.state.unsignedCRLs[c.Name] = true
 		return prepared.Specimen(), nil
 	}
@@ -278,5 +333,13 @@ func (c *CRL) shows(s *Session, v *shown) {
 	}
 	v.fact("issuer", show.Text(crl.Issuer.String()))
 	v.fact("revoked", fmt.Sprintf("%d certificates", len(crl.RevokedCertificateEntries)))
+	if d := s.changes[s.step]; d != nil {
+		v.fact("compared with", d.last)
+		v.fact("revokes besides", show.Line(orNone(d.added)))
+		v.fact("releases", show.Line(orNone(d.gone)))
+		for _, g := range d.gone {
+			v.remark("RELEASES %s", show.Line(g))
+		}
+	}
 	v.box("CRL number, as read from the file", crl.Number.String())
 }

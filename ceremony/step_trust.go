@@ -31,6 +31,8 @@ type TrustRepository struct {
 	RequireCRL bool     `yaml:"require_crl"`
 	KeyTypes   []string `yaml:"key_types"`
 	MinRSABits int      `yaml:"min_rsa_bits"`
+	// Removes names what the last version has and this one has not: certificates and keys by their names, and fields of this step.
+	Removes []string `yaml:"removes"`
 	// Releases are revoked serials that later CRLs may leave out.
 	Releases       []ReleaseConfig `yaml:"releases"`
 	RootExpires    string          `yaml:"root_expires"`
@@ -83,6 +85,12 @@ func (t *TrustRepository) perform(s *Session) error {
 	if v.TargetsExpires, err = s.expiry("targets_expires", t.TargetsExpires); err != nil {
 		return err
 	}
+	if err := t.compare(s, content, keys); err != nil {
+		return err
+	}
+	if s.how.lacks(signers...) || t.specimens(s) {
+		s.trustWillSign(content, keys, v, signers)
+	}
 	if s.finished() && !s.how.lacks(signers...) && !t.specimens(s) {
 		return t.confirm(s, content, keys, v, signers)
 	}
@@ -126,6 +134,37 @@ func (t *TrustRepository) perform(s *Session) error {
 	}
 	s.state.trust = &trustState{repository}
 	return nil
+}
+
+// compare holds the step to what it removes against the last version, and keeps the difference for people.
+func (t *TrustRepository) compare(s *Session, c trust.Content, k trust.Keys) error {
+	prev := s.state.lastTrust()
+	gone, added := t.removed(s, prev, c, k)
+	if prev != nil && !s.aborted() {
+		if err := t.keepsRevoked(s, prev, c); err != nil {
+			return err
+		}
+	}
+	if prev != nil {
+		d := &change{last: fmt.Sprintf("version %d of the trust repository", prev.TargetsVersion()), added: added}
+		for _, g := range gone {
+			d.gone = append(d.gone, g.what)
+		}
+		s.changes[s.step] = d
+	}
+	return s.namesRemovals(t.Removes, gone)
+}
+
+// trustWillSign counts the signatures that no specimen makes: each targets key signs, and each root key where the root changes.
+func (s *Session) trustWillSign(c trust.Content, k trust.Keys, v trust.Validity, signers []crypto.Signer) {
+	changes, err := trust.RootChanges(s.state.lastTrust(), c.Environment, k, v.RootExpires)
+	for _, signer := range signers {
+		own := signer.(*key)
+		isRoot := slices.ContainsFunc(k.Root.Keys, func(pub crypto.PublicKey) bool { return ca.SameKey(pub, own.public) })
+		if err == nil && (!isRoot || changes) {
+			s.willSign(own, 1)
+		}
+	}
 }
 
 // lastTrust is the trust repository that was signed last; nil before the first.
@@ -301,6 +340,7 @@ func (s *Session) roleKeys(purpose string, names []string, threshold int) ([]*ke
 }
 
 func (t *TrustRepository) shows(s *Session, v *shown) {
+	s.changes[s.step].show(v)
 	s.showRole(v, "root", t.RootThreshold, t.RootKeys)
 	s.showRole(v, "targets", t.TargetsThreshold, t.TargetsKeys)
 	for _, online := range [][2]string{{"snapshot", t.Snapshot}, {"timestamp", t.Timestamp}, {"crl", t.CRL}} {

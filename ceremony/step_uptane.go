@@ -215,6 +215,9 @@ func (s *Session) uptaneSigners(repository string, role uptane.Role, names []str
 			return nil, err
 		}
 		signers = append(signers, k)
+		if s.how.lacks(k) {
+			s.willSign(k, 1) // the text by which a key is tried
+		}
 		if s.how.lacks(k) || s.finished() {
 			continue // uptaneSign finds what it signed
 		}

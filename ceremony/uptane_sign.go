@@ -27,6 +27,9 @@ func (s *Session) uptaneSign(f uptaneFile, signers []crypto.Signer) ([]byte, err
 		return s.uptaneConfirm(f, signers)
 	}
 	if s.how.lacks(signers...) {
+		for _, k := range signers {
+			s.willSign(k.(*key), 1)
+		}
 		return f.document.Bytes(), nil
 	}
 	data, err := uptane.Sign(f.document, signers...)

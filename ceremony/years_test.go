@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -367,4 +368,112 @@ func (y *years) status() *Status {
 		y.t.Fatal(err)
 	}
 	return s
+}
+
+// trusted is a first ceremony with a trust repository of two factories.
+const trusted = firstRoot + `
+- generate-key: {name: plant-1-key, token: roots, algorithm: P-256}
+- generate-key: {name: plant-2-key, token: roots, algorithm: P-256}
+- certificate: {name: plant-1, issuer: root, profile: factory-ca, key: plant-1-key, subject: {common_name: Plant 1}, not_before: FROM, not_after: 2036-11-21T00:00:00Z}
+- certificate: {name: plant-2, issuer: root, profile: factory-ca, key: plant-2-key, subject: {common_name: Plant 2}, not_before: FROM, not_after: 2036-11-21T00:00:00Z}
+- crl: {name: crl-1, issuer: root, number: 1, this_update: FROM, next_update: UNTIL}
+- generate-key: {name: trust-root-1, token: roots, algorithm: P-256}
+- generate-key: {name: trust-root-2, token: online, algorithm: P-256}
+- generate-key: {name: trust-targets-1, token: roots, algorithm: P-256}
+- trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2, targets_keys: [trust-targets-1], targets_threshold: 1, snapshot: snapshot, timestamp: timestamp, crl: crl, anchors: [root], intermediates: [plant-1, plant-2], crls: [crl-1], require_crl: true, min_rsa_bits: 3072, key_types: [P-256, RSA], root_expires: UNTIL, targets_expires: UNTIL}
+`
+
+const trustedAgain = `
+- import-artefact: {key: root-key, token: roots}
+- import-artefact: {certificate: plant-1}
+- import-artefact: {certificate: plant-2}
+- crl: {name: crl-2, issuer: root, number: 2, this_update: FROM, next_update: UNTIL, revoked: [{certificate: plant-2, reason: cessationOfOperation, at: FROM}]}
+- import-artefact: {key: trust-root-1, token: roots}
+- import-artefact: {key: trust-root-2, token: online}
+- import-artefact: {key: trust-targets-1, token: roots}
+- trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2, targets_keys: [trust-targets-1], targets_threshold: 1, snapshot: snapshot, timestamp: timestamp, crl: crl, anchors: [root], intermediates: [plant-1, plant-2], crls: [crl-2], require_crl: true, min_rsa_bits: 3072, key_types: [P-256, RSA], root_expires: UNTIL, targets_expires: UNTIL}
+`
+
+// TestRemoves: what a version of trust or a CRL removes against the last one is named in the script, and shown to those who review it.
+func TestRemoves(t *testing.T) {
+	y := newYears(t)
+	y.inputs = map[string]string{"snapshot": "trust-snapshot.pem", "timestamp": "trust-timestamp.pem", "crl": "trust-crl.pem"}
+	y.refused("the first version removes something", strings.Replace(trusted, "intermediates:", "removes: [plant-3], intermediates:", 1), "CER-030", "plant-3")
+	y.hold(trusted)
+	other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	y.public("other.pem", other.Public())
+	y.inputs["other"] = "other.pem"
+	signs := map[string]int{"root-key": 1, "trust-root-1": 1, "trust-root-2": 1, "trust-targets-1": 1}
+	for _, c := range []struct{ what, old, new, removes, says string }{
+		{"a factory CA", "[plant-1, plant-2]", "[plant-1]", "plant-2", "intermediate plant-2, CN=Plant 2: its devices are not admitted any more"},
+		{"both factory CAs", "[plant-1, plant-2]", "[]", "plant-1, plant-2", "plant-1"},
+		{"a trust key", "trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2", "generate-key: {name: n, token: roots, algorithm: P-256}\n- trust-repository: {root_keys: [trust-root-1, n], root_threshold: 2", "", ""},
+		{"a threshold", "root_threshold: 2", "root_threshold: 1", "root_threshold", "the threshold 2 of the role root: 1 are enough from now on"},
+		{"an online key", "timestamp: timestamp", "timestamp: other", "timestamp", "the key of the online role timestamp"},
+		{"that CRLs are asked for", "require_crl: true, ", "", "require_crl", "gateways admit devices whose CA has no CRL"},
+		{"a bound", "min_rsa_bits: 3072, ", "", "min_rsa_bits", "min_rsa_bits 3072: it is 2048 from now on"},
+		{"a kind of key", "[P-256, RSA]", "[P-256]", "key_types.RSA", "devices with such keys are not admitted any more"},
+		{"nothing", "", "", "", ""},
+	} {
+		text := strings.Replace(trustedAgain, c.old, c.new, 1)
+		if c.removes == "" {
+			if c.what == "nothing" {
+				y.refused("naming what is not removed", strings.Replace(text, "intermediates:", "removes: [plant-1], intermediates:", 1), "CER-030", "removes names plant-1")
+				p, err := y.check(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if fmt.Sprint(p.Signatures) != fmt.Sprint(signs) {
+					t.Errorf("the table of signatures says %v, want %v", p.Signatures, signs)
+				}
+			}
+			continue
+		}
+		y.refused(c.what, text, "CER-030", "removes: ["+c.removes+"]")
+		named := strings.Replace(text, "intermediates:", "removes: ["+c.removes+"], intermediates:", 1)
+		p, err := y.check(named)
+		if err != nil {
+			t.Errorf("%s: %v", c.what, err)
+			continue
+		}
+		if remarks := strings.Join(p.Remarks(), "\n"); !strings.Contains(remarks, "REMOVES") || !strings.Contains(remarks, c.says) {
+			t.Errorf("%s: the reviewers read %s", c.what, remarks)
+		}
+		y.refused(c.what+", twice", strings.Replace(named, "removes: [", "removes: ["+strings.Split(c.removes, ",")[0]+", ", 1), "CER-030")
+	}
+	// The CRL of a CA that stays.
+	y.refused("a CRL", strings.Replace(trustedAgain, "crls: [crl-2]", "crls: []", 1), "CER-017", "this one has none")
+	// A root key is replaced: the old one signs, and is named.
+	replaced := strings.NewReplacer("- trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2", "- generate-key: {name: trust-root-3, token: roots, algorithm: P-256}\n- trust-repository: {removes: [trust-root-2], root_keys: [trust-root-1, trust-root-3], root_threshold: 2").Replace(trustedAgain)
+	y.refused("a trust key", strings.Replace(replaced, "removes: [trust-root-2], ", "", 1), "CER-030", "trust-root-2")
+	p := y.hold(strings.Replace(trustedAgain, "[plant-1, plant-2], crls", "[plant-1], removes: [plant-2], crls", 1))
+	facts := fmt.Sprint(p.View(4).Facts)
+	for _, want := range []string{"compared with CRL number 1", "revokes besides certificate plant-2, CN=Plant 2, serial", "cessationOfOperation", "releases none"} {
+		if !strings.Contains(facts, want) {
+			t.Errorf("of the CRL the reviewers read %s, without %q", facts, want)
+		}
+	}
+	// The slip is taken back: the third version releases what the second revoked.
+	third := strings.NewReplacer("crl-2", "crl-3", "number: 2", "number: 3").Replace(trustedAgain)
+	third = strings.Replace(third, "revoked: [{certificate: plant-2, reason: cessationOfOperation, at: FROM}]", "released: [SERIAL]", 1)
+	serial := fmt.Sprintf("%x", y.certificate("out-1/artefacts/plant-2.pem").SerialNumber)
+	y.refused("a CRL that drops what it revoked", strings.Replace(third, "released: [SERIAL]", "released: []", 1), "was revoked and is missing")
+	y.refused("a release of what was not revoked", strings.Replace(third, "SERIAL", serial+", 4f0a", 1), "CER-030", "released names 4f0a")
+	y.refused("a release that gateways do not hear of", strings.Replace(third, "SERIAL", serial, 1), "CER-017", serial, "not released")
+	third = strings.Replace(third, "crls: [crl-3]", "crls: [crl-3], releases: [{issuer: root, serial: SERIAL}]", 1)
+	y.refused("a release named twice", strings.Replace(third, "SERIAL", serial+", "+serial, 1), "CER-030")
+	p = y.hold(strings.ReplaceAll(third, "SERIAL", serial))
+	if remarks := strings.Join(p.Remarks(), "\n"); !strings.Contains(remarks, "RELEASES certificate plant-2, CN=Plant 2") {
+		t.Errorf("of the release the reviewers read %s", remarks)
+	}
+}
+
+// certificate reads one of the stage's files.
+func (y *years) certificate(name string) *x509.Certificate {
+	y.t.Helper()
+	c, err := oneCertificate([]byte(readFile(y.t.(*testing.T), filepath.Join(y.dir, name))))
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return c
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 type targetsMetadata = metadata.Metadata[metadata.TargetsType]
@@ -279,4 +281,63 @@ func (rep *Repository) Expires() time.Time {
 		return rep.roots.head.expires
 	}
 	return rep.head.expires
+}
+
+// KeepsRevoked asks that a CRL of a CA, which nobody need have signed yet, is not older than the one that the officers' targets hold, and
+// lists all that this one lists, but for what the releases name. It may be nil only where there was none.
+func (rep *Repository) KeepsRevoked(issuer *x509.Certificate, now *x509.RevocationList, releases []Release) error {
+	id := IssuerID(issuer)
+	was := rep.crls[id]
+	if was == nil {
+		return nil
+	}
+	const hint = "issue a newer CRL that keeps all entries, or name the serial in the releases"
+	if now == nil {
+		return advice.New(advice.Refused, hint, "the previous trust repository has a CRL of %q, this one has none", issuer.Subject)
+	}
+	if now.Number == nil || now.Number.Cmp(was.info.Number) < 0 {
+		return advice.New(advice.Refused, hint, "the CRL of %q has number %v, the previous one %v", issuer.Subject, now.Number, was.info.Number)
+	}
+	kept := map[serial]bool{}
+	for _, e := range now.RevokedCertificateEntries {
+		if s, ok := serialOf(e.SerialNumber); ok {
+			kept[s] = true
+		}
+	}
+	for _, r := range releases {
+		if s, ok := serialOf(r.Serial); ok && r.Issuer == id {
+			kept[s] = true
+		}
+	}
+	for _, s := range was.serials {
+		if !kept[s] {
+			return advice.New(advice.Refused, hint, "the CRL of %q no longer lists serial %x, which is not released", issuer.Subject, s)
+		}
+	}
+	return nil
+}
+
+// Keys are those of all roles.
+func (rep *Repository) Keys() Keys {
+	role := func(name string) Role {
+		by := rep.roots.signers(name)
+		r := Role{Threshold: by.threshold}
+		for _, id := range by.ids {
+			r.Keys = append(r.Keys, by.keys[id])
+		}
+		return r
+	}
+	k := Keys{Root: role(metadata.ROOT), Targets: role(metadata.TARGETS), Snapshot: role(metadata.SNAPSHOT), Timestamp: role(metadata.TIMESTAMP)}
+	d := rep.targets.Signed.Delegations.Roles[0] // checkDelegation asked for exactly this one
+	k.CRL.Threshold = d.Threshold
+	for _, id := range d.KeyIDs {
+		k.CRL.Keys = append(k.CRL.Keys, rep.delegated[id])
+	}
+	return k
+}
+
+// RootChanges says whether these keys, and this date, make a new version of the root necessary after prev (nil for a new environment).
+func RootChanges(prev *Repository, environment string, k Keys, expires time.Time) (bool, error) {
+	m, err := layoutRoot(prev, environment, k, expires)
+	return m != nil, err
 }
