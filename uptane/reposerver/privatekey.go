@@ -109,6 +109,7 @@ func (r *Repository) DeleteKey(ctx context.Context, keyid string) error {
 				}
 			}
 		}
+		r.signers.Clear()
 		return r.keys.Destroy(ctx, keyid)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -416,7 +417,20 @@ func (b *broken) Find(ctx context.Context, keyid string) (crypto.Signer, error) 
 	if b.gone {
 		return nil, errors.New("token went away")
 	}
-	return b.KeyStore.Find(ctx, keyid)
+	key, err := b.KeyStore.Find(ctx, keyid)
+	return brokenSigner{key, b}, err
+}
+
+type brokenSigner struct {
+	crypto.Signer
+	store *broken
+}
+
+func (s brokenSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if s.store.gone {
+		return nil, errors.New("token went away")
+	}
+	return s.Signer.Sign(rand, digest, opts)
 }
 
 // TestTokenGone: what was signed is served while it is good, and then nothing; when the token is back, all is well.

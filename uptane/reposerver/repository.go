@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -61,6 +63,8 @@ type Repository struct {
 	now    func() time.Time
 	labels string
 	mark   *Mark
+	// signers are the keys that signOnline found last, by root and role: a token is slow to be searched.
+	signers sync.Map
 }
 
 func newRepository(c Config) (*Repository, error) {
@@ -108,13 +112,27 @@ func (r *Repository) canSign(ctx context.Context, root *uptane.Root) error {
 	return nil
 }
 
+// signing is held, which looks once. What fails to sign is looked for anew.
+func (r *Repository) signing(ctx context.Context, root *uptane.Root, role uptane.Role) ([]crypto.Signer, error) {
+	name := fmt.Sprintf("%x %s", root.Digest(), role)
+	if keys, ok := r.signers.Load(name); ok {
+		return keys.([]crypto.Signer), nil
+	}
+	keys, err := r.held(ctx, root, role)
+	if err == nil {
+		r.signers.Store(name, keys)
+	}
+	return keys, err
+}
+
 // signOnline signs with the server's keys; what comes out is complete.
 func signOnline[D uptane.Document](ctx context.Context, r *Repository, root *uptane.Root, doc D) (D, error) {
-	keys, err := r.held(ctx, root, doc.Role())
+	keys, err := r.signing(ctx, root, doc.Role())
 	if err != nil {
 		return doc, err
 	}
 	if doc, err = uptane.AddSignatures(doc, keys...); err != nil {
+		r.signers.Clear()
 		return doc, err
 	}
 	_, err = uptane.Emit(doc, uptane.RoleAuthority(root, doc.Role()))
