@@ -66,7 +66,9 @@ func (f *fleetUnderFire) start() *exec.Cmd {
 // ask repeats a request until it is answered with success: the server is away for a while, or the device has to wait. Any other
 // refusal fails the test.
 func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
+	last, tries := "", 0
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		tries++
 		client, url := f.gateway, "http://devices"
 		if device == "" {
 			client, url = f.browser, *f.admin.Load()
@@ -83,12 +85,14 @@ func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
 		}
 		res, err := client.Do(req)
 		if err != nil {
+			last = err.Error()
 			continue
 		}
 		answer, err := io.ReadAll(res.Body)
 		res.Body.Close()
 		switch {
 		case err != nil || res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500:
+			last = fmt.Sprint(err, res.StatusCode, string(answer))
 			continue
 		case res.StatusCode >= 400:
 			f.t.Errorf("%s %s %s: %d %s", device, method, path, res.StatusCode, answer)
@@ -97,7 +101,7 @@ func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
 		f.answered.Add(1)
 		return answer
 	}
-	f.t.Errorf("%s %s %s: no answer for two minutes", device, method, path)
+	f.t.Errorf("%s %s %s: no answer for two minutes, after %d tries; the last: %s", device, method, path, tries, last)
 	return nil
 }
 

@@ -42,6 +42,28 @@ func TestRunbooks(t *testing.T) {
 	}
 }
 
+// TestUptaneServer runs the Uptane server's runbook from its first start to the restore; a device registers in between.
+func TestUptaneServer(t *testing.T) {
+	parts := map[string]string{}
+	readParts(t, "uptane-server", parts)
+	parts["device"] = `curl -sS --fail --unix-socket devices.sock -H 'x-ats-device-uuid: vin-0001' http://devices/director/ecus -d '{"primary_ecu_serial":"e1","ecus":[{"ecu_serial":"e1",
+"hardware_identifier":"imx8-board","clientKey":{"keytype":"ED25519","keyval":{"public":"fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"}}}]}'
+`
+	var story []string
+	for i := range len(parts) - 1 {
+		story = append(story, fmt.Sprint("uptane-server ", i+1))
+		if i == 2 {
+			story = append(story, "device")
+		}
+	}
+	seen := perform(t, parts, story, "")
+	for _, want := range shownBy(t, "uptane-server") {
+		if !strings.Contains(seen, want) {
+			t.Errorf("the runbook says that you will see %q; it was not to be seen", want)
+		}
+	}
+}
+
 // TestStoppedCeremony presses Ctrl-C in the middle of the ceremony and goes on as officer.md says.
 func TestStoppedCeremony(t *testing.T) {
 	_, section, _ := strings.Cut(runbook(t, "officer"), "### It stopped in the middle")
@@ -144,21 +166,27 @@ func shown(t *testing.T) []string {
 	t.Helper()
 	var want []string
 	for _, who := range []string{"officer", "factory", "gateway", "auditor"} {
-		inside := false
-		for line := range strings.Lines(runbook(t, who)) {
-			if strings.HasPrefix(line, "```") {
-				inside = line == "```text\n"
-				continue
-			}
-			for part := range strings.SplitSeq(strings.TrimSpace(line), "...") {
-				if part = strings.TrimSpace(part); inside && part != "" {
-					want = append(want, part)
-				}
-			}
-		}
+		want = append(want, shownBy(t, who)...)
 	}
 	if len(want) < 10 {
 		t.Errorf("the runbooks show only %d lines of what is to be seen", len(want))
+	}
+	return want
+}
+
+func shownBy(t *testing.T, who string) (want []string) {
+	t.Helper()
+	inside := false
+	for line := range strings.Lines(runbook(t, who)) {
+		if strings.HasPrefix(line, "```") {
+			inside = line == "```text\n"
+			continue
+		}
+		for part := range strings.SplitSeq(strings.TrimSpace(line), "...") {
+			if part = strings.TrimSpace(part); inside && part != "" {
+				want = append(want, part)
+			}
+		}
 	}
 	return want
 }
