@@ -46,7 +46,9 @@ type keyLeaf struct {
 	Attributes  hsm.Attributes `json:"attributes"`
 }
 
-func (l *keyLeaf) show(s *shown) { s.box("SHA-256 of the public key (DER, SubjectPublicKeyInfo) of "+l.Name+ends, l.Fingerprint) }
+func (l *keyLeaf) show(s *shown) {
+	s.box("SHA-256 of the public key (DER, SubjectPublicKeyInfo) of "+l.Name+ends, l.Fingerprint)
+}
 
 func (l *keyLeaf) record() string {
 	return fmt.Sprintf("%s: SHA-256 of the public key %s; read back: %s", l.Name, l.Fingerprint, attributeWords(l.Attributes))

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func forged(t *testing.T, s *stage, files map[string][]byte, change func(files m
 
 // replaced puts another artefact, signed by the same key of the ceremony, in the place of one: its file, and the entries
 // of what was signed, of the signature and of the file.
-func replaced(t *testing.T, s *stage, leaves [][]byte, files map[string][]byte, path string, was, signed []byte, sig []byte, data []byte, hash crypto.Hash) {
+func replaced(t *testing.T, s *stage, leaves [][]byte, files map[string][]byte, path string, was, signed []byte, sig []byte, data []byte, hash crypto.Hash, copies ...string) {
 	t.Helper()
 	digest := func(b []byte) string {
 		if hash == 0 {
@@ -103,12 +104,14 @@ func replaced(t *testing.T, s *stage, leaves [][]byte, files map[string][]byte, 
 	if !done {
 		t.Fatalf("%s: nothing of this digest was signed", path)
 	}
-	files[path] = data
-	for i := range leaves {
-		var a artefactLeaf
-		if decodeLeaf(leaves[i], &a, kindArtefact) == nil && a.Path == path {
-			a.SHA256, a.Size = hexSHA256(data), len(data)
-			leaves[i] = encodeLeaf(&a)
+	for _, path := range append(copies, path) {
+		files[path] = data
+		for i := range leaves {
+			var a artefactLeaf
+			if decodeLeaf(leaves[i], &a, kindArtefact) == nil && a.Path == path {
+				a.SHA256, a.Size = hexSHA256(data), len(data)
+				leaves[i] = encodeLeaf(&a)
+			}
 		}
 	}
 }
@@ -256,6 +259,37 @@ func TestSwapped(t *testing.T) {
 				return leaves
 			})
 			if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	t.Run("uptane root", func(t *testing.T) {
+		const path = "uptane/image/1.root.json"
+		was, err := uptane.ParseRoot(files[path])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, change := range map[string]func(*uptane.RootConfig){
+			"expiry":    func(c *uptane.RootConfig) { c.Expires = c.Expires.Add(time.Hour) },
+			"version":   func(c *uptane.RootConfig) { c.Version = 2 },
+			"threshold": func(c *uptane.RootConfig) { swapKey(t, c, uptane.RoleTimestamp, uptane.RoleSnapshot, 1) },
+			"a key":     func(c *uptane.RootConfig) { swapKey(t, c, uptane.RoleTargets, "", 1) },
+		} {
+			c := was.Config()
+			change(&c)
+			doc, err := uptane.NewRoot(c)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			signed, err := uptane.AddSignatures(doc, crypto.Signer(live("Demo Image Root")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+				replaced(t, s, leaves, files, path, was.Signed(), signed.Signed(), signed.Signatures()[0].Sig, signed.Bytes(), 0, "uptane/image/root.json")
+				return leaves
+			})
+			if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "root.json") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -438,6 +472,66 @@ func swapRequest(t *testing.T) {
 		})
 		if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "others") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// swapKey gives a role of a root the keys of another, or a new one, with a threshold.
+func swapKey(t *testing.T, c *uptane.RootConfig, role, from uptane.Role, threshold int) {
+	t.Helper()
+	roles := maps.Clone(c.Roles)
+	if from != "" {
+		roles[role], roles[from] = roles[from], roles[role]
+	} else {
+		key, err := uptane.NewKey(strangerKey.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles[role] = uptane.RoleKeys{Keys: []uptane.Key{key}, Threshold: threshold}
+	}
+	c.Roles = roles
+}
+
+// TestSwappedAborted: an aborted folder that all officers signed, and that does not list what the entries before the abort made,
+// is refused.
+func TestSwappedAborted(t *testing.T) {
+	s, c := cutAt(t, 9)
+	if err := s.goOn("abort", c); err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(os.DirFS(c.Out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := s.roster.Digest()
+	for _, x := range []struct {
+		name string
+		ok   bool
+		f    func(*abortLeaf)
+	}{
+		{"unchanged", true, func(*abortLeaf) {}},
+		{"other words", true, func(l *abortLeaf) { l.Remains = []string{"nothing at all"} }},
+		{"a key is left out", false, func(l *abortLeaf) { l.Destroys = l.Destroys[1:] }},
+		{"another key", false, func(l *abortLeaf) { l.Destroys[0].ID = strings.Repeat("ab", 20) }},
+		{"another token", false, func(l *abortLeaf) { l.Destroys[0].Token = "other" }},
+		{"a serial more", false, func(l *abortLeaf) { l.Serials = append(l.Serials, strings.Repeat("4b", 20)) }},
+		{"a signature more", false, func(l *abortLeaf) { l.Signatures++ }},
+		{"an act that lasts", false, func(l *abortLeaf) { l.Lasting = append(l.Lasting, lasting{1, "numbered"}) }},
+		{"a wrong entry that is not wrong", false, func(l *abortLeaf) { l.Wrong = &wrongEntry{Entry: 99, Why: "x"} }},
+	} {
+		bad := forged(t, s, files, func(_ map[string][]byte, leaves [][]byte) [][]byte {
+			leaves = slices.Clone(leaves)
+			for i := range leaves {
+				var l abortLeaf
+				if decodeLeaf(leaves[i], &l, kindAbort) == nil {
+					x.f(&l)
+					leaves[i] = encodeLeaf(&l)
+				}
+			}
+			return leaves
+		})
+		if r, err := Verify(context.Background(), memory(bad), &anchor); (err == nil) != x.ok {
+			t.Errorf("%s: %v (%v)", x.name, err, r)
 		}
 	}
 }
