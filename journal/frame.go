@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
@@ -55,8 +56,13 @@ func (c chain) next(head, leaf []byte) chain {
 
 func appendHead(b []byte, index int64, size int) []byte {
 	start := len(b)
-	b = fmt.Appendf(b, "%016x %08x ", index, size)
-	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b[start:], castagnoli))
+	var n [8]byte
+	b = hex.AppendEncode(b, binary.BigEndian.AppendUint64(n[:0], uint64(index)))
+	b = append(b, ' ')
+	b = hex.AppendEncode(b, binary.BigEndian.AppendUint32(n[:0], uint32(size)))
+	b = append(b, ' ')
+	b = hex.AppendEncode(b, binary.BigEndian.AppendUint32(n[:0], crc32.Checksum(b[start:], castagnoli)))
+	return append(b, '\n')
 }
 
 // appendFrame appends the frame of leaf to b and returns the chain hash after it.
@@ -87,10 +93,9 @@ func parseOrigin(data []byte) (origin string, size int, err error) {
 func parseHead(data []byte, index int64) (size int, err error) {
 	damaged := func(what string) (int, error) { return 0, &EntryError{Index: index, What: what} }
 	head := data[:headSize]
-	want := appendHead(nil, index, 0)
 	length, lerr := strconv.ParseUint(string(head[17:25]), 16, 32)
 	if lerr != nil || !bytes.Equal(head, appendHead(nil, index, int(length))) {
-		if !bytes.Equal(head[:17], want[:17]) && intact(head) {
+		if want := appendHead(nil, index, 0); !bytes.Equal(head[:17], want[:17]) && intact(head) {
 			return damaged("is missing, doubled or out of order: another one stands in its place")
 		}
 		return damaged("has a damaged head")
@@ -113,8 +118,7 @@ func tornHead(part []byte, index int64) error {
 
 // intact reports whether a head's own checksum fits, whatever it says.
 func intact(head []byte) bool {
-	sum := fmt.Sprintf("%08x\n", crc32.Checksum(head[:26], castagnoli))
-	return string(head[26:]) == sum
+	return string(head[26:]) == fmt.Sprintf("%08x\n", crc32.Checksum(head[:26], castagnoli))
 }
 
 // parseTail checks the tail of entry index: tailSize bytes at the start of data.
