@@ -19,13 +19,15 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
-// The test binary is the program when it is told so, so that the real main runs, in a process of its own.
+// The test binary is the program when it is told so: servers are run so, for their races are looked for. All else is done by the
+// program as it is built for people, which starts in a tenth of the time.
 func TestMain(m *testing.M) {
 	if os.Getenv("HANAPER_REPO_MAIN") == "1" {
 		main()
@@ -111,9 +113,14 @@ func readPublic(t *testing.T, path string) crypto.PublicKey {
 	return key
 }
 
-func (d *desk) command(args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "HANAPER_REPO_MAIN=1")
+// server is the program with the race detector.
+func (d *desk) server(args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	return d.command(os.Args[0], args...)
+}
+
+func (d *desk) command(program string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "HANAPER_REPO_MAIN=1", "GORACE=atexit_sleep_ms=0")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	return cmd, &out, &errs
@@ -127,7 +134,7 @@ func (d *desk) run(args ...string) (string, string, int) {
 		n = 2
 	}
 	args = append(append(append([]string{}, args[:n]...), "--config", d.path("repo.yaml")), args[n:]...)
-	cmd, out, errs := d.command(args...)
+	cmd, out, errs := d.command(programtest.Path(d.t, "hanaper-repo"), args...)
 	err := cmd.Run()
 	if _, exit := err.(*exec.ExitError); err != nil && !exit {
 		d.t.Fatal(err)
@@ -308,7 +315,7 @@ crls: [{file: factory.crl}, {folder: drop}]
 func (d *desk) serve() (url string, stop func()) {
 	t := d.t
 	t.Helper()
-	cmd, _, _ := d.command("serve", "--config", d.path("repo.yaml"))
+	cmd, _, _ := d.server("serve", "--config", d.path("repo.yaml"))
 	logs, err := os.Create(d.path("log"))
 	if err != nil {
 		t.Fatal(err)

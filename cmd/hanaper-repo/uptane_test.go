@@ -53,7 +53,7 @@ var addresses = regexp.MustCompile(`msg="serving uptane" admin=(\S+) devices=(\S
 // background runs the real program until the test ends, and returns the addresses that it tells.
 func (d *desk) background(args ...string) (cmd *exec.Cmd, admin, devices string) {
 	d.t.Helper()
-	cmd, _, _ = d.command(append(args, "--config", d.path("repo.yaml"))...)
+	cmd, _, _ = d.server(append(args, "--config", d.path("repo.yaml"))...)
 	cmd.Stderr = nil
 	pipe, err := cmd.StderrPipe()
 	if err != nil {

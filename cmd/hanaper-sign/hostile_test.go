@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
 
@@ -66,12 +67,8 @@ func TestArchiveRunsNoCode(t *testing.T) {
 		}
 	}
 	run := func(args ...string) (int, string) {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(self, append(args, "--home-dir", home, "--repo", "r")...)
-		cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", quickExit, "HANAPER_SIGN_TOKEN=", "HANAPER_TOKENS=")
+		cmd := exec.Command(programtest.Path(t, "hanaper-sign"), append(args, "--home-dir", home, "--repo", "r")...)
+		cmd.Env = append(os.Environ(), "HANAPER_SIGN_TOKEN=", "HANAPER_TOKENS=")
 		out, err := cmd.CombinedOutput()
 		return exitOf(err), string(out)
 	}

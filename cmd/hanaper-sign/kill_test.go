@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
@@ -99,12 +100,15 @@ func (d *desk) makeKeys() {
 
 func (d *desk) start(killAt string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	d.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		d.t.Fatal(err)
+	program := programtest.Path(d.t, "hanaper-sign")
+	if killAt != "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			d.t.Fatal(err)
+		}
 	}
-	cmd := exec.Command(self, args...)
-	cmd.Dir, cmd.Env = d.dir, append(os.Environ(), "HANAPER_SIGN_MAIN=1", "HANAPER_SIGN_KILL="+killAt, quickExit)
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = d.dir, append(os.Environ(), "HANAPER_SIGN_KILL="+killAt)
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	d.mu.Lock()

@@ -150,14 +150,7 @@ func perform(t *testing.T, steps []string) (*testServer, string, error) {
 	board := newBoard(t)
 	text := strings.ReplaceAll("set -e\n"+strings.Join(steps, ""), "/usr/lib/softhsm/libsofthsm2.so", module)
 	text = strings.ReplaceAll(text, "token=release?", "token="+board.Label+"?")
-	dir, bin := t.TempDir(), t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(self, filepath.Join(bin, "hanaper-sign")); err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	o := newTestServer(t, "sealed", "oauth")
 	o.start(t, "oauth")
 	t.Cleanup(o.http.Close)
@@ -168,7 +161,7 @@ func perform(t *testing.T, steps []string) (*testServer, string, error) {
 	}
 	cmd := exec.Command("bash", "-xc", text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HANAPER_SIGN_MAIN=1", quickExit, "PATH="+bin+":"+programtest.Dir(t)+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+programtest.Dir(t)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	return o, string(out), err
 }

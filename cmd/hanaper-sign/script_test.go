@@ -34,18 +34,13 @@ func init() {
 	}
 }
 
-// quickExit keeps the race detector from waiting a second at the end of each program.
-const quickExit = "GORACE=atexit_sleep_ms=0"
-
-// The scripts run the real program: this test binary under the program's names, in processes of their own.
+// Tests run the program as it is built for people. Where it has to end at one place, it is this test binary.
 func TestMain(m *testing.M) {
-	program := func() {
-		if at := os.Getenv("HANAPER_SIGN_KILL"); at != "" {
-			reached = func(s string) {
-				if s == at {
-					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-					select {}
-				}
+	if at := os.Getenv("HANAPER_SIGN_KILL"); at != "" {
+		reached = func(s string) {
+			if s == at {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
 			}
 		}
 		main()
@@ -53,10 +48,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("HANAPER_SIGN_MEASURE") == "1" {
 		os.Exit(measure(os.Args[1:]))
 	}
-	if os.Getenv("HANAPER_SIGN_MAIN") == "1" {
-		program()
-	}
-	testscript.Main(cleanUp{m}, map[string]func(){"hanaper-sign": program, "garage-sign": program})
+	os.Exit(cleanUp{m}.Run())
 }
 
 // cleanUp removes what softhsm.ForTest left.
@@ -117,15 +109,25 @@ func runScripts(t *testing.T, dir string) {
 	storeLock.Lock()
 	theStore = store
 	storeLock.Unlock()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := t.TempDir()
+	for name, program := range map[string]string{"garage-sign": programtest.Path(t, "hanaper-sign"), "hanaper-sign-killed": self} {
+		if err := os.Symlink(program, filepath.Join(named, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			for _, kv := range append(store.Env(), quickExit) {
+			for _, kv := range store.Env() {
 				k, v, _ := strings.Cut(kv, "=")
 				env.Setenv(k, v)
 			}
-			env.Setenv("PATH", env.Getenv("PATH")+":"+programtest.Dir(t))
+			env.Setenv("PATH", programtest.Dir(t)+":"+named+":"+env.Getenv("PATH"))
 			env.Setenv("H1", strings.Repeat("11", 32))
 			env.Setenv("H2", strings.Repeat("22", 32))
 			env.Setenv("H3", strings.Repeat("33", 32))
