@@ -49,7 +49,7 @@ type abortLeaf struct {
 
 func (l *abortLeaf) record() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Aborted, at %s as asserted, by %s; %s. Reason: %s. Program: %s.", l.Asserted, presentWords(l.Officers), heldTo(l.Anchor), show.Line(l.Reason), toolWords(l.Tool))
+	fmt.Fprintf(&b, "Aborted, at %s as asserted, by %s; %s. Reason: %s. Program: %s.", show.Text(l.Asserted), presentWords(l.Officers), heldTo(l.Anchor), show.Line(l.Reason), toolWords(l.Tool))
 	removed := []string{}
 	for _, k := range l.Destroys {
 		removed = append(removed, fmt.Sprintf("%s (label %s, id %s) in token %s", show.Text(k.Name), show.Text(k.Label), show.Text(k.ID), show.Text(k.Token)))

@@ -109,7 +109,7 @@ type resumedLeaf struct {
 }
 
 func (l *resumedLeaf) record() string {
-	return fmt.Sprintf("Taken up again, at %s as asserted, by %s; %s. Program: %s", l.Asserted, presentWords(l.Officers), heldTo(l.Anchor), toolWords(l.Tool))
+	return fmt.Sprintf("Taken up again, at %s as asserted, by %s; %s. Program: %s", show.Text(l.Asserted), presentWords(l.Officers), heldTo(l.Anchor), toolWords(l.Tool))
 }
 
 // presentWords are people for people.

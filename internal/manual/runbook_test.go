@@ -36,7 +36,7 @@ func TestRunbooks(t *testing.T) {
 	}
 	seen := perform(t, parts, play, "")
 	for _, want := range shown(t) {
-		if !strings.Contains(seen, want) {
+		if !strings.Contains(seen, squeezed(want)) {
 			t.Errorf("a runbook says that you will see %q; it was not to be seen", want)
 		}
 	}
@@ -58,7 +58,7 @@ func TestUptaneServer(t *testing.T) {
 	}
 	seen := perform(t, parts, story, "")
 	for _, want := range shownBy(t, "uptane-server") {
-		if !strings.Contains(seen, want) {
+		if !strings.Contains(seen, squeezed(want)) {
 			t.Errorf("the runbook says that you will see %q; it was not to be seen", want)
 		}
 	}
@@ -101,7 +101,10 @@ func allParts(t *testing.T) map[string]string {
 	return parts
 }
 
-// perform plays sections at a terminal, in a folder and with tokens of their own, and returns what was to be seen. At the
+// squeezed has one blank in the place of all ends of lines and blanks: a terminal breaks lines elsewhere than a page.
+func squeezed(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// perform plays sections at a terminal, in a folder and with tokens of their own, and returns what was to be seen, squeezed. At the
 // first prompt that holds the text stop, if there is any, Ctrl-C is pressed.
 func perform(t *testing.T, parts map[string]string, play []string, stop string) string {
 	t.Helper()
@@ -135,7 +138,7 @@ func perform(t *testing.T, parts map[string]string, play []string, stop string) 
 		lines := strings.Split(seen, "\n")
 		t.Fatalf("%v\n%s", err, strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
-	return strings.ReplaceAll(seen, "\r", "")
+	return squeezed(seen)
 }
 
 var heading = regexp.MustCompile(`^## (\d+)\. `)
