@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/ceremony/calendar"
@@ -194,7 +195,8 @@ func (f *inventory) keysOf(v *verified) {
 			c.Left = true
 		}
 		k := f.key(own.spki)
-		if k.Algorithm = own.algorithm; !slices.Contains(k.Names, n) {
+		// The name that a key has while its backup is wrapped anew is no name that anybody uses.
+		if k.Algorithm = own.algorithm; !slices.Contains(k.Names, n) && !(own.destroyed && strings.HasSuffix(n, unwrappedSuffix)) {
 			k.Names = append(k.Names, n)
 		}
 		if own.purpose != "" && own.purpose != purposeCA && !slices.Contains(k.For, own.purpose) {
@@ -240,7 +242,7 @@ func (f *inventory) certificate(v *verified, name string) {
 	switch {
 	case string(c.cert.RawIssuer) == string(c.cert.RawSubject):
 		kind = "root"
-	case c.cert.IsCA && slices.ContainsFunc(f.certs, func(o *heldCert) bool { return ca.SameKey(o.cert.PublicKey, c.cert.PublicKey) }):
+	case c.cert.IsCA && slices.ContainsFunc(f.certs, func(o *heldCert) bool { return o.Kind == "root" && ca.SameKey(o.cert.PublicKey, c.cert.PublicKey) }):
 		kind = "cross"
 	case c.cert.IsCA:
 		kind = "CA"
@@ -340,6 +342,7 @@ func (f *inventory) conclude() {
 		}
 		s.Certificates = append(s.Certificates, c.StatusCert)
 	}
+	s.held, s.lists = f.certs, f.crls
 	for _, t := range f.tokens {
 		s.Tokens = append(s.Tokens, *t)
 	}
@@ -374,6 +377,10 @@ func (f *inventory) noted(list []calendar.Entry) []calendar.Entry {
 		if e.Note != "" {
 			continue
 		}
+		if c := e.Certificate(); c != nil && f.renewed(c) {
+			list[i].Note = calendar.Renewed
+			continue
+		}
 		var key []byte
 		if c := e.Certificate(); c != nil && c.IsCA {
 			key = c.RawSubjectPublicKeyInfo
@@ -391,6 +398,13 @@ func (f *inventory) noted(list []calendar.Entry) []calendar.Entry {
 		}
 	}
 	return list
+}
+
+// renewed says whether a later certificate has taken the place of an end entity's: by the same CA, for the same subject.
+func (f *inventory) renewed(c *x509.Certificate) bool {
+	return !c.IsCA && slices.ContainsFunc(f.certs, func(o *heldCert) bool {
+		return string(o.cert.RawSubject) == string(c.RawSubject) && string(o.cert.RawIssuer) == string(c.RawIssuer) && o.cert.NotBefore.After(c.NotBefore) && o.cert.NotAfter.After(c.NotAfter)
+	})
 }
 
 // problems says what officers should do something about.

@@ -41,6 +41,10 @@ type Status struct {
 	left   *state
 	trust  *TrustRepository
 	uptane map[string]*UptaneRoot
+	held   []*heldCert
+	lists  []*heldCRL
+	// without are the serials of tokens that people have no longer.
+	without []string
 }
 
 // StatusRoster is the roster now.

@@ -37,7 +37,9 @@ func (w *RewrapBackup) backUp() *BackupKey {
 func (w *RewrapBackup) destroy() *DestroyKey { return &DestroyKey{Key: w.unwrapped()} }
 
 // unwrapped names the key for the time of the step.
-func (w *RewrapBackup) unwrapped() string { return w.Name + ".unwrapped" }
+func (w *RewrapBackup) unwrapped() string { return w.Name + unwrappedSuffix }
+
+const unwrappedSuffix = ".unwrapped"
 
 func (w *RewrapBackup) people() people {
 	return people{act: "The security officer of the token and the holders of the old and of the new shares put in their cards when asked; at the end the administrator types Yes" + watch}

@@ -19,6 +19,8 @@ type TrustRepository struct {
 	RootThreshold    int      `yaml:"root_threshold"`
 	TargetsKeys      []string `yaml:"targets_keys"`
 	TargetsThreshold int      `yaml:"targets_threshold"`
+	// AlsoSignedBy are root keys of the version before that this one no longer has: with them it is signed to that one's threshold.
+	AlsoSignedBy []string `yaml:"also_signed_by"`
 	// Snapshot, Timestamp and CRL are inputs that hold the online roles' public keys.
 	Snapshot  string `yaml:"snapshot"`
 	Timestamp string `yaml:"timestamp"`
@@ -66,7 +68,7 @@ func (t *TrustRepository) used(s *Session) {
 
 func (t *TrustRepository) describe(s *Session) string {
 	return fmt.Sprintf("build the trust repository of %q: anchors %v, intermediates %v, CRLs %v; sign its root with %v and its targets with %v, good until %s and %s",
-		s.script.config.Environment, t.Anchors, t.Intermediates, t.CRLs, t.RootKeys, t.TargetsKeys, t.RootExpires, t.TargetsExpires)
+		s.script.config.Environment, t.Anchors, t.Intermediates, t.CRLs, slices.Concat(t.RootKeys, t.AlsoSignedBy), t.TargetsKeys, t.RootExpires, t.TargetsExpires)
 }
 
 func (t *TrustRepository) perform(s *Session) error {
@@ -77,6 +79,15 @@ func (t *TrustRepository) perform(s *Session) error {
 	keys, signers, err := t.keys(s)
 	if err != nil {
 		return err
+	}
+	if prev := s.state.lastTrust(); prev != nil {
+		var pubs []crypto.PublicKey
+		for _, k := range signers {
+			pubs = append(pubs, k.Public())
+		}
+		if err := prev.CheckSuccession(pubs...); err != nil {
+			return refuse(RuleThreshold, "%w", err)
+		}
 	}
 	var v trust.Validity
 	if v.RootExpires, err = s.expiry("root_expires", t.RootExpires); err != nil {
@@ -307,6 +318,16 @@ func (t *TrustRepository) keys(s *Session) (k trust.Keys, signers []crypto.Signe
 	}
 	if k.Targets, err = offline("targets", t.TargetsKeys, t.TargetsThreshold); err != nil {
 		return
+	}
+	for i, n := range t.AlsoSignedBy {
+		if slices.Contains(t.RootKeys, n) || slices.Contains(t.AlsoSignedBy[:i], n) {
+			return k, nil, refuse(RuleThreshold, "trust root: key %q stands twice", n)
+		}
+		key, kerr := s.keyFor(n, "trust root")
+		if kerr != nil {
+			return k, nil, kerr
+		}
+		signers = append(signers, key)
 	}
 	if k.Snapshot, err = online("snapshot", t.Snapshot); err != nil {
 		return

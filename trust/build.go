@@ -111,6 +111,26 @@ func (k Keys) CheckAsOf(v knownAt) error {
 	return nil
 }
 
+// CheckSuccession asks that as many of the signers are root keys of rep as must sign the root that replaces its root: a
+// ceremony wants to know that before it signs.
+func (rep *Repository) CheckSuccession(signers ...crypto.PublicKey) error {
+	role := rep.roots.last.Signed.Roles[metadata.ROOT]
+	found := map[string]bool{}
+	for _, pub := range signers {
+		_, id, err := tufKey(knownFirst, pub)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(role.KeyIDs, id) {
+			found[id] = true
+		}
+	}
+	if len(found) < role.Threshold {
+		return usage("name keys of the root before that sign too", "the next trust root: %d of the keys of root version %d sign, and its threshold is %d", len(found), rep.RootVersion(), role.Threshold)
+	}
+	return nil
+}
+
 func (k Keys) online() []crypto.PublicKey {
 	return slices.Concat(k.Snapshot.Keys, k.Timestamp.Keys, k.CRL.Keys)
 }

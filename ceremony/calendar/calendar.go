@@ -30,8 +30,8 @@ type Entry struct {
 	Environment string `json:"environment,omitempty"`
 	// File is where it was found first.
 	File string `json:"file,omitempty"`
-	// Note is "revoked" for a certificate that the newest CRL of its issuer lists, "never checked" for a card; of a ceremony's
-	// folder also why nothing will take the place of what ends, such as "its key is destroyed".
+	// Note is Revoked for a certificate that the newest CRL of its issuer lists, "never checked" for a card; of a ceremony's
+	// folder also Renewed, or why nothing will take the place of what ends, such as "its key is destroyed".
 	Note string `json:"note,omitempty"`
 	// UID is the same whenever the same thing is found again; what takes its place (the next CRL, the next version of
 	// metadata) has it too.
@@ -44,6 +44,13 @@ type Entry struct {
 	// digest is that of metadata, which may lie in several folders.
 	digest [32]byte
 }
+
+// Notes of what may end without anybody doing anything.
+const (
+	Revoked = "revoked"
+	// Renewed is for a certificate in whose place there is a later one.
+	Renewed = "renewed"
+)
 
 // Certificate is the certificate that ends; nil for another kind.
 func (e Entry) Certificate() *x509.Certificate { return e.certificate }
@@ -92,7 +99,7 @@ func Merge(lists ...[]Entry) []Entry {
 		}
 		for _, c := range all {
 			if c.crl != nil && issued(c.crl, e.certificate) && listed(c.crl, e.certificate.SerialNumber) {
-				all[i].Note = "revoked"
+				all[i].Note = Revoked
 			}
 		}
 	}

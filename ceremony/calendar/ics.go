@@ -12,7 +12,7 @@ import (
 const icsTime = "20060102T150405Z"
 
 // ICS writes the entries as an iCalendar object (RFC 5545), an event and an alarm 30 days before it each. What is revoked
-// is left out. stamp is the time of writing.
+// or renewed is left out. stamp is the time of writing.
 func ICS(w io.Writer, list []Entry, stamp time.Time) error {
 	var b strings.Builder
 	line := func(name, value string) { fold(&b, name+":"+value) }
@@ -21,7 +21,7 @@ func ICS(w io.Writer, list []Entry, stamp time.Time) error {
 	line("PRODID", "-//hanaper//calendar//EN")
 	line("CALSCALE", "GREGORIAN")
 	for _, e := range list {
-		if e.Note == "revoked" {
+		if e.Note == Revoked || e.Note == Renewed {
 			continue
 		}
 		summary := "Expires: " + e.What

@@ -23,7 +23,7 @@ func ceremonyCommand() *cli.Command {
 		Name:  "ceremony",
 		Usage: "perform a reviewed script on tokens, under a quorum, and prove it afterwards",
 		Subcommands: []*cli.Command{
-			ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
+			ceremonyNewCommand(), ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
 			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(), ceremonyStatusCommand(), ceremonyAttestCommand(),
 			ceremonyPrintCommand(), ceremonyRecordCommand(), ceremonyDiffCommand(),
 		},

@@ -103,6 +103,9 @@ func tellStatus(w io.Writer, s *ceremony.Status, now time.Time) {
 	table("Keys", []string{"name", "algorithm", "for", "lies in", "backup opens with", "is"}, rows)
 	rows = nil
 	for _, c := range slices.SortedStableFunc(slices.Values(s.Certificates), func(a, b ceremony.StatusCert) int { return rank(a.Kind) - rank(b.Kind) }) {
+		if c.Kind == "end entity" && !c.NotAfter.After(now) {
+			continue
+		}
 		var notes []string
 		for _, n := range []struct {
 			is   bool
@@ -180,7 +183,7 @@ func sharesText(s ceremony.StatusShares) string {
 func placesOf(k ceremony.StatusKey) string {
 	var list []string
 	for _, c := range k.Copies {
-		text := c.Token + " as " + c.Label
+		text := c.Token
 		if c.Left {
 			text += " (left by an aborted ceremony)"
 		}
@@ -192,7 +195,10 @@ func placesOf(k ceremony.StatusKey) string {
 func backupsOf(k ceremony.StatusKey) string {
 	var list []string
 	for _, b := range k.Backups {
-		list = append(list, b.Name+": "+sharesText(b.Shares))
+		// The same officers open several: it is said once.
+		if text := sharesText(b.Shares); b.ReplacedBy == "" && !slices.Contains(list, text) {
+			list = append(list, text)
+		}
 	}
 	return orDash(strings.Join(list, "; "))
 }

@@ -112,3 +112,58 @@ func TestStatusCommand(t *testing.T) {
 		t.Errorf("a changed folder: exit code %d: %s%s", code, out, errs)
 	}
 }
+
+// TestNewCommand: a script is written from a folder that a number vouches for, passes check, and takes no file's place.
+func TestNewCommand(t *testing.T) {
+	t.Parallel()
+	d := desk{t, t.TempDir()}
+	if err := os.CopyFS(d.path("c"), os.DirFS("../../ceremony/testdata/golden/1.0/second")); err != nil {
+		t.Fatal(err)
+	}
+	roster := d.digest("c/roster.json")
+	call := func(out string, more ...string) (int, string, string) {
+		return hanaper(t, append([]string{"ceremony", "new", "--out", d.path(out), "--from", "2028-10-20T00:00:00Z"}, more...)...)
+	}
+	code, out, errs := call("next.yaml", "--roster", roster, "yearly", d.path("c"))
+	if code != 0 || !strings.Contains(out, "passes it: 12 steps") {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	text := d.read("next.yaml")
+	if out := d.ok("ceremony", "check", d.path("next.yaml")); !strings.Contains(out, "Ceremony second-2 for environment demo") || !strings.Contains(text, "folder: c,") {
+		t.Error(out, text)
+	}
+	d.write("enrolled.json", "{}")
+	for _, c := range []struct {
+		code int
+		want string
+		out  string
+		args []string
+	}{
+		{2, "is there already", "next.yaml", []string{"--roster", roster, "yearly", d.path("c")}},
+		{4, "NOT authenticated", "none.yaml", []string{"yearly", d.path("c")}},
+		{4, "is not the roster of the digest given", "none.yaml", []string{"--roster", strings.Repeat("0", 64), "yearly", d.path("c")}},
+		{2, "there is no kind", "none.yaml", []string{"--roster", roster, "monthly", d.path("c")}},
+		{2, "give a kind, and the folder", "none.yaml", []string{"--roster", roster, "yearly"}},
+		{2, "give a kind, and the folder", "none.yaml", []string{"--roster", roster}},
+		{2, "flags stand before KIND", "none.yaml", []string{"yearly", d.path("c"), "--roster", roster}},
+		{2, "name the folder of the last ceremony", "none.yaml", []string{"--roster", roster, "yearly", d.path("nowhere")}},
+		{2, "NAME=FILE", "none.yaml", []string{"--roster", roster, "--factory", d.path("c"), "factory", d.path("c")}},
+		{2, "--from", "none.yaml", []string{"--from", "today", "--roster", roster, "yearly", d.path("c")}},
+		{2, "needs its roster", "none.yaml", []string{"first"}},
+		{2, "", "none.yaml", []string{"--officers", d.path("enrolled.json"), "first"}},
+		{1, "", "nowhere/none.yaml", []string{"--roster", roster, "yearly", d.path("c")}},
+	} {
+		code, out, errs := call(c.out, c.args...)
+		if code != c.code || out != "" || !strings.Contains(errs, c.want) {
+			t.Errorf("%v: exit code %d, want %d and %q: %s%s", c.args, code, c.code, c.want, out, errs)
+		}
+		if _, err := os.Stat(d.path("none.yaml")); err == nil || d.read("next.yaml") != text {
+			t.Fatalf("%v: a file was written", c.args)
+		}
+	}
+	// What check refuses is written, for people to mend, and said.
+	code, out, errs = call("late.yaml", "--from", "2046-12-01T00:00:00Z", "--roster", roster, "yearly", d.path("c"))
+	if code != 2 || !strings.Contains(out, "written to") || !strings.Contains(errs, "refuses it as it stands") {
+		t.Errorf("after the roots ended: exit code %d: %s%s", code, out, errs)
+	}
+}
