@@ -74,7 +74,7 @@ func TestReplayLeaves(t *testing.T) {
 		{"another step", kindKey, 0, replace(`"step":\d+`, `"step":7`), "belongs to step 7"},
 		{"another kind of step", kindStep, 0, replace(`"what":"`, `"what":"x`), "is not what the script"},
 		{"another label", kindKeyIntent, 0, replace(`"label":"`, `"label":"x`), "is not what the script"},
-		{"one key under two names", kindKey, 1, func(leaf []byte) []byte {
+		{"one key under two names", kindKey, 2, func(leaf []byte) []byte {
 			leaf = regexp.MustCompile(`"spki":"[^"]*"`).ReplaceAll(leaf, regexp.MustCompile(`"spki":"[^"]*"`).Find(firstKey))
 			return regexp.MustCompile(`"spki_sha256":"[^"]*"`).ReplaceAll(leaf, regexp.MustCompile(`"spki_sha256":"[^"]*"`).Find(firstKey))
 		}, "the same key"},
@@ -96,7 +96,7 @@ func TestReplayLeaves(t *testing.T) {
 				t.Fatalf("%d entries of kind %s", len(of), c.kind)
 			}
 			if c.kind == kindKey {
-				firstKey = leaves[of[0]]
+				firstKey = leaves[of[1]]
 			}
 			at := of[(c.which+len(of))%len(of)]
 			changed := append([][]byte{}, leaves...)
