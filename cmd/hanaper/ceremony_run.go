@@ -216,7 +216,7 @@ func remarks(w io.Writer, ask term.Prompter, sealed []ceremony.Value) func(when 
 			if q[0] == "seal" {
 				fmt.Fprintln(w, "Bags and seals as the script expects them:")
 				for _, v := range sealed {
-					fmt.Fprintln(w, show.Lines(hanging(v.Label, v.Value)))
+					fmt.Fprintln(w, show.Lines(hanging(show.Line(v.Label), show.Line(v.Value))))
 				}
 			}
 			for {

@@ -128,6 +128,9 @@ func (s *sitting) fits() {
 	for line := range strings.Lines(strings.ReplaceAll(s.shown(), "\r\n", "\n")) {
 		// What was written over is looked at, too.
 		for _, part := range strings.Split(line, "\r\x1b[K") {
+			if strings.HasPrefix(part, `"  `) {
+				s.t.Errorf("%s: a line of our own is quoted: %q", strings.Join(s.cmd.Args[1:3], " "), part)
+			}
 			if part = strings.TrimRight(part, "\n"); term.Columns(part) > term.Width && strings.Contains(strings.TrimSpace(part), " ") {
 				s.t.Errorf("%s: a line of %d columns: %q", strings.Join(s.cmd.Args[1:3], " "), term.Columns(part), part)
 			}

@@ -116,7 +116,7 @@ func showStep(w io.Writer, v ceremony.StepView) {
 	fmt.Fprintln(w, term.Wrap(v.Text, "  "))
 	showRemarks(w, v.Remarks)
 	for _, f := range v.Facts {
-		fmt.Fprintln(w, show.Text(hanging(f.Label, f.Value)))
+		fmt.Fprintln(w, show.Lines(hanging(show.Line(f.Label), show.Line(f.Value))))
 	}
 }
 
