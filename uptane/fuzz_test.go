@@ -99,6 +99,18 @@ func FuzzParseTargets(f *testing.F) {
 				continue
 			}
 			checkDocument(t, data, d, func(b []byte) (Document, error) { return ParseTargets(repo, b) })
+			// Custom objects are parts of the signed bytes: they must be those that another reader finds there.
+			var other struct {
+				Targets map[string]struct{ Custom json.RawMessage }
+			}
+			if err := json.Unmarshal(d.Signed(), &other); err != nil || len(other.Targets) != d.Len() {
+				t.Fatalf("%d targets, %v", d.Len(), err)
+			}
+			for name, x := range other.Targets {
+				if have, ok := d.Target(name); !ok || string(have.Custom) != string(x.Custom) {
+					t.Fatalf("%q has the custom object %q, want %q", name, have.Custom, x.Custom)
+				}
+			}
 			_ = DiffDocuments(nil, d).String()
 			_, _ = DefaultPolicy().Check(d, noon)
 		}

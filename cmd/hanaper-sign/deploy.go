@@ -104,7 +104,7 @@ func deploy(c *cli.Context) error {
 		return err
 	}
 	if keep != "" {
-		if err := os.Rename(filepath.Join(dir, "to"), keep); err != nil {
+		if err := errors.Join(os.Rename(filepath.Join(dir, "to"), keep), durable.SyncDir(filepath.Dir(keep))); err != nil {
 			return err
 		}
 		name := show.Text(c.String("draft"))

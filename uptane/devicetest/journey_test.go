@@ -499,6 +499,35 @@ func TestGateway(t *testing.T) {
 	if s.outcome("good", "g") != "installed" {
 		t.Errorf("after a restart of the gateway: %q", s.outcome("good", "g"))
 	}
+	// It ends while the device downloads, and is back after a while: nothing is lost, and nothing is installed twice.
+	installs, stopped := 0, make(chan struct{})
+	good.Primary.Install = func(string, []byte) error { installs++; return nil }
+	good.At = func(point string) error {
+		if point == "downloading" && stopped != nil {
+			ended := stopped
+			stopped = nil
+			go func() { defer close(ended); s.stop() }()
+		}
+		return nil
+	}
+	ended := stopped
+	s.publish("main-2", bytes.Repeat([]byte("new "), 64<<10), "main")
+	s.assign("good", "main-2")
+	g = must(t, first(devicetest.New(good)), nil)
+	away := s.cycle(g)
+	<-ended
+	s.startGateway()
+	good.At = nil
+	for range 2 {
+		g = s.on(good)
+		if err := s.cycle(g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if installs != 1 || s.outcome("good", "g") != "installed" || g.Installed("g").Name != "main-2" {
+		t.Errorf("the gateway went away (%v): %d installations, outcome %q, has %s", away, installs, s.outcome("good", "g"), g.Installed("g").Name)
+	}
+
 	// In mid-session: after it has seen what to do, and before it downloads.
 	way := bad.HTTP.Transport
 	bad.HTTP.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
