@@ -31,10 +31,12 @@ type play struct {
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "run the demo", Before: shell.NoArgs,
-		Description: "Example: hanaper-demo run --bin bin --dir demo",
+		Description: "With --keep the services go on after the last scene, with their addresses and what to try on the screen, until Ctrl-C.\n\n" +
+			"Example: hanaper-demo run --bin bin --dir demo --keep",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "bin", Value: "bin", Usage: "`FOLDER` of the programs"},
 			&cli.PathFlag{Name: "dir", Value: "demo", Usage: "`FOLDER` to play in; an earlier demo there is wiped"},
+			&cli.BoolFlag{Name: "keep", Usage: "leave everything running at the end, until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			s, err := newStage(c.Path("bin"), c.Path("dir"), c.App.Writer)
@@ -43,7 +45,10 @@ func runCommand() *cli.Command {
 			}
 			p := &play{stage: s, boards: map[string]softhsm.Board{}, now: time.Now().UTC()}
 			defer p.close()
-			return p.perform(c.Context)
+			if err := p.perform(c.Context); err != nil || !c.Bool("keep") {
+				return err
+			}
+			return p.keep(c.Context)
 		},
 	}
 }

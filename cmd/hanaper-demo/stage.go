@@ -143,7 +143,8 @@ func (s *stage) serve(ctx context.Context, address, program string, args ...stri
 	cmd := exec.Command(s.program(program), args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.env, log, log
 	// A child that outlives a killed demo would hold its port and token.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// In a process group of its own, so that Ctrl-C at the terminal reaches the demo alone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (f *fleetUnderFire) start() *exec.Cmd {
 // refusal fails the test.
 func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
 	last, tries := "", 0
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		tries++
 		client, url := f.gateway, "http://devices"
 		if device == "" {
@@ -101,7 +101,7 @@ func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
 		f.answered.Add(1)
 		return answer
 	}
-	f.t.Errorf("%s %s %s: no answer for two minutes, after %d tries; the last: %s", device, method, path, tries, last)
+	f.t.Errorf("%s %s %s: no answer for ten minutes, after %d tries; the last: %s", device, method, path, tries, last)
 	return nil
 }
 
@@ -198,7 +198,7 @@ func TestKilledFleet(t *testing.T) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.path("devices.sock"))
 	}
-	f := &fleetUnderFire{t: t, desk: d, browser: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50, MaxConnsPerHost: 50}}, gateway: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 50, MaxConnsPerHost: 100}}}
+	f := &fleetUnderFire{t: t, desk: d, browser: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50, MaxConnsPerHost: 50}}, gateway: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 50, MaxConnsPerHost: 100}}}
 	server := f.start()
 	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
 	f.publish(map[string]string{"image-0": "content 0", "image-1": "content 1"})
