@@ -10,7 +10,8 @@ import (
 const (
 	seedKey          = `{"keytype":"ED25519","keyval":{"public":"D75A980182B10AB7D54BFED3C964073A0EE172F3DAA62325AF021A68F707511A"}}`
 	seedRegistration = `{"primary_ecu_serial":"e","ecus":[{"ecu_serial":"e","hardware_identifier":"h","clientKey":` + seedKey + `}]}`
-	seedManifest     = `{"signatures":[{"keyid":"k","method":"ed25519","sig":"AAAA"}],"signed":{"ecu_version_manifests":{"e":{"signatures":[],"signed":{"ecu_serial":"e","installed_image":{"fileinfo":{"hashes":{"sha256":"00"},"length":1},"filepath":"f"}}}},"primary_ecu_serial":"e"}}`
+	seedManifest     = `{"signatures":[{"keyid":"k","method":"ed25519","sig":"AAAA"}],"signed":{"ecu_version_manifests":{"e":{"signatures":[],"signed":{"ecu_serial":"e","installed_image":{"fileinfo":{"hashes":{"sha256":"00"},"length":1},"filepath":"f"}}}},"installation_report":{"report":{"correlation_id":"urn:hanaper:assignment:7:00","result":{"success":false,"code":"X","description":""},"items":[{"ecu":"e","result":{"success":false,"code":"X","description":""}}]}},"primary_ecu_serial":"e"}}`
+	seedEvents       = `[{"id":"1","deviceTime":"2026-01-02T03:04:05Z","eventType":{"id":"EcuInstallationCompleted","version":0},"event":{"ecu":"e","success":true}}]`
 	seedIndex        = `{"repository":"image","first_root":1,"roots":["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}`
 	seedDevice       = `{"device":"d","primary_ecu_serial":"e","ecus":{"e":{"hardware_id":"h","key":{}}},"registered":"x"}`
 )
@@ -20,7 +21,10 @@ func TestSeeds(t *testing.T) {
 	if _, err := parseRegistration([]byte(seedRegistration)); err != nil {
 		t.Error(err)
 	}
-	if _, err := parseManifest([]byte(seedManifest)); err != nil {
+	if m, err := parseManifest([]byte(seedManifest)); err != nil || m.report == nil || believed(m.report.Report.Correlation) != 7 {
+		t.Error(err)
+	}
+	if list, err := parseEvents([]byte(seedEvents), "x"); err != nil || len(list) != 1 {
 		t.Error(err)
 	}
 	if _, err := parseIndex("x", []byte(seedIndex)); err != nil {
@@ -99,6 +103,45 @@ func FuzzKeyPair(f *testing.F) {
 		if k, err := parseKeyPair(data); err == nil {
 			if _, err := uptane.NewKey(k.Public()); err != nil && !strings.Contains(err.Error(), "bits") {
 				t.Error(err)
+			}
+		}
+	})
+}
+
+// FuzzReports: a manifest that parses leaves a record that can be stored, whatever it reports.
+func FuzzReports(f *testing.F) {
+	f.Add([]byte(seedManifest))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := parseManifest(data)
+		if err != nil {
+			return
+		}
+		dev := &Device{ID: "d", Primary: "e", Registered: "x", ECUs: map[string]ECU{"e": {HardwareID: "h", Key: []byte("{}")}}, Correlation: "urn:hanaper:assignment:7:00",
+			Assigned: map[string]Assigned{"e": {Target: "t", SHA256: "00"}}, Versions: Versions{Targets: 7}}
+		again := dev.take(m, "now")
+		if dev.Versions.Targets < 7 || dev.Versions.Targets > maxVersion || len(dev.Assigned) == 0 && !again {
+			t.Errorf("versions %+v, assigned %v, again %v", dev.Versions, dev.Assigned, again)
+		}
+		record, err := EncodeDevice(dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeDevice("record", record); err != nil {
+			t.Errorf("stored and not read: %v", err)
+		}
+	})
+}
+
+func FuzzEvents(f *testing.F) {
+	f.Add([]byte(seedEvents))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list, err := parseEvents(data, "now")
+		if err == nil && len(list) > KeepEvents {
+			t.Errorf("%d events", len(list))
+		}
+		for _, e := range list {
+			if e.ID == "" || len(e.ID) > maxEventID || e.Kind == "" {
+				t.Errorf("%+v", e)
 			}
 		}
 	})

@@ -297,3 +297,18 @@ func TestUploadsKept(t *testing.T) {
 		o.file("vin-1", "/repo/targets/"+name)
 	}
 }
+
+// TestMarkFormat reads a mark that format 1 wrote; the file never changes. Others are refused.
+func TestMarkFormat(t *testing.T) {
+	data := must(os.ReadFile("testdata/mark-1.json"))(t)
+	path := filepath.Join(t.TempDir(), "mark.json")
+	for text, good := range map[string]bool{string(data): true, strings.Replace(string(data), `"format":1`, `"format":2`, 1): false, "{}": false, string(data[:20]): false,
+		strings.Replace(string(data), `"fleet"`, `"flock"`, 1): false} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, found, err := reposerver.OpenMark(path); (err == nil && found) != good {
+			t.Errorf("%.40s: %v, %v", text, found, err)
+		}
+	}
+}
