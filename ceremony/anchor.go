@@ -50,7 +50,7 @@ type Standing struct {
 	Ahead []PlannedStep
 	// Aborting is what Abort would do.
 	Aborting Aborting
-	// Damaged is nil unless the transcript cannot be read to its end: then the ceremony can only be aborted.
+	// Damaged says why the transcript cannot be read to its end, so that the ceremony can only be aborted; nil where it can be read.
 	Damaged error
 
 	leaves [][]byte
@@ -236,7 +236,7 @@ type hold struct {
 	record *journal.Record
 	// data are the transcript's bytes.
 	data []byte
-	// damage is nil unless the transcript cannot be read to its end.
+	// damage says why the transcript cannot be read to its end; nil where it can.
 	damage error
 	// kept are the transcript's bytes as they were before an abort cut off its end, which could not be read because of
 	// keptDamage; keptFrom are the entries before it. They are nil where nothing was cut off.

@@ -54,7 +54,7 @@ type Stop struct {
 	Next *StepView
 	// Exceptions is how many were recorded so far.
 	Exceptions int
-	// Entries and Transcript are the size and the digest, in hexadecimal, of the transcript so far. Whoever wrote the digest
+	// Entries and Transcript are the size and the digest, in hexadecimal, of the transcript so far. People who wrote the digest
 	// down can have a machine that remembers nothing go on from here.
 	Entries    int64
 	Transcript string

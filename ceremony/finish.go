@@ -165,7 +165,7 @@ func (r *run) signed(s *Session, body []byte) (env []byte, signers []quorum.Offi
 	return env, signers, nil
 }
 
-// unobstructed asks, before anybody signs, that no file lies where one of the result is to be written, unless it is that one.
+// unobstructed asks, before anybody signs, that no other file lies where one of the result is to be written.
 func (r *run) unobstructed(files map[string][]byte, listing, body []byte) error {
 	all := maps.Clone(files)
 	all[manifestFile], all[checkpointFile] = listing, body

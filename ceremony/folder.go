@@ -131,7 +131,7 @@ func writeFile(dir, name string, data []byte) error {
 	return err
 }
 
-// checkOut refuses an output folder that exists, unless it is empty, or cannot be made.
+// checkOut refuses an output folder that is there and not empty, or cannot be made.
 func checkOut(out string) error {
 	entries, err := os.ReadDir(out)
 	if err == nil && len(entries) > 0 {

@@ -109,7 +109,7 @@ func peopleSection(r *quorum.Roster) paper.Section {
 		t.Rows = append(t.Rows, make([]string, len(t.Head)))
 	}
 	return paper.Section{Title: "People", Blocks: []paper.Block{
-		paper.Text("Everyone of the roster, and room for others in the room. Whoever is present signs here with the times of coming and going."), t}}
+		paper.Text("Everyone of the roster, and room for others in the room. Those present sign here, with the times at which they come and go."), t}}
 }
 
 func (s *Script) tokenSection() paper.Section {

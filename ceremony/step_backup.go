@@ -49,7 +49,7 @@ func (*backupIntentLeaf) left(o *leftover) {
 	o.remain(kindBackupIntent, "the key was wrapped, or may have been; its wrapped form is in the transcript")
 }
 
-// backupLeaf: the wrapped key. It is a secret of the custodians together, for whoever holds their wrapping key.
+// backupLeaf: the wrapped key. With the wrapping key, which the custodians hold together, it is the key.
 type backupLeaf struct {
 	Head
 	Name    string `json:"name"`

@@ -86,7 +86,7 @@ type ShareConfig struct {
 	// Holders are the names of the officers who get a share each; nil means every officer that has a decryption key.
 	Holders []string
 	// Previous are the shares to be replaced, whose epoch is counted on; nil for the first ones of this token and purpose.
-	// Their secret stays what it was: whoever holds enough of them can still open what the new one did not change.
+	// Their secret stays what it was: people who hold enough of them can still open what the new one did not change.
 	Previous *Shares
 }
 

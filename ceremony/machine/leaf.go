@@ -49,7 +49,7 @@ type Begun struct {
 	Earlier string `json:"earlier_sha256"`
 	// Anchor is ByRun or ByRoster.
 	Anchor string `json:"anchor"`
-	// Size and Root are those of the transcript when the memory began: 0 entries, unless it was taken up.
+	// Size and Root are those of the transcript when the memory began: 0 entries where the run began here, more where its folder was taken up.
 	Size int64  `json:"size"`
 	Root string `json:"root"`
 }

@@ -14,7 +14,7 @@ import (
 
 var noPauseFlag = &cli.BoolFlag{Name: "no-pause", Usage: "show what each step did, and do not wait: for rehearsals and tests. So does --answers"}
 
-// stops shows each step, and waits for the people present unless nobody is there.
+// stops shows each step, and waits for the people present, if wait is true.
 type stops struct {
 	w        io.Writer
 	ask      term.Prompter

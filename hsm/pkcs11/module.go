@@ -144,7 +144,7 @@ func (m *module) initialize() error {
 	return nil
 }
 
-// release counts one user less. The last one finalises the library, unless another part of the program initialised it.
+// release counts one user less. The last one finalises the library, if this package initialised it.
 func (m *module) release() {
 	registry.Lock()
 	defer registry.Unlock()
@@ -167,7 +167,7 @@ func (m *module) users() int {
 	return m.refs
 }
 
-// restart finalises and initialises the library, unless somebody did so since generation seen. All sessions and
+// restart finalises and initialises the library, if nobody did so since generation seen. All sessions and
 // handles of all its tokens die.
 func (m *module) restart(ctx context.Context, seen uint64) error {
 	if m.foreign {

@@ -76,7 +76,7 @@ func (t *Token) stillLoggedIn(anchor p11.SessionHandle, slot uint, info hsm.Toke
 	return err == nil && now.info.Label == info.Label && now.info.Serial == info.Serial
 }
 
-// Renew ends every session and the login, starts the library anew unless another part of this program started it, and
+// Renew ends every session and the login, starts the library anew (where no other part of this program started it), and
 // logs in again with the PIN that is kept. What was a session object is gone then, and what a key is found by is what the token holds.
 // Other tokens of the same library lose their sessions too, and get them back by themselves.
 func (t *Token) Renew(ctx context.Context) error {

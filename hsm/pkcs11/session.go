@@ -100,7 +100,7 @@ func (p *pool) get(slot uint, epoch uint64) (session, error) {
 	return session{}, err
 }
 
-// shrink gives the permit in hand up for good, unless it is the last.
+// shrink gives the permit in hand up for good; the last one is kept.
 func (p *pool) shrink() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
