@@ -23,7 +23,8 @@ const (
 	// for it is in the anchor, but Go and OpenSSL do.
 	OTAConnect Waiver = 1
 	// Imported is for a certificate that another company's CA issued: its serial may be shorter (RFC 5280 asks for 1 to 20
-	// octets), its key identifier made in another way, and, in a CA, its subject hold attributes that we do not issue.
+	// octets), its key identifier made in another way, its keyUsage not critical (it SHOULD be), and, in a CA, its subject hold attributes
+	// that we do not issue.
 	Imported Waiver = 2
 )
 

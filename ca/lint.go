@@ -49,7 +49,7 @@ func lint(f *findings, c *x509.Certificate, w ...Waiver) {
 	if !imported || !c.IsCA || len(c.Subject.Names) == 0 {
 		lintName(f, c)
 	}
-	lintExtensions(f, c)
+	lintExtensions(f, c, imported)
 	switch {
 	case len(c.SubjectKeyId) == 0:
 		f.add(ruleSKI, "it has none")
@@ -153,7 +153,7 @@ func lintName(f *findings, c *x509.Certificate) {
 // known are the extensions that Hanaper reads; a critical one of another kind is refused.
 var known = []asn1.ObjectIdentifier{oidSKI, oidKeyUsage, oidSAN, oidBasic, oidConstraints, oidCRLDP, oidPolicies, oidAKI, oidEKU, oidAIA}
 
-func lintExtensions(f *findings, c *x509.Certificate) {
+func lintExtensions(f *findings, c *x509.Certificate, imported bool) {
 	critical := map[string]bool{}
 	present := map[string]bool{}
 	for _, e := range c.Extensions {
@@ -172,7 +172,7 @@ func lintExtensions(f *findings, c *x509.Certificate) {
 	if n := bytes.Count(c.RawTBSCertificate, explicitFalse); n > 0 && hasExplicitFalse(c) {
 		f.add(ruleExtensions, "an extension has an explicit criticality of false")
 	}
-	lintUsages(f, c, present, critical)
+	lintUsages(f, c, present, critical, imported)
 	if len(c.AuthorityKeyId) == 0 && !isSelfIssued(c) {
 		f.add(ruleAKI, "it has none")
 	}
@@ -181,7 +181,7 @@ func lintExtensions(f *findings, c *x509.Certificate) {
 	}
 }
 
-func lintUsages(f *findings, c *x509.Certificate, present, critical map[string]bool) {
+func lintUsages(f *findings, c *x509.Certificate, present, critical map[string]bool, imported bool) {
 	const signing = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	basic, usage := oidBasic.String(), oidKeyUsage.String()
 	hasLength := c.MaxPathLen > 0 || c.MaxPathLen == 0 && c.MaxPathLenZero
@@ -194,7 +194,7 @@ func lintUsages(f *findings, c *x509.Certificate, present, critical map[string]b
 	switch {
 	case !present[usage]:
 		f.add(ruleKeyUsage, "it has none")
-	case !critical[usage]:
+	case !critical[usage] && !imported: // RFC 5280, section 4.2.1.3: SHOULD
 		f.add(ruleKeyUsage, "it is not critical")
 	}
 	if c.IsCA && c.KeyUsage&signing != signing {

@@ -138,6 +138,8 @@ func (e *earlier) carry() *state {
 		st.serials[n] = true
 	}
 	maps.Copy(st.issued, old.issued)
+	maps.Copy(st.pinShares, old.pinShares)
+	maps.Copy(st.superseded, old.superseded)
 	left := e.left()
 	for by, number := range left.numbers {
 		if strings.Contains(by, " ") { // an issuer, not the name of a certificate

@@ -133,7 +133,7 @@ func TestExternalCA(t *testing.T) {
 	s.now = asserted.AddDate(0, 0, 10)
 	for _, c := range []struct{ name, old, new, want string }{
 		{"for another key", "issuer: company-root, key: fleet-ca-key", "issuer: company-root, key: other-key", RuleMatch.ID},
-		{"without its issuer", "issuer: company-root, key", "key", "CA-0"},
+		{"without its issuer", "issuer: company-root, key", "key", RuleAnchor.ID},
 		{"under another issuer", "issuer: company-root, key", "issuer: fleet-ca-2, key", RuleReference.ID},
 		{"that is no certificate", "certificate: fleet-ca-pem", "certificate: factory-csr", RuleField.ID},
 		{"that is not there", "certificate: fleet-ca-pem", "certificate: other-pem", RuleReference.ID},

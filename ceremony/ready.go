@@ -50,6 +50,30 @@ func Ready(c RunConfig, p Present) error {
 // holder is a step in which everybody who is to hold a new share opens it.
 type holder interface{ holders(p *Plan) []string }
 
+// attendance are custodians who know whose decryption keys are there.
+type attendance interface{ Holds(o quorum.Officer) bool }
+
+// checkHolders refuses a run at which somebody who is to hold a new share is not there: it would be found when the token is initialised.
+func (r *run) checkHolders() error {
+	there, ok := r.Custodians.(attendance)
+	if !ok || r.Rehearsal {
+		return nil
+	}
+	for _, st := range r.script.steps {
+		h, ok := st.step.(holder)
+		if !ok {
+			continue
+		}
+		for _, name := range h.holders(r.Plan) {
+			if o, ok := r.roster.Named(name); ok && !there.Holds(o) {
+				return stepError(r.script, st, advice.New(advice.Refused, "name the decryption keys of all of them with --custodian",
+					"every holder of a new share opens it once before it is relied on, and the decryption key of %s is not there", show.Text(name)))
+			}
+		}
+	}
+	return nil
+}
+
 // opened asks for enough decryption keys to open the tokens whose PIN a quorum holds.
 func (s *Script) opened(keys int) error {
 	for _, name := range s.tokensAtStart() {

@@ -44,11 +44,12 @@ var (
 	RuleWitness    = Rule{"CER-024", "a key that people copy by hand is witnessed by somebody present, and proven to be the same key", format.First}
 	RuleAnchor     = Rule{"CER-025", "an imported anchor is the company's own CA, never a public root", format.First}
 
-	RuleIssuer  = Rule{"CER-026", "CRL numbers rise, and what is revoked stays revoked, for an issuer (subject and key), whatever its certificate is called", format.Must("1.1")}
-	RuleHeld    = Rule{"CER-027", "what the ceremonies hold is not taken in, or made, a second time", format.Must("1.1")}
-	RuleUsed    = Rule{"CER-028", "a number that a ceremony signed, or may have signed, before it was aborted is not used again; only versions of roots are, for clients follow them one by one", format.Must("1.1")}
-	RuleRemoves = Rule{"CER-030", "what a version of trust, or a CRL, removes against the last one is named in the script, and nothing else", format.Must("1.1")}
-	RuleRewrap  = Rule{"CER-029", "where shares of a wrapping key replace others, every backup that opens with those is wrapped anew in the same ceremony", format.Must("1.1")}
+	RuleIssuer     = Rule{"CER-026", "CRL numbers rise, and what is revoked stays revoked, for an issuer (subject and key), whatever its certificate is called", format.Must("1.1")}
+	RuleHeld       = Rule{"CER-027", "what the ceremonies hold is not taken in, or made, a second time", format.Must("1.1")}
+	RuleUsed       = Rule{"CER-028", "a number that a ceremony signed, or may have signed, before it was aborted is not used again; only versions of roots are, for clients follow them one by one", format.Must("1.1")}
+	RuleRemoves    = Rule{"CER-030", "what a version of trust, or a CRL, removes against the last one is named in the script, and nothing else", format.Must("1.1")}
+	RuleSuperseded = Rule{"CER-031", "no script opens a token with shares that others replaced", format.Must("1.1")}
+	RuleRewrap     = Rule{"CER-029", "where shares of a wrapping key replace others, every backup that opens with those is wrapped anew in the same ceremony", format.Must("1.1")}
 )
 
 // Rules lists them by id.
@@ -56,7 +57,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves, RuleSuperseded,
 	}
 }
 

@@ -34,6 +34,9 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err := r.checkWitnesses(); err != nil {
 		return nil, err
 	}
+	if err := r.checkHolders(); err != nil {
+		return nil, err
+	}
 	if err := checkOut(c.Out); err != nil {
 		return nil, err
 	}

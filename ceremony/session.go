@@ -259,6 +259,9 @@ func (s *Session) entryError(err error) error {
 
 // perform walks the script.
 func (s *Session) perform() error {
+	if err := s.openedBySuperseded(); err != nil {
+		return err
+	}
 	for _, name := range s.script.tokensAtStart() {
 		if err := s.admit(name); err != nil {
 			return err

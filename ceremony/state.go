@@ -38,6 +38,10 @@ type state struct {
 	trustUsed int64
 	backups   map[string]*backup
 	shares    map[string]*quorum.Shares
+	// pinShares are the shares to which a step set a PIN last, by the token's serial and the purpose; superseded are those before, by
+	// their digest, each with the name of those that replaced them.
+	pinShares  map[string][32]byte
+	superseded map[[32]byte]string
 	// replaced are the shares of wrapping keys that a step of this ceremony replaces: the step's name, by their digest.
 	replaced map[[32]byte]string
 	// held are the shares that hold a PIN now, by token name and purpose.
@@ -60,7 +64,7 @@ func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
 		crlNames: map[string]*x509.RevocationList{}, numbers: map[string]*big.Int{}, serials: map[string]bool{}, issued: map[string]string{}, artefacts: map[string][]byte{},
-		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{}, replaced: map[[32]byte]string{},
+		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{}, replaced: map[[32]byte]string{}, pinShares: map[string][32]byte{}, superseded: map[[32]byte]string{},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Request makes a PKCS#10 request for a key, to be certified by an external CA.
@@ -131,6 +132,9 @@ func (i *ImportCertificate) perform(s *Session) error {
 			return err
 		}
 	}
+	if err := i.isCA(s, cert); err != nil {
+		return err
+	}
 	if err := i.notHeld(s, cert); err != nil {
 		return err
 	}
@@ -145,6 +149,21 @@ func (i *ImportCertificate) perform(s *Session) error {
 		return refuse(RuleName, "the name %q is taken", i.Name)
 	}
 	return s.addCertificate(made)
+}
+
+// isCA says of a certificate that is to be an anchor, or to have others below it, that it is no CA's, or that another CA issued it: the
+// rules of package ca would say so in more words.
+func (i *ImportCertificate) isCA(s *Session, cert *x509.Certificate) error {
+	if i.Issuer != "" || s.format.Before(RuleIssuer.Since) {
+		return nil // an old refusal was another one, and no transcript has one
+	}
+	switch {
+	case !cert.IsCA:
+		return refuse(RuleAnchor, "the certificate in input %q is not a CA's: it has no basicConstraints with CA:TRUE, and so it can neither be an anchor nor issue anything", i.Certificate)
+	case !bytes.Equal(cert.RawIssuer, cert.RawSubject):
+		return refuse(RuleAnchor, "the certificate in input %q is not self-signed: %s issued it. Import that CA's own certificate first, and name it as issuer", i.Certificate, show.Text(cert.Issuer.String()))
+	}
+	return nil
 }
 
 // notHeld refuses a certificate that this ceremony, or one before it, has already: under a second name it would be another one to
@@ -169,7 +188,7 @@ func (i *ImportCertificate) notHeld(s *Session, cert *x509.Certificate) error {
 
 // check holds the certificate to its key, its issuer and every rule for certificates.
 func (i *ImportCertificate) check(s *Session, c *certificate) error {
-	var waivers []ca.Waiver
+	waivers := []ca.Waiver{ca.Imported}
 	if i.OTAConnect {
 		waivers = append(waivers, ca.OTAConnect)
 	}

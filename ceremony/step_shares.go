@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -198,6 +199,50 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	}
 	if h.Purpose == string(quorum.PurposeUser) {
 		s.how.pinChanged(h.Token, d)
+	}
+	h.supersedes(s, d)
+	return nil
+}
+
+// supersedes notes which shares no longer open the token. In a rehearsal none do.
+func (h *HoldSecret) supersedes(s *Session, d *quorum.Shares) {
+	if s.how.marked() {
+		return
+	}
+	pin := d.TokenSerial() + " " + h.Purpose
+	var before [][32]byte
+	if sum, ok := s.state.pinShares[pin]; ok {
+		before = append(before, sum)
+	}
+	if pinned, err := s.script.Shares(h.Token, d.Purpose()); err == nil && pinned != nil {
+		before = append(before, pinned.Digest())
+	}
+	for _, sum := range before {
+		if sum != [32]byte(d.Digest()) {
+			s.state.superseded[sum] = h.Name
+		}
+	}
+	s.state.pinShares[pin] = d.Digest()
+}
+
+// openedBySuperseded refuses shares that an earlier ceremony replaced: each run would burn a PIN try of the token.
+func (s *Session) openedBySuperseded() error {
+	if s.script.earlier == nil {
+		return nil
+	}
+	old := s.script.earlier.verified.session.state.superseded
+	for _, n := range s.script.TokenNames() {
+		for _, p := range []quorum.Purpose{quorum.PurposeUser, quorum.PurposeSO} {
+			d, err := s.script.Shares(n, p)
+			if err != nil || d == nil {
+				continue
+			}
+			if by, ok := old[d.Digest()]; ok {
+				if err := s.hold(RuleSuperseded, false, "token %q: its %s_shares were replaced by %q in an earlier ceremony, and no longer open it: pin those", n, show.Text(p), show.Text(by)); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }

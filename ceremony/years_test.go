@@ -3,6 +3,7 @@ package ceremony
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
@@ -476,4 +478,87 @@ func (y *years) certificate(name string) *x509.Certificate {
 		y.t.Fatal(err)
 	}
 	return c
+}
+
+// Holds says whether the decryption key of an officer is there.
+func (d *desk) Holds(o quorum.Officer) bool {
+	return slices.ContainsFunc(d.keys, func(k crypto.Signer) bool { return ca.SameKey(k.Public(), o.DecryptionKey) })
+}
+
+// TestSuperseded: shares that an earlier ceremony replaced are refused before a token sees a PIN, also after a ceremony that was aborted
+// when the PIN was changed.
+func TestSuperseded(t *testing.T) {
+	y := newYears(t)
+	y.hold("- hold-secret: {name: so-1, token: roots, purpose: so}\n- hold-secret: {name: wrap-1, token: roots, purpose: wrap}")
+	y.inputs["so-1"] = "out-1/shares/so-1.json"
+	y.pins["roots"] = ", so_shares: so-1"
+	y.hold("- hold-secret: {name: so-2, token: roots, purpose: so, previous: so-1}")
+	y.refused("the shares of the first year", firstRoot, "CER-031", `replaced by "so-2"`)
+	y.inputs["so-2"] = "out-2/shares/so-2.json"
+	y.pins["roots"] = ", so_shares: so-2"
+	c := y.config(y.must("- hold-secret: {name: so-3, token: roots, purpose: so, previous: so-2}"))
+	c.Remarks = func(when string) ([]Remark, error) {
+		if when == AtEnd {
+			return nil, errCut
+		}
+		return nil, nil
+	}
+	if _, err := Run(context.Background(), c); err == nil {
+		t.Fatal("the run was not cut short")
+	}
+	if err := unfinished(&c); err != nil {
+		t.Fatal(err)
+	}
+	c.Remarks = nil
+	if _, err := Abort(context.Background(), AbortConfig{RunConfig: c, Reason: "a test", Agree: func(Aborting) error { return nil }}); err != nil {
+		t.Fatal(err)
+	}
+	y.ended()
+	y.refused("the shares from before an aborted ceremony", firstRoot, "CER-031", `replaced by "so-3"`)
+}
+
+// TestMissingHolder: who is to hold a new share is there before the first act.
+func TestMissingHolder(t *testing.T) {
+	s, d, c := custodyStage(t)
+	all := d.keys
+	d.keys = []crypto.Signer{all[0], all[1], all[1]}
+	before := s.objects()
+	if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), "the decryption key of Officer 3 is not there") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(c.Out); err == nil || s.objects() != before {
+		t.Error("something was done")
+	}
+	d.keys = all
+	if _, err := Run(context.Background(), c); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShorterWindow: a script whose window ends before that of the last ceremony is held, if not before the end of that one.
+func TestShorterWindow(t *testing.T) {
+	y := newYears(t)
+	y.hold(firstRoot)
+	text := y.text("- import-artefact: {certificate: root}")
+	window := func(from, until string) string {
+		return strings.Replace(text, fmt.Sprintf("{from: %s, until: %s}", y.date(0), y.date(1)), fmt.Sprintf("{from: %s, until: %s}", from, until), 1)
+	}
+	if script, err := y.script(window("2026-11-21T09:00:00Z", "2026-11-21T12:00:00Z")); err != nil {
+		t.Errorf("a window that ends before that of the last ceremony, and after its end: %v", err)
+	} else if _, err := script.Validate(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if _, err := y.script(window("2026-11-21T07:00:00Z", "2026-11-21T08:00:00Z")); err == nil || !strings.Contains(err.Error(), "ended 2026-11-21T09:00:00Z, after this script's window") {
+		t.Errorf("a window before the end of the last ceremony: %v", err)
+	}
+}
+
+// must is check, for a script that passes.
+func (y *years) must(steps string) *Plan {
+	y.t.Helper()
+	p, err := y.check(steps)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return p
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/hsm"
@@ -38,24 +39,31 @@ func loadBindings(path, module string) (*bindings, error) {
 	return b, nil
 }
 
-// fit refuses bindings for tokens that the script does not have.
-func (b *bindings) fit(s *ceremony.Script) error {
+// fit refuses bindings that do not fit the script's tokens, and gives those that are of no token of it: a machine's bindings serve for all
+// its scripts, and a name that was mistyped is seen.
+func (b *bindings) fit(s *ceremony.Script) (idle []string, err error) {
 	known := map[string]bool{}
 	for _, n := range s.TokenNames() {
 		known[n] = true
 		if b.uris[n].ModulePath == "" && b.module == "" {
-			return advice.New(advice.Usage, "name it with --module, or with module-path in --bindings", "no PKCS#11 module is named for token %q", n)
+			return nil, advice.New(advice.Usage, "name it with --module, or with module-path in --bindings", "no PKCS#11 module is named for token %q", n)
 		}
 		if local, uri := b.uris[n], s.TokenURI(n); local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
-			return advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
+			return nil, advice.New(advice.Usage, "bindings say where a token is, not which", "the bindings name another token than the script")
 		}
 	}
 	for n := range b.uris {
 		if !known[n] {
-			return advice.New(advice.Usage, "", "the bindings name a token %q that the script does not have", n)
+			idle = append(idle, n)
 		}
 	}
-	return nil
+	for n := range b.PINs {
+		if !known[n] && !slices.Contains(idle, n) {
+			idle = append(idle, n)
+		}
+	}
+	slices.Sort(idle)
+	return idle, nil
 }
 
 // moduleOf is the PKCS#11 library of a token.

@@ -138,8 +138,12 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 	if err != nil {
 		return err
 	}
-	if err := b.fit(config.Plan.Script()); err != nil {
+	idle, err := b.fit(config.Plan.Script())
+	if err != nil {
 		return err
+	}
+	if len(idle) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "hanaper: the bindings name tokens that the script does not have, and that stay unused: %s\n", show.List(idle))
 	}
 	if err := keysThere(append(c.StringSlice("officer"), c.StringSlice("custodian")...)); err != nil {
 		return err

@@ -89,6 +89,14 @@ func (p *custodians) Test(ctx context.Context, shares *quorum.Shares) error {
 	return nil
 }
 
+// Holds says whether the decryption key of an officer is among those named.
+func (p *custodians) Holds(o quorum.Officer) bool {
+	return slices.ContainsFunc(p.keys, func(k crypto.Signer) bool {
+		own, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool })
+		return ok && own.Equal(o.DecryptionKey)
+	})
+}
+
 // PIN reads a PIN that no quorum holds: from the file that the bindings name, or from the terminal.
 func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.TokenInfo) ([]byte, error) {
 	if path := p.bindings.PINs[token][which]; path != "" {
