@@ -446,8 +446,13 @@ func TestRemoves(t *testing.T) {
 	// The CRL of a CA that stays.
 	y.refused("a CRL", strings.Replace(trustedAgain, "crls: [crl-2]", "crls: []", 1), "CER-017", "this one has none")
 	// A root key is replaced: the old one signs, and is named.
-	replaced := strings.NewReplacer("- trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2", "- generate-key: {name: trust-root-3, token: roots, algorithm: P-256}\n- trust-repository: {removes: [trust-root-2], root_keys: [trust-root-1, trust-root-3], root_threshold: 2").Replace(trustedAgain)
+	replaced := strings.NewReplacer("- trust-repository: {root_keys: [trust-root-1, trust-root-2], root_threshold: 2", "- generate-key: {name: trust-root-3, token: roots, algorithm: P-256}\n- trust-repository: {removes: [trust-root-2], also_signed_by: [trust-root-2], root_keys: [trust-root-1, trust-root-3], root_threshold: 2").Replace(trustedAgain)
 	y.refused("a trust key", strings.Replace(replaced, "removes: [trust-root-2], ", "", 1), "CER-030", "trust-root-2")
+	if p, err := y.check(replaced); err != nil {
+		t.Error(err)
+	} else if p.Signatures["trust-root-2"] != 1 || p.Signatures["trust-root-1"] != 1 {
+		t.Errorf("the table of signatures says %v", p.Signatures)
+	}
 	p := y.hold(strings.Replace(trustedAgain, "[plant-1, plant-2], crls", "[plant-1], removes: [plant-2], crls", 1))
 	facts := fmt.Sprint(p.View(4).Facts)
 	for _, want := range []string{"compared with CRL number 1", "revokes besides certificate plant-2, CN=Plant 2, serial", "cessationOfOperation", "releases none"} {
