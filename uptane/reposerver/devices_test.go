@@ -5,8 +5,10 @@ import (
 	"crypto"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -506,6 +508,24 @@ func TestFilters(t *testing.T) {
 		req.SetBasicAuth("build", secret)
 		if status, _ := o.do(req); status != http.StatusBadRequest {
 			t.Errorf("%s: %d", query, status)
+		}
+	}
+}
+
+// TestErrorID: people search the server's log for the id in a client's message.
+func TestErrorID(t *testing.T) {
+	o := folderOffice(t)
+	var log bytes.Buffer
+	server := must(reposerver.NewServer(reposerver.ServerConfig{Image: o.image, Director: o.director, Now: o.clock.now, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Storage: reposerver.StorageConfig{Dir: o.dir + "/uploads"}, Access: reposerver.AccessConfig{Open: true}}))(t)
+	for _, h := range []http.Handler{server.Admin(), server.Devices()} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nowhere", nil))
+		var doc struct {
+			ID string `json:"errorId"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || len(doc.ID) != 36 || !strings.Contains(log.String(), "id="+doc.ID+"\n") {
+			t.Errorf("%s is not in the log: %s (%v)", doc.ID, log.String(), err)
 		}
 	}
 }
