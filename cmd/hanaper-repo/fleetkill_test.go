@@ -41,7 +41,7 @@ type fleetUnderFire struct {
 }
 
 func (f *fleetUnderFire) start() *exec.Cmd {
-	cmd, _, _ := f.desk.command("uptane", "serve", "--config", f.desk.path("repo.yaml"))
+	cmd, _, _ := f.desk.server("uptane", "serve", "--config", f.desk.path("repo.yaml"))
 	cmd.Stderr = nil
 	pipe, err := cmd.StderrPipe()
 	if err == nil {
@@ -52,14 +52,17 @@ func (f *fleetUnderFire) start() *exec.Cmd {
 		return nil
 	}
 	lines := bufio.NewScanner(pipe)
+	var said strings.Builder
 	for lines.Scan() {
+		said.WriteString(lines.Text() + "\n")
 		if m := addresses.FindStringSubmatch(lines.Text()); m != nil {
 			f.admin.Store(&m[1])
 			go func() { _, _ = io.Copy(io.Discard, pipe) }()
 			return cmd
 		}
 	}
-	f.t.Error("the server did not start again")
+	_ = cmd.Wait()
+	f.t.Errorf("the server did not start: %s", said.String())
 	return nil
 }
 
@@ -200,7 +203,15 @@ func TestKilledFleet(t *testing.T) {
 	}
 	f := &fleetUnderFire{t: t, desk: d, browser: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50, MaxConnsPerHost: 50}}, gateway: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 50, MaxConnsPerHost: 100}}}
 	server := f.start()
-	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	if server == nil {
+		t.FailNow()
+	}
+	defer func() {
+		if server != nil {
+			_ = server.Process.Kill()
+			_ = server.Wait()
+		}
+	}()
 	f.publish(map[string]string{"image-0": "content 0", "image-1": "content 1"})
 	root, err := uptane.ParseRoot(f.ask("any", http.MethodGet, "/director/1.root.json", nil))
 	if err != nil {
