@@ -190,7 +190,14 @@ func showFleet(c *cli.Context) error {
 				parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
 			}
 		}
-		fmt.Fprintf(c.App.Writer, "%d devices: %s\n", len(list), strings.Join(parts, ", "))
+		switch len(list) {
+		case 0:
+			fmt.Fprintln(c.App.Writer, "no device")
+		case 1:
+			fmt.Fprintf(c.App.Writer, "1 device: %s\n", list[0].State())
+		default:
+			fmt.Fprintf(c.App.Writer, "%d devices: %s\n", len(list), strings.Join(parts, ", "))
+		}
 		return nil
 	})
 }
@@ -250,7 +257,7 @@ func showDevice(c *cli.Context, d *reposerver.Director, id string) error {
 	}
 	v := reposerver.ViewOf(dev)
 	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %s\nregistered %s, last heard of %s, root %d, targets %d\n", show.Text(v.Device), show.Line(v.State), show.Line(v.Registered), show.Line(heard(dev)), v.Root, v.Versions.Targets)
+	fmt.Fprintf(w, "%s: %s\nregistered %s, last heard of: %s, root %d, targets %d\n", show.Text(v.Device), show.Line(v.State), show.Line(v.Registered), show.Line(heard(dev)), v.Root, v.Versions.Targets)
 	if v.Replace != "" {
 		fmt.Fprintf(w, "may register once with other ECUs or keys until %s\n", show.Line(v.Replace))
 	}

@@ -458,3 +458,35 @@ func TestKilled(t *testing.T) {
 		t.Errorf("the writer hardly ran: %v", said)
 	}
 }
+
+// BenchmarkSave: 64 devices at a time, each change durable.
+func BenchmarkSave(b *testing.B) {
+	s, err := Open(b.Context(), b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var n sync.Mutex
+	next := 0
+	body := make([]byte, 700)
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		n.Lock()
+		next++
+		id := fmt.Sprint("vin-", next)
+		n.Unlock()
+		dev := device(id)
+		dev.Targets, dev.Snapshot, dev.Timestamp = body, body, body
+		for pb.Next() {
+			if err := s.Save(b.Context(), id, dev, reposerver.With{Manifest: body}); err != nil {
+				b.Error(err)
+				return
+			}
+			if dev, err = s.Device(b.Context(), id); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+}

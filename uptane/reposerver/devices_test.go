@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -527,5 +529,40 @@ func TestErrorID(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || len(doc.ID) != 36 || !strings.Contains(log.String(), "id="+doc.ID+"\n") {
 			t.Errorf("%s is not in the log: %s (%v)", doc.ID, log.String(), err)
 		}
+	}
+}
+
+// TestFromMemory: what was read once is served without its file, and a change by another process is seen all the same.
+func TestFromMemory(t *testing.T) {
+	o := folderOffice(t)
+	v := o.vehicle("vin-1", "e1=board")
+	v.register(http.StatusCreated)
+	paths := []string{"/repo/root.json", "/repo/timestamp.json", "/repo/snapshot.json", "/repo/targets.json", "/director/root.json", "/director/targets.json"}
+	was := map[string]string{}
+	for _, p := range paths {
+		was[p] = string(o.file("vin-1", p))
+	}
+	for _, kind := range []string{"image", "director"} {
+		if err := os.Rename(filepath.Join(o.dir, kind, "objects"), filepath.Join(o.dir, kind, "away")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range paths {
+		if string(o.file("vin-1", p)) != was[p] {
+			t.Errorf("%s is another", p)
+		}
+	}
+	for _, kind := range []string{"image", "director"} {
+		if err := os.Rename(filepath.Join(o.dir, kind, "away"), filepath.Join(o.dir, kind, "objects")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := must(reposerver.OpenImage(o.config("")))(t)
+	o.clock.add(13 * time.Hour)
+	if err := other.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if string(o.file("", "/repo/timestamp.json")) != string(must(other.Timestamp())(t)) {
+		t.Error("another process's timestamp is not served")
 	}
 }
