@@ -66,6 +66,37 @@ func TestEntriesInAnyOrder(t *testing.T) {
 	}
 }
 
+// TestImageAlone: what the Image repository demands of a custom object is looked at when it is read, whatever its place, and
+// is no affair of the Director's.
+func TestImageAlone(t *testing.T) {
+	w := newWorld()
+	for name, custom := range map[string]string{
+		"no list":  `{"hardwareIds":"board-a","name":"n","version":"1"}`,
+		"no words": `{"hardwareIds":[1],"name":"n","version":"1"}`,
+		"a format": `{"hardwareIds":["h"],"targetFormat":"ZIP"}`,
+		"a uri":    `{"hardwareIds":["h"],"uri":7}`,
+	} {
+		_, good := imageTarget(1)
+		text := `{"_type":"Targets","expires":"` + soon.Format(timeFormat) + `","targets":{` +
+			fmt.Sprintf(`"a":{"custom":%s,"hashes":{"sha256":%q},"length":1},`, good.Custom, good.SHA256) +
+			fmt.Sprintf(`"b":{"custom":%s,"hashes":{"sha256":%q},"length":1}`, custom, good.SHA256) + `},"version":1}`
+		if _, err := ParseUnsignedTargets(Image, []byte(text)); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), `"b"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+		c := w.targetsConfig(1)
+		good.Custom = []byte(custom)
+		c.Targets["b"] = good
+		if _, err := NewTargets(c); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s, built: %v", name, err)
+		}
+	}
+	text := `{"_type":"Targets","expires":"` + soon.Format(timeFormat) + `","targets":{"a":{"custom":{"ecuIdentifiers":{"s":{"hardwareId":"h"}},"hardwareIds":7},"hashes":{"sha256":"` +
+		strings.Repeat("1", 64) + `"},"length":1}},"version":1}`
+	if _, err := ParseUnsignedTargets(Director, []byte(text)); err != nil {
+		t.Errorf("the director: %v", err)
+	}
+}
+
 // TestConfigIsItsOwn: whatever a caller does to the bytes it gave, or got, a document stays what it was.
 func TestConfigIsItsOwn(t *testing.T) {
 	c := newWorld().targetsConfig(3)
