@@ -93,44 +93,45 @@ func tellStatus(w io.Writer, s *ceremony.Status, now time.Time) {
 	table(fmt.Sprintf("Officers: any %d must agree (roster %.16s, epoch %d)", s.Roster.Threshold, s.Roster.SHA256, s.Roster.Epoch), []string{"name", "role", "can hold shares"}, rows)
 	rows = nil
 	for _, t := range s.Tokens {
-		rows = append(rows, []string{t.Label, t.Serial, pinText(t.User), pinText(t.SO), fmt.Sprint(len(t.Keys)), t.Ceremony})
+		rows = append(rows, []string{t.Label, t.Serial, fmt.Sprint(len(t.Keys)), t.Ceremony})
 	}
-	table("Tokens", []string{"label", "serial", "user PIN", "SO PIN", "keys", "last used in"}, rows)
+	table("Tokens", []string{"label", "serial", "keys", "last used in"}, rows)
+	table("Who opens what", []string{"what", "opens with", "shares"}, opens(s))
 	rows = nil
 	for _, k := range s.Keys {
-		rows = append(rows, []string{strings.Join(k.Names, ", "), string(k.Algorithm), orDash(strings.Join(k.For, ", ")), placesOf(k), backupsOf(k), k.State})
+		rows = append(rows, []string{k.Names[0], orDash(strings.TrimPrefix(strings.Join(k.For, ", "), "CN=")), placesOf(k), backupOf(k)})
 	}
-	table("Keys", []string{"name", "algorithm", "for", "lies in", "backup opens with", "is"}, rows)
+	table("Keys", []string{"name", "for", "lies in", "backup"}, rows)
 	rows = nil
 	for _, c := range slices.SortedStableFunc(slices.Values(s.Certificates), func(a, b ceremony.StatusCert) int { return rank(a.Kind) - rank(b.Kind) }) {
 		if c.Kind == "end entity" && !c.NotAfter.After(now) {
 			continue
 		}
-		var notes []string
-		for _, n := range []struct {
-			is   bool
-			text string
-		}{{c.Anchor, "anchor"}, {c.Published, "intermediate"}, {c.Revoked, "REVOKED"}} {
-			if n.is {
-				notes = append(notes, n.text)
-			}
+		trusted := "-"
+		switch {
+		case c.Revoked:
+			trusted = "REVOKED"
+		case c.Anchor:
+			trusted = "anchor"
+		case c.Published:
+			trusted = "intermediate"
 		}
-		rows = append(rows, []string{c.Name, c.Kind, c.Subject, orDash(c.IssuedBy), c.Key, orDash(strings.Join(notes, ", ")), c.NotAfter.Format(dayForm), left(c.NotAfter, now)})
+		rows = append(rows, []string{c.Name, orDash(c.IssuedBy), c.Key, trusted, ends(c.NotAfter, now)})
 	}
-	table("Certificates", []string{"name", "kind", "subject", "under", "its key is", "in trust", "ends", "left"}, rows)
+	table("Certificates", []string{"name", "under", "its key is", "in trust", "ends"}, rows)
 	rows = nil
 	for _, l := range s.CRLs {
-		rows = append(rows, []string{l.Issuer, l.Number, fmt.Sprint(l.Revoked), l.Ceremony, l.NextUpdate.Format(dayForm), left(l.NextUpdate, now)})
+		rows = append(rows, []string{strings.TrimPrefix(l.Issuer, "CN="), l.Number, fmt.Sprint(l.Revoked), ends(l.NextUpdate, now)})
 	}
-	table("CRLs", []string{"of", "number", "revoked", "from", "next", "left"}, rows)
+	table("CRLs", []string{"of", "number", "revoked", "ends"}, rows)
 	rows = nil
 	if t := s.Trust; t != nil {
-		rows = append(rows, []string{"trust repository", fmt.Sprint(t.RootVersion), fmt.Sprint(t.TargetsVersion), t.RootKeys, t.Ceremony, t.Expires.Format(dayForm), left(t.Expires, now)})
+		rows = append(rows, []string{"trust repository", fmt.Sprint(t.RootVersion), fmt.Sprint(t.TargetsVersion), t.RootKeys, ends(t.Expires, now)})
 	}
 	for _, u := range s.Uptane {
-		rows = append(rows, []string{"Uptane " + u.Repository, fmt.Sprint(u.RootVersion), fmt.Sprint(u.TargetsVersion), u.RootKeys, u.Ceremony, u.Expires.Format(dayForm), left(u.Expires, now)})
+		rows = append(rows, []string{"Uptane " + u.Repository, fmt.Sprint(u.RootVersion), fmt.Sprint(u.TargetsVersion), u.RootKeys, ends(u.Expires, now)})
 	}
-	table("Versions", []string{"of", "root", "targets", "root keys", "from", "ends", "left"}, rows)
+	table("Versions", []string{"of", "root", "targets", "root keys", "ends"}, rows)
 	tellEnds(w, s, now)
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "\n%s\n", term.Wrap("TO DO: "+p, "  "))
@@ -161,12 +162,43 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// pinText says who holds a PIN.
-func pinText(s *ceremony.StatusShares) string {
-	if s == nil {
-		return "not shared"
+// ends is a date, with the days that are left where they are few.
+func ends(until, now time.Time) string {
+	text := until.Format(dayForm)
+	if !until.After(now) || until.Before(now.AddDate(1, 1, 0)) {
+		text += " (" + left(until, now) + ")"
 	}
-	return fmt.Sprintf("%s (%s)", sharesText(*s), s.Name)
+	return text
+}
+
+// opens lists the secrets that officers hold together, each once.
+func opens(s *ceremony.Status) [][]string {
+	var rows [][]string
+	for _, t := range s.Tokens {
+		for _, p := range []struct {
+			what   string
+			shares *ceremony.StatusShares
+		}{{"user PIN of ", t.User}, {"SO PIN of ", t.SO}} {
+			if p.shares != nil && len(t.Keys) > 0 {
+				rows = append(rows, []string{p.what + t.Label, sharesText(*p.shares), p.shares.Name})
+			}
+		}
+	}
+	backups, order := map[string]int{}, []ceremony.StatusShares{}
+	for _, k := range s.Keys {
+		for _, b := range k.Backups {
+			if b.ReplacedBy != "" {
+				continue
+			}
+			if backups[b.Shares.SHA256]++; backups[b.Shares.SHA256] == 1 {
+				order = append(order, b.Shares)
+			}
+		}
+	}
+	for _, d := range order {
+		rows = append(rows, []string{fmt.Sprintf("%d backups", backups[d.SHA256]), sharesText(d), d.Name})
+	}
+	return rows
 }
 
 func sharesText(s ceremony.StatusShares) string {
@@ -180,6 +212,7 @@ func sharesText(s ceremony.StatusShares) string {
 	return text
 }
 
+// placesOf says where a key lies; what became of it where it lies nowhere.
 func placesOf(k ceremony.StatusKey) string {
 	var list []string
 	for _, c := range k.Copies {
@@ -189,16 +222,19 @@ func placesOf(k ceremony.StatusKey) string {
 		}
 		list = append(list, text)
 	}
-	return orDash(strings.Join(list, ", "))
+	if len(list) == 0 {
+		return k.State
+	}
+	return strings.Join(list, ", ")
 }
 
-func backupsOf(k ceremony.StatusKey) string {
-	var list []string
-	for _, b := range k.Backups {
-		// The same officers open several: it is said once.
-		if text := sharesText(b.Shares); b.ReplacedBy == "" && !slices.Contains(list, text) {
-			list = append(list, text)
-		}
+// backupOf says whether a backup of a key opens.
+func backupOf(k ceremony.StatusKey) string {
+	switch {
+	case len(k.Backups) == 0:
+		return "-"
+	case slices.ContainsFunc(k.Backups, func(b ceremony.StatusBackup) bool { return b.Shares.Opens }):
+		return "opens"
 	}
-	return orDash(strings.Join(list, "; "))
+	return "OPENS NO MORE"
 }

@@ -128,7 +128,7 @@ func perform(t *testing.T, parts map[string]string, play []string, stop string) 
 		t.Fatal(err)
 	}
 	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "HOME="+dir, "XDG_STATE_HOME=", "HANAPER_STATE=", "TERM=dumb")
-	seen, err := atTerminal(t, dir, path, append(env, store.Env()...), stop, 3*time.Minute)
+	seen, err := atTerminal(t, dir, path, append(env, store.Env()...), stop, 10*time.Minute)
 	if name := os.Getenv("HANAPER_RUNBOOK_LOG"); name != "" {
 		if err := os.WriteFile(name, []byte(seen), 0o600); err != nil {
 			t.Error(err)
