@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/ceremony/calendar"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -150,5 +151,43 @@ func TestStatusAborted(t *testing.T) {
 	}
 	if s, err := ReadStatus(context.Background(), os.DirFS(goldenDir+"/1.0/second"), "x"); s == nil || s.Authenticated || advice.KindOf(err) != advice.Unverified {
 		t.Errorf("without an anchor: %+v, %v", s, err)
+	}
+}
+
+// TestStatusNotes: a date says that nothing can take the place of what ends, or that something has.
+func TestStatusNotes(t *testing.T) {
+	t.Parallel()
+	s := goldenStatus(t, "second")
+	f := &inventory{certs: s.held, crls: s.lists}
+	for i, k := range s.Keys {
+		if slices.Contains(k.Names, "fleet-root-key") {
+			s.Keys[i].State = KeyDestroyed
+		}
+		f.keys = append(f.keys, &s.Keys[i])
+	}
+	for _, c := range s.held {
+		if c.Name == "gateway" {
+			later := *c.cert
+			later.NotBefore, later.NotAfter = later.NotAfter, later.NotAfter.AddDate(1, 0, 0)
+			f.certs = append(f.certs, &heldCert{c.StatusCert, &later})
+		}
+	}
+	notes := map[string]string{}
+	for _, e := range f.noted(slices.Clone(s.Ends)) {
+		notes[e.What] = e.Note
+	}
+	found := 0
+	for what, note := range notes {
+		for begin, want := range map[string]string{"root certificate CN=Fleet Root": "its key is destroyed", "CRL 2 of CN=Fleet Root": "its key is destroyed", "root certificate CN=Gateway Root": "",
+			"certificate CN=localhost": calendar.Renewed, "CA certificate CN=Demo Factory CA": calendar.Revoked} {
+			if strings.HasPrefix(what, begin) {
+				if found++; note != want {
+					t.Errorf("%s: %q, want %q", what, note, want)
+				}
+			}
+		}
+	}
+	if found != 5 {
+		t.Errorf("%d of 5 found in %v", found, notes)
 	}
 }

@@ -22,7 +22,7 @@ openssl req -x509 -new -key company.key -sha384 -subj "/O=Company/CN=Company Roo
 key plant P-256
 openssl req -new -key plant.key -subj "/O=Company/CN=Plant CA" -out plant.csr
 printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' > plant.ext
-openssl x509 -req -in plant.csr -CA requests/company-root.pem -CAkey company.key -sha384 -days 8000 -set_serial 0x4f0a1b2c3d4e5f60718293a4b5c6d7e801020304 -extfile plant.ext -out requests/plant-ca.pem
+openssl x509 -req -in plant.csr -CA requests/company-root.pem -CAkey company.key -sha384 -days 8000 -set_serial 0x4f0a1b2c3d4e5f60718293a4b5c6d7e8 -extfile plant.ext -out requests/plant-ca.pem
 `
 
 // TestYears performs docs/runbooks/years.md as it stands: ten years of ceremonies on SoftHSM tokens, one chain.
