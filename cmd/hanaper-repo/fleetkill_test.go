@@ -70,7 +70,7 @@ func (f *fleetUnderFire) start() *exec.Cmd {
 // refusal fails the test.
 func (f *fleetUnderFire) ask(device, method, path string, body []byte) []byte {
 	last, tries := "", 0
-	for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); time.Now().Before(end) && !f.t.Failed(); time.Sleep(20 * time.Millisecond) {
 		tries++
 		client, url := f.gateway, "http://devices"
 		if device == "" {
