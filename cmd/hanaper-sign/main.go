@@ -21,7 +21,7 @@ import (
 func main() {
 	pkcs11.OnSlow(pkcs11.SlowAfter, shell.Hanging("hanaper-sign", "if it does not come back, press Ctrl-C twice, and call the command again"))
 	// Build machines are small, and a command ends soon: memory counts for more than the processor's time.
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(40)
 	os.Exit(run(os.Args))
 }
 
