@@ -25,6 +25,15 @@ printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSi
 openssl x509 -req -in plant.csr -CA requests/company-root.pem -CAkey company.key -sha384 -days 8000 -set_serial 0x4f0a1b2c3d4e5f60718293a4b5c6d7e8 -extfile plant.ext -out requests/plant-ca.pem
 `
 
+// devices are made by a factory under both roots.
+const devices = `mkdir devices
+key device P-256
+printf 'keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n' > device.ext
+openssl req -new -key device.key -subj /CN=device-1 -out device.csr
+openssl x509 -req -in device.csr -CA ceremony-1/artefacts/factory-a.pem -CAkey factory-a.key -days 5000 -extfile device.ext -out devices/old.pem
+openssl x509 -req -in device.csr -CA ceremony-8/artefacts/factory-a-2.pem -CAkey factory-a.key -days 5000 -extfile device.ext -out devices/new.pem
+`
+
 // TestYears performs docs/runbooks/years.md as it stands: ten years of ceremonies on SoftHSM tokens, one chain.
 func TestYears(t *testing.T) {
 	if testing.Short() {
@@ -44,6 +53,9 @@ func TestYears(t *testing.T) {
 	parts[order[0]] = outside + parts[order[0]]
 	dies := 0
 	for _, name := range order {
+		if strings.Contains(parts[name], " retire ") {
+			parts[name] = devices + parts[name]
+		}
 		if strings.Contains(parts[name], " restore ") {
 			parts[name], dies = "softhsm2-util --delete-token --token 'Fleet Roots'\n"+parts[name], dies+1
 		}
