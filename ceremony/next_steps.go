@@ -45,6 +45,9 @@ func (k StatusKey) live(s *Status) *StatusCopy {
 // whatever became of that copy: the token has died, or was put away.
 func (k StatusKey) replaced(s *Status, c StatusCopy) bool {
 	i := slices.IndexFunc(s.Tokens, func(t StatusToken) bool { return t.Serial == c.Serial })
+	if i < 0 {
+		return false
+	}
 	used := slices.Index(s.Ceremonies, s.Tokens[i].Ceremony)
 	return slices.ContainsFunc(slices.Concat(k.Copies, k.Destroyed), func(o StatusCopy) bool {
 		return o.Serial != c.Serial && slices.Index(s.Ceremonies, o.Ceremony) > used

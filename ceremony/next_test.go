@@ -236,3 +236,32 @@ func TestScriptScalars(t *testing.T) {
 		}
 	}
 }
+
+// TestNextAfterAll: after whatever ceremony, aborted ones too, each kind gives a script or says why not.
+func TestNextAfterAll(t *testing.T) {
+	t.Parallel()
+	written := 0
+	for _, g := range goldenFolders(t) {
+		s, err := ReadStatus(context.Background(), os.DirFS(g.dir), g.name, &g.anchor)
+		if s == nil {
+			continue // a rehearsal
+		}
+		if err != nil && g.name != "unattested" {
+			t.Fatal(err)
+		}
+		for _, k := range NextKinds() {
+			n := Next{Kind: k.Name, From: asserted.AddDate(2, 0, 0), Days: 1, Script: "script.yaml", Folder: g.dir, Keys: 3, Threshold: 2, Reason: "superseded"}
+			for _, names := range [][]string{nil, {"fleet-root"}, {"gateway"}, {s.Tokens[0].Label}} {
+				n.Names = names
+				if text, err := WriteNext(s, n); err == nil {
+					written++
+				} else if text != nil || err.Error() == "" {
+					t.Errorf("%s after %s: %q, %v", k.Name, g.dir, text, err)
+				}
+			}
+		}
+	}
+	if written < 5 {
+		t.Errorf("only %d scripts were written", written)
+	}
+}
