@@ -1,6 +1,12 @@
 package uptane
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
 
 // Canonical returns the form that is signed and hashed: keys sorted at every level, no white space, no trailing
 // newline, and the ordinary JSON escapes, so that a newline in a PEM is the two characters \n. It is not OLPC's
@@ -12,6 +18,66 @@ func Canonical(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return v.append(make([]byte, 0, len(data))), nil
+}
+
+// Wide is the canonical form of what devices write, in any language: characters above 0x7f and control characters become \uXXXX,
+// as the real client signs them. RawText is the other way.
+func Wide(data []byte) ([]byte, error) {
+	p := parser{s: string(data), wide: true}
+	v, err := p.parse()
+	if err != nil {
+		return nil, err
+	}
+	return v.append(make([]byte, 0, len(data))), nil
+}
+
+// RawText is what Wide returned, with characters above 0x7f as UTF-8: some clients sign that.
+func RawText(wide []byte) []byte {
+	out := make([]byte, 0, len(wide))
+	for i := 0; i < len(wide); {
+		if wide[i] != '\\' {
+			out = append(out, wide[i])
+			i++
+			continue
+		}
+		if wide[i+1] != 'u' {
+			out = append(out, wide[i:i+2]...)
+			i += 2
+			continue
+		}
+		r, n := escapedRune(string(wide[i:]))
+		if r >= utf8.RuneSelf {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = append(out, wide[i:i+n]...)
+		}
+		i += n
+	}
+	return out
+}
+
+// escapedRune reads \uXXXX, or two of them that are one character, at the beginning of s; n is 0 where there is none.
+func escapedRune(s string) (r rune, n int) {
+	unit := func(s string) rune {
+		if len(s) < 6 || s[:2] != `\u` {
+			return -1
+		}
+		u, err := strconv.ParseUint(s[2:6], 16, 16)
+		if err != nil {
+			return -1
+		}
+		return rune(u)
+	}
+	if r = unit(s); r < 0 {
+		return 0, 0
+	}
+	if !utf16.IsSurrogate(r) {
+		return r, 6
+	}
+	if r = utf16.DecodeRune(r, unit(s[6:])); r == utf8.RuneError {
+		return 0, 0
+	}
+	return r, 12
 }
 
 func (v *value) append(b []byte) []byte {
@@ -53,7 +119,7 @@ func appendString(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); i++ {
 		var e byte
-		if c := s[i]; c >= 0x20 && c != '"' && c != '\\' {
+		if c := s[i]; c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
 			continue // nearly all
 		}
 		switch s[i] {
@@ -71,7 +137,14 @@ func appendString(b []byte, s string) []byte {
 			e = 'r'
 		case '\t':
 			e = 't'
-		default:
+		default: // of Wide alone
+			r, n := utf8.DecodeRuneInString(s[i:])
+			b = append(b, s[start:i]...)
+			for _, u := range utf16.Encode([]rune{r}) {
+				b = fmt.Appendf(b, "\\u%04x", u)
+			}
+			i += n - 1
+			start = i + 1
 			continue
 		}
 		b = append(b, s[start:i]...)

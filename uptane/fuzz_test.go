@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 )
 
@@ -191,5 +192,31 @@ func FuzzPattern(f *testing.F) {
 			return
 		}
 		_ = Delegation{Paths: []string{pattern}}.Matches(name)
+	})
+}
+
+// FuzzWide: what is in canonical form stays so in the wide form, and the wide form of either form of a text is one.
+func FuzzWide(f *testing.F) {
+	for _, s := range []string{`{"a":"\u00e4 🚗 \ud83d\ude97 \n \u001b \\u00e4"}`, "\"\x7fä\"", `"\ud83d"`, "\"\xff\""} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		wide, err := Wide(data)
+		narrow, nerr := Canonical(data)
+		if nerr == nil && (err != nil || string(narrow) != string(wide)) {
+			t.Fatalf("%q is %q, and in the wide form %q, %v", data, narrow, wide, err)
+		}
+		if err != nil {
+			return
+		}
+		for _, form := range [][]byte{wide, RawText(wide)} {
+			if again, err := Wide(form); err != nil || string(again) != string(wide) {
+				t.Fatalf("%q: %q, %v", form, again, err)
+			}
+		}
+		var a, b any
+		if json.Unmarshal(data, &a) == nil && (json.Unmarshal(wide, &b) != nil || !reflect.DeepEqual(a, b)) {
+			t.Fatalf("%q and %q say other things", data, wide)
+		}
 	})
 }

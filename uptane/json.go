@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 type kind byte
@@ -68,7 +69,10 @@ type parser struct {
 
 	// entries are read instead of a value where the targets of a document stand (see entries.go); nil: nowhere.
 	entries *entries
-	body    int // the depth of the object whose member "targets" that is
+
+	// wide takes characters outside printable ASCII, where two forms of them are tried.
+	wide bool
+	body int // the depth of the object whose member "targets" that is
 }
 
 // parse reads the whole text.
@@ -294,17 +298,25 @@ func (p *parser) string() (string, error) {
 		case c == '"':
 			s := p.s[start:p.i]
 			p.i++
-			return s, nil
+			return p.valid(s)
 		case c == '\\':
 			return p.escaped(start)
 		case c < 0x20:
 			return "", p.fail(ErrMalformed, "raw control character in a string")
-		case c > 0x7e:
+		case c > 0x7e && !p.wide:
 			return "", p.fail(ErrNotASCII, "a string holds a character outside printable ASCII, on which server and client disagree,")
 		}
 		p.i++
 	}
 	return "", p.fail(ErrMalformed, "JSON ends inside a string")
+}
+
+// valid refuses bytes that are no UTF-8; they come as far as this where wide is set.
+func (p *parser) valid(s string) (string, error) {
+	if p.wide && !utf8.ValidString(s) {
+		return "", p.fail(ErrMalformed, "a string is not UTF-8")
+	}
+	return s, nil
 }
 
 // escaped goes on with a string once an escape was met.
@@ -316,10 +328,10 @@ func (p *parser) escaped(start int) (string, error) {
 		switch {
 		case c == '"':
 			p.i++
-			return string(b), nil
+			return p.valid(string(b))
 		case c < 0x20:
 			return "", p.fail(ErrMalformed, "raw control character in a string")
-		case c > 0x7e:
+		case c > 0x7e && !p.wide:
 			return "", p.fail(ErrNotASCII, "a string holds a character outside printable ASCII, on which server and client disagree,")
 		case c != '\\':
 			b = append(b, c)
@@ -333,6 +345,15 @@ func (p *parser) escaped(start int) (string, error) {
 		if i := strings.IndexByte(`"\/bfnrt`, p.s[p.i]); i >= 0 {
 			b = append(b, "\"\\/\b\f\n\r\t"[i])
 			p.i++
+			continue
+		}
+		if p.wide {
+			r, n := escapedRune(p.s[p.i-1:])
+			if n == 0 {
+				return "", p.fail(ErrMalformed, "unknown escape in a string")
+			}
+			b = utf8.AppendRune(b, r)
+			p.i += n - 1
 			continue
 		}
 		if p.s[p.i] != 'u' || p.i+5 > len(p.s) {

@@ -193,6 +193,14 @@ func (s *SQLite) Save(ctx context.Context, id string, dev *reposerver.Device, wi
 	return nil
 }
 
+// Raise implements reposerver.Fleet.
+func (s *SQLite) Raise(ctx context.Context, revision int64) error {
+	return s.writer.do(ctx, &change{run: func(ctx context.Context, tx *batch) error {
+		tx.revision = max(tx.revision, revision)
+		return nil
+	}})
+}
+
 // replace puts what was written into memory. The next look finds what another process has written since.
 func (s *SQLite) replace(k key, dev *reposerver.Device) {
 	s.looking.Lock()

@@ -298,7 +298,13 @@ func (d *Director) Manifest(ctx context.Context, id string, data []byte) error {
 			return With{}, err
 		}
 		dev.Manifest = digestOf(data)
-		if dev.take(m, d.stamp()) {
+		again := dev.take(m, d.stamp())
+		// After an older backup was put back, the device believes more than this record knows.
+		if v := m.believed(); v > dev.Versions.Targets && d.mark.shown(v) {
+			dev.Versions.raise(v)
+			again = true
+		}
+		if again {
 			return With{Manifest: data}, d.sign(ctx, dev, true)
 		}
 		return With{Manifest: data}, nil

@@ -22,6 +22,8 @@ type Fleet interface {
 	Count(ctx context.Context) (int, error)
 	// Revision is the number of changes; an older copy of the store has a lower one.
 	Revision(ctx context.Context) (int64, error)
+	// Raise makes the revision at least this one.
+	Raise(ctx context.Context, revision int64) error
 	// Told is what a device has told beside its manifests, by kind, and Events its last events, the newest last.
 	Told(ctx context.Context, id string) ([]Told, error)
 	// Manifest is the last manifest as it came; nil where there is none.

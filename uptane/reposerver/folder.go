@@ -267,6 +267,21 @@ func (f *folder) update(ctx context.Context, do func(*change) error) error {
 	return f.commit(ctx, old, c)
 }
 
+// try is update that writes nothing.
+func (f *folder) try(ctx context.Context, do func(*change) error) error {
+	tried := errors.New("tried")
+	err := f.update(ctx, func(c *change) error {
+		if err := do(c); err != nil {
+			return err
+		}
+		return tried
+	})
+	if errors.Is(err, tried) {
+		return nil
+	}
+	return err
+}
+
 func (f *folder) commit(ctx context.Context, old *index, c *change) error {
 	data, err := json.MarshalIndent(c.index, "", " ")
 	if err != nil {

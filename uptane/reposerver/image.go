@@ -29,7 +29,11 @@ func OpenImage(c Config) (*Image, error) {
 }
 
 // dress makes snapshot and timestamp for what the change holds.
-func (r *Repository) dress(ctx context.Context, t *change, root *uptane.Root) error {
+func (r *Repository) dress(ctx context.Context, t *change) error {
+	root, err := r.current(t)
+	if err != nil {
+		return err
+	}
 	now := r.now().UTC().Truncate(time.Second)
 	version, files := 0, map[string]uptane.MetaItem{}
 	if t.Snapshot != "" {
@@ -139,7 +143,7 @@ func (i *Image) Refresh(ctx context.Context) error {
 			return err
 		}
 		if due(snapshot, i.lives.Snapshot, i.now()) {
-			return i.dress(ctx, t, root)
+			return i.dress(ctx, t)
 		}
 		if due(stamp, i.lives.Timestamp, i.now()) {
 			return i.stamp(ctx, t, root, snapshot)

@@ -1,6 +1,7 @@
 package reposerver
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -130,8 +131,9 @@ func parseManifest(data []byte) (*manifest, error) {
 	bad := func(format string, args ...any) (*manifest, error) {
 		return nil, refuse(400, codeBadRequest, "manifest: "+format, args...)
 	}
-	// Every part of a canonical document is in canonical form: what is signed can be cut out as it is.
-	data, err := uptane.Canonical(data)
+	// Every part of a canonical document is in canonical form: what is signed can be cut out as it is. What ECUs say of a
+	// failure may be in any language.
+	data, err := uptane.Wide(data)
 	if err != nil {
 		return bad("%v", err)
 	}
@@ -220,6 +222,10 @@ func (p signedPart) signedBy(key uptane.Key) bool {
 	if len(p.Signatures) > 10 {
 		return false
 	}
+	return p.signedAs(p.Signed, key) || bytes.Contains(p.Signed, []byte(`\u`)) && p.signedAs(uptane.RawText(p.Signed), key)
+}
+
+func (p signedPart) signedAs(signed []byte, key uptane.Key) bool {
 	for _, s := range p.Signatures {
 		sig, err := base64.StdEncoding.DecodeString(s.Sig)
 		if err != nil {
@@ -227,11 +233,11 @@ func (p signedPart) signedBy(key uptane.Key) bool {
 		}
 		switch pub := key.Public().(type) {
 		case ed25519.PublicKey:
-			if s.Method == string(uptane.MethodEd25519) && signature.VerifyMessage(pub, p.Signed, crypto.Hash(0), sig) {
+			if s.Method == string(uptane.MethodEd25519) && signature.VerifyMessage(pub, signed, crypto.Hash(0), sig) {
 				return true
 			}
 		case *rsa.PublicKey:
-			if slices.Contains([]string{"rsassa-pss", "rsassa-pss-sha256"}, s.Method) && signature.VerifyAnySalt(pub, signature.Digest(p.Signed, crypto.SHA256), sig) {
+			if slices.Contains([]string{"rsassa-pss", "rsassa-pss-sha256"}, s.Method) && signature.VerifyAnySalt(pub, signature.Digest(signed, crypto.SHA256), sig) {
 				return true
 			}
 		}

@@ -160,6 +160,17 @@ func (m *Mark) cover(ctx context.Context, version int) error {
 	return m.change(ctx, func(has *marks) { has.Fleet.Versions = max(has.Fleet.Versions, version+versionStep) })
 }
 
+// shown says whether a device may have been shown a version. The next one must be below the mark too: what devices say
+// never raises it, for it is every device's.
+func (m *Mark) shown(version int) bool {
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return version < m.has.Fleet.Versions-1
+}
+
 // floor is below every device's next version.
 func (m *Mark) floor() int {
 	if m == nil {
@@ -342,15 +353,7 @@ func Restore(ctx context.Context, i *Image, d *Director, res Restored) (report [
 	if res.MarkLost && len(res.Targets) == 0 {
 		return nil, advice.New(advice.Refused, "give the newest with --image-targets (and roots and delegations): of what officers signed after the backup nothing else is known", "without the high-water mark nobody knows which targets were served last")
 	}
-	if err := i.wouldBeBehind(mark.has.Image, res.ImageRoots, res.Targets, res.Delegations); err != nil {
-		return nil, err
-	}
-	if d != nil {
-		if err := d.wouldBeBehind(mark.has.Director, res.DirectorRoots, nil, nil); err != nil {
-			return nil, err
-		}
-	}
-	served := mark.has
+	served, floor := mark.has, mark.has.Fleet.Versions
 	if res.MarkLost {
 		ix, err := i.files.index()
 		if err != nil {
@@ -362,75 +365,95 @@ func Restore(ctx context.Context, i *Image, d *Director, res Restored) (report [
 		served.Image.Snapshot += restoredStep
 		served.Image.Timestamp += restoredStep
 	}
-	if err := i.takeNewer(ctx, res); err != nil {
+	if served.Image, err = i.wouldBeBehind(served.Image, res.ImageRoots, res.Targets, res.Delegations); err != nil {
 		return nil, err
 	}
-	if err := i.raise(ctx, served.Image.Snapshot, served.Image.Timestamp); err != nil {
+	takeImage := func(t *change) error { return i.takeNewer(ctx, t, res, served.Image) }
+	takeDirector := func(t *change) error { return d.takeRoots(ctx, t, res.DirectorRoots) }
+	if err := i.files.try(ctx, takeImage); err != nil {
 		return nil, err
 	}
-	report = append(report, fmt.Sprintf("image: snapshot and timestamp are above versions %d and %d", served.Image.Snapshot, served.Image.Timestamp))
+	if d != nil {
+		if served.Director, err = d.wouldBeBehind(served.Director, res.DirectorRoots, nil, nil); err != nil {
+			return nil, err
+		}
+		if err := d.files.try(ctx, takeDirector); err != nil {
+			return nil, err
+		}
+		has, err := d.fleet.Revision(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if res.MarkLost {
+			if err := d.fleet.Each(ctx, func(dev *Device) error { floor = max(floor, dev.Versions.highest()); return nil }); err != nil {
+				return nil, err
+			}
+			floor += restoredStep
+		}
+		// Above every revision that there was: what was moved away for the backup is older from now on.
+		served.Fleet.Revision = max(served.Fleet.Revision, has) + restoredStep
+	}
+	// The mark comes first: a folder that is behind it is not served, so that a restore that is cut short is done again.
+	if err := mark.change(ctx, func(has *marks) {
+		has.Image.raise(served.Image)
+		if d != nil {
+			has.Director.raise(served.Director)
+			has.Fleet.Floor, has.Fleet.Versions, has.Fleet.Revision = floor, floor+versionStep, served.Fleet.Revision
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if err := i.files.update(ctx, takeImage); err != nil {
+		return nil, err
+	}
 	if err := i.adopt(ctx); err != nil {
 		return nil, err
 	}
+	report = append(report, fmt.Sprintf("image: snapshot and timestamp are above versions %d and %d", served.Image.Snapshot, served.Image.Timestamp))
 	if d == nil {
 		return report, nil
 	}
-	for _, data := range res.DirectorRoots {
-		if err := d.takeRoot(ctx, data); err != nil {
-			return nil, err
-		}
-	}
-	floor := served.Fleet.Versions
-	if res.MarkLost {
-		highest := 0
-		if err := d.fleet.Each(ctx, func(dev *Device) error { highest = max(highest, dev.Versions.highest()); return nil }); err != nil {
-			return nil, err
-		}
-		floor = highest + restoredStep
-	}
-	revision, err := d.fleet.Revision(ctx)
-	if err != nil {
+	if err := d.files.update(ctx, takeDirector); err != nil {
 		return nil, err
 	}
 	if err := d.adopt(ctx); err != nil {
 		return nil, err
 	}
-	err = d.mark.change(ctx, func(has *marks) {
-		has.Fleet.Floor = max(has.Fleet.Floor, floor)
-		has.Fleet.Versions = max(has.Fleet.Versions, floor+versionStep)
-		has.Fleet.Revision = revision
-	})
-	return append(report, fmt.Sprintf("director: every device's metadata goes on above version %d", floor)), err
+	if err := d.fleet.Raise(ctx, served.Fleet.Revision); err != nil {
+		return nil, err
+	}
+	return append(report, fmt.Sprintf("director: every device's metadata goes on above version %d", floor)), nil
 }
 
-// wouldBeBehind refuses when officers' documents would be older than what was served, with those that were given.
-func (r *Repository) wouldBeBehind(served roleMarks, roots [][]byte, targets []byte, delegations map[string][]byte) error {
+// wouldBeBehind refuses when officers' documents would be older than what was served, with those that were given. It returns
+// the versions that there will be; those of snapshot and timestamp will be above.
+func (r *Repository) wouldBeBehind(served roleMarks, roots [][]byte, targets []byte, delegations map[string][]byte) (has roleMarks, err error) {
 	ix, err := r.files.index()
 	if err != nil {
-		return err
+		return has, err
 	}
-	has, err := r.versions(ix)
+	has, err = r.versions(ix)
 	if err != nil {
-		return err
+		return has, err
 	}
 	for _, data := range roots {
 		root, err := uptane.ParseRoot(data)
 		if err != nil {
-			return advice.Wrap(advice.Usage, err, "a root.json is wanted")
+			return has, advice.Wrap(advice.Usage, err, "a root.json is wanted")
 		}
 		has.Root = max(has.Root, root.Version())
 	}
 	if targets != nil {
 		doc, err := uptane.ParseTargets(uptane.Image, targets)
 		if err != nil {
-			return advice.Wrap(advice.Usage, err, "a signed targets.json is wanted")
+			return has, advice.Wrap(advice.Usage, err, "a signed targets.json is wanted")
 		}
 		has.Targets = max(has.Targets, doc.Version())
 	}
 	for name, data := range delegations {
 		doc, err := uptane.ParseTargets(uptane.Image, data)
 		if err != nil {
-			return advice.Wrap(advice.Usage, err, "a delegation's signed metadata is wanted")
+			return has, advice.Wrap(advice.Usage, err, "a delegation's signed metadata is wanted")
 		}
 		if has.Delegations == nil {
 			has.Delegations = map[string]int{}
@@ -439,79 +462,67 @@ func (r *Repository) wouldBeBehind(served roleMarks, roots [][]byte, targets []b
 	}
 	has.Snapshot, has.Timestamp = served.Snapshot, served.Timestamp // these are raised
 	if list := has.behind(served); len(list) > 0 {
-		return advice.New(advice.Refused, "give the newest that officers have signed: --image-root, --image-targets, --delegation NAME=FILE, --director-root",
+		return has, advice.New(advice.Refused, "give the newest that officers have signed: --image-root, --image-targets, --delegation NAME=FILE, --director-root",
 			"the %s repository: the backup has %s, and this server cannot sign it", r.kind, list[0])
+	}
+	return has, nil
+}
+
+// takeRoots adds the roots that the backup lacks.
+func (r *Repository) takeRoots(ctx context.Context, t *change, roots [][]byte) error {
+	for _, data := range roots {
+		root, err := uptane.ParseRoot(data)
+		if err != nil {
+			return err
+		}
+		if current, err := r.current(t); err != nil {
+			return err
+		} else if root.Version() > current.Version() {
+			if _, err := r.addRoot(ctx, t, root, false); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// takeRoot stores a root that the backup lacks; one that it has is no change.
-func (r *Repository) takeRoot(ctx context.Context, data []byte) error {
-	root, err := uptane.ParseRoot(data)
-	if err != nil {
+// takeNewer adds what officers signed and the backup lacks, and signs snapshot and timestamp above what was served.
+func (i *Image) takeNewer(ctx context.Context, t *change, res Restored, served roleMarks) error {
+	if err := i.takeRoots(ctx, t, res.ImageRoots); err != nil {
 		return err
-	}
-	if now, _, err := r.Root(0); err != nil {
-		return err
-	} else if current, err := uptane.ParseRoot(now); err != nil || root.Version() <= current.Version() {
-		return err
-	}
-	return r.PushRoot(ctx, data)
-}
-
-func (i *Image) takeNewer(ctx context.Context, res Restored) error {
-	for _, data := range res.ImageRoots {
-		if err := i.takeRoot(ctx, data); err != nil {
-			return err
-		}
 	}
 	if res.Targets != nil {
-		now, sum, err := i.Targets()
+		old, err := t.targets()
 		if err != nil {
 			return err
 		}
-		old, err := uptane.ParseTargets(uptane.Image, now)
-		if err != nil {
+		if doc, err := uptane.ParseTargets(uptane.Image, res.Targets); err != nil {
 			return err
-		}
-		doc, err := uptane.ParseTargets(uptane.Image, res.Targets)
-		if err != nil {
-			return err
-		}
-		if doc.Version() > old.Version() {
-			if err := i.PushTargets(ctx, res.Targets, sum); err != nil {
+		} else if doc.Version() > old.Version() {
+			if doc, err = i.parseTargets(res.Targets); err != nil {
+				return err
+			}
+			if err := i.addTargets(t, doc); err != nil {
 				return err
 			}
 		}
 	}
 	for name, data := range res.Delegations {
-		ix, err := i.files.index()
-		if err != nil {
-			return err
-		}
 		doc, err := uptane.ParseTargets(uptane.Image, data)
 		if err != nil {
 			return err
 		}
-		if doc.Version() > ix.Delegations[name].Version {
-			if err := i.PushDelegation(ctx, name, data); err != nil {
+		if doc.Version() > t.Delegations[name].Version {
+			if doc, err = i.parseTargets(data); err != nil {
+				return err
+			}
+			if err := i.addDelegation(t, name, doc); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
-}
-
-// raise signs snapshot and timestamp with versions above these.
-func (i *Image) raise(ctx context.Context, snapshot, stamp int) error {
-	return i.files.update(ctx, func(t *change) error {
-		root, err := i.current(t)
-		if err != nil {
-			return err
-		}
-		t.above = &roleMarks{Snapshot: snapshot, Timestamp: stamp}
-		return i.dress(ctx, t, root)
-	})
+	t.above = &served
+	return i.dress(ctx, t)
 }
 
 // ServingLock keeps a second server, and a restore, away from a folder while it is served.

@@ -20,6 +20,7 @@ import (
 type marked struct {
 	*office
 	path, backup string
+	newer        string                // the folder as it was when it was lost
 	image        *uptane.VerifiedImage // what the device has verified last
 	car          *vehicle
 	targets      []byte // the newest that officers signed
@@ -93,6 +94,11 @@ func newMarked(t *testing.T) *marked {
 		t.Fatal(err)
 	}
 	m.targets = m.file("", "/repo/targets.json")
+	m.fleet.Close()
+	m.newer = filepath.Join(t.TempDir(), "newer")
+	if err := os.CopyFS(m.newer, os.DirFS(m.dir)); err != nil {
+		t.Fatal(err)
+	}
 	m.putBack("image", "director")
 	return m
 }
@@ -310,5 +316,102 @@ func TestMarkFormat(t *testing.T) {
 		if _, found, err := reposerver.OpenMark(path); (err == nil && found) != good {
 			t.Errorf("%.40s: %v, %v", text, found, err)
 		}
+	}
+}
+
+// believes is what a report of another version leads to.
+func (m *marked) believes(version int) {
+	m.t.Helper()
+	m.car.report(fmt.Sprintf(`{"correlation_id":"urn:hanaper:assignment:%d:00","result":{"success":true},"items":[]}`, version))
+}
+
+// TestBelieved: a version that was shown, and that the record does not know, is jumped over. One that was never shown is a
+// device's invention: it would raise the mark, and after a restore nobody's metadata could count further.
+func TestBelieved(t *testing.T) {
+	m := newMarked(t)
+	m.refusedStart("uptane restore")
+	if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets}); err != nil {
+		t.Fatal(err)
+	}
+	m.after()
+	m.car.poll()
+	mark := string(must(os.ReadFile(m.path))(t))
+	shown := m.car.targets
+	for _, v := range []int{1 << 30, 1<<30 - 1, 1_000_000, shown + 1000} {
+		m.believes(v)
+		if m.car.poll(); m.car.targets != shown {
+			t.Errorf("version %d after a report of version %d, which was never shown", m.car.targets, v)
+		}
+		if now := string(must(os.ReadFile(m.path))(t)); now != mark {
+			t.Errorf("a report of version %d raised the mark from %s to %s", v, mark, now)
+		}
+	}
+	m.believes(shown + 70)
+	if m.car.poll(); m.car.targets != shown+71 {
+		t.Errorf("version %d after a report of version %d", m.car.targets, shown+70)
+	}
+	for range 5 { // not a ladder
+		m.believes(m.car.targets + 990)
+		m.car.poll()
+	}
+	if now := string(must(os.ReadFile(m.path))(t)); now != mark {
+		t.Errorf("the mark climbs: %s", now)
+	}
+}
+
+// TestOtherLine: what was moved away for an older backup, and comes back after the restore, is older than what devices have seen since.
+func TestOtherLine(t *testing.T) {
+	m := newMarked(t)
+	m.refusedStart("uptane restore")
+	if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets}); err != nil {
+		t.Fatal(err)
+	}
+	m.after()
+	m.backup = m.newer
+	m.putBack("director")
+	m.refusedStart("fleet store")
+}
+
+// TestRestoreCutShort: a restore that is refused or that fails in the middle leaves a folder that is not served, and is done again.
+func TestRestoreCutShort(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		m := newMarked(t)
+		if lost {
+			if err := os.Remove(m.path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := m.reopen(); err == nil {
+			t.Fatal("started")
+		}
+		before := m.bytesOf()
+		bad := []byte(strings.Replace(string(m.targets), `"sig":"`, `"sig":"AAAA`, 1))
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: bad, MarkLost: lost}); err == nil {
+			t.Error("bad signatures are taken")
+		}
+		if m.bytesOf() != before {
+			t.Error("a refusal wrote something")
+		}
+		unsigned := []byte(strings.Replace(string(must(os.ReadFile(oneObject(t, filepath.Join(m.dir, "director"), "Root")))(t)), `"version":1`, `"version":2`, 1))
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets, DirectorRoots: [][]byte{unsigned}, MarkLost: lost}); err == nil {
+			t.Error("a bad root is taken")
+		}
+		if m.bytesOf() != before {
+			t.Error("a refusal wrote something")
+		}
+		// The store cannot be written: as if the machine had died before that.
+		m.fleet.Close()
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets, MarkLost: lost}); err == nil {
+			t.Fatal("a restore without a fleet store")
+		}
+		m.refusedStart("uptane restore")
+		_, found, err := reposerver.OpenMark(m.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets, MarkLost: !found}); err != nil {
+			t.Fatal(err)
+		}
+		m.after()
 	}
 }

@@ -49,12 +49,15 @@ func correlation(version int, nonce string) string {
 	return fmt.Sprintf("urn:hanaper:assignment:%d:%s", version, nonce)
 }
 
-// believed is the version in a correlation id of ours; 0 where there is none.
-func believed(correlation string) int {
-	rest, ok := strings.CutPrefix(correlation, "urn:hanaper:assignment:")
+// believed is the version in the report's correlation id, if that is one of ours; else 0. Nothing proves that it was shown.
+func (m *manifest) believed() int {
+	if m.report == nil {
+		return 0
+	}
+	rest, ok := strings.CutPrefix(m.report.Report.Correlation, "urn:hanaper:assignment:")
 	number, _, colon := strings.Cut(rest, ":")
 	n, err := strconv.Atoi(number)
-	if !ok || !colon || err != nil || n < 0 || n > maxVersion {
+	if !ok || !colon || err != nil || n < 0 {
 		return 0
 	}
 	return n
@@ -106,20 +109,13 @@ func (d *Device) take(m *manifest, at string) (again bool) {
 		d.Correlation = ""
 	}
 	d.Reported, d.Attacks, d.Seen = m.installed, m.attacks, at
-	if report != nil {
-		// After an older backup was put back, the device believes more than this record knows.
-		if v := believed(report.Report.Correlation); v > d.Versions.Targets {
-			d.Versions.raise(v)
-			again = true
-		}
-	}
 	return again
 }
 
 // bounded cuts what a device says of itself.
 func bounded(s string) string {
 	if len(s) > maxSaid {
-		return s[:maxSaid]
+		return strings.ToValidUTF8(s[:maxSaid], "")
 	}
 	return s
 }

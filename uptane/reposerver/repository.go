@@ -180,43 +180,47 @@ func (r *Repository) storeRoot(ctx context.Context, data []byte, cosign bool) (s
 		return nil, refuseWith(400, codeInvalidRoot, err)
 	}
 	err = r.files.update(ctx, func(t *change) error {
-		current, err := r.current(t)
-		if err != nil {
+		before := len(t.Roots)
+		if stored, err = r.addRoot(ctx, t, next, cosign); err != nil || len(t.Roots) == before || r.kind != uptane.Image {
 			return err
 		}
-		if next.Version() == current.Version() && next.Digest() == current.Digest() {
-			stored = current.Bytes()
-			return nil
-		}
-		if next.Version() != current.Version()+1 {
-			return refuse(400, codeInvalidRoot, "the root after version %d must have version %d, not %d", current.Version(), current.Version()+1, next.Version())
-		}
-		if len(t.Roots) >= uptane.MaxRotations {
-			return refuse(400, codeInvalidRoot, "%d roots are as many as devices follow", len(t.Roots))
-		}
-		if err := uptane.CheckExpiry(next, r.now()); err != nil {
-			return refuseWith(400, codeInvalidRoot, err)
-		}
-		if err := r.canSign(ctx, next); err != nil {
-			return err
-		}
-		if cosign {
-			if next, err = r.cosign(ctx, current, next); err != nil {
-				return err
-			}
-		}
-		if stored, err = uptane.Emit(next, uptane.RootAuthority(current, next)); err != nil {
-			return refuseWith(400, codeInvalidRoot, err)
-		}
-		t.Roots = append(t.Roots, t.put(stored))
-		if r.kind == uptane.Image {
-			return r.dress(ctx, t, next)
-		}
-		return nil
+		return r.dress(ctx, t)
 	})
 	if err != nil {
 		return nil, err // a signature that was not stored must not leave the process
 	}
+	return stored, nil
+}
+
+func (r *Repository) addRoot(ctx context.Context, t *change, next *uptane.Root, cosign bool) (stored []byte, err error) {
+	current, err := r.current(t)
+	if err != nil {
+		return nil, err
+	}
+	if next.Version() == current.Version() && next.Digest() == current.Digest() {
+		return current.Bytes(), nil
+	}
+	if next.Version() != current.Version()+1 {
+		return nil, refuse(400, codeInvalidRoot, "the root after version %d must have version %d, not %d", current.Version(), current.Version()+1, next.Version())
+	}
+	if len(t.Roots) >= uptane.MaxRotations {
+		return nil, refuse(400, codeInvalidRoot, "%d roots are as many as devices follow", len(t.Roots))
+	}
+	if err := uptane.CheckExpiry(next, r.now()); err != nil {
+		return nil, refuseWith(400, codeInvalidRoot, err)
+	}
+	if err := r.canSign(ctx, next); err != nil {
+		return nil, err
+	}
+	if cosign {
+		if next, err = r.cosign(ctx, current, next); err != nil {
+			return nil, err
+		}
+	}
+	if stored, err = uptane.Emit(next, uptane.RootAuthority(current, next)); err != nil {
+		return nil, refuseWith(400, codeInvalidRoot, err)
+	}
+	t.Roots = append(t.Roots, t.put(stored))
 	return stored, nil
 }
 

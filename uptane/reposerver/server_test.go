@@ -531,7 +531,13 @@ func (o *office) manifest(key crypto.Signer, sum string) []byte {
 
 func envelope(t testing.TB, key crypto.Signer, signed string) []byte {
 	t.Helper()
-	canonical := must(uptane.Canonical([]byte(signed)))(t)
+	canonical, err := uptane.Canonical([]byte(signed))
+	if errors.Is(err, uptane.ErrNotASCII) {
+		canonical, err = []byte(signed), nil // written by the test as it is to be signed
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	sig := must(key.Sign(nil, canonical, crypto.Hash(0)))(t)
 	return must(json.Marshal(map[string]any{"signed": json.RawMessage(canonical),
 		"signatures": []map[string]any{{"keyid": "whatever", "method": "ed25519", "sig": sig}}}))(t)

@@ -98,7 +98,7 @@ func Create(ctx context.Context, c Config, s Start) error {
 			return nil
 		}
 		t.Targets = t.put(targets.Bytes())
-		return r.dress(ctx, t, last)
+		return r.dress(ctx, t)
 	})
 }
 

@@ -76,29 +76,40 @@ func (i *Image) PushTargets(ctx context.Context, data []byte, checksum string) e
 		if checksum != t.Targets {
 			return refuseHint(412, codeChecksumMismatch, "pull the targets first", "the targets on the server have checksum %s", show.Text(t.Targets))
 		}
-		root, err := i.current(t)
-		if err != nil {
+		if err := i.addTargets(t, doc); err != nil {
 			return err
 		}
-		was, err := t.get(t.Targets)
-		if err != nil {
-			return err
-		}
-		old, err := uptane.ParseTargets(uptane.Image, was)
-		if err != nil {
-			return err
-		}
-		if err := i.checkTargets(root, old, doc); err != nil {
-			return err
-		}
-		t.Targets = t.put(doc.Bytes())
-		for name, d := range t.Delegations {
-			if d.Digest != "" && !i.vouched(t, doc, name, d.Digest) {
-				t.Delegations[name] = delegateRef{Version: d.Version}
-			}
-		}
-		return i.dress(ctx, t, root)
+		return i.dress(ctx, t)
 	})
+}
+
+func (i *Image) addTargets(t *change, doc *uptane.Targets) error {
+	root, err := i.current(t)
+	if err != nil {
+		return err
+	}
+	old, err := t.targets()
+	if err != nil {
+		return err
+	}
+	if err := i.checkTargets(root, old, doc); err != nil {
+		return err
+	}
+	t.Targets = t.put(doc.Bytes())
+	for name, d := range t.Delegations {
+		if d.Digest != "" && !i.vouched(t, doc, name, d.Digest) {
+			t.Delegations[name] = delegateRef{Version: d.Version}
+		}
+	}
+	return nil
+}
+
+func (c *change) targets() (*uptane.Targets, error) {
+	data, err := c.get(c.Targets)
+	if err != nil {
+		return nil, err
+	}
+	return uptane.ParseTargets(uptane.Image, data)
 }
 
 func (i *Image) vouched(t *change, parent *uptane.Targets, name, digest string) bool {
@@ -121,46 +132,45 @@ func (i *Image) PushDelegation(ctx context.Context, name string, data []byte) er
 		return err
 	}
 	return i.files.update(ctx, func(t *change) error {
-		root, err := i.current(t)
-		if err != nil {
+		if err := i.addDelegation(t, name, doc); err != nil {
 			return err
 		}
-		top, err := t.get(t.Targets)
-		if err != nil {
-			return err
-		}
-		parent, err := uptane.ParseTargets(uptane.Image, top)
-		if err != nil {
-			return err
-		}
-		d, ok := parent.Delegation(name)
-		if !ok {
-			return refuseHint(404, codeNoDelegation, "push targets with the delegation first", "the targets do not delegate to %q", printable(name))
-		}
-		if was := t.Delegations[name]; doc.Version() <= was.Version {
-			return refuse(400, codeInvalidTargets, "version %d of delegation %s is not higher than version %d, which the server had", doc.Version(), name, was.Version)
-		}
-		a, err := uptane.DelegationAuthority(parent, name)
-		if err != nil {
-			return err
-		}
-		if _, err := uptane.Emit(doc, a); err != nil {
-			return refuseWith(400, codeBadSignature, err)
-		}
-		for _, target := range doc.Names() {
-			if !d.Matches(target) {
-				return refuse(400, codeInvalidTargets, "target %s does not fall under delegation %s", target, name)
-			}
-		}
-		if err := i.checkEntries(nil, doc); err != nil {
-			return err
-		}
-		if t.Delegations == nil {
-			t.Delegations = map[string]delegateRef{}
-		}
-		t.Delegations[name] = delegateRef{t.put(doc.Bytes()), doc.Version()}
-		return i.dress(ctx, t, root)
+		return i.dress(ctx, t)
 	})
+}
+
+func (i *Image) addDelegation(t *change, name string, doc *uptane.Targets) error {
+	parent, err := t.targets()
+	if err != nil {
+		return err
+	}
+	d, ok := parent.Delegation(name)
+	if !ok {
+		return refuseHint(404, codeNoDelegation, "push targets with the delegation first", "the targets do not delegate to %q", printable(name))
+	}
+	if was := t.Delegations[name]; doc.Version() <= was.Version {
+		return refuse(400, codeInvalidTargets, "version %d of delegation %s is not higher than version %d, which the server had", doc.Version(), name, was.Version)
+	}
+	a, err := uptane.DelegationAuthority(parent, name)
+	if err != nil {
+		return err
+	}
+	if _, err := uptane.Emit(doc, a); err != nil {
+		return refuseWith(400, codeBadSignature, err)
+	}
+	for _, target := range doc.Names() {
+		if !d.Matches(target) {
+			return refuse(400, codeInvalidTargets, "target %s does not fall under delegation %s", target, name)
+		}
+	}
+	if err := i.checkEntries(nil, doc); err != nil {
+		return err
+	}
+	if t.Delegations == nil {
+		t.Delegations = map[string]delegateRef{}
+	}
+	t.Delegations[name] = delegateRef{t.put(doc.Bytes()), doc.Version()}
+	return nil
 }
 
 // Find looks for a target in the current targets and the delegations, in the order of their search.
