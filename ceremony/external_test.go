@@ -72,8 +72,9 @@ func TestPublicRoot(t *testing.T) {
 	}
 }
 
-// TestExternalCA has a company's own CA certify the Fleet CA between two ceremonies.
-func TestExternalCA(t *testing.T) {
+// externalStage has a company's own CA certify the Fleet CA after a first ceremony. answerScript takes it up.
+func externalStage(t *testing.T) *stage {
+	t.Helper()
 	s := newStage(t)
 	result, err := Run(context.Background(), s.config(s.plan(requestScript)))
 	if err != nil {
@@ -129,8 +130,13 @@ func TestExternalCA(t *testing.T) {
 	template.PathLen = &one
 	p, err = issuer.Prepare(profile("subordinate-ca"), template, rand.Reader)
 	put("fleet-ca.pem", p, err)
-
 	s.now = asserted.AddDate(0, 0, 10)
+	return s
+}
+
+// TestExternalCA has a company's own CA certify the Fleet CA between two ceremonies.
+func TestExternalCA(t *testing.T) {
+	s := externalStage(t)
 	for _, c := range []struct{ name, old, new, want string }{
 		{"for another key", "issuer: company-root, key: fleet-ca-key", "issuer: company-root, key: other-key", RuleMatch.ID},
 		{"without its issuer", "issuer: company-root, key", "key", RuleAnchor.ID},
@@ -154,7 +160,8 @@ func TestExternalCA(t *testing.T) {
 	}
 	c := s.config(s.plan(answerScript))
 	c.Out += "-2"
-	if result, err = Run(context.Background(), c); err != nil {
+	result, err := Run(context.Background(), c)
+	if err != nil {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()

@@ -292,6 +292,27 @@ func (y *years) turnover() {
 	y.put("roster.json", next.Data())
 }
 
+// shareAnew, rewrapAnew and restoreAnew are the steps after a turnover, and after another one.
+const (
+	shareAnew   = "- hold-secret: {name: wrap-2, token: roots, purpose: wrap, previous: wrap-1}\n"
+	rewrapAnew  = "- rewrap-backup: {name: root-backup-2, backup: root-backup, shares: wrap-1, new_shares: wrap-2, token: online}\n"
+	restoreAnew = `
+	- restore-key: {name: root-key-2, backup: root-backup-2, token: online, shares: wrap-2, class: restored-backup}
+	- hold-secret: {name: wrap-3, token: online, purpose: wrap}
+	- backup-key: {name: root-backup-3, key: root-key-2, shares: wrap-3}
+	- import-artefact: {certificate: root}
+	- crl: {name: crl-1, issuer: root, number: 1, this_update: FROM, next_update: UNTIL}`
+)
+
+// afterRewrap is the time when officers 2 and 3 and the root's token are gone: 1 and 4 restore with the new backup, and the old
+// shares open nothing.
+func (y *years) afterRewrap() {
+	y.rosterLine = `{{file "roster.json"}}`
+	y.inputs = map[string]string{"wrap-1": "out-1/shares/wrap-1.json", "wrap-2": "out-2/shares/wrap-2.json"}
+	y.tokens = []string{"online"}
+	y.desk.keys = append(y.desk.keys[:1:1], y.desk.keys[3])
+}
+
 // TestRewrap: two officers leave, one after the other. What the old quorum opens is wrapped anew for the new one before they go, and a
 // key restored for it can be backed up again. The living quorum opens every backup, and the leavers open none of the new ones.
 func TestRewrap(t *testing.T) {
@@ -305,8 +326,7 @@ func TestRewrap(t *testing.T) {
 		t.Errorf("backups %+v", b)
 	}
 	y.refused("new shares, and the backup stays with the old ones", "- hold-secret: {name: wrap-2, token: online, purpose: wrap}\n- hold-secret: {name: wrap-3, token: roots, purpose: wrap, previous: wrap-1}", "CER-029", "root-backup", "rewrap-backup")
-	const rewrap = "- rewrap-backup: {name: root-backup-2, backup: root-backup, shares: wrap-1, new_shares: wrap-2, token: online}\n"
-	const share = "- hold-secret: {name: wrap-2, token: roots, purpose: wrap, previous: wrap-1}\n"
+	const rewrap, share = rewrapAnew, shareAnew
 	for what, bad := range map[string][3]string{
 		"no such backup":         {rewrap, "backup: root-backup,", "backup: none,"},
 		"no such shares":         {rewrap, "new_shares: wrap-2", "new_shares: none"},
@@ -332,18 +352,9 @@ func TestRewrap(t *testing.T) {
 	if n := y.objects(); n != 1 {
 		t.Errorf("%d keys are in the tokens, want the root's alone", n)
 	}
-	y.rosterLine = `{{file "roster.json"}}`
-	// Officer 2 and 3 and the root's token are gone: 1 and 4 restore with the new backup, and the old shares open nothing.
-	y.inputs = map[string]string{"wrap-1": "out-1/shares/wrap-1.json", "wrap-2": "out-2/shares/wrap-2.json"}
-	y.tokens = []string{"online"}
-	y.desk.keys = append(y.desk.keys[:1:1], y.desk.keys[3])
+	y.afterRewrap()
 	y.refused("the old shares for the new backup", "- restore-key: {name: root-key-2, backup: root-backup-2, token: online, shares: wrap-1}", "CER-023")
-	y.hold(`
-	- restore-key: {name: root-key-2, backup: root-backup-2, token: online, shares: wrap-2, class: restored-backup}
-	- hold-secret: {name: wrap-3, token: online, purpose: wrap}
-	- backup-key: {name: root-backup-3, key: root-key-2, shares: wrap-3}
-	- import-artefact: {certificate: root}
-	- crl: {name: crl-1, issuer: root, number: 1, this_update: FROM, next_update: UNTIL}`)
+	y.hold(restoreAnew)
 	s := y.status()
 	if k := s.Keys[0]; len(s.Keys) != 1 || k.State != KeyInToken || len(k.Backups) != 3 || k.Backups[0].ReplacedBy != "root-backup-2" || !k.Backups[1].Shares.Opens || !k.Backups[2].Shares.Opens {
 		t.Errorf("%+v", s.Keys)
