@@ -40,7 +40,7 @@ func images(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	list := []reposerver.Uploaded{}
+	var list []reposerver.Uploaded
 	if c.IsSet("remove-unused") {
 		list, err = reposerver.RemoveUnused(c.Context, cfg.storage(), image, director, c.Duration("remove-unused"))
 	} else {
@@ -50,7 +50,7 @@ func images(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, list)
+		return shell.JSON(c.App.Writer, append([]reposerver.Uploaded{}, list...)) // [], not null
 	}
 	var rows [][]string
 	for _, u := range list {
