@@ -194,7 +194,7 @@ func TestKilledFleet(t *testing.T) {
 	d := vehicles(t)
 	d.config(`uptane:
   keys: {algorithm: Ed25519}
-  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret, may: [publish, assign, remove, look]}]}
+  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret, may: [publish, hand-over, assign, remove, look]}]}
   devices: {listen: "unix:devices.sock"}
 `)
 	d.ok("uptane", "init")

@@ -94,7 +94,7 @@ func TestOperatorRights(t *testing.T) {
 	ops := newOperations(t, d)
 	ops.list(1)
 	d.config("uptane:\n  keys: {algorithm: Ed25519}\n  admin: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: operations.pem}, crl: operations.crl,\n" +
-		"    operators: [{name: olga, may: [look, assign, remove]}, {name: paul, may: [publish]}, {name: rita, may: [look]}]}\n  devices: {listen: \"unix:devices.sock\"}\n")
+		"    operators: [{name: olga, may: [look, assign, remove]}, {name: paul, may: [publish]}, {name: rita, may: [look, hand-over]}]}\n  devices: {listen: \"unix:devices.sock\"}\n")
 	d.ok("uptane", "init")
 	_, admin, devices := d.background("uptane", "serve")
 	certs := map[string]tls.Certificate{"olga": ops.issue("operator", "olga", 2), "paul": ops.issue("operator", "paul", 3), "rita": ops.issue("operator", "rita", 4),
@@ -123,12 +123,12 @@ func TestOperatorRights(t *testing.T) {
 		{"look", "GET", dev, ""}, {"look", "GET", dev + "/vin-1", ""},
 		{"assign", "PUT", dev + "/vin-1/assignment", `{"target":"x"}`}, {"assign", "DELETE", dev + "/vin-1/assignment", ""},
 		{"remove", "DELETE", dev + "/vin-1", ""}, {"remove", "PUT", dev + "/vin-1/replacement", `{"seconds":3600}`}, {"look", "GET", dev + "/vin-1/told", ""},
-		{"publish", "PUT", "/api/v1/user_repo/targets", "{}"}, {"publish", "POST", "/api/v1/user_repo/root", "{}"}, {"publish", "POST", "/api/v1/user_repo/root/cosign", "{}"},
+		{"publish", "PUT", "/api/v1/user_repo/targets", "{}"}, {"publish", "POST", "/api/v1/user_repo/root", "{}"}, {"hand-over", "POST", "/api/v1/user_repo/root/cosign", "{}"},
 		{"publish", "PUT", "/api/v1/user_repo/delegations/x.json", "{}"}, {"publish", "POST", "/api/v1/user_repo/multipart/initiate/x?fileSize=1", ""},
-		{"publish", "PUT", "/api/v1/user_repo/uploads/x", ""}, {"publish", "GET", "/api/v1/user_repo/root/private_keys/" + strings.Repeat("0", 64), ""},
-		{"publish", "DELETE", "/api/v1/user_repo/root/private_keys/" + strings.Repeat("0", 64), ""}, {"publish", "POST", "/api/v1/director/admin/repo/root", "{}"},
+		{"publish", "PUT", "/api/v1/user_repo/uploads/x", ""}, {"hand-over", "GET", "/api/v1/user_repo/root/private_keys/" + strings.Repeat("0", 64), ""},
+		{"hand-over", "DELETE", "/api/v1/user_repo/root/private_keys/" + strings.Repeat("0", 64), ""}, {"hand-over", "POST", "/api/v1/director/admin/repo/root/cosign", "{}"}, {"publish", "POST", "/api/v1/director/admin/repo/root", "{}"},
 	}
-	may := map[string]string{"olga": "look assign remove", "paul": "publish", "rita": "look"}
+	may := map[string]string{"olga": "look assign remove", "paul": "publish", "rita": "look hand-over"}
 	state := func() string { return tree(t, d.path("uptane/image")) + tree(t, d.path("uptane/director")) }
 	before := state()
 	for _, r := range routes {

@@ -42,7 +42,7 @@ func vehicles(t *testing.T) *desk {
 	}
 	d.config(`uptane:
   keys: {algorithm: Ed25519}
-  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret, may: [publish, assign, remove, look]}]}
+  admin: {listen: "127.0.0.1:0", clients: [{id: build, secret: build.secret, may: [publish, hand-over, assign, remove, look]}]}
   devices: {listen: "127.0.0.1:0", open: true}
 `)
 	return d
@@ -448,7 +448,7 @@ func TestUptaneInTLS(t *testing.T) {
 	ops := newOperations(t, d)
 	olga := ops.issue("operator", "olga", 2)
 	ops.list(1)
-	d.config("uptane:\n  keys: {algorithm: RSA-2048}\n  admin: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: operations.pem}, crl: operations.crl, operators: [{name: olga, may: [publish]}]}\n" +
+	d.config("uptane:\n  keys: {algorithm: RSA-2048}\n  admin: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: operations.pem}, crl: operations.crl, operators: [{name: olga, may: [publish, hand-over]}]}\n" +
 		"  devices: {listen: \"127.0.0.1:0\", tls: {certificate: tls.pem, key: tls.key, clients: tls.pem}}\n")
 	d.ok("uptane", "init")
 	_, admin, devices := d.background("uptane", "serve")

@@ -71,13 +71,13 @@ func newTestServer(t testing.TB, store, login string) *testServer {
 	if o.director, err = reposerver.OpenDirector(reposerver.DirectorConfig{Config: o.config, Image: o.image, Fleet: devices}); err != nil {
 		t.Fatal(err)
 	}
-	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret), May: []reposerver.Right{reposerver.Publish}}}}
+	access := reposerver.AccessConfig{Credentials: []reposerver.Credential{{ID: "build", Secret: []byte(officeSecret), May: []reposerver.Right{reposerver.Publish, reposerver.HandOver}}}}
 	switch login {
 	case "none":
 		access = reposerver.AccessConfig{Open: true}
 	case "mtls":
 		access = reposerver.AccessConfig{Certificate: func(*tls.ConnectionState) (reposerver.Admitted, error) {
-			return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish}}, nil
+			return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish, reposerver.HandOver}}, nil
 		}}
 	}
 	server, err := reposerver.NewServer(reposerver.ServerConfig{

@@ -29,18 +29,20 @@ type Credential struct {
 // Right is what somebody may do beyond reading the repositories' metadata, which all who are admitted may.
 type Right string
 
-// The rights. Publish is everything that signing tools do: uploads, targets, delegations, roots, and the server's keys
-// until they are moved offline. Assign gives devices targets and takes them back. Remove forgets a device. Look is for
-// what is known of devices.
+// The rights. Publish is what signing tools do from day to day: uploads, and targets, delegations and roots that others have
+// signed. HandOver is for moving the server's keys offline: it signs the next root as its holder wants it, so that who builds
+// software must not have it. Assign gives devices targets and takes them back. Remove forgets a device. Look is for what is
+// known of devices.
 const (
-	Publish Right = "publish"
-	Assign  Right = "assign"
-	Remove  Right = "remove"
-	Look    Right = "look"
+	Publish  Right = "publish"
+	HandOver Right = "hand-over"
+	Assign   Right = "assign"
+	Remove   Right = "remove"
+	Look     Right = "look"
 )
 
 // Rights are all of them.
-func Rights() []Right { return []Right{Publish, Assign, Remove, Look} }
+func Rights() []Right { return []Right{Publish, HandOver, Assign, Remove, Look} }
 
 // Admitted is who is speaking, for the log, and what they may do.
 type Admitted struct {
@@ -106,7 +108,7 @@ func newAccess(c AccessConfig) (*access, error) {
 		}
 		for _, r := range k.May {
 			if !slices.Contains(Rights(), r) {
-				return nil, advice.New(advice.Usage, "publish, assign, remove or look", "client %q: %q is not a right", k.ID, r)
+				return nil, advice.New(advice.Usage, "publish, hand-over, assign, remove or look", "client %q: %q is not a right", k.ID, r)
 			}
 		}
 		a.clients[k.ID] = client{sha256.Sum256(k.Secret), Admitted{"client " + k.ID, slices.Clone(k.May)}}

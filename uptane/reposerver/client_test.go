@@ -352,7 +352,7 @@ func TestMTLS(t *testing.T) {
 	identity := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	o := folderOffice(t)
 	server := must(reposerver.NewServer(reposerver.ServerConfig{Image: o.image, Storage: reposerver.StorageConfig{Dir: t.TempDir()}, Access: reposerver.AccessConfig{Certificate: func(*tls.ConnectionState) (reposerver.Admitted, error) {
-		return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish}}, nil
+		return reposerver.Admitted{Name: "operator", May: []reposerver.Right{reposerver.Publish, reposerver.HandOver}}, nil
 	}}}))(t)
 	srv := httptest.NewUnstartedServer(server.Admin())
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{identity}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}

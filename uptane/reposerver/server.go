@@ -180,7 +180,7 @@ func (s *Server) rootRoutes(closed closed, path, keys string, repo *Repository) 
 		}
 		return s.changed(w, r, "root stored", "repository", repo.kind)
 	})
-	closed(Publish, "POST "+path+"root/cosign", func(w http.ResponseWriter, r *http.Request) error {
+	closed(HandOver, "POST "+path+"root/cosign", func(w http.ResponseWriter, r *http.Request) error {
 		data, err := readBody(w, r, maxRoot())
 		if err != nil {
 			return err
@@ -193,7 +193,7 @@ func (s *Server) rootRoutes(closed closed, path, keys string, repo *Repository) 
 		writeBytes(w, http.StatusOK, stored)
 		return nil
 	})
-	closed(Publish, "GET "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(HandOver, "GET "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
 		data, err := repo.PrivateKey(r.Context(), r.PathValue("keyid"))
 		if err != nil {
 			return err
@@ -203,7 +203,7 @@ func (s *Server) rootRoutes(closed closed, path, keys string, repo *Repository) 
 		writeBytes(w, http.StatusOK, data)
 		return nil
 	})
-	closed(Publish, "DELETE "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
+	closed(HandOver, "DELETE "+path+keys+"{keyid}", func(w http.ResponseWriter, r *http.Request) error {
 		if err := repo.DeleteKey(r.Context(), r.PathValue("keyid")); err != nil {
 			return err
 		}
