@@ -57,6 +57,7 @@ func statusOf(v *verified, name string) (*Status, error) {
 		f.ceremony(c)
 	}
 	f.conclude()
+	s.Withheld = f.withheldOf()
 	ends, err := calendar.ReadFiles(v.files, name)
 	if err != nil {
 		return nil, err
@@ -429,6 +430,7 @@ func (f *inventory) problems() {
 			pin(t, "security officer PIN", t.SO)
 		}
 	}
+	f.sayWithheld(say)
 	for _, k := range f.status.Keys {
 		name := show.Text(k.Names[0])
 		for _, c := range k.Copies {

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/quorum"
 )
 
 // Next says which script follows a ceremony. The script is a draft: people read it, change it, check it and approve it. What
@@ -34,6 +35,8 @@ type Next struct {
 	// roster. Without, the last one stays.
 	Officers  *NamedFile
 	Approvals []NamedFile
+	// Shares are files of shares that only the transcript of an aborted ceremony held.
+	Shares []NamedFile
 	// Inputs are files that join: requests, certificates of CAs outside, public keys of online roles. Their Use says what for.
 	Inputs []NamedFile
 	// Names are what the kind is about: a token, a root, certificates.
@@ -273,8 +276,13 @@ func (d *draft) pinEarlier(name, sum string) (string, error) {
 			best = n
 		}
 	}
+	for _, f := range d.n.Shares {
+		if best == "" && hexSHA256(f.Data) == sum {
+			return d.pin(NamedFile{Name: name, File: f.File, Data: f.Data}), nil
+		}
+	}
 	if best == "" {
-		return "", advice.New(advice.Refused, "an aborted ceremony releases no file: take it out of its transcript, and pin it as an input", "the file of %s with the SHA-256 %s is not in the folder", show.Text(name), show.Text(sum))
+		return "", advice.New(advice.Refused, d.s.fromTranscript(sum), "the file of %s with the SHA-256 %s is not in the folder", show.Text(name), show.Text(sum))
 	}
 	return d.pin(NamedFile{Name: name, File: filepath.Join(d.n.Folder, filepath.FromSlash(best)), Data: d.s.last.files[best]}), nil
 }
@@ -307,6 +315,16 @@ func (d *draft) token(serial string) (string, error) {
 			return "", err
 		}
 		line += ", " + p.key + ": " + input
+	}
+	for _, p := range []quorum.Purpose{quorum.PurposeUser, quorum.PurposeSO} {
+		if w := d.s.perhaps(serial, p); w != nil {
+			input, err := d.pinEarlier(w.Name, w.SHA256)
+			if err != nil {
+				return "", err
+			}
+			d.tokenLines = append(d.tokenLines, fmt.Sprintf("  # The ceremony %s was aborted while it changed the %s PIN of %s: nobody knows which one the token has. If it refuses the one\n  # that stands here, name the shares %s instead.",
+				show.Line(w.Ceremony), show.Line(string(p)), show.Line(t.Label), input))
+		}
 	}
 	d.tokens[serial] = name
 	d.tokenLines = append(d.tokenLines, line+"}")

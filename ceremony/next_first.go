@@ -165,12 +165,12 @@ func (d *draft) under(profile, use string, until time.Time) (string, time.Time, 
 }
 
 // rewrap shares the wrapping keys of backups anew and wraps every backup that opens with the old ones.
-func (d *draft) rewrap(token string, next *quorum.Roster) error {
+func (d *draft) rewrap(token string, next *quorum.Roster, leavers bool) error {
 	renewed := map[string]string{}
 	for i := range d.s.Keys {
 		k := &d.s.Keys[i]
 		for _, b := range slices.Clone(k.Backups) {
-			if b.ReplacedBy != "" || k.State == KeyDestroyed {
+			if b.ReplacedBy != "" || k.State == KeyDestroyed || leavers && len(b.Shares.Gone) == 0 {
 				continue
 			}
 			if !b.Shares.Opens {

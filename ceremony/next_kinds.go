@@ -293,12 +293,17 @@ func (d *draft) trustKeys() error {
 }
 
 func (d *draft) officers() error {
-	if d.n.Officers == nil || len(d.n.Approvals) == 0 {
+	// A turnover that was aborted goes on with the roster that it began with.
+	goesOn := d.n.Officers == nil && len(d.n.Approvals) == 0 && d.s.leaversHold()
+	if !goesOn && (d.n.Officers == nil || len(d.n.Approvals) == 0) {
 		return advice.New(advice.Usage, "give the new roster with --officers, and the approvals of the old one's officers with --approval, one for each", "which officers?")
 	}
-	next, err := d.s.last.roster.Succeed(d.n.Officers.Data, datas(d.n.Approvals))
-	if err != nil {
-		return err
+	next := d.s.last.roster
+	if !goesOn {
+		var err error
+		if next, err = next.Succeed(d.n.Officers.Data, datas(d.n.Approvals)); err != nil {
+			return err
+		}
 	}
 	wrap := ""
 	for _, t := range d.s.Tokens {
@@ -314,7 +319,7 @@ func (d *draft) officers() error {
 			shares  *StatusShares
 			purpose quorum.Purpose
 		}{{t.User, quorum.PurposeUser}, {t.SO, quorum.PurposeSO}} {
-			if p.shares == nil {
+			if p.shares == nil || goesOn && len(p.shares.Gone) == 0 {
 				continue
 			}
 			input, err := d.pinEarlier(p.shares.Name, p.shares.SHA256)
@@ -325,7 +330,16 @@ func (d *draft) officers() error {
 				fmt.Sprintf("The %s PIN of %s is set anew, and held by all officers of the new roster who have a decryption key.", p.purpose, t.Label))
 		}
 	}
-	return d.rewrap(wrap, next)
+	return d.rewrap(wrap, next, goesOn)
+}
+
+// leaversHold says whether somebody who is not in the roster holds a share of what is used today.
+func (s *Status) leaversHold() bool {
+	gone := func(d *StatusShares) bool { return d != nil && len(d.Gone) > 0 }
+	return slices.ContainsFunc(s.Tokens, func(t StatusToken) bool { return len(t.Keys) > 0 && (gone(t.User) || gone(t.SO)) }) ||
+		slices.ContainsFunc(s.Keys, func(k StatusKey) bool {
+			return k.State != KeyDestroyed && slices.ContainsFunc(k.Backups, func(b StatusBackup) bool { return b.ReplacedBy == "" && gone(&b.Shares) })
+		})
 }
 
 // fits is a threshold that the holders of a roster can meet.

@@ -44,6 +44,8 @@ type state struct {
 	superseded map[[32]byte]string
 	// replaced are the shares of wrapping keys that a step of this ceremony replaces: the step's name, by their digest.
 	replaced map[[32]byte]string
+	// made are all shares that steps of this ceremony made, in their order.
+	made []*madeShares
 	// held are the shares that hold a PIN now, by token name and purpose.
 	held map[string]*quorum.Shares
 	// ceremonies are the ids of this ceremony and those it carries on from.

@@ -34,6 +34,9 @@ type Status struct {
 	Ends []calendar.Entry `json:"ends"`
 	// Problems are what officers should do something about, in plain words.
 	Problems []string `json:"problems"`
+	// Withheld are the shares of aborted ceremonies that no file of the folder holds and that nothing has replaced, in the order in
+	// which they were made.
+	Withheld []WithheldShares `json:"withheld,omitempty"`
 
 	// last is the ceremony itself, left what a later one can take up, by name; trust and uptane are the steps that made
 	// the newest versions.

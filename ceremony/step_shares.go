@@ -158,11 +158,16 @@ func (h *HoldSecret) perform(s *Session) error {
 	}); err != nil {
 		return err
 	}
+	made := &madeShares{name: h.Name, doc: d}
+	s.state.made = append(s.state.made, made)
+	if h.Purpose != "wrap" {
+		made.pin = PINNotSet
+	}
 	if err := s.artefact("shares/"+h.Name+".json", l.Document, nil); err != nil {
 		return err
 	}
 	if h.Purpose != "wrap" {
-		if err := h.setPIN(s, d); err != nil {
+		if err := h.setPIN(s, d, made); err != nil {
 			return err
 		}
 		if s.how.secrets() {
@@ -177,11 +182,12 @@ func (h *HoldSecret) perform(s *Session) error {
 }
 
 // setPIN has the holders test their shares, puts the secret together and sets the PIN.
-func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
+func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares, made *madeShares) error {
 	sum := quorum.Digest(d.Digest()).String()
 	if err := s.emit(&pinIntentLeaf{pinLeaf{Token: h.Token, Purpose: h.Purpose, Shares: sum}}, kindPINIntent); err != nil {
 		return err
 	}
+	made.pin = PINPerhaps
 	var l pinLeaf
 	if err := s.outcome(&l, kindPIN, func(again bool) error {
 		l.Token, l.Purpose, l.Shares = h.Token, h.Purpose, sum
@@ -197,6 +203,7 @@ func (h *HoldSecret) setPIN(s *Session, d *quorum.Shares) error {
 	}); err != nil {
 		return err
 	}
+	made.pin = PINSet
 	if h.Purpose == string(quorum.PurposeUser) {
 		s.how.pinChanged(h.Token, d)
 	}

@@ -24,7 +24,7 @@ func ceremonyCommand() *cli.Command {
 		Usage: "perform a reviewed script on tokens, under a quorum, and prove it afterwards",
 		Subcommands: []*cli.Command{
 			ceremonyNewCommand(), ceremonyCheckCommand(), ceremonyApproveCommand(), ceremonyRunCommand(),
-			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(), ceremonyStatusCommand(), ceremonyAttestCommand(),
+			ceremonyRehearseCommand(), ceremonyResumeCommand(), ceremonyAbortCommand(), ceremonyVerifyCommand(), ceremonyStatusCommand(), ceremonySharesCommand(), ceremonyAttestCommand(),
 			ceremonyPrintCommand(), ceremonyRecordCommand(), ceremonyDiffCommand(),
 		},
 	}

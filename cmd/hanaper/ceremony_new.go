@@ -28,8 +28,9 @@ func ceremonyNewCommand() *cli.Command {
 		&cli.StringFlag{Name: "ceremony", Usage: "the `ID` of the new ceremony; by default the last one's with the number at its end counted up"},
 		&cli.StringFlag{Name: "from", Usage: "the `TIME` at which the window begins, as 2026-11-21T00:00:00Z; by default today, by this machine's clock"},
 		&cli.IntFlag{Name: "days", Usage: "the window's length, 1 to 31", Value: 3},
-		&cli.StringFlag{Name: "officers", Usage: "the roster that replaces the last one, a `FILE`; for first: the roster"},
+		&cli.StringFlag{Name: "officers", Usage: "the roster that replaces the last one, a `FILE`; for first: the roster. officers without it goes on with a turnover that was aborted"},
 		&cli.StringSliceFlag{Name: "approval", Usage: "an approval of that roster by an officer of the last one, a `FILE`; give one for each"},
+		&cli.StringSliceFlag{Name: "shares", Usage: "shares of an aborted ceremony, a `FILE` that 'hanaper ceremony shares' wrote; give one for each"},
 		&cli.StringFlag{Name: "token", Usage: "restore: the `LABEL` or serial of the token that died; first: the label of the new one"},
 		&cli.StringSliceFlag{Name: "without", Usage: "the `LABEL` or serial of a token that you have no longer: keys that are only there are left out"},
 		&cli.StringFlag{Name: "root", Usage: "rollover, retire, factory: the `NAME` of a root's certificate"},
@@ -155,6 +156,13 @@ func nextOf(c *cli.Context, kind string) (ceremony.Next, error) {
 			return n, err
 		}
 		n.Approvals = append(n.Approvals, ceremony.NamedFile{File: absolute(path), Data: data})
+	}
+	for _, path := range c.StringSlice("shares") {
+		data, err := readFile(path)
+		if err != nil {
+			return n, err
+		}
+		n.Shares = append(n.Shares, ceremony.NamedFile{File: absolute(path), Data: data})
 	}
 	for _, use := range ceremony.NextUses() {
 		for _, text := range c.StringSlice(use) {
