@@ -59,7 +59,7 @@ func (n *numbers) of(v *verified) error {
 		switch c := step.step.(type) {
 		case *CRL:
 			if issuer := st.certificates[c.Issuer]; st.crlNames[c.Name] != nil && issuer != nil {
-				key := string(issuer.cert.RawSubject) + "\x00" + keyOf(issuer.cert)
+				key := comparedName(issuer.cert.RawSubject) + "\x00" + keyOf(issuer.cert)
 				err = n.use(v, "crl\x00"+key, "CRLs of "+issuer.cert.Subject.String(), big.NewInt(c.Number), true)
 			}
 		case *UptaneRoot:

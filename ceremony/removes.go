@@ -19,6 +19,9 @@ import (
 type removal struct {
 	// name by which the script names it.
 	name string
+	// digest names a certificate or key where its name is that of something else which is removed, or could be; empty for what has no
+	// other name.
+	digest string
 	// what it is, and what comes of it, for people.
 	what string
 }
@@ -38,7 +41,7 @@ func (t *TrustRepository) removed(s *Session, prev *trust.Repository, c trust.Co
 	} {
 		for _, was := range list.was {
 			if !slices.ContainsFunc(list.is, was.Equal) {
-				gone = append(gone, removal{s.nameOf(was), fmt.Sprintf("%s %s, %s: %s", list.kind, show.Text(s.nameOf(was)), show.Text(was.Subject.String()), list.effect)})
+				gone = append(gone, removal{s.nameOf(was), "sha256:" + hexSHA256(was.Raw), fmt.Sprintf("%s %s, %s: %s", list.kind, show.Text(s.nameOf(was)), show.Text(was.Subject.String()), list.effect)})
 			}
 		}
 		for i, is := range list.is {
@@ -54,11 +57,12 @@ func (t *TrustRepository) removed(s *Session, prev *trust.Repository, c trust.Co
 	}{{"root", was.Root, k.Root}, {"targets", was.Targets, k.Targets}} {
 		for _, key := range role.was.Keys {
 			if !slices.ContainsFunc(role.is.Keys, func(o crypto.PublicKey) bool { return ca.SameKey(o, key) }) {
-				gone = append(gone, removal{s.keyNamed(key), fmt.Sprintf("key %s of the role %s", show.Text(s.keyNamed(key)), show.Text(role.name))})
+				_, sum, _ := marshalSPKI(key)
+				gone = append(gone, removal{s.keyNamed(key), "sha256:" + sum, fmt.Sprintf("key %s of the role %s", show.Text(s.keyNamed(key)), show.Text(role.name))})
 			}
 		}
 		if role.is.Threshold < role.was.Threshold {
-			gone = append(gone, removal{role.name + "_threshold", fmt.Sprintf("the threshold %d of the role %s: %d are enough from now on", role.was.Threshold, show.Text(role.name), role.is.Threshold)})
+			gone = append(gone, removal{role.name + "_threshold", "", fmt.Sprintf("the threshold %d of the role %s: %d are enough from now on", role.was.Threshold, show.Text(role.name), role.is.Threshold)})
 		}
 	}
 	for _, role := range []struct {
@@ -66,23 +70,36 @@ func (t *TrustRepository) removed(s *Session, prev *trust.Repository, c trust.Co
 		was, is trust.Role
 	}{{"snapshot", was.Snapshot, k.Snapshot}, {"timestamp", was.Timestamp, k.Timestamp}, {"crl", was.CRL, k.CRL}} {
 		if !ca.SameKey(role.was.Keys[0], role.is.Keys[0]) {
-			gone = append(gone, removal{role.name, fmt.Sprintf("the key of the online role %s", show.Text(role.name))})
+			gone = append(gone, removal{role.name, "", fmt.Sprintf("the key of the online role %s", show.Text(role.name))})
 		}
 	}
-	return append(gone, policyRemoved(prev.Policy(), c.Policy)...), added
+	return toldApart(append(gone, policyRemoved(prev.Policy(), c.Policy)...)), added
+}
+
+// toldApart gives a certificate or key the name of its digest where its own is that of an online role, or of something else that is
+// removed: one word of the script must not stand for two things.
+func toldApart(gone []removal) []removal {
+	own := slices.Clone(gone)
+	for i, g := range own {
+		same := func(o removal) bool { return o.name == g.name && o.digest != g.digest }
+		if g.digest != "" && (slices.Contains([]string{"snapshot", "timestamp", "crl"}, g.name) || slices.ContainsFunc(own, same)) {
+			gone[i].name = g.digest
+		}
+	}
+	return gone
 }
 
 // policyRemoved is what a gateway policy no longer asks for, or no longer admits.
 func policyRemoved(was, is trust.Policy) (gone []removal) {
 	if was.RequireCRL && !is.RequireCRL {
-		gone = append(gone, removal{"require_crl", "require_crl: gateways admit devices whose CA has no CRL from now on"})
+		gone = append(gone, removal{"require_crl", "", "require_crl: gateways admit devices whose CA has no CRL from now on"})
 	}
 	if was.MinRSABits != is.MinRSABits {
-		gone = append(gone, removal{"min_rsa_bits", fmt.Sprintf("min_rsa_bits %d: it is %d from now on", was.MinRSABits, is.MinRSABits)})
+		gone = append(gone, removal{"min_rsa_bits", "", fmt.Sprintf("min_rsa_bits %d: it is %d from now on", was.MinRSABits, is.MinRSABits)})
 	}
 	for _, kind := range was.KeyTypes {
 		if !slices.Contains(is.KeyTypes, kind) {
-			gone = append(gone, removal{"key_types." + kind, fmt.Sprintf("key_types %s: devices with such keys are not admitted any more", show.Text(kind))})
+			gone = append(gone, removal{"key_types." + kind, "", fmt.Sprintf("key_types %s: devices with such keys are not admitted any more", show.Text(kind))})
 		}
 	}
 	return gone

@@ -49,6 +49,9 @@ var (
 	RuleUsed       = Rule{"CER-028", "a number that a ceremony signed, or may have signed, before it was aborted is not used again; only versions of roots are, for clients follow them one by one", format.Must("1.1")}
 	RuleRemoves    = Rule{"CER-030", "what a version of trust, or a CRL, removes against the last one is named in the script, and nothing else", format.Must("1.1")}
 	RuleSuperseded = Rule{"CER-031", "no script opens a token with shares that others replaced", format.Must("1.1")}
+	RuleOneName    = Rule{"CER-032", "the key of a CA has one subject in all ceremonies, compared as RFC 5280 does", format.Must("1.1")}
+	RuleRoom       = Rule{"CER-033", "a CRL number leaves room for those to come: it rises by 10^12 at most", format.Must("1.1")}
+	RuleLiving     = Rule{"CER-034", "a backup is made with shares whose holders are all in the roster", format.Must("1.1")}
 	RuleRewrap     = Rule{"CER-029", "where shares of a wrapping key replace others, every backup that opens with those is wrapped anew in the same ceremony", format.Must("1.1")}
 )
 
@@ -57,7 +60,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves, RuleSuperseded,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves, RuleSuperseded, RuleOneName, RuleRoom, RuleLiving,
 	}
 }
 

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
+	"strings"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/internal/show"
@@ -36,8 +40,10 @@ type state struct {
 	trust     *trustState
 	// trustUsed is the highest version of the trust repository's targets that an aborted ceremony signed, or may have.
 	trustUsed int64
-	backups   map[string]*backup
-	shares    map[string]*quorum.Shares
+	// trustUnsigned is true after a version that is not signed, for keys of earlier ceremonies would sign it.
+	trustUnsigned bool
+	backups       map[string]*backup
+	shares        map[string]*quorum.Shares
 	// pinShares are the shares to which a step set a PIN last, by the token's serial and the purpose; superseded are those before, by
 	// their digest, each with the name of those that replaced them.
 	pinShares  map[string][32]byte
@@ -210,7 +216,43 @@ func (s *Session) keyOfCertificate(c *certificate) (*key, error) {
 
 // issuerOf names an issuer of CRLs: by subject and key, for two certificates of a CA can have different names.
 func issuerOf(c *x509.Certificate) string {
-	return hexSHA256(c.RawSubject) + " " + hexSHA256(c.RawSubjectPublicKeyInfo)
+	return hexSHA256([]byte(comparedName(c.RawSubject))) + " " + hexSHA256(c.RawSubjectPublicKeyInfo)
+}
+
+// comparedName is a name as those compare it who follow RFC 5280, section 7.1: "THE  ROOT" is "The Root", in whatever kind of string. Who
+// compares octets would believe that they are two, and so one CA would have two rows of CRL numbers. What cannot be read stands for
+// itself.
+func comparedName(raw []byte) string {
+	var rdns pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(raw, &rdns); err != nil || len(rest) > 0 {
+		return string(raw)
+	}
+	var name strings.Builder
+	for _, rdn := range rdns {
+		var parts []string
+		for _, a := range rdn {
+			parts = append(parts, fmt.Sprintf("%s=%q", a.Type, strings.Join(strings.Fields(strings.ToLower(fmt.Sprint(a.Value))), " ")))
+		}
+		slices.Sort(parts)
+		fmt.Fprintf(&name, "%s\n", strings.Join(parts, "+"))
+	}
+	return name.String()
+}
+
+// hasOneName asks that the key of a CA has one subject in all ceremonies: under a second one it would be another CA, with another purpose
+// and other numbers.
+func (s *Session) hasOneName(c *certificate) error {
+	if c.key == "" || !c.cert.IsCA {
+		return nil
+	}
+	for _, st := range s.states() {
+		for _, n := range sortedKeys(st.certificates) {
+			if o := st.certificates[n]; o.cert.IsCA && ca.SameKey(o.cert.PublicKey, c.cert.PublicKey) && issuerOf(o.cert) != issuerOf(c.cert) {
+				return s.hold(RuleOneName, false, "key %q is that of %s in certificate %q, and would be that of %s in %q", c.key, show.Text(o.cert.Subject.String()), n, show.Text(c.cert.Subject.String()), c.name)
+			}
+		}
+	}
+	return nil
 }
 
 // above lists the certificates above c, nearest first.
@@ -229,6 +271,9 @@ func (s *Session) above(c *certificate) []*x509.Certificate {
 
 // addCertificate takes a certificate into the state and states its files: the certificate, and the chain without root.
 func (s *Session) addCertificate(c *certificate) error {
+	if err := s.hasOneName(c); err != nil {
+		return err
+	}
 	s.state.certificates[c.name] = c
 	serial := fmt.Sprintf("%040x", c.cert.SerialNumber)
 	s.state.serials[serial] = true

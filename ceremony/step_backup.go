@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
@@ -126,6 +127,16 @@ func (b *BackupKey) perform(s *Session) error {
 	shares, err := s.shares(b.Shares, quorum.PurposeWrap)
 	if err != nil {
 		return err
+	}
+	roster, err := s.script.openRoster()
+	if err != nil {
+		return err
+	}
+	living := shares.Living(roster)
+	if gone := slices.DeleteFunc(shares.Holders(), func(n string) bool { return slices.Contains(living, n) }); len(gone) > 0 {
+		if err := s.hold(RuleLiving, false, "%s left the roster, or have another decryption key now, and would hold a share of backup %q: share the wrapping key anew (hold-secret) before it is backed up", show.List(gone), b.Name); err != nil {
+			return err
+		}
 	}
 	if err := s.emit(&backupIntentLeaf{Name: b.Name, Key: k.name, Shares: quorum.Digest(shares.Digest()).String()}, kindBackupIntent); err != nil {
 		return err

@@ -174,6 +174,9 @@ func reasonName(code int) string {
 	return "unspecified"
 }
 
+// maxCRLRise is more than any clock that is read as a number in seconds, or as YYYYMMDDhhmm, and leaves nine million CRLs.
+var maxCRLRise = big.NewInt(1_000_000_000_000)
+
 // rises holds the number to those that the issuer used before, and gives its last CRL. In format 1.0 an issuer was known by the
 // name of its certificate.
 func (c *CRL) rises(s *Session, cert *certificate, number *big.Int) (previous *x509.RevocationList, err error) {
@@ -181,6 +184,16 @@ func (c *CRL) rises(s *Session, cert *certificate, number *big.Int) (previous *x
 		return nil, refuse(RuleCRLNumber, "CRL number %d does not rise above %s, the newest of %q", c.Number, highest, cert.name)
 	}
 	issuer := issuerOf(cert.cert)
+	// Beyond the last number that a script can write no CRL could ever be issued again.
+	last := s.state.numbers[issuer]
+	if last == nil {
+		last = new(big.Int)
+	}
+	if room := new(big.Int).Sub(number, last); room.Cmp(maxCRLRise) > 0 {
+		if err := s.hold(RuleRoom, false, "CRL number %d is %d above the last of %q: by mistake or not, so few would be left. Count on by one", c.Number, room, cert.name); err != nil {
+			return nil, err
+		}
+	}
 	if highest := s.state.numbers[issuer]; highest != nil && number.Cmp(highest) <= 0 {
 		if err := s.hold(RuleIssuer, false, "CRL number %d does not rise above %s, the newest of the issuer %s, of which %q is a certificate", c.Number, highest, show.Text(cert.cert.Subject.String()), cert.name); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/hanaper/hanaper/ca"
@@ -72,6 +73,9 @@ func (t *TrustRepository) describe(s *Session) string {
 }
 
 func (t *TrustRepository) perform(s *Session) error {
+	if s.state.trustUnsigned {
+		return refuse(RuleVersion, "this script makes a version of trust before this one, with keys of earlier ceremonies: what follows it cannot be compared with it before it is signed. Make one version, or hold another ceremony")
+	}
 	content, err := t.content(s)
 	if err != nil {
 		return err
@@ -109,8 +113,15 @@ func (t *TrustRepository) perform(s *Session) error {
 		return s.passOver("trust repository")
 	}
 	if t.specimens(s) {
-		// What imported keys will sign cannot be checked before they do: Prepare does it then, before the trust keys sign.
-		return keys.CheckAsOf(s.format)
+		// What imported keys will sign has no signature yet; all else is checked before anybody is in the room.
+		if s.finished() {
+			return keys.CheckAsOf(s.format)
+		}
+		if err := trust.CheckUnsigned(s.state.lastTrust(), content, keys, v, s.script.until, t.unsigned(s)); err != nil {
+			return refuse(RuleVersion, "%w", err)
+		}
+		s.state.trustUnsigned = true
+		return nil
 	}
 	prev := s.state.lastTrust()
 	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
@@ -121,6 +132,7 @@ func (t *TrustRepository) perform(s *Session) error {
 		return refuse(RuleVersion, "%w", err)
 	}
 	if s.how.lacks(signers...) {
+		s.state.trustUnsigned = true
 		return nil
 	}
 	files, err := prepared.Sign(signers...)
@@ -228,6 +240,22 @@ func (t *TrustRepository) specimens(s *Session) bool {
 		}
 	}
 	return slices.ContainsFunc(t.CRLs, func(n string) bool { return s.state.unsignedCRLs[n] })
+}
+
+// unsigned are the specimens in the content, by their DER bytes.
+func (t *TrustRepository) unsigned(s *Session) map[string]bool {
+	list := map[string]bool{}
+	for _, n := range slices.Concat(t.Anchors, t.Intermediates) {
+		if c := s.state.certificates[n]; c.unsigned {
+			list[string(c.cert.Raw)] = true
+		}
+	}
+	for _, n := range t.CRLs {
+		if s.state.unsignedCRLs[n] {
+			list[string(s.state.crlNames[n].Raw)] = true
+		}
+	}
+	return list
 }
 
 func (t *TrustRepository) content(s *Session) (trust.Content, error) {
@@ -366,6 +394,12 @@ func (t *TrustRepository) shows(s *Session, v *shown) {
 	s.showRole(v, "targets", t.TargetsThreshold, t.TargetsKeys)
 	for _, online := range [][2]string{{"snapshot", t.Snapshot}, {"timestamp", t.Timestamp}, {"crl", t.CRL}} {
 		s.showRole(v, online[0], 1, []string{online[1]})
+	}
+	for _, r := range t.Releases {
+		issuer, n := s.state.certificates[r.Issuer], new(big.Int)
+		if _, ok := n.SetString(r.Serial, 16); ok && issuer != nil {
+			v.remark("RELEASES %s: no CRL need list it from now on", show.Line(s.holderOf(n, issuer)))
+		}
 	}
 	if t.RequireCRL {
 		v.fact("gateways", "admit no device whose CA has no CRL")

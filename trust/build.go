@@ -23,18 +23,27 @@ type Prepared struct {
 	targets *targetsMetadata
 	files   Files
 	now     time.Time
+	// unsigned are the certificates and CRLs, by their DER bytes, that are to be signed later.
+	unsigned map[string]bool
 }
 
 // Prepare checks the content, the keys and the dates, and that they follow prev (nil for a new environment), and lays
 // out the offline half. Nothing is signed and no token is touched. The result is a function of its arguments. A new root is
 // laid out only where keys, thresholds or its expiry differ from prev's.
 func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*Prepared, error) {
-	return prepare(knownAt{}, prev, c, k, v, now)
+	return prepare(knownAt{}, prev, c, k, v, now, nil)
 }
 
-func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now time.Time) (*Prepared, error) {
+// CheckUnsigned refuses what Prepare would, before all of the content is signed: of the certificates and CRLs in unsigned, by their DER
+// bytes, no signature is asked for.
+func CheckUnsigned(prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) error {
+	_, err := prepare(knownAt{}, prev, c, k, v, now, unsigned)
+	return err
+}
+
+func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) (*Prepared, error) {
 	v = Validity{v.RootExpires.UTC().Truncate(time.Second), v.TargetsExpires.UTC().Truncate(time.Second)}
-	p := &Prepared{prev: prev, files: Files{}, now: now}
+	p := &Prepared{prev: prev, files: Files{}, now: now, unsigned: unsigned}
 	if err := CheckEnvironment(c.Environment); err != nil {
 		return nil, err
 	}

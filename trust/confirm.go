@@ -36,7 +36,7 @@ type KeySignature struct {
 // Confirm verifies a finished offline half and holds it to what Prepare would lay out from the same arguments: what it
 // says, not how it is encoded, and by what was known of weak keys when a format of ceremonies was the newest. It gives the repository, and the metadata files that are new in it.
 func Confirm(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, files Files, now time.Time) (*Repository, []Signed, error) {
-	if _, err := prepare(asOf, prev, c, k, v, now); err != nil {
+	if _, err := prepare(asOf, prev, c, k, v, now, nil); err != nil {
 		return nil, nil, err
 	}
 	first, version := files[metadataPath(metadata.ROOT, 1)], c.version(prev)

@@ -99,6 +99,11 @@ const reasonRemoved = 8
 // parseCRL verifies a DER CRL (RFC 5280, section 5) against the CA certificates and reads its serials. Delta and indirect
 // CRLs, critical extensions, and CRLs without number or nextUpdate are refused. Dates are not checked.
 func parseCRL(der []byte, cas []*x509.Certificate) (*crl, error) {
+	return parseUnsignedCRL(der, cas, false)
+}
+
+// parseUnsignedCRL is parseCRL for one that nobody has signed yet, where unsigned is true.
+func parseUnsignedCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
 	if len(der) > MaxCRLSize {
 		return nil, errors.New("is too large")
 	}
@@ -122,7 +127,7 @@ func parseCRL(der []byte, cas []*x509.Certificate) (*crl, error) {
 		return nil, errors.New("has no nextUpdate, or one before thisUpdate")
 	}
 	list.RawTBSRevocationList = tbs
-	issuer, err := crlIssuer(list, cas)
+	issuer, err := crlIssuer(list, cas, unsigned)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +182,7 @@ func splitCRL(der []byte) (tbs, revoked, header []byte, err error) {
 	return tbs, list, header, err
 }
 
-func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate) (*x509.Certificate, error) {
+func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate, unsigned bool) (*x509.Certificate, error) {
 	named := false
 	for _, ca := range cas {
 		if !bytes.Equal(ca.RawSubject, list.RawIssuer) {
@@ -187,7 +192,7 @@ func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate) (*x509.Certif
 		if len(list.AuthorityKeyId) > 0 && len(ca.SubjectKeyId) > 0 && !bytes.Equal(list.AuthorityKeyId, ca.SubjectKeyId) {
 			continue
 		}
-		if list.CheckSignatureFrom(ca) == nil {
+		if unsigned || list.CheckSignatureFrom(ca) == nil {
 			return ca, nil
 		}
 	}

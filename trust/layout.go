@@ -13,7 +13,7 @@ import (
 
 // layoutContent checks the content and lays out its target files.
 func (p *Prepared) layoutContent(c Content, k Keys) error {
-	if err := checkCAs(c.Anchors, c.Intermediates); err != nil {
+	if err := checkCAs(c.Anchors, c.Intermediates, p.unsigned); err != nil {
 		return usage("name the Fleet Roots and the CAs under them", "trust content: %w", err)
 	}
 	cas := slices.Concat(c.Anchors, c.Intermediates)
@@ -84,7 +84,7 @@ func (p *Prepared) layoutCRLs(list [][]byte, cas []*x509.Certificate, names map[
 		der, err := derCRL(der)
 		var c *crl
 		if err == nil {
-			c, err = parseCRL(der, cas)
+			c, err = parseUnsignedCRL(der, cas, p.unsigned[string(der)])
 		}
 		if err == nil {
 			err = c.checkDates(p.now)

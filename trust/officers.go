@@ -155,7 +155,7 @@ func (rep *Repository) readTargets(r *reader, prev *Repository) error {
 			return refuse(ErrMalformed, intermediatesTarget, "%v", err)
 		}
 	}
-	if err := checkCAs(rep.anchors, rep.intermediates); err != nil {
+	if err := checkCAs(rep.anchors, rep.intermediates, nil); err != nil {
 		return refuse(ErrMalformed, anchorsTarget+" and "+intermediatesTarget, "%v", err)
 	}
 	rep.cas = slices.Concat(rep.anchors, rep.intermediates)
