@@ -31,6 +31,8 @@ const (
 	MaxSignatures = 1000
 	// MaxVersion is the highest version: the client reads it into a 32-bit signed integer.
 	MaxVersion = 1<<31 - 1
+	// LastRoom is the version above which there is no room to count on: nobody comes there but by a thief's hand or a slip.
+	LastRoom = 1 << 30
 	// MaxRotations bounds the roots of one chain.
 	MaxRotations = 1000
 	// MaxDelegationDepth is how many delegations deep the client looks for a target.

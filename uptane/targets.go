@@ -279,6 +279,13 @@ func (t *Targets) Config() TargetsConfig {
 	}
 }
 
+// MayFollow says whether targets of a version may take the place of old ones: a higher one always. Where somebody went up to
+// versions that leave no room, with a key that the root has replaced since, a lower one may too: the real client forgets what it
+// has seen of a repository when it follows a new root.
+func MayFollow(root *Root, old *Targets, version int) bool {
+	return version > old.Version() || old.Version() > LastRoom && version <= LastRoom && RoleAuthority(root, RoleTargets).Verify(old) != nil
+}
+
 // Next builds the document that follows t: version one higher, with the changes that change makes to a copy of t's
 // content. A version that is not higher than t's is refused.
 func (t *Targets) Next(expires time.Time, change func(*TargetsConfig) error) (*Targets, error) {

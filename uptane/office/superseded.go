@@ -131,7 +131,7 @@ func (o *Office) replaceSuperseded(ctx context.Context, root *uptane.Root, t *up
 	if uptane.RoleAuthority(root, uptane.RoleTargets).Verify(theirs) == nil {
 		return conflict
 	}
-	if t.Version() <= theirs.Version() {
+	if !uptane.MayFollow(root, theirs, t.Version()) {
 		return advice.New(advice.Refused, fmt.Sprintf("targets sign --version %d, then push again", theirs.Version()+1),
 			"the targets on the server do not verify under root version %d and would be replaced, but have version %d: devices may have seen it, and these have version %d", root.Version(), theirs.Version(), t.Version())
 	}

@@ -165,6 +165,10 @@ func (j *job) document(external map[string]uptane.Signature) (uptane.Document, e
 			expires = least
 		}
 	}
+	if version > uptane.MaxVersion {
+		return nil, advice.New(advice.Refused, "if a thief went up to it, change the key in the root and push that; then sign with --version and the version after the last that you made yourself",
+			"version %d is the last that devices can count to", uptane.MaxVersion)
+	}
 	doc, err := j.build(version, expires)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,10 @@
 package reposerver
 
-import "time"
+import (
+	"time"
+
+	"github.com/hanaper/hanaper/uptane"
+)
 
 // Bounds of the server.
 const (
@@ -22,7 +26,7 @@ const (
 	// maxSaid bounds the words of a device in reports, in bytes.
 	maxSaid = 512
 	// maxVersion is the highest version that devices can count to, with room above it.
-	maxVersion = 1 << 30
+	maxVersion = uptane.LastRoom
 	// replacementLife bounds for how long a replacement may be allowed.
 	replacementLife = 30 * 24 * time.Hour
 	// maxForm bounds small requests in bytes.

@@ -134,8 +134,11 @@ func (m *marks) of(kind uptane.Repository) *roleMarks {
 	return &m.Image
 }
 
-// raise takes what is higher.
+// raise takes what is higher. Targets that left no room (uptane.MayFollow) were replaced by others.
 func (r *roleMarks) raise(to roleMarks) {
+	if r.Targets > maxVersion {
+		r.Targets = to.Targets
+	}
 	r.Root, r.Targets = max(r.Root, to.Root), max(r.Targets, to.Targets)
 	r.Snapshot, r.Timestamp = max(r.Snapshot, to.Snapshot), max(r.Timestamp, to.Timestamp)
 	for name, v := range to.Delegations {
@@ -496,9 +499,13 @@ func (i *Image) takeNewer(ctx context.Context, t *change, res Restored, served r
 		if err != nil {
 			return err
 		}
+		root, err := i.current(t)
+		if err != nil {
+			return err
+		}
 		if doc, err := uptane.ParseTargets(uptane.Image, res.Targets); err != nil {
 			return err
-		} else if doc.Version() > old.Version() {
+		} else if uptane.MayFollow(root, old, doc.Version()) {
 			if doc, err = i.parseTargets(res.Targets); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package reposerver_test
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -301,6 +302,59 @@ func TestUploadsKept(t *testing.T) {
 	}
 	for _, name := range []string{"listed", "delegated"} {
 		o.file("vin-1", "/repo/targets/"+name)
+	}
+}
+
+// TestFastForward: a thief with the targets key pushes the highest version that there is. Once the root has replaced the key, targets
+// of a lower version take the place of the thief's, and not before; the next start goes on from there.
+func TestFastForward(t *testing.T) {
+	m := newMarked(t)
+	m.refusedStart("uptane restore")
+	if _, err := reposerver.Restore(t.Context(), m.office.image, m.director, reposerver.Restored{Targets: m.targets}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.reopen(); err != nil {
+		t.Fatal(err)
+	}
+	stolen, mine := must(m.keys.Labelled(t.Context(), "uptane-image-targets"))(t), newSigner(t)
+	good := must(uptane.ParseTargets(uptane.Image, m.targets))(t).Version()
+	push := func(key crypto.Signer, version int) error {
+		t.Helper()
+		_, sum, err := m.client.Targets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := must(uptane.NewTargets(uptane.TargetsConfig{Repository: uptane.Image, Version: version, Expires: m.clock.now().Add(24 * time.Hour)}))(t)
+		return m.client.PushTargets(t.Context(), must(uptane.Sign(doc, key))(t), sum)
+	}
+	if err := push(stolen, uptane.MaxVersion); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(key crypto.Signer, version int) {
+		t.Helper()
+		before := m.bytesOf()
+		if err := push(key, version); err == nil {
+			t.Errorf("version %d is taken", version)
+		}
+		if m.bytesOf() != before {
+			t.Errorf("version %d: something was written", version)
+		}
+	}
+	refused(stolen, good+1)
+	next := must(m.root(m.client).Next(m.clock.now().Add(1000*time.Hour), func(c *uptane.RootConfig) error {
+		c.Roles[uptane.RoleTargets] = uptane.RoleKeys{Keys: []uptane.Key{keyOf(t, mine)}, Threshold: 1}
+		return nil
+	}))(t)
+	if _, err := m.client.CosignRoot(t.Context(), next.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	refused(stolen, good+1)
+	if err := push(mine, good+1); err != nil {
+		t.Fatal(err)
+	}
+	refused(mine, good)
+	if err := m.reopen(); err != nil {
+		t.Fatalf("the next start: %v", err)
 	}
 }
 

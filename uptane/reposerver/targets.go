@@ -11,7 +11,7 @@ import (
 // checkTargets is what every targets document must pass: newer than the last, the signatures that the root asks for and
 // no others, and entries that devices can use.
 func (r *Repository) checkTargets(root *uptane.Root, old, doc *uptane.Targets) error {
-	if old != nil && doc.Version() <= old.Version() {
+	if old != nil && !uptane.MayFollow(root, old, doc.Version()) {
 		return refuse(400, codeInvalidTargets, "targets version %d is not higher than version %d, which the server has", doc.Version(), old.Version())
 	}
 	if _, err := uptane.Emit(doc, uptane.RoleAuthority(root, uptane.RoleTargets)); err != nil {
