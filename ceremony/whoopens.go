@@ -55,6 +55,20 @@ func (p *Plan) Backups() []OpenedBy {
 	return openedBy(p.script.allBackups(p.state), p.roster)
 }
 
+// Backups are those that the ceremonies left, and who of a roster, which may be a newer one, can open them; nil is the roster of the
+// last ceremony.
+func (s *Status) Backups(r *quorum.Roster) []OpenedBy {
+	if r == nil {
+		r = s.last.roster
+	}
+	return openedBy(s.left.backups, r)
+}
+
+// Within says whether the ceremonies of this status are the first ones of another's.
+func (s *Status) Within(o *Status) bool {
+	return s.Environment == o.Environment && len(s.Ceremonies) <= len(o.Ceremonies) && hexSHA256(o.last.chain()[len(s.Ceremonies)-1].checkpoint) == s.Checkpoint
+}
+
 // Backups verifies the folder of a ceremony as Verify does, and says who of a roster, which may be a newer one, can open the backups
 // that it and the ceremonies before it left. Whose folder it is nothing says.
 func Backups(ctx context.Context, folder fs.FS, r *quorum.Roster) ([]OpenedBy, error) {

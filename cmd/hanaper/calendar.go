@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,10 +27,10 @@ func calendarCommand() *cli.Command {
 		Usage:     "list every date on which something ends: certificates, CRLs, trust and Uptane metadata, officers' card checks",
 		ArgsUsage: "[DIR...]",
 		Description: "DIR is the folder of a ceremony, which must agree with itself as for 'hanaper ceremony status', a published repository, or any other, whose dates are read and whose signatures are not checked. " +
-			"Of CRLs and metadata only the newest counts.\n\n" +
+			"Of CRLs and metadata only the newest counts. Who can open which backup is said after the dates: of the officers of --roster, or else of the last ceremony's.\n\n" +
 			"Example:\n  hanaper calendar --within 90d --ics fleet.ics ceremony-1 published",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "roster", Usage: "officers whose yearly card checks belong into the list, a `FILE`"},
+			&cli.StringFlag{Name: "roster", Usage: "officers whose yearly card checks belong into the list, and who are to open the backups, a `FILE`"},
 			&cli.StringSliceFlag{Name: "check", Usage: "a record of a card check, a `FILE`; give one for each"},
 			&cli.IntFlag{Name: "days", Usage: "a card check counts for so many days", Value: 400},
 			&cli.StringFlag{Name: "within", Usage: "only what ends within `TIME` from now, such as 90d, 12w or 36h"},
@@ -44,7 +45,15 @@ func calendarCommand() *cli.Command {
 type calendarReport struct {
 	Now      string           `json:"now"`
 	Entries  []calendar.Entry `json:"entries"`
+	Backups  []calendarBackup `json:"backups"`
 	Warnings []string         `json:"warnings"`
+}
+
+// calendarBackup says who can open a backup, as the status of its folder does.
+type calendarBackup struct {
+	Environment string `json:"environment"`
+	ceremony.OpenedBy
+	Opens bool `json:"opens"`
 }
 
 func showCalendar(c *cli.Context) error {
@@ -64,21 +73,27 @@ func showCalendar(c *cli.Context) error {
 		}
 	}
 	var lists [][]calendar.Entry
+	var held []*ceremony.Status
 	for _, dir := range c.Args().Slice() {
 		if st, err := os.Stat(dir); err != nil {
 			return advice.Wrap(advice.Usage, err, "name a folder that exists")
 		} else if !st.IsDir() {
 			return advice.New(advice.Usage, "name a folder", "%s is no folder", dir)
 		}
-		list, err := endsIn(c, dir)
+		list, s, err := endsIn(c, dir)
 		if err != nil {
 			return err
 		}
-		lists = append(lists, list)
+		if lists = append(lists, list); s != nil {
+			held = append(held, s)
+		}
 	}
-	r := calendarReport{Now: now.Format(time.RFC3339), Warnings: []string{}}
+	r := calendarReport{Now: now.Format(time.RFC3339), Backups: []calendarBackup{}, Warnings: []string{}}
 	cards, err := cardDates(c, now, &r)
 	if err != nil {
+		return err
+	}
+	if err := backupsIn(c, held, &r); err != nil {
 		return err
 	}
 	all := calendar.Merge(append(lists, cards)...)
@@ -105,16 +120,45 @@ func showCalendar(c *cli.Context) error {
 }
 
 // endsIn lists what ends in a folder. That of a finished ceremony is read as 'ceremony status' reads it: it must agree with itself.
-func endsIn(c *cli.Context, dir string) ([]calendar.Entry, error) {
+func endsIn(c *cli.Context, dir string) ([]calendar.Entry, *ceremony.Status, error) {
 	folder := input.Dir(dir)
 	if !ceremony.IsFinished(folder) {
-		return calendar.Read(folder, dir)
+		list, err := calendar.Read(folder, dir)
+		return list, nil, err
 	}
 	s, err := ceremony.ReadStatus(c.Context, folder, dir)
 	if s == nil {
-		return nil, fmt.Errorf("%s: %w", show.Text(dir), err)
+		return nil, nil, fmt.Errorf("%s: %w", show.Text(dir), err)
 	}
-	return s.Ends, nil
+	return s.Ends, s, nil
+}
+
+// backupsIn says who of the roster given, or of the last ceremony's, can open the backups, and warns. A folder whose ceremonies another
+// one carries on from adds nothing.
+func backupsIn(c *cli.Context, held []*ceremony.Status, r *calendarReport) error {
+	var roster *quorum.Roster
+	if path := c.String("roster"); path != "" {
+		var err error
+		if roster, err = readRoster(path); err != nil {
+			return err
+		}
+	}
+	for i, s := range held {
+		if slices.ContainsFunc(held[i+1:], s.Within) || slices.ContainsFunc(held[:i], func(o *ceremony.Status) bool { return s.Within(o) && !o.Within(s) }) {
+			continue
+		}
+		of := roster
+		if of != nil && of.Environment() != s.Environment {
+			of = nil
+		}
+		for _, b := range s.Backups(of) {
+			r.Backups = append(r.Backups, calendarBackup{s.Environment, b, b.Opens()})
+			if text := b.Warning(); text != "" {
+				r.Warnings = append(r.Warnings, text)
+			}
+		}
+	}
+	return nil
 }
 
 func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
@@ -129,6 +173,11 @@ func tellCalendar(c *cli.Context, r calendarReport, now time.Time) error {
 		rows = append(rows, []string{e.Expires.Format("2006-01-02 15:04"), left(e.Expires, now), e.Kind, e.What, orDash(e.Note), orDash(e.Environment), orDash(e.File)})
 	}
 	shell.Table(c.App.Writer, []string{"ends (UTC)", "left", "kind", "what", "note", "environment", "file"}, rows)
+	var backups []ceremony.OpenedBy
+	for _, b := range r.Backups {
+		backups = append(backups, b.OpenedBy)
+	}
+	tableOfBackups(c.App.Writer, backups)
 	return nil
 }
 

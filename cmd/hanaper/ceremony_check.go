@@ -63,8 +63,18 @@ func checkJSON(p *ceremony.Plan) checkReport {
 // aloud is a digest in words, four a line.
 func aloud(d quorum.Digest) string { return term.InColumns(d.Words(), 4, "    ") }
 
-// showBackups says which backups the officers of a roster can open.
+// showBackups says which backups the officers of a roster can open, and warns.
 func showBackups(w io.Writer, list []ceremony.OpenedBy) {
+	tableOfBackups(w, list)
+	for _, b := range list {
+		if warning := b.Warning(); warning != "" {
+			fmt.Fprintf(w, "\n%s\n", term.Wrap("WARNING: "+warning, "  !!!!  "))
+		}
+	}
+}
+
+// tableOfBackups says which backups the officers of a roster can open.
+func tableOfBackups(w io.Writer, list []ceremony.OpenedBy) {
 	if len(list) == 0 {
 		return
 	}
@@ -81,11 +91,6 @@ func showBackups(w io.Writer, list []ceremony.OpenedBy) {
 	}
 	fmt.Fprintln(w, "\nBackups, and who of the roster can open them:")
 	shell.Table(w, []string{"backup", "of key", "opens with", "in the roster", "opens"}, rows)
-	for _, b := range list {
-		if warning := b.Warning(); warning != "" {
-			fmt.Fprintf(w, "\n%s\n", term.Wrap("WARNING: "+warning, "  !!!!  "))
-		}
-	}
 }
 
 func explain(w io.Writer, p *ceremony.Plan) {

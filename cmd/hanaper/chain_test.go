@@ -102,6 +102,39 @@ func TestStatusCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &cal); err != nil || fmt.Sprint(cal.Entries) != fmt.Sprint(s.Ends) || len(s.Ends) < 5 {
 		t.Errorf("%v: the calendar has %v, the status %v: %s", err, cal.Entries, s.Ends, errs)
 	}
+	// Who can open which backup is told as the status and check tell it; the folder of an earlier ceremony adds nothing.
+	type opened struct {
+		Backups []struct {
+			Backup, Key, Environment string
+			Threshold                int
+			Holders, Living          []string
+			Opens                    bool
+		}
+		Warnings []string
+	}
+	for _, c := range []struct {
+		name, roster string
+		living       int
+		opens        bool
+	}{{"custody", "", 3, true}, {"custody", dir + "custody/roster.json", 3, true}, {"custody", dir + "second/roster.json", 0, false}} {
+		args := append([]string{"calendar", "--json"}, at...)
+		if c.roster != "" {
+			args = append(args, "--roster", c.roster)
+		}
+		var got opened
+		_, out, errs = hanaper(t, append(args, dir+c.name)...)
+		if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Backups) == 0 {
+			t.Fatalf("%v: no backups: %s%s", err, out, errs)
+		}
+		for _, b := range got.Backups {
+			if len(b.Living) != c.living || b.Opens != c.opens || b.Environment == "" || strings.Contains(strings.Join(got.Warnings, "\n"), b.Backup) == c.opens {
+				t.Errorf("%+v: %+v, %q", c, b, got.Warnings)
+			}
+		}
+	}
+	if code, out, errs := hanaper(t, append(append([]string{"calendar"}, at...), dir+"custody", dir+"second", dir+"second/earlier")...); code != 0 || strings.Count(out, "Backups, and who of the roster can open them") != 1 {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
 	// A ceremony's folder that was changed gives no dates.
 	d := desk{t, t.TempDir()}
 	if err := os.CopyFS(d.path("c"), os.DirFS(dir+"second")); err != nil {
