@@ -248,7 +248,7 @@ func (s *Session) hasOneName(c *certificate) error {
 	for _, st := range s.states() {
 		for _, n := range sortedKeys(st.certificates) {
 			if o := st.certificates[n]; o.cert.IsCA && ca.SameKey(o.cert.PublicKey, c.cert.PublicKey) && issuerOf(o.cert) != issuerOf(c.cert) {
-				return s.hold(RuleOneName, false, "key %q is that of %s in certificate %q, and would be that of %s in %q", c.key, show.Text(o.cert.Subject.String()), n, show.Text(c.cert.Subject.String()), c.name)
+				return s.hold(RuleOneName, false, "key %q is that of %s in certificate %q, and would be that of %s in %q: keep the subject, or make a new key", c.key, show.Text(o.cert.Subject.String()), n, show.Text(c.cert.Subject.String()), c.name)
 			}
 		}
 	}

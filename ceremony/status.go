@@ -22,14 +22,16 @@ type Status struct {
 	// Aborted is true if the last ceremony left no result.
 	Aborted bool `json:"aborted"`
 	// Authenticated is false where no anchor was given.
-	Authenticated bool           `json:"authenticated"`
-	Roster        StatusRoster   `json:"roster"`
-	Tokens        []StatusToken  `json:"tokens"`
-	Keys          []StatusKey    `json:"keys"`
-	Certificates  []StatusCert   `json:"certificates"`
-	CRLs          []StatusCRL    `json:"crls"`
-	Trust         *StatusTrust   `json:"trust,omitempty"`
-	Uptane        []StatusUptane `json:"uptane"`
+	Authenticated bool `json:"authenticated"`
+	// Attested is false where fewer officers signed the last transcript than must agree: nobody vouches for it.
+	Attested     bool           `json:"attested"`
+	Roster       StatusRoster   `json:"roster"`
+	Tokens       []StatusToken  `json:"tokens"`
+	Keys         []StatusKey    `json:"keys"`
+	Certificates []StatusCert   `json:"certificates"`
+	CRLs         []StatusCRL    `json:"crls"`
+	Trust        *StatusTrust   `json:"trust,omitempty"`
+	Uptane       []StatusUptane `json:"uptane"`
 	// Ends are the dates on which something ends, as hanaper calendar lists them, the soonest first.
 	Ends []calendar.Entry `json:"ends"`
 	// Problems are what officers should do something about, in plain words.
@@ -208,8 +210,10 @@ func ReadStatus(ctx context.Context, folder fs.FS, name string, anchors ...*[32]
 	if err != nil {
 		return nil, err
 	}
+	attested := v.attested()
+	s.Attested = attested == nil
 	if s.Authenticated = anchored(anchors); !s.Authenticated {
 		return s, errNotAuthenticated
 	}
-	return s, v.attested()
+	return s, attested
 }

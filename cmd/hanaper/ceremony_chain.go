@@ -97,6 +97,7 @@ func chainFolders(c *cli.Context) (folders []ceremony.ChainFolder, leftOut []str
 
 // tellChain prints what a verified chain says.
 func tellChain(w io.Writer, r *ceremony.ChainReport) {
+	unvouched(w, r.Authenticated, true) // the table says of each whether it is attested
 	fmt.Fprintf(w, "environment %s\n\n", show.Text(r.Environment))
 	var rows [][]string
 	for i, l := range r.Ceremonies {

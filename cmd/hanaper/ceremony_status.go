@@ -75,7 +75,19 @@ func left(until, now time.Time) string {
 	return fmt.Sprintf("%d days", int(until.Sub(now).Hours()/24))
 }
 
+// unvouched is what stands above a page of a folder for which nobody vouches: whoever keeps the page without the error must not take it
+// for true.
+func unvouched(w io.Writer, authenticated, attested bool) {
+	switch {
+	case !authenticated:
+		fmt.Fprintln(w, "NOT AUTHENTICATED: anybody may have made this folder. Nothing below is known.")
+	case !attested:
+		fmt.Fprintln(w, "NOT ATTESTED: too few officers signed that this was done. Do not rely on it.")
+	}
+}
+
 func tellStatus(w io.Writer, s *ceremony.Status, now time.Time) {
+	unvouched(w, s.Authenticated, s.Attested)
 	fmt.Fprintf(w, "environment %s after ceremony %s, which ended %s, the last of %d\ncheckpoint %s\n", show.Text(s.Environment), show.Text(s.Ceremony), show.Text(s.Ended), len(s.Ceremonies), show.Text(s.Checkpoint))
 	if s.Aborted {
 		fmt.Fprintln(w, "It was ABORTED: what exists is of the ceremonies before it.")

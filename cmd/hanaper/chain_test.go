@@ -86,6 +86,28 @@ func TestStatusCommand(t *testing.T) {
 	if code, out, errs := hanaper(t, "ceremony", "status", dir+"second"); code != 4 || !strings.Contains(out, "Officers") || !strings.Contains(errs, "NOT authenticated") {
 		t.Errorf("without an anchor: exit code %d: %s", code, errs)
 	}
+	// A page that is kept without the error says by itself that nobody vouches for it.
+	unattested, err := os.ReadFile(dir + "unattested/roster.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ begins, flag string }{
+		{"NOT AUTHENTICATED", dir + "second"}, {"NOT ATTESTED", fmt.Sprintf("--roster=%x", sha256.Sum256(unattested))}, {"NOT AUTHENTICATED", "--chain"},
+	} {
+		args := []string{"ceremony", "status", c.flag, dir + "unattested"}
+		switch c.flag {
+		case "--chain":
+			args = []string{"ceremony", "verify", "--chain", dir + "second"}
+		case dir + "second":
+			args = args[:3]
+		}
+		if code, out, _ := hanaper(t, args...); code != 4 || !strings.HasPrefix(out, c.begins) {
+			t.Errorf("%v: exit code %d: %.200s", args, code, out)
+		}
+	}
+	if _, out, _ := hanaper(t, "ceremony", "status", "--json", fmt.Sprintf("--roster=%x", sha256.Sum256(unattested)), dir+"unattested"); !strings.Contains(out, `"attested": false`) {
+		t.Errorf("of a folder that is not attested the JSON says %.400s", out)
+	}
 	if code, _, errs := hanaper(t, "ceremony", "status", dir+"none"); code != 2 {
 		t.Errorf("no folder: exit code %d: %s", code, errs)
 	}
