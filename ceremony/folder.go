@@ -135,7 +135,7 @@ func writeFile(dir, name string, data []byte) error {
 func checkOut(out string) error {
 	entries, err := os.ReadDir(out)
 	if err == nil && len(entries) > 0 {
-		return refuse(RuleOutput, "the output folder %s is not empty", out)
+		return advice.Wrap(advice.Refused, refuse(RuleOutput, "the output folder %s is not empty", out), "name a folder that does not exist with --out. A run that was cut short goes on with hanaper ceremony resume")
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return refuse(RuleOutput, "the output folder: %w", err)

@@ -149,7 +149,7 @@ func (f *inventory) document(v *verified, name string, d *quorum.Shares) {
 	if _, ok := f.shares[d.Digest()]; ok {
 		return
 	}
-	s := StatusShares{Name: name, SHA256: d.Digest().String(), Ceremony: v.script.config.Ceremony, Threshold: d.Threshold(), Holders: []string{}}
+	s := StatusShares{Name: name, SHA256: d.Digest().String(), Ceremony: v.script.config.Ceremony, Threshold: d.Threshold(), Holders: []string{}, serial: d.TokenSerial()}
 	s.Holders = d.Living(f.chain[len(f.chain)-1].roster)
 	for _, n := range d.Holders() {
 		if !slices.Contains(s.Holders, n) {

@@ -36,8 +36,10 @@ func (d *draft) first() error {
 	token := d.blank(label)
 	d.step("init-token", &InitToken{Token: token}, "The token must be blank. Its first PINs are typed by those who keep them, until the shares replace them.")
 	for _, p := range []string{"user", "so", "wrap"} {
-		d.step("hold-secret", &HoldSecret{Name: d.name(token + "-" + p), Token: token, Purpose: p},
-			map[string]string{"user": "Its PINs, and the key that wraps backups, are held by the officers together: as many as must agree open them.", "so": "", "wrap": ""}[p])
+		if p == "user" {
+			d.comment("Its PINs, and the key that wraps backups, are held by the officers together: as many as must agree open them.")
+		}
+		d.step("hold-secret", &HoldSecret{Name: d.name(token + "-" + p), Token: token, Purpose: p})
 	}
 	years := func(n int) string { return formatTime(d.from.AddDate(n, 0, 0)) }
 	for _, r := range []struct {
@@ -188,7 +190,12 @@ func (d *draft) rewrap(token string, next *quorum.Roster, leavers bool) error {
 			if shares == "" {
 				shares = d.next(b.Shares.Name)
 				renewed[b.Shares.SHA256] = shares
-				d.step("hold-secret", &HoldSecret{Name: shares, Token: token, Purpose: string(quorum.PurposeWrap), Threshold: fits(b.Shares.Threshold, next), Previous: old},
+				// Shares replace those of the same token only; a dead token's are followed by the first ones of another.
+				hold := &HoldSecret{Name: shares, Token: token, Purpose: string(quorum.PurposeWrap), Threshold: fits(b.Shares.Threshold, next)}
+				if own := d.tokens[b.Shares.serial]; own != "" {
+					hold.Token, hold.Previous = own, old
+				}
+				d.step("hold-secret", hold,
 					"A new wrapping key for backups. The holders of the old shares open each backup once more, and it is wrapped anew.")
 			}
 			d.step("rewrap-backup", &RewrapBackup{Name: d.next(b.Name), Backup: b.Name, Shares: old, NewShares: shares, Token: token})

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -300,6 +301,9 @@ func (d *draft) officers() error {
 	}
 	next := d.s.last.roster
 	if !goesOn {
+		if sha256.Sum256(d.n.Officers.Data) == next.Digest() {
+			return advice.New(advice.Usage, "to go on with a turnover that was aborted, leave --officers and --approval out; for other officers, make a roster that follows this one: hanaper roster new --previous", "%s is the roster of today", show.Text(d.n.Officers.File))
+		}
 		var err error
 		if next, err = next.Succeed(d.n.Officers.Data, datas(d.n.Approvals)); err != nil {
 			return err
@@ -307,8 +311,11 @@ func (d *draft) officers() error {
 	}
 	wrap := ""
 	for _, t := range d.s.Tokens {
-		if len(t.Keys) == 0 || t.User == nil && t.SO == nil {
+		if len(t.Keys) == 0 || t.User == nil && t.SO == nil || slices.Contains(d.s.without, t.Serial) {
 			continue
+		}
+		if !slices.ContainsFunc(d.s.Keys, func(k StatusKey) bool { c := k.live(d.s); return c != nil && c.Serial == t.Serial }) {
+			d.comment(fmt.Sprintf("The keys of %s were used in another token since. If it is dead, or destroyed, write this draft again with --without %s.", t.Label, t.Serial))
 		}
 		token, err := d.token(t.Serial)
 		if err != nil {
@@ -327,7 +334,7 @@ func (d *draft) officers() error {
 				return err
 			}
 			d.step("hold-secret", &HoldSecret{Name: d.next(p.shares.Name), Token: token, Purpose: string(p.purpose), Threshold: fits(p.shares.Threshold, next), Previous: input},
-				fmt.Sprintf("The %s PIN of %s is set anew, and held by all officers of the new roster who have a decryption key.", p.purpose, t.Label))
+				fmt.Sprintf("The %s PIN of %s is set anew, and held by all officers of the new roster who have a decryption key.", map[quorum.Purpose]string{quorum.PurposeUser: "user", quorum.PurposeSO: "SO"}[p.purpose], t.Label))
 		}
 	}
 	return d.rewrap(wrap, next, goesOn)

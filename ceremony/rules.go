@@ -74,10 +74,15 @@ type RuleError struct {
 func (e *RuleError) Error() string { return e.Rule.ID + ": " + e.Detail }
 func (e *RuleError) Unwrap() error { return e.err }
 
-// refuse makes a rule's error, of kind Refused; format may hold %w.
+// refuse makes a rule's error, of kind Refused; format may hold %w. Where what is wrapped says what to do, that is the hint: it helps more
+// than the rule's words.
 func refuse(r Rule, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	return advice.Wrap(advice.Refused, &RuleError{r, err.Error(), err}, "rule "+r.ID+": "+r.Text)
+	hint := advice.Hint(err)
+	if hint == "" {
+		hint = "rule " + r.ID + ": " + r.Text
+	}
+	return advice.Wrap(advice.Refused, &RuleError{r, err.Error(), err}, hint)
 }
 
 // malformed is refuse for a field that is missing or not well formed: a usage error.

@@ -93,6 +93,8 @@ type StatusShares struct {
 	Gone    []string `json:"gone,omitempty"`
 	// Opens is true if those of the current roster are enough.
 	Opens bool `json:"opens"`
+	// serial is that of the token for which they were made.
+	serial string
 }
 
 // StatusKey is a private key: every copy and backup of it. Keys are told apart by their public halves.

@@ -14,7 +14,8 @@ import (
 // there at the end of the step.
 //
 // The old wrapped key is not undone by it. It stands in transcripts and folders of which there are copies, and whoever has one and
-// enough of the old shares can open it. So those who stay destroy their old shares, that is, the decryption keys of their old cards.
+// enough of the old shares can open it. So the decryption keys of those who leave are destroyed. Those who stay mostly hold their new share with
+// the same decryption key, and must not destroy it.
 type RewrapBackup struct {
 	// Name of the new backup.
 	Name string `yaml:"name"`
@@ -106,7 +107,7 @@ func (w *RewrapBackup) shows(s *Session, v *shown) {
 		showSecret(s, v, b.shares, "the wrapping key of backup "+w.Name)
 	}
 	if b, _ := s.backup(w.Backup); b != nil {
-		v.remark("the backup %s still opens with the old shares, of which %d of %s are enough: those who stay destroy the decryption keys of their old cards", show.Text(w.Backup), b.shares.Threshold(), show.List(b.shares.Holders()))
+		v.remark("the backup %s still opens with the old shares, of which %d of %s are enough: have the decryption keys of those who leave destroyed. Those who stay keep theirs where it opens the new share, too", show.Text(w.Backup), b.shares.Threshold(), show.List(b.shares.Holders()))
 	}
 }
 

@@ -189,7 +189,11 @@ func Verify(st Statement, roster *Roster, approvals [][]byte, now time.Time, use
 			return nil, fmt.Errorf("approval %d: %w", i+1, err)
 		}
 		if !bytes.Equal(payload, want) {
-			return nil, refused("have the officers approve it again, as it is now", "approval %d: %w: %s", i+1, ErrStatement, difference(payload, st))
+			what, hint := difference(payload, st), "have the officers approve it again, as it is now"
+			if what == anotherNonce || what == anotherExpiry {
+				hint = "the approvals of one run belong together: have this officer approve again, and name the first approval with --with"
+			}
+			return nil, refused(hint, "approval %d: %w: %s", i+1, ErrStatement, what)
 		}
 		for _, o := range signers {
 			if o.Role != RoleOfficer {
@@ -207,10 +211,16 @@ func Verify(st Statement, roster *Roster, approvals [][]byte, now time.Time, use
 			st.Expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if used != nil && used(st.Nonce) {
-		return nil, refused("have the officers approve it again, with a new nonce", "%w: nonce %s", ErrReplayed, show.Text(st.Nonce))
+		return nil, refused("to go on with a run that was cut short: hanaper ceremony resume, or abort. For another run, have the officers approve it again, beginning without --with", "%w: nonce %s", ErrReplayed, show.Text(st.Nonce))
 	}
 	return &Quorum{officers: by}, nil
 }
+
+// What tells the approvals of one run apart from those of another.
+const (
+	anotherNonce  = "another nonce"
+	anotherExpiry = "another expiry"
+)
 
 // difference names the first thing in which an approved statement differs from the one at hand.
 func difference(payload []byte, want Statement) string {
@@ -230,9 +240,9 @@ func difference(payload []byte, want Statement) string {
 	case got.ToolDigest != want.ToolDigest:
 		return fmt.Sprintf("tool %s, not %s", got.ToolDigest, want.ToolDigest)
 	case got.Nonce != want.Nonce:
-		return "another nonce"
+		return anotherNonce
 	case !got.Expires.Equal(want.Expires.Truncate(time.Second)):
-		return "another expiry"
+		return anotherExpiry
 	}
 	for name, d := range want.Inputs {
 		if g, ok := got.Inputs[name]; !ok {

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
@@ -56,7 +57,7 @@ func ceremonyNewCommand() *cli.Command {
 			"Each kind but first, officers and restore renews what 'yearly' renews, too. The script has comments, and 'hanaper ceremony check' is asked about it. No file is ever overwritten.\n\n" +
 			"Example:\n  hanaper ceremony new --out script-2.yaml --roster $(cat roster.sha256) yearly ceremony-1\n" +
 			"  hanaper ceremony new --out script.yaml --officers roster.json first",
-		Flags: append(flags, anchorFlags()...),
+		Flags: append(append(flags, stateFlag), anchorFlags()...),
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
 			for _, a := range args {
@@ -108,6 +109,13 @@ func newScript(c *cli.Context, args []string) error {
 		return fmt.Errorf("the file is there, and `hanaper ceremony check` refuses it as it stands: %w", err)
 	}
 	fmt.Fprintf(c.App.Writer, "`hanaper ceremony check` passes it: %d steps. Read it, and change what is not meant.\n", len(plan.Steps))
+	if s != nil {
+		if a, err := anchorOf(c); err == nil {
+			if err := a.State.CanFollow(machine.Begun{Earlier: s.Checkpoint}); err != nil {
+				fmt.Fprintf(c.App.ErrWriter, "hanaper: %s is not the folder of the last ceremony: %s. `hanaper ceremony run` will refuse the script; name the folder of the last one\n", show.Text(args[1]), show.Line(err.Error()))
+			}
+		}
+	}
 	for _, p := range problemsOf(s) {
 		fmt.Fprintf(c.App.ErrWriter, "hanaper: after the last ceremony: %s\n", show.Line(p))
 	}

@@ -90,7 +90,7 @@ func tellStatus(w io.Writer, s *ceremony.Status, now time.Time) {
 	unvouched(w, s.Authenticated, s.Attested)
 	fmt.Fprintf(w, "environment %s after ceremony %s, which ended %s, the last of %d\ncheckpoint %s\n", show.Text(s.Environment), show.Text(s.Ceremony), show.Text(s.Ended), len(s.Ceremonies), show.Text(s.Checkpoint))
 	if s.Aborted {
-		fmt.Fprintln(w, "It was ABORTED: what exists is of the ceremonies before it.")
+		fmt.Fprintln(w, "It was ABORTED: keys and files are of the ceremonies before it. Its roster counts, and a PIN that it changed stays changed.")
 	}
 	table := func(title string, header []string, rows [][]string) {
 		if len(rows) > 0 {

@@ -105,7 +105,7 @@ func TestCeremony(t *testing.T) {
 	d.refused(3, "CER-020", "out", d.run("out")...)
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json")...)
 	d.refused(3, "CER-020", "out", d.run("out", "ada.json", "ada.json")...)
-	d.refused(3, "CER-020", "out", d.run("out", "ada.json", "clara-alone.json")...)
+	d.refused(3, "with --with", "out", d.run("out", "ada.json", "clara-alone.json")...)
 	d.refused(2, "no PKCS#11 module", "out", "ceremony", "run", "--out", d.path("out"), "--officer", d.key("ada"), "--approval", d.path("ada.json"), "--approval", d.path("berta.json"),
 		"--time", "2026-11-21T09:00:00Z", "--answers", d.path("yes"), d.path("script.yaml"))
 

@@ -216,6 +216,20 @@ func TestNewCommand(t *testing.T) {
 			t.Fatalf("%v: a file was written", c.args)
 		}
 	}
+	// The machine knows that another ceremony has carried on from this one: the draft is written, and it is said.
+	if err := os.MkdirAll(d.path("state/nonces"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.write("state/nonces/followed-"+d.digest("c/checkpoint"), strings.Repeat("0", 64)+"\n")
+	for state, want := range map[string]bool{"state": true, "no-state": false} {
+		code, out, errs = call("after-"+state+".yaml", "--state", d.path(state), "--roster", roster, "yearly", d.path("c"))
+		if code != 0 || strings.Contains(errs, "is not the folder of the last ceremony") != want || !strings.Contains(out, "passes it") {
+			t.Errorf("%s: exit code %d: %s%s", state, code, out, errs)
+		}
+		if _, err := os.Stat(d.path("no-state")); err == nil {
+			t.Error("a state folder was made")
+		}
+	}
 	// What check refuses is written, for people to mend, and said.
 	code, out, errs = call("late.yaml", "--from", "2046-12-01T00:00:00Z", "--roster", roster, "yearly", d.path("c"))
 	if code != 2 || !strings.Contains(out, "written to") || !strings.Contains(errs, "refuses it as it stands") {
