@@ -117,11 +117,12 @@ func (t *TrustRepository) perform(s *Session) error {
 		if s.finished() {
 			return keys.CheckAsOf(s.format)
 		}
-		if err := trust.CheckUnsigned(s.state.lastTrust(), content, keys, v, s.script.until, t.unsigned(s)); err != nil {
+		paths, err := trust.CheckUnsigned(s.state.lastTrust(), content, keys, v, s.script.until, t.unsigned(s))
+		if err != nil {
 			return refuse(RuleVersion, "%w", err)
 		}
 		s.state.trustUnsigned = true
-		return nil
+		return s.willWriteTrust(paths)
 	}
 	prev := s.state.lastTrust()
 	prepared, err := trust.Prepare(prev, content, keys, v, s.script.until)
@@ -133,7 +134,7 @@ func (t *TrustRepository) perform(s *Session) error {
 	}
 	if s.how.lacks(signers...) {
 		s.state.trustUnsigned = true
-		return nil
+		return s.willWriteTrust(prepared.Paths())
 	}
 	files, err := prepared.Sign(signers...)
 	if s.aborted() {
@@ -156,6 +157,20 @@ func (t *TrustRepository) perform(s *Session) error {
 		return err
 	}
 	s.state.trust = &trustState{repository}
+	return nil
+}
+
+// willWriteTrust names, for those who review a script, the files that keys of earlier ceremonies will sign. A rehearsal writes none
+// of them.
+func (s *Session) willWriteTrust(paths []string) error {
+	if !s.how.onSpecimens() {
+		return nil
+	}
+	for _, p := range paths {
+		if err := s.artefact("trust/"+p, nil, nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

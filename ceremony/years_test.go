@@ -137,8 +137,20 @@ func (y *years) hold(steps string) *Plan {
 	if _, err := Run(context.Background(), y.config(p)); err != nil {
 		y.t.Fatalf("ceremony %d: %v", y.held+1, err)
 	}
-	y.ended()
+	// check said which files there would be, imported keys or not.
+	if said, are := ofContents(p.Outputs), ofContents(y.ended().Artefacts); !slices.Equal(said, are) {
+		y.t.Errorf("ceremony %d: check says that it writes %q; it wrote %q", y.held, said, are)
+	}
 	return p
+}
+
+// ofContents are paths without the digests of contents in them, sorted.
+func ofContents(paths []string) (list []string) {
+	for _, p := range paths {
+		list = append(list, ofContent.ReplaceAllString(p, "(SHA-256)"))
+	}
+	slices.Sort(list)
+	return list
 }
 
 // ended verifies the folder of the ceremony that has just ended.

@@ -35,10 +35,13 @@ func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*P
 }
 
 // CheckUnsigned refuses what Prepare would, before all of the content is signed: of the certificates and CRLs in unsigned, by their DER
-// bytes, no signature is asked for.
-func CheckUnsigned(prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) error {
-	_, err := prepare(knownAt{}, prev, c, k, v, now, unsigned)
-	return err
+// bytes, no signature is asked for. It returns Paths, in which digests of such content are not those of what will be signed.
+func CheckUnsigned(prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) ([]string, error) {
+	p, err := prepare(knownAt{}, prev, c, k, v, now, unsigned)
+	if err != nil {
+		return nil, err
+	}
+	return p.Paths(), nil
 }
 
 func prepare(asOf knownAt, prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) (*Prepared, error) {
@@ -211,6 +214,22 @@ func (p *Prepared) Digests() map[string][32]byte {
 		d[metadataPath(metadata.TARGETS, p.targets.Signed.Version)] = sha256.Sum256(b)
 	}
 	return d
+}
+
+// Paths are those of the files that Sign returns, sorted.
+func (p *Prepared) Paths() []string {
+	list := slices.Collect(maps.Keys(p.files))
+	list = append(list, metadataPath(metadata.TARGETS, p.targets.Signed.Version))
+	if p.root != nil {
+		list = append(list, metadataPath(metadata.ROOT, p.root.Signed.Version))
+	}
+	if p.prev != nil {
+		for i := range p.prev.roots.raw {
+			list = append(list, metadataPath(metadata.ROOT, p.prev.roots.first+int64(i)))
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Sign makes the signatures with those of the signers that a role names, checks each one and every threshold, reopens
