@@ -26,6 +26,7 @@ type module struct {
 	refs           int           // how many open tokens and listings use it; guarded by registry
 	sparse         bool          // its templates must not name a use that is denied
 	foreign        bool          // somebody else in this process initialised it, and must finalise it
+	stuck          bool          // our C_Finalize failed: that it is initialised is no other user's doing
 
 	// restartAfter and restartPause keep a library that is not cured by a restart from being restarted again and again; guarded by mu.
 	restartAfter time.Time
@@ -81,7 +82,16 @@ func acquire(path, initArgs string) (*module, error) {
 		return m, nil
 	}
 	m.initArgs = initArgs
-	if err := m.initialize(); err != nil {
+	err = m.initialize()
+	if err == nil && m.foreign && m.stuck {
+		m.slow.enter(m.path)
+		failed := m.ctx.Finalize()
+		m.slow.leave()
+		if m.stuck = failed != nil; !m.stuck {
+			err = m.initialize()
+		}
+	}
+	if err != nil {
 		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: C_Initialize: %w", show.Text(path), err)
 	}
 	m.refs = 1
@@ -154,7 +164,7 @@ func (m *module) release() {
 	// The last one's calls are over but for a recovery giving up; wait for it.
 	if err := m.guard.lock(context.Background()); err == nil {
 		m.slow.enter(m.path)
-		_ = m.ctx.Finalize() // nothing is left to lose
+		m.stuck = m.ctx.Finalize() != nil // nothing is left to lose
 		m.slow.leave()
 		m.guard.unlock()
 	}
