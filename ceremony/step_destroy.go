@@ -48,6 +48,18 @@ func (d *DestroyKey) describe(s *Session) string {
 	return fmt.Sprintf("DESTROY the key %q", d.Key)
 }
 
+// shows names the roles that the key has still: without enough keys no next root can be signed, and devices believe the last one until it
+// ends.
+func (d *DestroyKey) shows(s *Session, v *shown) {
+	k := s.state.keys[d.Key]
+	if k == nil {
+		return
+	}
+	for _, role := range s.uptaneRoles(k.public) {
+		v.remark("the key still has the role %s", role)
+	}
+}
+
 func (d *DestroyKey) perform(s *Session) error {
 	k, err := s.key(d.Key)
 	if err != nil {

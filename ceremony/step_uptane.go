@@ -40,7 +40,9 @@ type UptaneTargets struct {
 
 // uptaneState is a repository as it was last signed.
 type uptaneState struct {
-	root           *uptane.Root
+	root *uptane.Root
+	// before is the root that root replaced; nil for the first.
+	before         *uptane.Root
 	targetsKeys    []string
 	targetsVersion int
 	// targetsUsed is the highest version of targets that an aborted ceremony signed, or may have signed.
@@ -128,7 +130,7 @@ func (u *UptaneRoot) sign(s *Session, root *uptane.Root, old *uptaneState) error
 	}
 	next := &uptaneState{root: root, targetsKeys: u.Targets.Keys}
 	if old != nil {
-		next.targetsVersion, next.targetsUsed = old.targetsVersion, old.targetsUsed
+		next.before, next.targetsVersion, next.targetsUsed = old.root, old.targetsVersion, old.targetsUsed
 	}
 	s.state.uptane[u.Repository] = next
 	if err := s.artefact(fmt.Sprintf("%s%d.root.json", dir, u.Version), data, nil); err != nil {
@@ -297,4 +299,55 @@ func (u *UptaneRoot) shows(s *Session, v *shown) {
 	}{{"root", u.Root}, {"targets", u.Targets}, {"snapshot", u.Snapshot}, {"timestamp", u.Timestamp}} {
 		s.showRole(v, r.name, r.role.Threshold, r.role.Keys)
 	}
+	if st := s.state.uptane[u.Repository]; st != nil && st.before != nil {
+		s.showReplaced(v, st.before, st.root)
+	}
+}
+
+// showReplaced says what devices no longer believe once they have the next root.
+func (s *Session) showReplaced(v *shown, old, next *uptane.Root) {
+	for _, role := range uptane.Roles() {
+		was, is := old.Keys(role), next.Keys(role)
+		for _, k := range was.Keys {
+			if !slices.ContainsFunc(is.Keys, func(other uptane.Key) bool { return other.ID() == k.ID() }) {
+				v.remark("REMOVES the key %s from the role %s", s.uptaneKeyName(k), role)
+			}
+		}
+		for _, k := range is.Keys {
+			if !slices.ContainsFunc(was.Keys, func(other uptane.Key) bool { return other.ID() == k.ID() }) {
+				v.remark("ADDS the key %s to the role %s", s.uptaneKeyName(k), role)
+			}
+		}
+		if is.Threshold < was.Threshold {
+			v.remark("the threshold of the role %s falls from %d to %d", role, was.Threshold, is.Threshold)
+		}
+	}
+}
+
+// uptaneKeyName is the name that the ceremonies have for a key, and its id; of others the id.
+func (s *Session) uptaneKeyName(k uptane.Key) string {
+	for _, n := range sortedKeys(s.state.keys) {
+		if own, err := uptane.NewKeyAsOf(format.First, s.state.keys[n].public); err == nil && own.ID() == k.ID() {
+			return show.Text(n) + " (" + k.ID() + ")"
+		}
+	}
+	return k.ID()
+}
+
+// uptaneRoles are the roles that a public key has by the roots in force, such as "root of the Uptane image repository".
+func (s *Session) uptaneRoles(pub crypto.PublicKey) (list []string) {
+	own, err := uptane.NewKeyAsOf(format.First, pub)
+	if err != nil {
+		return nil
+	}
+	for _, repository := range sortedKeys(s.state.uptane) {
+		root := s.state.uptane[repository].root
+		for _, role := range uptane.Roles() {
+			keys := root.Keys(role)
+			if slices.ContainsFunc(keys.Keys, func(k uptane.Key) bool { return k.ID() == own.ID() }) {
+				list = append(list, fmt.Sprintf("%s of the Uptane %s repository, where %d of %d keys must sign", role, repository, keys.Threshold, len(keys.Keys)))
+			}
+		}
+	}
+	return list
 }
