@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -97,7 +98,29 @@ func (s *stage) run(ctx context.Context, program string, args ...string) (string
 	return out.std.String(), err
 }
 
-type output struct{ std, all bytes.Buffer }
+// output is what a program printed: on standard output, and there or on standard error.
+type output struct {
+	std bytes.Buffer
+	all shared
+}
+
+// shared is a buffer that two streams are copied to at once.
+type shared struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (b *shared) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+func (b *shared) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
+}
 
 // exit is run for those who want the exit code.
 func (s *stage) exit(ctx context.Context, program string, args ...string) (*output, int, error) {
