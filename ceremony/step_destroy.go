@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const kindDestroyIntent = "destroy-intent"
@@ -56,7 +57,7 @@ func (d *DestroyKey) shows(s *Session, v *shown) {
 		return
 	}
 	for _, role := range s.uptaneRoles(k.public) {
-		v.remark("the key still has the role %s", role)
+		v.remark("the key still has the role %s", show.Line(role))
 	}
 }
 

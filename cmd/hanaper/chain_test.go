@@ -12,7 +12,6 @@ import (
 
 // TestVerifyChain: folders, or a folder of folders, are one chain for the program; exit codes are those of verify.
 func TestVerifyChain(t *testing.T) {
-	t.Parallel()
 	d := desk{t, t.TempDir()}
 	golden := "../../ceremony/testdata/golden/1.0/"
 	for name, from := range map[string]string{"years/2026": "second/earlier", "years/2027": "second", "years/rehearsed": "rehearsal", "other": "custody"} {
@@ -70,7 +69,6 @@ func TestVerifyChain(t *testing.T) {
 
 // TestStatusCommand: the tables, the JSON and the exit codes; the calendar of the folder has the same dates.
 func TestStatusCommand(t *testing.T) {
-	t.Parallel()
 	dir := "../../ceremony/testdata/golden/1.0/"
 	data, err := os.ReadFile(dir + "second/roster.json")
 	if err != nil {
@@ -170,7 +168,6 @@ func TestStatusCommand(t *testing.T) {
 
 // TestNewCommand: a script is written from a folder that a number vouches for, passes check, and takes no file's place.
 func TestNewCommand(t *testing.T) {
-	t.Parallel()
 	d := desk{t, t.TempDir()}
 	if err := os.CopyFS(d.path("c"), os.DirFS("../../ceremony/testdata/golden/1.0/second")); err != nil {
 		t.Fatal(err)
