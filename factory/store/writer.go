@@ -6,33 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
+	batching "github.com/hanaper/hanaper/internal/batch"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
-// maxBatch bounds the writes of one transaction.
-const maxBatch = 256
-
-var (
-	errClosed   = errors.New("the store is closed")
-	errReadOnly = errors.New("the store is open to be read only")
-)
+var errReadOnly = errors.New("the store is open to be read only")
 
 // op is one write, run inside a transaction that it may share with others. It must not fail for reasons of its own
 // (conflicts are results, not errors), for a failure undoes the whole transaction and every op in it.
-type op struct {
-	run  func(tx *batch) error
-	done chan error
-}
+type op func(tx *batch) error
 
-// writer is the one connection that writes. Whatever waits while a transaction is being synced goes into the next
-// one together: sixteen callers wait for one fsync, not for sixteen.
+// writer is the one connection that writes: many callers wait for one fsync.
 type writer struct {
-	ops   chan *op
-	quit  chan struct{}
-	once  sync.Once
-	ended chan struct{}
+	queue *batching.Queue[op]
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
 	// path is the store's file, and opened what it was at the start.
@@ -57,80 +44,26 @@ func startWriter(ctx context.Context, db *sql.DB, path string) (*writer, error) 
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{ops: make(chan *op, maxBatch), quit: make(chan struct{}), ended: make(chan struct{}), conn: conn, stmts: map[string]*sql.Stmt{}, path: path, opened: opened}
-	go w.loop()
+	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}, path: path, opened: opened}
+	w.queue = batching.New(w.commit)
 	return w, nil
 }
 
-// do runs an op and waits until it is durable. A context that ends leaves an op that was queued to run to its end.
-func (w *writer) do(ctx context.Context, run func(*batch) error) error {
+// do runs an op and waits until it is durable.
+func (w *writer) do(ctx context.Context, run op) error {
 	if w == nil {
 		return errReadOnly
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	o := &op{run: run, done: make(chan error, 1)}
-	select {
-	case w.ops <- o:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.quit:
-		return errClosed
-	}
-	select {
-	case err := <-o.done:
-		return err
-	case <-w.ended:
-		select {
-		case err := <-o.done:
-			return err
-		default:
-			return errClosed
-		}
-	}
+	return w.queue.Do(ctx, run)
 }
 
 func (w *writer) stop() {
-	w.once.Do(func() { close(w.quit) })
-	<-w.ended
-}
-
-func (w *writer) loop() {
-	defer close(w.ended)
-	defer w.conn.Close()
-	todo := make([]*op, 0, maxBatch)
-	for {
-		todo = todo[:0]
-		select {
-		case o := <-w.ops:
-			todo = append(todo, o)
-		case <-w.quit:
-			return
-		}
-	more:
-		for len(todo) < maxBatch {
-			select {
-			case o := <-w.ops:
-				todo = append(todo, o)
-			default:
-				break more
-			}
-		}
-		err := w.commit(todo)
-		for i, o := range todo {
-			if err != nil && len(todo) > 1 {
-				// One op's failure is not its neighbours': each gets a transaction of its own.
-				o.done <- w.commit(todo[i : i+1])
-				continue
-			}
-			o.done <- err
-		}
-	}
+	w.queue.Stop()
+	w.conn.Close()
 }
 
 // commit runs all ops in one transaction. Their results count only if it returns nil.
-func (w *writer) commit(todo []*op) (err error) {
+func (w *writer) commit(todo []op) (err error) {
 	b := &batch{ctx: context.Background(), w: w}
 	if w.stuck {
 		// Where the engine rolled back by itself there is nothing to undo, and this fails.
@@ -148,8 +81,8 @@ func (w *writer) commit(todo []*op) (err error) {
 			}
 		}
 	}()
-	for _, o := range todo {
-		if err := o.run(b); err != nil {
+	for _, run := range todo {
+		if err := run(b); err != nil {
 			return err
 		}
 	}

@@ -6,16 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
+	batching "github.com/hanaper/hanaper/internal/batch"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
-
-// maxBatch bounds the changes of one transaction.
-const maxBatch = 256
-
-var errClosed = errors.New("the store is closed")
 
 // change is one change of one device, in a transaction that it may share with others. A conflict is a result, not an
 // error: an error of run undoes the whole transaction.
@@ -24,7 +19,6 @@ type change struct {
 	result error
 	// after is called when the change is durable.
 	after func()
-	done  chan error
 }
 
 // batch is a transaction at work.
@@ -34,15 +28,11 @@ type batch struct {
 	devices  int
 }
 
-// writer commits. What waits while a transaction is being synced goes into the next one together, so that many devices
-// wait for one sync.
+// writer is what commits: many devices wait for one sync.
 type writer struct {
-	store   *SQLite
-	changes chan *change
-	quit    chan struct{}
-	once    sync.Once
-	ended   chan struct{}
-	opened  os.FileInfo
+	store  *SQLite
+	queue  *batching.Queue[*change]
+	opened os.FileInfo
 }
 
 func startWriter(s *SQLite) (*writer, error) {
@@ -50,78 +40,19 @@ func startWriter(s *SQLite) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, changes: make(chan *change, maxBatch), quit: make(chan struct{}), ended: make(chan struct{}), opened: opened}
-	go w.loop()
+	w := &writer{store: s, opened: opened}
+	w.queue = batching.New(w.commit)
 	return w, nil
 }
 
-func (w *writer) stop() {
-	w.once.Do(func() { close(w.quit) })
-	<-w.ended
-}
+func (w *writer) stop() { w.queue.Stop() }
 
-// do waits until the change is durable. A change that is queued runs to its end, even if the caller's context is cancelled.
+// do waits until the change is durable, and gives its result.
 func (w *writer) do(ctx context.Context, c *change) error {
-	c.done = make(chan error, 1)
-	select {
-	case w.changes <- c:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.quit:
-		return errClosed
-	}
-	select {
-	case err := <-c.done:
+	if err := w.queue.Do(ctx, c); err != nil {
 		return err
-	case <-w.ended:
-		select {
-		case err := <-c.done:
-			return err
-		default:
-			return errClosed
-		}
 	}
-}
-
-func (w *writer) loop() {
-	defer close(w.ended)
-	for {
-		var todo []*change
-		select {
-		case c := <-w.changes:
-			todo = append(todo, c)
-		case <-w.quit:
-			return
-		}
-	more:
-		for len(todo) < maxBatch {
-			select {
-			case c := <-w.changes:
-				todo = append(todo, c)
-			default:
-				break more
-			}
-		}
-		err := w.commit(todo)
-		for i, c := range todo {
-			if err != nil && len(todo) > 1 {
-				// One change's failure is not its neighbours': each gets a transaction of its own.
-				c.finish(w.commit(todo[i : i+1]))
-				continue
-			}
-			c.finish(err)
-		}
-	}
-}
-
-func (c *change) finish(err error) {
-	if err == nil {
-		err = c.result
-	}
-	if err == nil && c.after != nil {
-		c.after()
-	}
-	c.done <- err
+	return c.result
 }
 
 func (w *writer) commit(todo []*change) error {
@@ -150,7 +81,15 @@ func (w *writer) commit(todo []*change) error {
 	if err := w.inPlace(); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	for _, c := range todo {
+		if c.result == nil && c.after != nil {
+			c.after()
+		}
+	}
+	return nil
 }
 
 // inPlace refuses to go on in a file that has no name any more: all that is written to it would be gone at the next start.
