@@ -3,6 +3,7 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -50,6 +51,9 @@ func newSpecimenToken(name string, uri hsm.URI, made *specimenKeys) *specimenTok
 func (k *specimenKey) Public() crypto.PublicKey   { return k.public }
 func (k *specimenKey) Attributes() hsm.Attributes { return k.attrs }
 func (k *specimenKey) Token() hsm.TokenInfo       { return k.token.info }
+func (k *specimenKey) SignContext(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.Sign(rand.Reader, digest, opts)
+}
 func (k *specimenKey) URI() hsm.URI {
 	u := k.token.info.URI()
 	u.Object, u.ID = k.attrs.Label, k.attrs.ID

@@ -98,6 +98,8 @@ type Attributes struct {
 // Ed25519 (opts.HashFunc() == 0). It is safe for concurrent use.
 type Key interface {
 	crypto.Signer
+	// SignContext is Sign within a context: it returns when the context ends, whether or not the token has answered.
+	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 	// Attributes are those read back when the key was found or generated.
 	Attributes() Attributes
 	// Token describes the token that holds the key.

@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,9 +14,22 @@ import (
 // maxURI bounds a key URI; the longest honest one (four 32-byte names, an id and two paths, all escaped) is shorter.
 const maxURI = 8 << 10
 
-// URI is a PKCS#11 URI (RFC 7512), narrowed to what names a token and an object for good: label and serial, never a
-// slot number, which changes from one start to the next, and never a PIN. An empty field matches anything.
+// URI names a key or the token that holds it. Its scheme says what kind of token that is:
+//
+//   - pkcs11: is a PKCS#11 URI (RFC 7512), narrowed to what names a token and an object for good: label and serial, never
+//     a slot number, which changes from one start to the next, and never a PIN.
+//   - tpm: has the same attributes, for a TPM 2.0: serial= names it by its endorsement key, and device= and store= in
+//     the query say where the TPM and the key files are on this machine.
+//   - every scheme of KMSSchemes is read by go.step.sm/crypto, and only in programs that may be online.
+//
+// An empty field matches anything.
 type URI struct {
+	// Scheme is SchemePKCS11, which the zero value means too, SchemeTPM, or one of KMSSchemes.
+	Scheme string
+	// Opaque is all that follows the scheme of a KMS URI, up to its pin-source; every other field but PINSource is empty then.
+	Opaque string
+	// Device and Store are of tpm: URIs: the TPM's device or socket and the folder of key files, absolute paths.
+	Device, Store string
 	// Token is the token's label, Serial its serial number (CK_TOKEN_INFO).
 	Token, Serial string
 	// Manufacturer and Model narrow the token further; p11tool prints them.
@@ -29,6 +43,23 @@ type URI struct {
 	ModulePath string
 	// PINSource is where the PIN is: an absolute path, or the same as a "file:" URI (see PINFile).
 	PINSource string
+}
+
+// The schemes whose attributes Hanaper reads itself.
+const (
+	SchemePKCS11 = "pkcs11"
+	SchemeTPM    = "tpm"
+)
+
+// KMSSchemes are those of go.step.sm/crypto/kms: cloud key stores, a YubiKey by its own protocol, and others.
+func KMSSchemes() []string {
+	return []string{"awskms", "azurekms", "capi", "cloudkms", "mackms", "softkms", "sshagentkms", "tpmkms", "yubikey"}
+}
+
+// IsURI says whether s begins with a scheme that ParseURI reads; otherwise it is the path of a file.
+func IsURI(s string) bool {
+	scheme, _, ok := strings.Cut(s, ":")
+	return ok && (scheme == SchemePKCS11 || scheme == SchemeTPM || slices.Contains(KMSSchemes(), scheme))
 }
 
 var uriTypes = []string{"private", "public", "cert", "secret-key", "data"}
@@ -55,12 +86,21 @@ func ParseURI(s string) (URI, error) {
 	if len(s) > maxURI {
 		return fail("longer than %d bytes", maxURI)
 	}
-	rest, ok := strings.CutPrefix(s, "pkcs11:")
-	if !ok {
-		return fail("does not begin with pkcs11:")
+	scheme, rest, _ := strings.Cut(s, ":")
+	if !IsURI(s) {
+		return fail("does not begin with pkcs11:, tpm: or the scheme of another key store (%s)", strings.Join(KMSSchemes(), ", "))
+	}
+	var u URI
+	if scheme != SchemePKCS11 {
+		u.Scheme = scheme
+	}
+	if slices.Contains(KMSSchemes(), scheme) {
+		if err := u.readOpaque(rest); err != nil {
+			return fail("%w", err)
+		}
+		return u, nil
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
-	var u URI
 	seen := map[string]bool{}
 	take := func(part string, inQuery bool) error {
 		name, escaped, ok := strings.Cut(part, "=")
@@ -112,8 +152,10 @@ func ParseURI(s string) (URI, error) {
 	if u.Type != "" && !slices.Contains(uriTypes, u.Type) {
 		return fail("type is none of %s", strings.Join(uriTypes, ", "))
 	}
-	if u.ModulePath != "" && !strings.HasPrefix(u.ModulePath, "/") {
-		return fail("module-path is not an absolute path")
+	for name, path := range map[string]string{"module-path": u.ModulePath, "device": u.Device, "store": u.Store} {
+		if path != "" && !strings.HasPrefix(path, "/") {
+			return fail("%s is not an absolute path", show.Text(name))
+		}
 	}
 	if u.PINSource != "" {
 		if _, err := pinPath(u.PINSource); err != nil {
@@ -126,10 +168,14 @@ func ParseURI(s string) (URI, error) {
 // field gives the place of an attribute other than id.
 func (u *URI) field(name string, inQuery bool) (*string, bool) {
 	if inQuery {
-		switch name {
-		case "module-path":
+		switch {
+		case name == "module-path" && u.Scheme == "":
 			return &u.ModulePath, true
-		case "pin-source":
+		case name == "device" && u.Scheme == SchemeTPM:
+			return &u.Device, true
+		case name == "store" && u.Scheme == SchemeTPM:
+			return &u.Store, true
+		case name == "pin-source":
 			return &u.PINSource, true
 		}
 		return nil, false
@@ -151,10 +197,44 @@ func (u *URI) field(name string, inQuery bool) (*string, bool) {
 	return nil, false
 }
 
+// readOpaque takes the URI of a KMS as it stands, except for what must not stand in one and a pin-source at its end.
+func (u *URI) readOpaque(rest string) error {
+	for part := range strings.FieldsFuncSeq(rest, func(r rune) bool { return r == ';' || r == '?' || r == '&' }) {
+		switch name, _, _ := strings.Cut(part, "="); name {
+		case "pin-value", "pin", "management-key", "storage-password", "password":
+			return fmt.Errorf("attribute %s is refused: a secret in a URI ends up in logs and process lists; use pin-source=", show.Text(name))
+		}
+	}
+	before, pin, found := strings.Cut(rest, "?pin-source=")
+	if found {
+		value, err := unescape(pin, true)
+		if err != nil {
+			return fmt.Errorf("attribute pin-source: %w", err)
+		}
+		u.PINSource = string(value)
+		if _, err := pinPath(u.PINSource); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(before, "pin-source") {
+		return fmt.Errorf("pin-source is written once, at the end, after a question mark")
+	}
+	for i := range len(before) {
+		if c := before[i]; c <= ' ' || c >= 0x7f {
+			return fmt.Errorf("byte 0x%02x must be written %%%02X", c, c)
+		}
+	}
+	if before == "" {
+		return fmt.Errorf("nothing follows the scheme")
+	}
+	u.Opaque = before
+	return nil
+}
+
 // String writes the URI in one canonical form: ParseURI(u.String()) is u.
 func (u URI) String() string {
 	var b strings.Builder
-	b.WriteString("pkcs11:")
+	b.WriteString(cmp.Or(u.Scheme, SchemePKCS11) + ":" + u.Opaque)
 	sep := ""
 	add := func(name, value string, inQuery bool) {
 		if value == "" {
@@ -181,6 +261,8 @@ func (u URI) String() string {
 	add("type", u.Type, false)
 	sep = "?"
 	add("module-path", u.ModulePath, true)
+	add("device", u.Device, true)
+	add("store", u.Store, true)
 	add("pin-source", u.PINSource, true)
 	return b.String()
 }

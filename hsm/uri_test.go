@@ -21,6 +21,10 @@ func TestParseURI(t *testing.T) {
 		"pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project;serial=2f6ee0c0a0d0e6f1;token=t": {
 			Model: "SoftHSM v2", Manufacturer: "SoftHSM project", Serial: "2f6ee0c0a0d0e6f1", Token: "t"},
 		"pkcs11:token=%25%3b%26%3f=": {Token: "%;&?="},
+		"tpm:serial=00ff;object=fleet-root?device=/dev/tpmrm0&store=/var/lib/hanaper/tpm&pin-source=/run/pin": {
+			Scheme: "tpm", Serial: "00ff", Object: "fleet-root", Device: "/dev/tpmrm0", Store: "/var/lib/hanaper/tpm", PINSource: "/run/pin"},
+		"yubikey:slot-id=9c?pin-source=/run/pin": {Scheme: "yubikey", Opaque: "slot-id=9c", PINSource: "/run/pin"},
+		"awskms:key-id=abc;region=eu-1":          {Scheme: "awskms", Opaque: "key-id=abc;region=eu-1"},
 	} {
 		got, err := hsm.ParseURI(in)
 		if err != nil {
@@ -38,9 +42,19 @@ func TestParseURI(t *testing.T) {
 
 func TestParseURIRefusals(t *testing.T) {
 	for in, says := range map[string]string{
-		"":                                          "pkcs11:",
-		"PKCS11:token=a":                            "pkcs11:",
-		"tpm:handle=1":                              "pkcs11:",
+		"":                                    "pkcs11:",
+		"PKCS11:token=a":                      "pkcs11:",
+		"tpm:handle=1":                        "unknown",
+		"tpm:object=a?module-path=/lib.so":    "unknown",
+		"tpm:object=a?store=here":             "absolute",
+		"pkcs11:object=a?device=/dev/tpmrm0":  "unknown",
+		"vault:key":                           "pkcs11:",
+		"yubikey:":                            "nothing follows",
+		"yubikey:slot-id=9c?pin-value=sesame": "pin-value",
+		"yubikey:slot-id=9c;management-key=sesame":  "management-key",
+		"yubikey:slot-id=9c?pin-source=pin":         "absolute",
+		"yubikey:slot-id=9c?a=b&pin-source=/p":      "at the end",
+		"softkms:a b":                               "%20",
 		"pkcs11:token=a;slot-id=0":                  "slot-id",
 		"pkcs11:token=a?pin-value=sesame":           "pin-value",
 		"pkcs11:pin-value=sesame":                   "pin-value",
@@ -80,7 +94,7 @@ func TestParseURIRefusals(t *testing.T) {
 
 func FuzzParseURI(f *testing.F) {
 	for _, s := range []string{"pkcs11:", "pkcs11:token=a;serial=1;object=%20;id=%00%01;type=private?module-path=/l.so&pin-source=file:/p",
-		"pkcs11:token=%C3%A9;id=AB", "pkcs11:a=b?c=d", "pkcs11:token=a?pin-value=1"} {
+		"pkcs11:token=%C3%A9;id=AB", "pkcs11:a=b?c=d", "tpm:object=a?store=/s&device=/d", "softkms:/key.pem?pin-source=/p", "pkcs11:token=a?pin-value=1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 )
 
 // enrolDevices gives two boards their identity: the keys are born in the boards' own tokens.
@@ -55,7 +55,7 @@ type device struct {
 func (p *play) device(ctx context.Context, id string) (*device, error) {
 	b := p.boards[id]
 	uri := hsm.URI{Token: b.Label, Serial: b.Serial, ID: []byte{2}, ModulePath: b.Module, PINSource: b.PINFile}
-	key, closer, err := pkcs11.OpenKey(ctx, uri.String(), nil)
+	key, closer, err := open.Key(ctx, uri, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/trust"
@@ -24,7 +24,7 @@ func openToken(ctx context.Context, c *config) (hsm.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pkcs11.Open(ctx, pkcs11.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
+	return open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
 }
 
 // office is the publisher with its token.

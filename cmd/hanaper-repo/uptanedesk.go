@@ -14,7 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
@@ -82,7 +82,7 @@ func openUptane(ctx context.Context, cfg *config) (*uptaneDesk, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := pkcs11.Open(ctx, pkcs11.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
+	token, err := open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
@@ -116,7 +116,7 @@ func makeTokenKey(c *cli.Context, keys *repo.Keys, name string, typ uptane.KeyTy
 }
 
 func generateInToken(ctx context.Context, uri hsm.URI, label string, alg hsm.Algorithm) (hsm.URI, error) {
-	token, err := pkcs11.Open(ctx, pkcs11.Config{URI: uri, PIN: hsm.PINFromURI(uri, askPIN)})
+	token, err := open.Token(ctx, open.Config{URI: uri, PIN: hsm.PINFromURI(uri, askPIN)})
 	if err != nil {
 		return hsm.URI{}, err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/term"
@@ -88,7 +88,7 @@ func openKey(ctx context.Context, uri string) (crypto.Signer, io.Closer, error) 
 	if u, err = onThisMachine(u); err != nil {
 		return nil, nil, err
 	}
-	key, closer, err := pkcs11.OpenKey(ctx, u.String(), hsm.PINFromURI(u, askPIN))
+	key, closer, err := open.Key(ctx, u, askPIN)
 	if err != nil {
 		return nil, nil, err
 	}

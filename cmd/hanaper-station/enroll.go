@@ -10,7 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/factory/station"
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -91,7 +91,7 @@ func override(c *station.Config, f *cli.Context) {
 
 // openToken opens the device's token; without a pin-source in its URI a person is asked for the PIN.
 func openToken(ctx context.Context, uri hsm.URI) (hsm.Token, error) {
-	return pkcs11.Open(ctx, pkcs11.Config{URI: uri, PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: 1})
+	return open.Token(ctx, open.Config{URI: uri, PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: 1})
 }
 
 func configCommand() *cli.Command {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
 )
@@ -83,11 +83,7 @@ func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opene
 				return nil, err
 			}
 		}
-		t, err := pkcs11.Open(ctx, pkcs11.Config{Module: b.moduleOf(name), URI: uri, PIN: pin})
-		if err != nil {
-			return nil, err
-		}
-		return t, nil
+		return open.Token(ctx, open.Config{Module: b.moduleOf(name), URI: uri, PIN: pin})
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -34,12 +34,12 @@ func openOfficer(ctx context.Context, keys []string, ask term.Prompter) (signers
 		}
 	}()
 	for _, text := range keys {
-		if strings.HasPrefix(text, "pkcs11:") {
+		if hsm.IsURI(text) {
 			uri, err := hsm.ParseURI(text)
 			if err != nil {
 				return nil, nil, err
 			}
-			key, c, err := pkcs11.OpenKey(ctx, text, hsm.PINFromURI(uri, hsm.PINPrompt(ask.Secret)))
+			key, c, err := open.Key(ctx, uri, hsm.PINPrompt(ask.Secret))
 			if err != nil {
 				return nil, nil, err
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -92,7 +92,7 @@ func generateUptaneKey(c *cli.Context) error {
 			return uri, err
 		}
 		defer done()
-		token, err := pkcs11.Open(c.Context, pkcs11.Config{URI: uri, PIN: hsm.PINFromURI(uri, hsm.PINPrompt(ask.Secret))})
+		token, err := open.Token(c.Context, open.Config{URI: uri, PIN: hsm.PINFromURI(uri, hsm.PINPrompt(ask.Secret))})
 		if err != nil {
 			return uri, err
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/show"
@@ -138,7 +138,7 @@ func (p *parts) loadIssuer(ctx context.Context, fleet []*x509.Certificate) (err 
 
 // openToken opens the token that a key URI names, with the PIN from its pin-source or from the terminal.
 func openToken(ctx context.Context, uri hsm.URI, sessions int) (hsm.Token, error) {
-	return pkcs11.Open(ctx, pkcs11.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions})
+	return open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions})
 }
 
 func (p *parts) service(s factory.Store, log *slog.Logger) (*factory.Service, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
+	keys "github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/hsm/pkcs11/shimtest"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -283,7 +284,7 @@ func TestPlusInALabel(t *testing.T) {
 		if text := u.String(); strings.ContainsAny(text, "+ ") {
 			t.Errorf("%q became %s", label, text)
 		}
-		again, closer, err := pkcs11.OpenKey(t.Context(), u.String(), nil)
+		again, closer, err := keys.Key(t.Context(), u, nil)
 		if err != nil {
 			t.Errorf("%q: %v", label, err)
 			continue
@@ -294,7 +295,7 @@ func TestPlusInALabel(t *testing.T) {
 		closer.Close()
 	}
 	// Written by other tools, with a plus as it stands.
-	plain, closer, err := pkcs11.OpenKey(t.Context(), "pkcs11:token=a+b;object=a+b?module-path="+b.Module+"&pin-source="+b.PINFile, nil)
+	plain, closer, err := keys.Key(t.Context(), uri(t, "pkcs11:token=a+b;object=a+b?module-path="+b.Module+"&pin-source="+b.PINFile), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	keys "github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/softhsm"
@@ -416,7 +417,7 @@ func TestOpenKey(t *testing.T) {
 	k := generate(t, token, "a key; with = odd %name", hsm.P256)
 	u := k.URI()
 	u.PINSource = b.PINFile
-	again, closer, err := pkcs11.OpenKey(t.Context(), u.String(), nil)
+	again, closer, err := keys.Key(t.Context(), u, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,8 +425,8 @@ func TestOpenKey(t *testing.T) {
 	if !again.Public().(*ecdsa.PublicKey).Equal(k.Public()) {
 		t.Error("another key")
 	}
-	for _, bad := range []string{b.URI, "pkcs11:", strings.Replace(u.String(), "object=a", "object=b", 1), "nonsense"} {
-		if _, _, err := pkcs11.OpenKey(t.Context(), bad, nil); err == nil {
+	for _, bad := range []string{b.URI, "pkcs11:", strings.Replace(u.String(), "object=a", "object=b", 1)} {
+		if _, _, err := keys.Key(t.Context(), uri(t, bad), nil); err == nil {
 			t.Errorf("%s: opened", bad)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -197,27 +196,6 @@ func (t *Token) startPool(sessions int, single bool) error {
 	t.pool.single = true
 	t.pool.add(anchor)
 	return nil
-}
-
-// OpenKey opens the token that a key URI names, with one key in it. Closing the closer closes the token. pin may be nil where the
-// URI has a pin-source.
-func OpenKey(ctx context.Context, uri string, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
-	u, err := hsm.ParseURI(uri)
-	if err != nil {
-		return nil, nil, err
-	}
-	if u.Object == "" && len(u.ID) == 0 {
-		return nil, nil, advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
-	}
-	t, err := Open(ctx, Config{URI: u, PIN: hsm.PINFromURI(u, pin)})
-	if err != nil {
-		return nil, nil, err
-	}
-	k, err := t.Key(ctx, u.Query())
-	if err != nil {
-		return nil, nil, errors.Join(err, t.Close())
-	}
-	return k, t, nil
 }
 
 // Info describes the token as it was at the last login.

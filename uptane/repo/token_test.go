@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
+	keys "github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/uptane"
@@ -20,7 +21,11 @@ import (
 func TestMain(m *testing.M) { softhsm.Main(m) }
 
 func openToken(ctx context.Context, uri string) (crypto.Signer, io.Closer, error) {
-	k, c, err := pkcs11.OpenKey(ctx, uri, nil)
+	u, err := hsm.ParseURI(uri)
+	if err != nil {
+		return nil, nil, err
+	}
+	k, c, err := keys.Key(ctx, u, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,62 @@
+// Package open opens the token or key that a URI names, whatever holds it: the one place where a program learns which
+// kinds of tokens it can use. It links no net/http; hsm/kms adds the key stores that need it.
+//
+// An attacker who can change a URI can have another token or key opened, which label, serial and public key give away, and
+// another library loaded, which has the PIN: URIs come from the machine's own configuration, never from what travels.
+package open
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
+)
+
+// Config says which token to open and how.
+type Config struct {
+	// URI names the token; its object is ignored.
+	URI hsm.URI
+	// Module is the PKCS#11 library of pkcs11: URIs; the URI's module-path is used where it is empty.
+	Module string
+	// PIN gives the PIN; the URI's pin-source is used where it is nil.
+	PIN hsm.PINSource
+	// Sessions bounds the signatures under way at once; 0 leaves it to the token.
+	Sessions int
+}
+
+// Token opens a token.
+func Token(ctx context.Context, c Config) (hsm.Token, error) {
+	switch c.URI.Scheme {
+	case "", hsm.SchemePKCS11:
+		return asToken(pkcs11.Open(ctx, pkcs11.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions}))
+	}
+	return nil, advice.New(advice.Usage, "write a pkcs11: URI", "key URI: this program opens no %s: keys", show.Text(c.URI.Scheme))
+}
+
+// Key opens the token that a key URI names, and the one key in it. Closing the closer closes the token.
+func Key(ctx context.Context, u hsm.URI, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
+	if u.Opaque == "" && u.Object == "" && len(u.ID) == 0 {
+		return nil, nil, advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
+	}
+	t, err := Token(ctx, Config{URI: u, PIN: hsm.PINFromURI(u, pin)})
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := t.Key(ctx, u.Query())
+	if err != nil {
+		return nil, nil, errors.Join(err, t.Close())
+	}
+	return k, t, nil
+}
+
+// asToken keeps a nil pointer from becoming a token that is not nil.
+func asToken[T hsm.Token](t T, err error) (hsm.Token, error) {
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
