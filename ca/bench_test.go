@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,7 +24,7 @@ func ours(request []byte, policy *csr.Policy, issuer *Issuer, p *Profile) error 
 	if err != nil {
 		return err
 	}
-	_, err = prep.Sign(rand.Reader)
+	_, err = prep.Sign(context.Background(), rand.Reader)
 	return err
 }
 

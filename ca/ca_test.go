@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -60,7 +61,7 @@ func mustRoot(t testing.TB, p *Profile, subject string, key crypto.Signer) *x509
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := prep.Sign(rand.Reader)
+	cert, err := prep.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func mustIssue(t testing.TB, i *Issuer, p *Profile, tpl Template) *x509.Certific
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := prep.Sign(rand.Reader)
+	cert, err := prep.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestHierarchyOfEveryAlgorithm(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list, err := crl.Sign(rand.Reader)
+			list, err := crl.Sign(context.Background(), rand.Reader)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +178,7 @@ func TestSignRedeemsOnce(t *testing.T) {
 	}
 	results := make(chan error)
 	for range 16 {
-		go func() { _, err := prep.Sign(rand.Reader); results <- err }()
+		go func() { _, err := prep.Sign(context.Background(), rand.Reader); results <- err }()
 	}
 	won := 0
 	for range 16 {
@@ -237,10 +238,10 @@ func TestKeyChangedSincePrepared(t *testing.T) {
 		t.Fatal(err)
 	}
 	key.now = mustKey(t, "P-256", "another")
-	if c, err := prepared.Sign(rand.Reader); err == nil || c != nil {
+	if c, err := prepared.Sign(context.Background(), rand.Reader); err == nil || c != nil {
 		t.Errorf("certificate: %v", err)
 	}
-	if c, err := list.Sign(rand.Reader); err == nil || c != nil {
+	if c, err := list.Sign(context.Background(), rand.Reader); err == nil || c != nil {
 		t.Errorf("CRL: %v", err)
 	}
 }

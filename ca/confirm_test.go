@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -40,7 +41,7 @@ func TestConfirm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := prepared.Sign(rand.Reader)
+	root, err := prepared.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestConfirm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := pre.Sign(rand.Reader)
+	cert, err := pre.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -138,11 +139,12 @@ func (p *PreparedCRL) TBSDigest() [32]byte { return sha256.Sum256(p.tbs) }
 func (p *PreparedCRL) Specimen() *x509.RevocationList { return p.specimen }
 
 // Sign signs the CRL once, verifies the signature in software and compares what was signed with the specimen.
-func (p *PreparedCRL) Sign(rand io.Reader) (*x509.RevocationList, error) {
+// It waits for the key as long as Prepared.Sign does.
+func (p *PreparedCRL) Sign(ctx context.Context, rand io.Reader) (*x509.RevocationList, error) {
 	if !p.redeemed.CompareAndSwap(false, true) {
 		return nil, advice.New(advice.Refused, "prepare it anew", "ca: CRL %v: %w", p.specimen.Number, ErrRedeemed)
 	}
-	der, err := signOnce(rand, p.key, p.pub, p.alg, p.tbs)
+	der, err := signOnce(ctx, rand, p.key, p.pub, p.alg, p.tbs)
 	if err != nil {
 		return nil, fmt.Errorf("ca: CRL %v: %w", p.specimen.Number, err)
 	}

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -279,11 +280,12 @@ func (p *Prepared) Warnings() []string { return p.warnings }
 
 // Sign signs the certificate with the issuer's key, verifies the signature in software and compares what was signed with
 // the specimen. It works once, whether it succeeds or not, and however many call it at a time: the others get ErrRedeemed.
-func (p *Prepared) Sign(rand io.Reader) (*x509.Certificate, error) {
+// It waits for the key no longer than ctx where the key has SignContext, as hsm.Key has; a plain crypto.Signer is waited for.
+func (p *Prepared) Sign(ctx context.Context, rand io.Reader) (*x509.Certificate, error) {
 	if !p.redeemed.CompareAndSwap(false, true) {
 		return nil, advice.New(advice.Refused, "prepare it anew", "ca: certificate %x: %w", p.specimen.SerialNumber, ErrRedeemed)
 	}
-	der, err := signOnce(rand, p.key, p.pub, p.alg, p.tbs)
+	der, err := signOnce(ctx, rand, p.key, p.pub, p.alg, p.tbs)
 	if err != nil {
 		return nil, fmt.Errorf("ca: certificate %x for %s: %w", p.specimen.SerialNumber, show.Text(describe(p.specimen)), err)
 	}
@@ -298,11 +300,11 @@ func (p *Prepared) Sign(rand io.Reader) (*x509.Certificate, error) {
 }
 
 // signOnce signs and verifies against pub, the key in the issuer's certificate, whatever key.Public says now.
-func signOnce(rand io.Reader, key crypto.Signer, pub crypto.PublicKey, alg x509.SignatureAlgorithm, tbs []byte) ([]byte, error) {
+func signOnce(ctx context.Context, rand io.Reader, key crypto.Signer, pub crypto.PublicKey, alg x509.SignatureAlgorithm, tbs []byte) ([]byte, error) {
 	if !SameKey(pub, key.Public()) {
 		return nil, advice.New(advice.Refused, "reload the issuer", "the signing key changed since the certificate was prepared")
 	}
-	sig, err := csr.SignMessage(rand, key, alg, tbs)
+	sig, err := csr.SignMessage(ctx, rand, key, alg, tbs)
 	if err != nil {
 		return nil, err
 	}

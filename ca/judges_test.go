@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -57,7 +58,7 @@ func newEverything(t testing.TB, alg string) *everything {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.crl, err = prep.Sign(rand.Reader); err != nil {
+	if e.crl, err = prep.Sign(context.Background(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -124,7 +125,7 @@ func TestOpenSSL(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rc, err := rootCRL.Sign(rand.Reader)
+			rc, err := rootCRL.Sign(context.Background(), rand.Reader)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -69,7 +70,7 @@ func resign(t testing.TB, c *x509.Certificate, key crypto.Signer, old, with []by
 		t.Fatalf("%x stands %d times", old, bytes.Count(c.RawTBSCertificate, old))
 	}
 	tbs := bytes.Replace(c.RawTBSCertificate, old, with, 1)
-	sig, err := csr.SignMessage(rand.Reader, key, c.SignatureAlgorithm, tbs)
+	sig, err := csr.SignMessage(context.Background(), rand.Reader, key, c.SignatureAlgorithm, tbs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func v1(t testing.TB, f *family) *x509.Certificate {
 		b.AddBytes(spki)
 	})
 	tbs := b.BytesOrPanic()
-	sig, err := csr.SignMessage(rand.Reader, f.rootKey, x509.ECDSAWithSHA256, tbs)
+	sig, err := csr.SignMessage(context.Background(), rand.Reader, f.rootKey, x509.ECDSAWithSHA256, tbs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func previousCRL(t testing.TB, f *family, number int64, entries ...x509.Revocati
 	if err != nil {
 		t.Fatal(err)
 	}
-	crl, err := prep.Sign(rand.Reader)
+	crl, err := prep.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -648,7 +649,7 @@ func TestRulesAllow(t *testing.T) {
 	previous := previousCRL(t, f, 1, entry(3), entry(1))
 	prep, err := f.facIssuer.PrepareCRL(CRLTemplate{Number: big.NewInt(2), ThisUpdate: years(1), NextUpdate: years(2), Entries: []x509.RevocationListEntry{entry(1)}, Released: []*big.Int{big.NewInt(3)}}, previous)
 	ok("a released entry", err)
-	crl, err := prep.Sign(rand.Reader)
+	crl, err := prep.Sign(context.Background(), rand.Reader)
 	ok("signing", err)
 	ok("a released entry, afterwards", CheckCRL(crl, f.factory, previous, big.NewInt(3)))
 	if err := CheckCRL(crl, f.factory, previous); !Breaks(err, "CA-047") {

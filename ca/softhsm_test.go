@@ -59,7 +59,7 @@ func TestOnTokens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			crl, err := prep.Sign(rand.Reader)
+			crl, err := prep.Sign(context.Background(), rand.Reader)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -109,7 +109,7 @@ func externalStage(t *testing.T) *stage {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := p.Sign(rand.Reader)
+		cert, err := p.Sign(context.Background(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}

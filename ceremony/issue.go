@@ -2,6 +2,7 @@ package ceremony
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -165,7 +166,7 @@ func (s *Session) issue(i issuance) error {
 		i.made.cert, i.made.unsigned = prepared.Specimen(), true
 		return s.addCertificate(i.made)
 	}
-	cert, err := prepared.Sign(rand.Reader)
+	cert, err := prepared.Sign(context.Background(), rand.Reader) // what is journalled as begun is waited for
 	if s.aborted() {
 		ok, err := s.rebuilt("certificate "+i.made.name, err)
 		if err != nil {

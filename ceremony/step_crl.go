@@ -2,6 +2,7 @@ package ceremony
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
@@ -253,7 +254,7 @@ func (c *CRL) make(s *Session, issuer *ca.Issuer, t ca.CRLTemplate, previous *x5
 		s.state.unsignedCRLs[c.Name] = true
 		return prepared.Specimen(), nil
 	}
-	crl, err := prepared.Sign(rand.Reader)
+	crl, err := prepared.Sign(context.Background(), rand.Reader) // what is journalled as begun is waited for
 	if s.aborted() {
 		ok, err := s.rebuilt("CRL "+c.Name, err)
 		if err != nil {

@@ -171,7 +171,7 @@ func TestSwapped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := p.Sign(rand.Reader)
+		c, err := p.Sign(context.Background(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestSwapped(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			made, err := p.Sign(rand.Reader)
+			made, err := p.Sign(context.Background(), rand.Reader)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,6 +13,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+
+	"github.com/hanaper/hanaper/internal/signature"
 )
 
 // sigAlg is a signature algorithm with the one DER encoding of its AlgorithmIdentifier that is accepted: parameters
@@ -112,8 +115,8 @@ func DefaultSignature(pub crypto.PublicKey) x509.SignatureAlgorithm {
 }
 
 // SignMessage signs message with key and verifies the signature in software before it returns it, for a token's answer
-// is not trusted.
-func SignMessage(rand io.Reader, key crypto.Signer, alg x509.SignatureAlgorithm, message []byte) ([]byte, error) {
+// is not trusted. It waits for the token no longer than the context where the key has SignContext, as hsm.Key has.
+func SignMessage(ctx context.Context, rand io.Reader, key crypto.Signer, alg x509.SignatureAlgorithm, message []byte) ([]byte, error) {
 	s, ok := sigAlgByDER[string(AlgorithmIdentifier(alg))]
 	if !ok {
 		return nil, fmt.Errorf("signature algorithm %v is not one that hanaper signs with", alg)
@@ -128,7 +131,7 @@ func SignMessage(rand io.Reader, key crypto.Signer, alg x509.SignatureAlgorithm,
 	case x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
 		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.hash}
 	}
-	sig, err := key.Sign(rand, input, opts)
+	sig, err := signature.Ask(ctx, rand, key, input, opts)
 	if err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
 	}

@@ -2,6 +2,7 @@ package csr
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -82,7 +83,7 @@ func TestSignatureAlgorithms(t *testing.T) {
 		if SignatureAlgorithm([]byte(s.der)) != s.alg || !bytes.Equal(AlgorithmIdentifier(s.alg), []byte(s.der)) {
 			t.Errorf("%v: the tables differ", s.alg)
 		}
-		sig, err := SignMessage(rand.Reader, key, s.alg, []byte("m"))
+		sig, err := SignMessage(context.Background(), rand.Reader, key, s.alg, []byte("m"))
 		if err != nil || CheckSignature(key.Public(), s.alg, []byte("m"), sig) != nil || CheckSignature(key.Public(), s.alg, []byte("n"), sig) == nil {
 			t.Errorf("%v: signing: %v", s.alg, err)
 		}
@@ -94,7 +95,7 @@ func TestSignatureAlgorithms(t *testing.T) {
 
 func TestSignMessageDoesNotTrustTheKey(t *testing.T) {
 	k := swapped{newKey(t, "P-256"), newKey(t, "P-256")}
-	if _, err := SignMessage(rand.Reader, k, x509.ECDSAWithSHA256, []byte("m")); err == nil {
+	if _, err := SignMessage(context.Background(), rand.Reader, k, x509.ECDSAWithSHA256, []byte("m")); err == nil {
 		t.Error("a wrong signature was handed on")
 	}
 }

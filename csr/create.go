@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -62,7 +63,7 @@ func Create(rand io.Reader, key crypto.Signer, t Template) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sig, err := SignMessage(rand, key, alg, tbs)
+	sig, err := SignMessage(context.Background(), rand, key, alg, tbs)
 	if err != nil {
 		return nil, fmt.Errorf("csr: %w", err)
 	}

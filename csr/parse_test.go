@@ -2,6 +2,7 @@ package csr
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -97,7 +98,7 @@ func (r *raw) der(t testing.TB) []byte {
 		parts = append(parts, tlv(0xa0, r.attributes))
 	}
 	tbs := tlv(cbasn1.SEQUENCE, append(parts, r.afterTBS)...)
-	sig, err := SignMessage(rand.Reader, r.key, r.alg, tbs)
+	sig, err := SignMessage(context.Background(), rand.Reader, r.key, r.alg, tbs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,9 @@
 package factory
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // keyLocks is a mutex a key: what is asked at the same time about one device happens one after the other.
 type keyLocks struct {
@@ -9,30 +12,39 @@ type keyLocks struct {
 }
 
 type keyLock struct {
-	sync.Mutex
+	turn  chan struct{} // holds one value while the key is free
 	users int
 }
 
-// lock waits for the key and returns what frees it.
-func (l *keyLocks) lock(key string) (unlock func()) {
+// lock waits for the key, but no longer than ctx, and returns what frees it.
+func (l *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[string]*keyLock{}
 	}
 	k := l.held[key]
 	if k == nil {
-		k = &keyLock{}
+		k = &keyLock{turn: make(chan struct{}, 1)}
+		k.turn <- struct{}{}
 		l.held[key] = k
 	}
 	k.users++
 	l.mu.Unlock()
-	k.Lock()
-	return func() {
-		k.Unlock()
+	leave := func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if k.users--; k.users == 0 {
 			delete(l.held, key)
 		}
+	}
+	select {
+	case <-k.turn:
+		return func() {
+			k.turn <- struct{}{}
+			leave()
+		}, nil
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
 	}
 }

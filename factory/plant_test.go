@@ -109,7 +109,7 @@ func newRoot(t testing.TB, kind, cn string) identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := p.Sign(rand.Reader)
+	cert, err := p.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func (i identity) issue(t testing.TB, kind string, tmpl ca.Template) *x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := p.Sign(rand.Reader)
+	cert, err := p.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

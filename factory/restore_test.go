@@ -164,7 +164,7 @@ func TestForeignListPublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := prepared.Sign(rand.Reader)
+	foreign, err := prepared.Sign(context.Background(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

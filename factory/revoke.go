@@ -74,7 +74,11 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (rec Record, err er
 // carrying gives a list that holds the revocation, signing one where the latest does not. Revocations that wait for
 // each other share one list.
 func (s *Service) carrying(ctx context.Context, rec Record) (*CRL, error) {
-	defer s.devices.lock("\x00crl")()
+	unlock, err := s.devices.lock(ctx, "\x00crl")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if c := s.crl.Load(); c != nil {
 		list, err := x509.ParseRevocationList(c.DER)
 		if err != nil {
@@ -90,9 +94,10 @@ func (s *Service) carrying(ctx context.Context, rec Record) (*CRL, error) {
 	return s.signCRL(ctx)
 }
 
-// signCRL signs and stores the next list; the caller holds the CRL's lock.
-func (s *Service) signCRL(ctx context.Context) (*CRL, error) {
-	ctx = context.WithoutCancel(ctx)
+// signCRL signs and stores the next list; the caller holds the CRL's lock. The token is waited for as long as asked says; what
+// the store is told is not cut short.
+func (s *Service) signCRL(asked context.Context) (*CRL, error) {
+	ctx := context.WithoutCancel(asked)
 	var previous *x509.RevocationList
 	last, err := s.c.Store.LatestCRL(ctx, s.issuer)
 	switch {
@@ -126,9 +131,9 @@ func (s *Service) signCRL(ctx context.Context) (*CRL, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := p.Sign(s.c.Rand)
+	list, err := p.Sign(asked, s.c.Rand)
 	if err != nil {
-		s.tokenDown.Store(true)
+		s.unsigned(asked)
 		return nil, err
 	}
 	s.tokenDown.Store(false)
@@ -213,7 +218,13 @@ func (s *Service) LatestCRL() (*CRL, error) {
 
 // FreshCRL loads the latest list and signs a new one where it is due, or where a revocation is not in it.
 func (s *Service) FreshCRL(ctx context.Context) error {
-	defer s.devices.lock("\x00crl")()
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	unlock, err := s.devices.lock(ctx, "\x00crl")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	last, err := s.c.Store.LatestCRL(ctx, s.issuer)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err

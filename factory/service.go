@@ -117,7 +117,11 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
 		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
 	}
-	defer s.devices.lock(id)()
+	unlock, err := s.devices.lock(ctx, id)
+	if err != nil {
+		return nil, false, away("hanaperd", err)
+	}
+	defer unlock()
 
 	now := s.c.Now().UTC().Truncate(time.Second)
 	in := Intent{DeviceID: id, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
@@ -216,9 +220,9 @@ func (s *Service) sign(ctx context.Context, rec Record, p *ca.Prepared, isNew bo
 	if p.TBSDigest() != rec.TBSDigest {
 		return nil, false, errors.New("what would be signed is not what was recorded")
 	}
-	cert, err := p.Sign(s.c.Rand)
+	cert, err := p.Sign(ctx, s.c.Rand)
 	if err != nil {
-		s.tokenDown.Store(true)
+		s.unsigned(ctx)
 		return nil, false, away("the issuing token", err)
 	}
 	s.tokenDown.Store(false)
@@ -232,6 +236,13 @@ func (s *Service) sign(ctx context.Context, rec Record, p *ca.Prepared, isNew bo
 	s.c.Log.Info("enrolled", "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
 		"hardware_id", rec.HardwareID, "lot", rec.Lot)
 	return s.answer(rec), isNew, nil
+}
+
+// unsigned notes for Health that a signature failed, unless it did because its caller hung up.
+func (s *Service) unsigned(ctx context.Context) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		s.tokenDown.Store(true)
+	}
 }
 
 // wrote notes for Health whether the store takes writes: one whose disk is full still answers questions.
@@ -292,7 +303,11 @@ func (s *Service) Recover(ctx context.Context) (done, left int, err error) {
 }
 
 func (s *Service) recoverOne(ctx context.Context, r Record) error {
-	defer s.devices.lock(r.DeviceID)()
+	unlock, err := s.devices.lock(ctx, r.DeviceID)
+	if err != nil {
+		return away("hanaperd", err)
+	}
+	defer unlock()
 	now, err := s.c.Store.ByDevice(ctx, r.DeviceID)
 	if err != nil {
 		return away("the store", err)

@@ -56,7 +56,7 @@ func newKey(t testing.TB) crypto.Signer {
 func newRoot(t testing.TB, kind string) identity {
 	key := newKey(t)
 	p := must[*ca.Prepared](t)(ca.PrepareRoot(must[*ca.Profile](t)(ca.Builtin(kind)), ca.Template{Subject: pkix.Name{CommonName: kind}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(20, 0, 0)}, key, rand.Reader))
-	return identity{must[*x509.Certificate](t)(p.Sign(rand.Reader)), key}
+	return identity{must[*x509.Certificate](t)(p.Sign(context.Background(), rand.Reader)), key}
 }
 
 // issue issues for the key in the template, or for a fresh one.
@@ -72,7 +72,7 @@ func (i identity) issue(t testing.TB, kind string, tmpl ca.Template) identity {
 	}
 	issuer := must[*ca.Issuer](t)(ca.NewIssuer(i.cert, i.key))
 	p := must[*ca.Prepared](t)(issuer.Prepare(must[*ca.Profile](t)(ca.Builtin(kind)), tmpl, rand.Reader))
-	return identity{must[*x509.Certificate](t)(p.Sign(rand.Reader)), key}
+	return identity{must[*x509.Certificate](t)(p.Sign(context.Background(), rand.Reader)), key}
 }
 
 func (i identity) write(t testing.TB, dir, name string) {

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 	"golang.org/x/crypto/cryptobyte"
@@ -26,9 +28,40 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	return k.SignContext(context.Background(), digest, opts)
 }
 
-// SignContext is Sign within a context. A signature lost to an outage is made again, at most twice: two signatures over one
-// digest do no harm.
+// lastWord is how long a call whose context is over is waited for to say why it did not get through.
+const lastWord = 100 * time.Millisecond
+
+// SignContext is Sign within a context. It returns when the context ends, also where the library does not: that call keeps its
+// session until the library returns.
 func (k *Key) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if ctx.Done() == nil {
+		return k.sign(ctx, digest, opts)
+	}
+	type answer struct {
+		sig []byte
+		err error
+	}
+	answered := make(chan answer, 1)
+	digest = bytes.Clone(digest) // the caller may use it again while the library still reads it
+	go func() {
+		sig, err := k.sign(ctx, digest, opts)
+		answered <- answer{sig, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.sig, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-answered:
+		return a.sig, a.err
+	case <-time.After(lastWord):
+		return nil, k.t.fail(context.Cause(ctx), "sign with %s", k.name())
+	}
+}
+
+// sign makes the signature. One that is lost to an outage is made again, at most twice: two signatures over one digest do no harm.
+func (k *Key) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	var sig []byte
 	var err error
 	switch pub := k.public.(type) {

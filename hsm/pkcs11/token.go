@@ -205,8 +205,11 @@ func (t *Token) Info() hsm.TokenInfo {
 	return t.info
 }
 
+// closeTime is how long Close waits for a library that does not answer.
+const closeTime = 5 * time.Second
+
 // Close ends all sessions and, with the process's last Token of this token, the login. Calls in progress end first; later ones
-// answer hsm.ErrClosed.
+// answer hsm.ErrClosed. It does not wait longer than closeTime: what a library keeps that hangs is left to the end of the process.
 func (t *Token) Close() error {
 	t.mu.Lock()
 	if t.closed {
@@ -217,6 +220,19 @@ func (t *Token) Close() error {
 	f := t.recovery
 	t.mu.Unlock()
 	t.end()
+	ended := make(chan error, 1)
+	go func() { ended <- t.close(f) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(closeTime):
+		t.forgetPIN()
+		return advice.New(advice.Failed, "look at the token and its connection", "%s: close: the library %s does not answer", t.Info().Name(), show.Text(t.m.path))
+	}
+}
+
+// close waits for the calls in progress and the recovery f, which may be nil, and gives the library back.
+func (t *Token) close(f *recovery) error {
 	if f != nil {
 		<-f.done
 	}

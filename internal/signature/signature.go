@@ -6,12 +6,14 @@
 package signature
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"io"
 )
 
 // PSS256 is RSA-PSS over SHA-256 with a salt of 32 bytes, the only one that other implementations read everywhere.
@@ -90,6 +92,20 @@ func Digest(message []byte, opts crypto.SignerOpts) []byte {
 // VerifyMessage is Verify for a message.
 func VerifyMessage(pub crypto.PublicKey, message []byte, opts crypto.SignerOpts, sig []byte) bool {
 	return Verify(pub, Digest(message, opts), opts, sig)
+}
+
+// Ask has a key sign as crypto.Signer says, within a context where the key can (hsm.Key has SignContext). Any other key is not
+// asked any more once the context is over, but a signature that has begun is waited for. The result is not verified here.
+func Ask(ctx context.Context, rand io.Reader, key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if k, ok := key.(interface {
+		SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+	}); ok {
+		return k.SignContext(ctx, digest, opts)
+	}
+	return key.Sign(rand, digest, opts)
 }
 
 // ErrWrong means that a key answered with something that is no signature of its own.
