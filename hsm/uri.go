@@ -41,6 +41,9 @@ type URI struct {
 	Type string
 	// ModulePath is the PKCS#11 library, an absolute path.
 	ModulePath string
+	// InitReserved is the string that some libraries want at their start (pReserved of CK_C_INITIALIZE_ARGS), such as NSS softokn its
+	// folder: configdir='sql:/path'. In a URI it is the vendor attribute x-init-reserved, named as in p11-kit's module files.
+	InitReserved string
 	// PINSource is where the PIN is: an absolute path, or the same as a "file:" URI (see PINFile).
 	PINSource string
 }
@@ -171,6 +174,8 @@ func (u *URI) field(name string, inQuery bool) (*string, bool) {
 		switch {
 		case name == "module-path" && u.Scheme == "":
 			return &u.ModulePath, true
+		case name == "x-init-reserved" && u.Scheme == "":
+			return &u.InitReserved, true
 		case name == "device" && u.Scheme == SchemeTPM:
 			return &u.Device, true
 		case name == "store" && u.Scheme == SchemeTPM:
@@ -261,6 +266,7 @@ func (u URI) String() string {
 	add("type", u.Type, false)
 	sep = "?"
 	add("module-path", u.ModulePath, true)
+	add("x-init-reserved", u.InitReserved, true)
 	add("device", u.Device, true)
 	add("store", u.Store, true)
 	add("pin-source", u.PINSource, true)

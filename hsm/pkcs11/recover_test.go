@@ -7,91 +7,36 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
 // network is SoftHSM behind p11-kit's server: a network HSM that can be cut off.
 type network struct {
-	t      *testing.T
-	socket string
-	module string
-	cmd    *exec.Cmd
+	*peertest.Server
+	t *testing.T
 }
-
-const clientModule = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so"
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	if _, err := os.Stat(clientModule); err != nil {
-		t.Fatalf("%v: install the packages of scripts/packages-test.txt", err)
-	}
-	// One place for the whole process: the client reads its address when it is loaded, and never again. A socket's
-	// path must be short, which that of a store is not.
-	socket := filepath.Join(filepath.Dir(softhsm.ForTest(t).Dir()), "s")
-	if err := os.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+socket); err != nil {
-		t.Fatal(err)
-	}
-	n := &network{t: t, socket: socket, module: clientModule}
-	n.start()
-	t.Cleanup(n.stop)
-	return n
-}
-
-func (n *network) start() {
-	n.t.Helper()
-	module, err := softhsm.Module()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	path, err := exec.LookPath("p11-kit")
-	if err != nil {
-		n.t.Fatalf("%v: install the packages of scripts/packages-test.txt", err)
-	}
-	n.cmd = exec.Command(path, "server", "-f", "-n", n.socket, "--provider", module, "pkcs11:")
-	n.cmd.Env = append(os.Environ(), softhsm.ForTest(n.t).Env()...)
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := n.cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	for range 200 {
-		// A file is not yet a socket that listens: on a busy machine the first connection came too early.
-		if c, err := net.Dial("unix", n.socket); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	n.t.Fatal("p11-kit server did not start")
-}
-
-// stop ends the server and the processes that it forked for each connection.
-func (n *network) stop() {
-	if n.cmd != nil {
-		_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL)
-		_ = n.cmd.Wait()
-		_ = os.Remove(n.socket)
-		n.cmd = nil
-	}
+	return &network{peertest.NewServer(t), t}
 }
 
 // behind opens a board through the network.
 func (n *network) open(b softhsm.Board, pin hsm.PINSource) *pkcs11.Token {
 	n.t.Helper()
 	u := uri(n.t, b.URI)
-	u.ModulePath = n.module
+	u.ModulePath = n.Module
 	token, err := pkcs11.Open(n.t.Context(), pkcs11.Config{URI: u, PIN: pin})
 	if err != nil {
 		n.t.Fatal(err)
@@ -152,10 +97,10 @@ func TestRecoverFromOutage(t *testing.T) {
 	}
 	for range 3 {
 		time.Sleep(100 * time.Millisecond)
-		n.stop()
+		n.Stop()
 		time.Sleep(500 * time.Millisecond)
 		before := made.Load()
-		n.start()
+		n.Start()
 		for end := time.Now().Add(10 * time.Second); made.Load() < before+20; {
 			if time.Now().After(end) {
 				t.Fatal("no signatures after the token came back")
@@ -170,7 +115,7 @@ func TestRecoverFromOutage(t *testing.T) {
 	}
 
 	// A call with a deadline ends with it, and says what is wrong.
-	n.stop()
+	n.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -181,7 +126,7 @@ func TestRecoverFromOutage(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("answered after %s", took)
 	}
-	n.start()
+	n.Start()
 	mustSign(t, k)
 	if _, err := token.Keys(t.Context()); err != nil {
 		t.Error(err)
@@ -195,9 +140,9 @@ func TestRecoverChangedPIN(t *testing.T) {
 	n := newNetwork(t)
 	token := n.open(b, hsm.PINBytes(b.PIN))
 	k := generate(t, token, "k", hsm.P256)
-	n.stop()
+	n.Stop()
 	tool(t, "pkcs11-tool", "--module", b.Module, "--token-label", b.Label, "--login", "--pin", string(b.PIN), "--change-pin", "--new-pin", "another-pin")
-	n.start()
+	n.Start()
 	for range 5 {
 		_, err := k.Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
 		if !errors.Is(err, hsm.ErrPIN) || !strings.Contains(err.Error(), b.Serial) {
@@ -223,14 +168,14 @@ func TestRecoverTokenVanished(t *testing.T) {
 	k := generate(t, token, "k", hsm.P256)
 	mustSign(t, k)
 	tokens := filepath.Join(softhsm.ForTest(t).Dir(), "tokens")
-	n.stop()
+	n.Stop()
 	if err := os.Rename(tokens, tokens+".away"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(tokens, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	n.start()
+	n.Start()
 	// The recovery goes on between the calls; on a busy machine the first ones end before it has found out that the token is not there.
 	for end := time.Now().Add(20 * time.Second); ; {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -246,14 +191,14 @@ func TestRecoverTokenVanished(t *testing.T) {
 			t.Fatalf("with the token gone: %v", err)
 		}
 	}
-	n.stop()
+	n.Stop()
 	if err := os.RemoveAll(tokens); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(tokens+".away", tokens); err != nil {
 		t.Fatal(err)
 	}
-	n.start()
+	n.Start()
 	mustSign(t, k)
 }
 
@@ -324,13 +269,13 @@ func TestCloseDuringOutage(t *testing.T) {
 	b := board(t)
 	n := newNetwork(t)
 	u := uri(t, b.URI)
-	u.ModulePath = n.module
+	u.ModulePath = n.Module
 	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u})
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := generate(t, token, "k", hsm.P256)
-	n.stop()
+	n.Stop()
 	answer := make(chan error, 1)
 	go func() {
 		_, err := k.Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
@@ -343,7 +288,7 @@ func TestCloseDuringOutage(t *testing.T) {
 	if err := <-answer; !errors.Is(err, hsm.ErrClosed) {
 		t.Errorf("the waiting call got %v", err)
 	}
-	if pkcs11.InUse(n.module) {
+	if pkcs11.InUse(n.Module) {
 		t.Error("the library is still in use")
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/show"
 )
 
 // defaultPatience is how long a call without a deadline of its own waits for a token that went away.
@@ -38,8 +37,6 @@ type Config struct {
 	Sessions int
 	// Patience is how long a call without a deadline (crypto.Signer has none) waits for a token that went away; 0 means 30 s.
 	Patience time.Duration
-	// InitArgs is the reserved string of C_Initialize that NSS softokn needs, such as "configdir='sql:/dir'".
-	InitArgs string
 }
 
 // Token is an open PKCS#11 token. It implements hsm.Token.
@@ -80,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if c.URI.Token == "" && c.URI.Serial == "" {
 		return nil, advice.New(advice.Usage, "write token=LABEL;serial=SERIAL; `hanaper token list` prints them", "key URI %s names no token", c.URI.TokenURI())
 	}
-	m, err := acquire(path, c.InitArgs)
+	m, err := acquire(path, c.URI.InitReserved)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +168,8 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 	if sessions <= 0 {
 		sessions = 2 * runtime.NumCPU()
 	}
-	if at.maxSessions > 1 && at.maxSessions != ckUnavailable {
-		sessions = min(sessions, int(at.maxSessions)-1) // one is the anchor
+	if at.maxSessions > 1 { // as an unsigned number: openCryptoki says 2^64-2 for "any number", others 2^64-1
+		sessions = int(min(uint(sessions), at.maxSessions-1)) // one is the anchor
 	}
 	return t.fail(t.startPool(sessions, at.maxSessions == 1), "open a second session")
 }
@@ -262,7 +259,7 @@ func (t *Token) fail(err error, format string, args ...any) error {
 	}
 	name := t.Info().Name()
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, hsm.ErrGone) {
-		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", show.Text(name), fmt.Sprintf(format, args...), err)
+		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", t.Info().Name(), fmt.Sprintf(format, args...), err)
 	}
 	hint := advice.Hint(err)
 	if hint == "" {
@@ -271,5 +268,5 @@ func (t *Token) fail(err error, format string, args ...any) error {
 	if strings.Contains(err.Error(), name) {
 		return err
 	}
-	return advice.New(advice.KindOf(err), hint, "%s: %s: %w", show.Text(name), fmt.Sprintf(format, args...), err)
+	return advice.New(advice.KindOf(err), hint, "%s: %s: %w", t.Info().Name(), fmt.Sprintf(format, args...), err)
 }
