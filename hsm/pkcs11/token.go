@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // defaultPatience is how long a call without a deadline of its own waits for a token that went away.
