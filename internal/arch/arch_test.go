@@ -54,7 +54,7 @@ func room(path string) string { return strings.TrimPrefix(path, module) }
 
 // TestNoNetworkAtTheAirGap: the officers' program, and what it is made of, link no net/http.
 func TestNoNetworkAtTheAirGap(t *testing.T) {
-	for _, p := range list(t, "./cmd/hanaper", "./ceremony", "./quorum", "./hsm/pkcs11", "./trust", "./uptane/repo") {
+	for _, p := range list(t, "./cmd/hanaper", "./ceremony", "./attest", "./quorum", "./hsm/pkcs11", "./trust", "./uptane/repo") {
 		for _, bad := range []string{"net/http", "net/rpc", "net/smtp"} {
 			if slices.Contains(p.Deps, bad) {
 				t.Errorf("%s links %s", room(p.ImportPath), bad)
