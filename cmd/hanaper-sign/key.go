@@ -106,7 +106,7 @@ func makeTokenKey(c *cli.Context, keys *repo.Keys, name string, typ uptane.KeyTy
 	if err != nil {
 		return err
 	}
-	made.ModulePath, made.PINSource = uri.ModulePath, uri.PINSource
+	made = made.OnMachine(uri)
 	key, err := keys.Link(c.Context, name, made.String())
 	if err != nil {
 		return fmt.Errorf("the key was made in the token, but cannot be used: %w", err)

@@ -30,7 +30,7 @@ func onThisMachine(u hsm.URI) (hsm.URI, error) {
 	}
 	for _, k := range known {
 		if k.Token == u.Token && (k.Serial == "" || u.Serial == "" || k.Serial == u.Serial) {
-			u.ModulePath, u.PINSource = k.ModulePath, k.PINSource
+			u = u.OnMachine(k)
 			if k.Serial != "" {
 				u.Serial = k.Serial
 			}

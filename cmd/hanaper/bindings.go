@@ -68,7 +68,7 @@ func (b *bindings) fit(s *ceremony.Script) (idle []string, err error) {
 
 // moduleOf is the PKCS#11 library of a token.
 func (b *bindings) moduleOf(name string) string {
-	if m := b.uris[name].ModulePath; m != "" {
+	if m := b.uris[name].Library(); m != "" {
 		return m
 	}
 	return b.module

@@ -17,7 +17,7 @@ func tokenCommand() *cli.Command {
 }
 
 var (
-	moduleFlag = &cli.StringFlag{Name: "module", Usage: "the PKCS#11 library, a `FILE` such as /usr/lib/softhsm/libsofthsm2.so"}
+	moduleFlag = &cli.StringFlag{Name: "module", Usage: "the PKCS#11 library, a `FILE` such as /usr/lib/softhsm/libsofthsm2.so; for one that wants a string at its start, pkcs11:?module-path=FILE&x-init-reserved=STRING"}
 	pinFlag    = &cli.StringFlag{Name: "pin-source", Usage: "read the user PIN from `FILE` (mode 0600) instead of asking"}
 )
 
@@ -27,7 +27,7 @@ func moduleOf(c *cli.Context, u hsm.URI) (string, error) {
 		return m, nil
 	}
 	if u.ModulePath != "" {
-		return u.ModulePath, nil
+		return u.Library(), nil
 	}
 	return "", advice.New(advice.Usage, "for SoftHSM on Debian: --module /usr/lib/softhsm/libsofthsm2.so", "no PKCS#11 library is named")
 }

@@ -101,8 +101,7 @@ func initToken(c *cli.Context) error {
 	if err := write(initLeaf{Kind: "token-init", Token: &made}); err != nil {
 		return err
 	}
-	u := made.URI()
-	u.ModulePath = module
+	u := made.URI().InLibrary(module)
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, listedToken{TokenInfo: made, URI: u.String()})
 	}

@@ -36,8 +36,7 @@ func tokenListCommand() *cli.Command {
 			}
 			tokens := []listedToken{}
 			for _, i := range infos {
-				u := i.URI()
-				u.ModulePath = module
+				u := i.URI().InLibrary(module)
 				l := listedToken{TokenInfo: i, Warning: i.PINWarning()}
 				if i.Initialized {
 					l.URI = u.String()
@@ -62,7 +61,7 @@ func tokenListCommand() *cli.Command {
 			}
 			shell.Table(c.App.Writer, []string{"LABEL", "SERIAL", "MODEL", "STATE", "URI"}, rows)
 			if len(rows) == 0 {
-				fmt.Fprintln(c.App.Writer, "no tokens")
+				fmt.Fprintln(c.App.Writer, "no tokens: "+pkcs11.Advice(module))
 			}
 			return nil
 		},

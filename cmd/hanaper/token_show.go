@@ -69,7 +69,7 @@ func tokenShowCommand() *cli.Command {
 				return err
 			}
 			defer t.Close()
-			shown, err := showToken(c, t)
+			shown, err := showToken(c, t, module)
 			if err != nil {
 				return err
 			}
@@ -82,10 +82,9 @@ func tokenShowCommand() *cli.Command {
 	}
 }
 
-func showToken(c *cli.Context, t *pkcs11.Token) (*shownToken, error) {
+func showToken(c *cli.Context, t *pkcs11.Token, module string) (*shownToken, error) {
 	info := t.Info()
-	u := info.URI()
-	u.ModulePath = info.Module
+	u := info.URI().InLibrary(module)
 	s := &shownToken{Token: listedToken{TokenInfo: info, URI: u.String(), Warning: info.PINWarning()},
 		Keys: []shownKey{}, Certificates: []shownCertificate{}, Mechanisms: t.Mechanisms()}
 	keys, err := t.KeyObjects(c.Context)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/journal"
@@ -218,5 +219,32 @@ func TestTokenVerbs(t *testing.T) {
 		if code, out, errs := runToken(t, "show", "--pin-source", pin, bad); code == 0 || out != "" || !strings.Contains(errs, "hint:") {
 			t.Errorf("show %s: exit %d, %q, %q", bad, code, out, errs)
 		}
+	}
+}
+
+// TestTokenOfNSS: a library that wants a string at its start is named with it, and everything that names the token afterwards has it too.
+// Without it the error says how it is written.
+func TestTokenOfNSS(t *testing.T) {
+	p := peertest.NSS(t)
+	pin := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(pin, p.PIN, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := runToken(t, "list", "--module", p.Token.ModulePath)
+	if code != 1 || !strings.Contains(errs, "C_Initialize") || !strings.Contains(errs, "x-init-reserved=configdir=") {
+		t.Errorf("without the string: %d %s", code, errs)
+	}
+	code, out, errs := runToken(t, "list", "--module", p.Token.Library())
+	if code != 0 || !strings.Contains(out, "x-init-reserved=configdir='sql:") {
+		t.Fatalf("%d %s %s", code, out, errs)
+	}
+	_, printed, _ := strings.Cut(out, "pkcs11:token=NSS%20Certificate%20DB")
+	printed, _, _ = strings.Cut(printed, "\n")
+	code, out, errs = runToken(t, "show", "--pin-source", pin, "pkcs11:token=NSS%20Certificate%20DB"+strings.TrimSpace(printed))
+	if code != 0 || !strings.Contains(out, "NSS Certificate DB") {
+		t.Errorf("by the URI that was printed: %d %s %s", code, out, errs)
+	}
+	if code, _, errs = runToken(t, "list", "--module", p.Token.String()); code != 2 || !strings.Contains(errs, "not that of a library alone") {
+		t.Errorf("a token's URI as a library: %d %s", code, errs)
 	}
 }

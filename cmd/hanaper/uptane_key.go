@@ -117,7 +117,7 @@ func generateUptaneKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	made.ModulePath, made.PINSource = uri.ModulePath, uri.PINSource
+	made = made.OnMachine(uri)
 	return advice.Wrap(advice.Failed, exportUptaneKey(c, made), "the key is in the token; hanaper uptane key export writes its public half once what is wrong is mended")
 }
 
@@ -138,7 +138,7 @@ func exportUptaneKey(c *cli.Context, uri hsm.URI) error {
 	if err := createFile(c.String("out"), indent(b)); err != nil {
 		return err
 	}
-	uri.ModulePath, uri.PINSource = "", ""
+	uri = uri.OnMachine(hsm.URI{})
 	fmt.Fprintf(c.App.Writer, "%s key %s\nkey id %s\n  %s\npublic half: %s; read the key id to those who list it, by voice\nlog %s, which nobody signs and which proves nothing\n",
 		keys[0].Type(), show.Text(uri.String()), keys[0].ID(), quorum.Words(digest), show.Text(c.String("out")), show.Text(c.String("transcript")))
 	return nil

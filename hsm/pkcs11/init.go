@@ -17,8 +17,8 @@ import (
 // Init initialises a blank token: label, SO PIN and user PIN. which is the blank token's serial or, since blank ones often have none, its
 // slot number; empty means the first blank one. A token that is initialised already is refused, for C_InitToken
 // would destroy all its keys; so is a label that another token of the library has.
-func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
-	m, err := acquire(path, "")
+func Init(ctx context.Context, library, which, label string, soPIN, userPIN []byte) (hsm.TokenInfo, error) {
+	m, err := acquire(library)
 	if err != nil {
 		return hsm.TokenInfo{}, err
 	}
@@ -32,8 +32,8 @@ func Init(ctx context.Context, path, which, label string, soPIN, userPIN []byte)
 
 // Blank finds the token that Init would initialise, so that nobody thinks up PINs in vain: its info has the lengths that it
 // takes. What Init refuses of which and label is refused here. Nothing is changed.
-func Blank(ctx context.Context, path, which, label string) (hsm.TokenInfo, error) {
-	m, err := acquire(path, "")
+func Blank(ctx context.Context, library, which, label string) (hsm.TokenInfo, error) {
+	m, err := acquire(library)
 	if err != nil {
 		return hsm.TokenInfo{}, err
 	}
@@ -44,7 +44,7 @@ func Blank(ctx context.Context, path, which, label string) (hsm.TokenInfo, error
 	defer m.leave()
 	blank, err := m.blank(which, label)
 	if err != nil {
-		err = advice.New(advice.KindOf(err), advice.Hint(err), "initialise token %q in %s: %w", label, show.Text(path), err)
+		err = advice.New(advice.KindOf(err), advice.Hint(err), "initialise token %q in %s: %w", label, show.Text(m.path), err)
 	}
 	return blank.info, err
 }

@@ -47,7 +47,8 @@ func (k *Key) Token() hsm.TokenInfo { return k.t.Info() }
 // URI names the key by token label and serial, object label and id.
 func (k *Key) URI() hsm.URI {
 	u := k.t.Info().URI()
-	u.Object, u.ID, u.Type, u.ModulePath = k.attributes.Label, bytes.Clone(k.attributes.ID), "private", k.t.m.path
+	u.Object, u.ID, u.Type = k.attributes.Label, bytes.Clone(k.attributes.ID), "private"
+	u.ModulePath, u.InitReserved = k.t.m.path, k.t.m.reserved
 	return u
 }
 

@@ -12,13 +12,14 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
 // module is a loaded PKCS#11 library. Every call into it is made inside its guard.
 type module struct {
-	path, initArgs string
+	path, reserved string // reserved is the string that C_Initialize is given
 	ctx            *p11.Ctx
 	guard          callGuard
 	slow           watch
@@ -46,8 +47,13 @@ var registry = struct {
 	modules map[string]*module
 }{modules: map[string]*module{}}
 
-// acquire loads and initialises a library, or counts one more user of it. Every acquire needs one release.
-func acquire(path, initArgs string) (*module, error) {
+// acquire loads and initialises a library, named as hsm.ParseLibrary has it, or counts one more user of it. Every acquire needs one
+// release.
+func acquire(library string) (*module, error) {
+	path, reserved, err := hsm.ParseLibrary(library)
+	if err != nil {
+		return nil, err
+	}
 	if path == "" {
 		return nil, advice.New(advice.Usage, "name the library, as in ?module-path=/usr/lib/softhsm/libsofthsm2.so", "no PKCS#11 library is named")
 	}
@@ -75,13 +81,14 @@ func acquire(path, initArgs string) (*module, error) {
 		registry.modules[real] = m
 	}
 	if m.refs > 0 {
-		if m.initArgs != initArgs {
-			return nil, advice.New(advice.Usage, "use one set of arguments a process", "PKCS#11 library %s is in use with other initialisation arguments", show.Text(path))
+		if m.reserved != reserved {
+			return nil, advice.New(advice.Usage, "a library is started once in a program: write the same x-init-reserved everywhere",
+				"PKCS#11 library %s is in use here with another start-up string", show.Text(path))
 		}
 		m.refs++
 		return m, nil
 	}
-	m.initArgs = initArgs
+	m.reserved = reserved
 	err = m.initialize()
 	if err == nil && m.foreign && m.stuck {
 		m.slow.enter(m.path)
@@ -92,7 +99,7 @@ func acquire(path, initArgs string) (*module, error) {
 		}
 	}
 	if err != nil {
-		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: C_Initialize: %w", show.Text(path), err)
+		return nil, advice.New(advice.Failed, startHint(m.path, m.reserved, err), "PKCS#11 library %s: C_Initialize: %w", show.Text(path), err)
 	}
 	m.refs = 1
 	return m, nil
@@ -131,8 +138,8 @@ func (m *module) leave() {
 // initialize calls C_Initialize. The caller holds the lock.
 func (m *module) initialize() error {
 	var options []p11.InitializeOption
-	if m.initArgs != "" {
-		args := append([]byte(m.initArgs), 0)
+	if m.reserved != "" {
+		args := append([]byte(m.reserved), 0)
 		options = append(options, p11.InitializeWithReserved(unsafe.Pointer(&args[0])))
 	}
 	m.foreign = false

@@ -93,7 +93,7 @@ func (m *module) find(u hsm.URI) (slotToken, error) {
 		return slotToken{}, advice.New(advice.Usage, tellApart(u, found), "%s: tokens, %d of them, fit in %s; %s: %w",
 			tokenName(u), len(found), show.Text(m.path), list, hsm.ErrAmbiguous)
 	case len(present) == 0:
-		return slotToken{}, advice.New(advice.Failed, "connect the token, or check the library's own configuration (SoftHSM: SOFTHSM2_CONF)",
+		return slotToken{}, advice.New(advice.Failed, Advice(m.path),
 			"%s: %w: %s shows no initialised token at all", tokenName(u), hsm.ErrNoToken, show.Text(m.path))
 	}
 	return slotToken{}, advice.New(advice.Failed, "check label and serial in the URI against those present", "%s: %w in %s; %s",
@@ -140,8 +140,8 @@ func tokenName(u hsm.URI) string {
 }
 
 // List describes all tokens that a library shows, blank ones (Initialized false) too.
-func List(path string) ([]hsm.TokenInfo, error) {
-	m, err := acquire(path, "")
+func List(library string) ([]hsm.TokenInfo, error) {
+	m, err := acquire(library)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func List(path string) ([]hsm.TokenInfo, error) {
 	defer m.leave()
 	all, err := m.slotTokens()
 	if err != nil {
-		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", show.Text(path), err)
+		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", show.Text(m.path), err)
 	}
 	infos := make([]hsm.TokenInfo, 0, len(all))
 	for _, s := range all {

@@ -26,7 +26,7 @@ var bg = context.Background()
 
 // Config says which token to open and how.
 type Config struct {
-	// Module is the path of the PKCS#11 library; the URI's module-path is used where it is empty.
+	// Module is the PKCS#11 library, as hsm.ParseLibrary reads it; the URI's is used where it is empty.
 	Module string
 	// URI names the token, by label, serial or both; its object is ignored.
 	URI hsm.URI
@@ -71,14 +71,14 @@ var _ hsm.Token = (*Token)(nil)
 // Open finds the token that the URI names, logs in, and keeps it open until Close. A token that cannot be told apart, or whose PIN
 // is locked, is refused. The PIN is tried once.
 func Open(ctx context.Context, c Config) (*Token, error) {
-	path := c.Module
-	if path == "" {
-		path = c.URI.ModulePath
+	library := c.Module
+	if library == "" {
+		library = c.URI.Library()
 	}
 	if c.URI.Token == "" && c.URI.Serial == "" {
 		return nil, advice.New(advice.Usage, "write token=LABEL;serial=SERIAL; `hanaper token list` prints them", "key URI %s names no token", c.URI.TokenURI())
 	}
-	m, err := acquire(path, c.URI.InitReserved)
+	m, err := acquire(library)
 	if err != nil {
 		return nil, err
 	}
