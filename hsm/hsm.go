@@ -51,6 +51,8 @@ func (c Class) Wrappable() bool { return c == Backup || c == RestoredBackup }
 
 // TokenInfo describes a token as it reports itself.
 type TokenInfo struct {
+	// Scheme is that of the token's URI: SchemePKCS11, which the zero value means too, or SchemeTPM.
+	Scheme       string `json:"-"`
 	Label        string `json:"label"`
 	Serial       string `json:"serial"`
 	Manufacturer string `json:"manufacturer"`
@@ -66,6 +68,8 @@ type TokenInfo struct {
 	PINLow        bool `json:"pin_tries_low"`
 	PINFinalTry   bool `json:"pin_final_try"`
 	PINLocked     bool `json:"pin_locked"`
+	// PINState says in words how many wrong PINs were counted, where the token tells; empty if none were.
+	PINState string `json:"-"`
 	// MinPIN and MaxPIN are the lengths in bytes that the token accepts.
 	MinPIN int `json:"min_pin_length"`
 	MaxPIN int `json:"max_pin_length"`

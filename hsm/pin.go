@@ -173,6 +173,8 @@ func PINFromURI(u URI, otherwise PINSource) PINSource {
 // PINWarning says in words what the token's flags say about the tries left; empty when all is well.
 func (t TokenInfo) PINWarning() string {
 	switch {
+	case t.PINState != "":
+		return t.PINState
 	case t.PINLocked:
 		return "the PIN is LOCKED"
 	case t.PINFinalTry:

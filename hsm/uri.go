@@ -310,7 +310,7 @@ func (t TokenInfo) Name() string {
 }
 
 // URI names the token by label and serial.
-func (t TokenInfo) URI() URI { return URI{Token: t.Label, Serial: t.Serial} }
+func (t TokenInfo) URI() URI { return URI{Scheme: t.Scheme, Token: t.Label, Serial: t.Serial} }
 
 // plain are the characters that RFC 7512 section 2.3 lets stand unescaped in a path or a query value, except those
 // that separate attributes there.

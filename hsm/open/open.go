@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/tpm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -33,8 +34,10 @@ func Token(ctx context.Context, c Config) (hsm.Token, error) {
 	switch c.URI.Scheme {
 	case "", hsm.SchemePKCS11:
 		return asToken(pkcs11.Open(ctx, pkcs11.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions}))
+	case hsm.SchemeTPM:
+		return asToken(tpm.Open(ctx, tpm.Config{URI: c.URI, PIN: c.PIN}))
 	}
-	return nil, advice.New(advice.Usage, "write a pkcs11: URI", "key URI: this program opens no %s: keys", show.Text(c.URI.Scheme))
+	return nil, advice.New(advice.Usage, "write a pkcs11: or tpm: URI", "key URI: this program opens no %s: keys", show.Text(c.URI.Scheme))
 }
 
 // Key opens the token that a key URI names, and the one key in it. Closing the closer closes the token.
