@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -14,10 +15,20 @@ import (
 //   - Backup: born in the token, sensitive from birth, extractable, but only under a trusted wrapping key.
 //   - Restored: sensitive and unextractable; not born here, and not claiming to be.
 //   - RestoredBackup: the same, but extractable under a trusted wrapping key.
+//   - Unread: nobody could read them.
 //
-// Every class is a token object, private, and of one use only: signing, or (where Derive or Decrypt is set and Sign is
+// Every class but Unread is a token object, private, and of one use only: signing, or (where Derive or Decrypt is set and Sign is
 // not) an officer's key agreement or decryption. None may unwrap.
 func (a Attributes) CheckFresh(c Class) error {
+	if a.Unread != (c == Unread) {
+		if a.Unread {
+			return fmt.Errorf("%w %s: the store tells no attributes", ErrAttributes, show.Text(cmp.Or(c, Sealed)))
+		}
+		return fmt.Errorf("%w %s: the token tells its attributes", ErrAttributes, show.Text(c))
+	}
+	if c == Unread {
+		return nil
+	}
 	type want struct {
 		name  string
 		have  bool

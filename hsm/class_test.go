@@ -40,6 +40,20 @@ func TestCheckFresh(t *testing.T) {
 			}
 		}
 	}
+	unread := hsm.Attributes{Unread: true, Sign: true}
+	if err := unread.CheckFresh(hsm.Unread); err != nil {
+		t.Errorf("unread: %v", err)
+	}
+	for class, good := range map[hsm.Class]hsm.Attributes{"": sealed, hsm.Sealed: sealed, hsm.Backup: backup, hsm.Restored: restored, hsm.RestoredBackup: again} {
+		good.Unread = true
+		if err := good.CheckFresh(class); !errors.Is(err, hsm.ErrAttributes) {
+			t.Errorf("a key whose attributes nobody read passes as %s: %v", class, err)
+		}
+		good.Unread = false
+		if err := good.CheckFresh(hsm.Unread); !errors.Is(err, hsm.ErrAttributes) {
+			t.Errorf("a %s key passes as unread: %v", class, err)
+		}
+	}
 	if sealed.CheckFresh("open") == nil {
 		t.Error("an unknown class passes")
 	}

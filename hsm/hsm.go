@@ -44,6 +44,9 @@ const (
 	// RestoredBackup: unwrapped from a backup to be backed up anew: sensitive, and extractable only under a wrapping key that the
 	// security officer marked trusted, until it is sealed after its backup.
 	RestoredBackup Class = "restored-backup"
+	// Unread: kept by a store that tells nobody its keys' attributes, such as a cloud's. Whether such a key can leave its store
+	// is the store's word alone; no ceremony makes one.
+	Unread Class = "unread"
 )
 
 // Wrappable says whether a key of the class may leave its token under a trusted wrapping key, until it is sealed after its backup.
@@ -77,6 +80,9 @@ type TokenInfo struct {
 
 // Attributes are what the token reads back of a private key (PKCS#11 v2.40, sections 4.4, 4.8 and 4.9).
 type Attributes struct {
+	// Unread is true where the store tells no attributes: those below but for Label, Algorithm and Sign are unknown then, not
+	// false. Ceremonies have no such keys, so the formats that ceremonies write do not know it.
+	Unread    bool      `json:"-"`
 	Label     string    `json:"label"`
 	ID        []byte    `json:"id"`
 	Algorithm Algorithm `json:"algorithm"`
