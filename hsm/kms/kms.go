@@ -237,7 +237,7 @@ func (t *Token) name(q hsm.Query) (string, error) {
 	case len(q.ID) > 0:
 		return "", t.fail(fmt.Errorf("%w: a store has no key ids; name the key by its label", hsm.ErrUnsupported), "find key %s", q)
 	case own == "" && q.Label == "":
-		return "", advice.New(advice.Usage, "add "+t.address.scheme.example(), "key URI %s names no key", t.info.Label)
+		return "", advice.New(advice.Usage, "add "+t.address.scheme.example(), "key URI %s names no key", show.Text(t.info.Label))
 	case own != "" && q.Label != "" && own != q.Label:
 		return "", t.fail(fmt.Errorf("%w: the URI names key %s", hsm.ErrNoKey, show.Text(own)), "find key %s", q)
 	case own != "":
@@ -314,7 +314,7 @@ func (t *Token) Generate(ctx context.Context, s hsm.GenerateSpec) (hsm.Key, erro
 		return nil, err
 	}
 	if have := k.Attributes().Algorithm; have != s.Algorithm {
-		return nil, t.fail(fmt.Errorf("it came out as %s, not %s", have, s.Algorithm), "%s", what)
+		return nil, t.fail(fmt.Errorf("it came out as %s, not %s", show.Text(have), show.Text(s.Algorithm)), "%s", what)
 	}
 	return k, nil
 }
