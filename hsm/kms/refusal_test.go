@@ -333,13 +333,13 @@ func TestClouds(t *testing.T) {
 				t.Setenv(k, v)
 			}
 			begun := time.Now()
-			tok, err := Open(t.Context(), Config{URI: parse(t, c.uri), Timeout: 2 * time.Second})
+			tok, err := Open(t.Context(), Config{URI: parse(t, c.uri), Timeout: 800 * time.Millisecond})
 			if err == nil {
 				_, err = tok.Key(t.Context(), hsm.Query{})
 				_ = tok.Close()
 			}
 			took := time.Since(begun)
-			if err == nil || took > 4*time.Second {
+			if err == nil || took > 3*time.Second {
 				t.Fatalf("%v after %v", err, took)
 			}
 			if !strings.Contains(err.Error(), "open key") || strings.Contains(err.Error(), "\n") || advice.Hint(err) == "" {
