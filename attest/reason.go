@@ -20,6 +20,8 @@ var (
 	ErrStatement     = errors.New("signed statement is of another kind")
 	ErrSignature     = errors.New("signature of the evidence does not verify")
 	ErrStale         = errors.New("evidence was made for something else or at another time")
+	ErrNonce         = errors.New("challenge is not one for this")
+	ErrNonceExpired  = errors.New("challenge has expired")
 	ErrOtherKey      = errors.New("evidence is about another key")
 	ErrKeyAttributes = errors.New("key may leave the chip, or was not made in it")
 	ErrWeakKey       = errors.New("key of the evidence is weak")
@@ -40,6 +42,8 @@ var hints = map[error]string{
 	ErrStatement:     "certify the key with TPM2_Certify; send a TPM2_Quote only as the quote",
 	ErrSignature:     "sign with the attestation key whose public area is sent",
 	ErrStale:         "ask for a new challenge and make the evidence for it",
+	ErrNonce:         "ask for a challenge for this device, with this station, and make the evidence for it",
+	ErrNonceExpired:  "ask for a new challenge and make the evidence for it; and compare the clocks of the servers",
 	ErrOtherKey:      "certify the very key that is to be used",
 	ErrKeyAttributes: "generate the key inside the chip as fixedTPM, fixedParent, sensitiveDataOrigin",
 	ErrWeakKey:       "generate a new key; if a chip made this one, ask its maker for a firmware without the fault",

@@ -41,8 +41,9 @@ type Want struct {
 	// Key is the key that it is about: of the request, or of the ceremony's step.
 	Key crypto.PublicKey
 	Use KeyUse
-	// Qualifying is the qualifying data that this proof and no other was made for; see Qualifying.
-	Qualifying []byte
+	// Qualifying is the qualifying data that this proof and no other was made for; see Qualifying. Nonce is the challenge itself, for
+	// chips that take no more than that.
+	Qualifying, Nonce []byte
 	// Activation says why the caller believes that the attestation key lives in the TPM of the endorsement key.
 	Activation Activation
 	// States that the machine may be in; nil asks for no quote.

@@ -56,6 +56,9 @@ func (v *Verdict) add(name, value string) {
 	}
 }
 
+// hexText shows octets.
+func hexText(b []byte) string { return hex.EncodeToString(b[:min(len(b), maxText/2)]) }
+
 func digest(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
