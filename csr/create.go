@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -26,6 +28,8 @@ type Template struct {
 	URIs           []*url.URL
 	// CA asks for basicConstraints CA:TRUE and keyUsage keyCertSign, cRLSign.
 	CA bool
+	// Evidence is the DER of an AttestationBundle, nil for none.
+	Evidence []byte
 }
 
 // Create makes a request signed by key, with the hash that fits it, and verifies the signature in software. It needs no
@@ -48,6 +52,11 @@ func Create(rand io.Reader, key crypto.Signer, t Template) ([]byte, error) {
 	if _, err := ParseName(subject); err != nil {
 		return nil, err
 	}
+	if t.Evidence != nil {
+		if s := cryptobyte.String(t.Evidence); !s.SkipASN1(cbasn1.SEQUENCE) || !s.Empty() {
+			return nil, refuse(ErrMalformed, "the evidence is not one DER sequence")
+		}
+	}
 	san, err := MarshalSANs(t.DNSNames, t.EmailAddresses, t.IPs, t.URIs)
 	if err != nil {
 		return nil, err
@@ -57,7 +66,11 @@ func Create(rand io.Reader, key crypto.Signer, t Template) ([]byte, error) {
 		b.AddASN1Int64(0)
 		b.AddBytes(subject)
 		b.AddBytes(spki)
-		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensionRequest(b, san, t.CA) })
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			for _, a := range attributesOf(san, t) {
+				b.AddBytes(a)
+			}
+		})
 	})
 	tbs, err := b.Bytes()
 	if err != nil {
@@ -79,6 +92,32 @@ func Assemble(tbs []byte, alg x509.SignatureAlgorithm, sig []byte) ([]byte, erro
 		b.AddASN1BitString(sig)
 	})
 	return b.Bytes()
+}
+
+// attributesOf are the request's attributes in the order of DER: that of their octets.
+func attributesOf(san []byte, t Template) (attributes [][]byte) {
+	for _, add := range []func(*cryptobyte.Builder){
+		func(b *cryptobyte.Builder) { addExtensionRequest(b, san, t.CA) },
+		func(b *cryptobyte.Builder) { addEvidence(b, t.Evidence) },
+	} {
+		var b cryptobyte.Builder
+		add(&b)
+		if a := b.BytesOrPanic(); len(a) > 0 { // the builder fails for lengths that no memory holds
+			attributes = append(attributes, a)
+		}
+	}
+	slices.SortFunc(attributes, bytes.Compare)
+	return attributes
+}
+
+func addEvidence(b *cryptobyte.Builder, bundle []byte) {
+	if bundle == nil {
+		return
+	}
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oidEvidence)
+		b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(bundle) })
+	})
 }
 
 func addExtensionRequest(b *cryptobyte.Builder, san []byte, ca bool) {

@@ -33,6 +33,7 @@ type Request struct {
 	sigAlg                     x509.SignatureAlgorithm
 	sig                        []byte
 	asksCA                     bool
+	evidence                   []byte
 }
 
 // Raw is the request's DER.
@@ -73,6 +74,10 @@ func (r *Request) URIs() []*url.URL { return r.uris }
 
 // AsksCA is true if the request has basicConstraints with CA:TRUE.
 func (r *Request) AsksCA() bool { return r.asksCA }
+
+// Evidence is the DER of the AttestationBundle of where the key was born, nil if there is none. Nothing in it was looked at: it is
+// as foreign as the rest, and signed with the request.
+func (r *Request) Evidence() []byte { return r.evidence }
 
 // Equal reports whether both are the same request, octet by octet.
 func (r *Request) Equal(o *Request) bool { return bytes.Equal(r.raw, o.raw) }

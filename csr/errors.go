@@ -42,7 +42,7 @@ var hints = map[error]string{
 	ErrSubject:          "leave the attribute out, or allow it in the policy",
 	ErrString:           "use PrintableString or UTF8String and printable characters",
 	ErrMultiValued:      "put each attribute into a relative distinguished name of its own",
-	ErrRequestAttribute: "leave the attribute out; only extensionRequest is known",
+	ErrRequestAttribute: "leave the attribute out; only extensionRequest is known, and evidence of where the key was born where it is asked for",
 	ErrExtension:        "leave the extension out: the issuing profile sets the extensions",
 	ErrSAN:              "leave the name out, or allow its kind in the policy",
 	ErrDuplicate:        "let each thing stand once",

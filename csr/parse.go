@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -17,6 +18,8 @@ import (
 var (
 	oidExtensionRequest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
 	oidSAN              = asn1.ObjectIdentifier{2, 5, 29, 17}
+	// oidEvidence is id-aa-attestation (draft-ietf-lamps-csr-attestation; id-aa-evidence in its earlier versions).
+	oidEvidence = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 59}
 )
 
 // Parse reads one request, PEM or DER (RFC 2986), with nothing before or after it, proves possession of the private key
@@ -117,28 +120,37 @@ func parseOuter(der []byte) (*Request, cryptobyte.String, error) {
 	return r, attributes, nil
 }
 
-// parseAttributes reads the request's attributes: nothing, or one extensionRequest.
+// parseAttributes reads the request's attributes: at most one extensionRequest, and one with evidence if the policy allows
+// it. Each has exactly one value.
 func (p *Policy) parseAttributes(attributes cryptobyte.String, r *Request) error {
-	seen := false
+	var seen []asn1.ObjectIdentifier
 	for !attributes.Empty() {
-		var attr, values, extensions cryptobyte.String
+		var attr, values, value cryptobyte.String
 		var oid asn1.ObjectIdentifier
 		if !attributes.ReadASN1(&attr, cbasn1.SEQUENCE) || !attr.ReadASN1ObjectIdentifier(&oid) ||
 			!attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() {
 			return refuse(ErrMalformed, "an attribute cannot be read")
 		}
-		if !oid.Equal(oidExtensionRequest) {
+		if !oid.Equal(oidExtensionRequest) && (!oid.Equal(oidEvidence) || !p.evidence) {
 			return refuse(ErrRequestAttribute, "%s", attributeName(oid))
 		}
-		if seen {
-			return refuse(ErrDuplicate, "extensionRequest")
+		if slices.ContainsFunc(seen, oid.Equal) {
+			return refuse(ErrDuplicate, "%s", attributeName(oid))
 		}
-		seen = true
-		if !values.ReadASN1(&extensions, cbasn1.SEQUENCE) || extensions.Empty() {
-			return refuse(ErrMalformed, "extensionRequest cannot be read or is empty")
+		seen = append(seen, oid)
+		if !values.ReadASN1Element(&value, cbasn1.SEQUENCE) {
+			return refuse(ErrMalformed, "%s cannot be read", attributeName(oid))
 		}
 		if !values.Empty() {
-			return refuse(ErrDuplicate, "extensionRequest has more than one value")
+			return refuse(ErrDuplicate, "%s has more than one value", attributeName(oid))
+		}
+		if oid.Equal(oidEvidence) {
+			r.evidence = value
+			continue
+		}
+		var extensions cryptobyte.String
+		if !value.ReadASN1(&extensions, cbasn1.SEQUENCE) || extensions.Empty() {
+			return refuse(ErrMalformed, "extensionRequest cannot be read or is empty")
 		}
 		if err := p.parseExtensions(extensions, r); err != nil {
 			return err
@@ -149,6 +161,10 @@ func (p *Policy) parseAttributes(attributes cryptobyte.String, r *Request) error
 
 func attributeName(oid asn1.ObjectIdentifier) string {
 	switch oid.String() {
+	case "1.2.840.113549.1.9.14":
+		return "extensionRequest"
+	case "1.2.840.113549.1.9.16.2.59":
+		return "attestation evidence"
 	case "1.2.840.113549.1.9.7":
 		return "challengePassword"
 	case "1.2.840.113549.1.9.2":

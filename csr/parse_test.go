@@ -478,6 +478,9 @@ func seeds(t testing.TB) [][]byte {
 	}
 	r := good(t, "P-256")
 	r.attributes = san(general(0x82, "a.example"), general(0x87, "\x0a\x00\x00\x01"), general(0x86, "urn:a:b"), general(0x81, "a@b.example"), tlv(0xa4, tlv(cbasn1.SEQUENCE)))
+	out = append(out, r.der(t))
+	r = good(t, "P-256")
+	r.attributes = attribute(oidEvidence, bundle(10))
 	return append(out, r.der(t))
 }
 
@@ -491,7 +494,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s)
 	}
-	p, err := NewPolicy(PolicyConfig{KeyAlgorithms: keyAlgorithms, Attributes: []string{"O", "C"}, SANs: []string{"dns", "ip", "email", "uri"}, Extensions: []string{"basicConstraints", "keyUsage", "extKeyUsage", "subjectKeyIdentifier"}, CA: true})
+	p, err := NewPolicy(PolicyConfig{KeyAlgorithms: keyAlgorithms, Attributes: []string{"O", "C"}, SANs: []string{"dns", "ip", "email", "uri"}, Extensions: []string{"basicConstraints", "keyUsage", "extKeyUsage", "subjectKeyIdentifier"}, CA: true, Evidence: true})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -515,8 +518,9 @@ func FuzzParse(f *testing.F) {
 func FuzzFields(f *testing.F) {
 	f.Add(utf8CN("a"), san(general(0x82, "a.example")))
 	f.Add(tlv(cbasn1.SEQUENCE, rdn(oidC, cbasn1.PrintableString, "DE"), rdn(oidCN, cbasn1.UTF8String, "ä")), extensions(extension(asn1.ObjectIdentifier{2, 5, 29, 19}, []byte{0x30, 3, 1, 1, 0xff})))
+	f.Add(utf8CN("a"), attribute(oidEvidence, bundle(10)))
 	p := CAPolicy()
-	p.sans = parsedKinds
+	p.sans, p.evidence = parsedKinds, true
 	f.Fuzz(func(t *testing.T, subject, attributes []byte) {
 		if attrs, err := ParseName(subject); err == nil {
 			der, err := MarshalName(pkix.Name{ExtraNames: func() (x []pkix.AttributeTypeAndValue) {

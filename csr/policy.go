@@ -25,6 +25,9 @@ type PolicyConfig struct {
 	Extensions []string `yaml:"extensions"`
 	// CA allows basicConstraints that ask for a CA.
 	CA bool `yaml:"ca"`
+	// Evidence allows the attribute with evidence of where the key was born (draft-ietf-lamps-csr-attestation). Whoever allows it must
+	// look at it, or say that it is ignored.
+	Evidence bool `yaml:"evidence"`
 }
 
 // Policy says what a request may hold.
@@ -32,7 +35,7 @@ type Policy struct {
 	algorithms, attributes, extensions map[string]bool
 	sans                               [numKinds]bool
 	cn                                 *regexp.Regexp
-	ca                                 bool
+	ca, evidence                       bool
 	// asOf leaves out what is known to be weak only since a newer format of ceremonies.
 	asOf format.Version
 }
@@ -51,7 +54,8 @@ var keyAlgorithms = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "
 
 // NewPolicy checks the configuration.
 func NewPolicy(c PolicyConfig) (*Policy, error) {
-	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ca: c.CA}
+	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ca: c.CA,
+		evidence: c.Evidence}
 	if len(c.KeyAlgorithms) == 0 {
 		return nil, refuse(ErrPolicy, "key_algorithms is empty")
 	}
@@ -90,6 +94,11 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 // DevicePolicy is the strict default for devices: one CN and nothing else.
 func DevicePolicy() *Policy {
 	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName})
+}
+
+// AttestedDevicePolicy is DevicePolicy, and evidence of where the key was born may stand in the request.
+func AttestedDevicePolicy() *Policy {
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, Evidence: true})
 }
 
 // ClientPolicy is for stations and operators: one CN, organisation and unit; the role's URI comes from the ceremony.
