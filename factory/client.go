@@ -95,6 +95,27 @@ func (c *Client) Device(ctx context.Context, id string) (*DeviceAnswer, error) {
 	return a, err
 }
 
+// TakeIn shows hanaperd certificates that were got from it, in PEM; those that its record lacks are taken in.
+func (c *Client) TakeIn(ctx context.Context, certificates string) (*TakeInAnswer, error) {
+	a := &TakeInAnswer{}
+	_, err := c.call(ctx, http.MethodPost, "/v1/known", TakeInRequest{certificates}, a)
+	return a, err
+}
+
+// Store asks how the record stands.
+func (c *Client) Store(ctx context.Context) (*StoreAnswer, error) {
+	a := &StoreAnswer{}
+	_, err := c.call(ctx, http.MethodGet, "/v1/store", nil, a)
+	return a, err
+}
+
+// Accept has a record served again that was found to lag; operators only.
+func (c *Client) Accept(ctx context.Context, note string) (*StoreAnswer, error) {
+	a := &StoreAnswer{}
+	_, err := c.call(ctx, http.MethodPost, "/v1/store/accept", AcceptRequest{note}, a)
+	return a, err
+}
+
 // CRL fetches the latest list, DER.
 func (c *Client) CRL(ctx context.Context) ([]byte, error) {
 	var der []byte

@@ -50,6 +50,7 @@ type Config struct {
 	CRL struct {
 		Validity time.Duration `yaml:"validity"`
 		Refresh  time.Duration `yaml:"refresh"`
+		Interval time.Duration `yaml:"interval"`
 		File     string        `yaml:"file"`
 	} `yaml:"crl"`
 
@@ -70,6 +71,7 @@ func DefaultConfig() Config {
 	c.Devices.IDPattern = `[A-Za-z0-9][A-Za-z0-9._:-]{0,63}`
 	c.CRL.Validity = 7 * 24 * time.Hour
 	c.CRL.Refresh = 24 * time.Hour
+	c.CRL.Interval = 2 * time.Second
 	c.Limits.Concurrent = 256
 	return c
 }
@@ -134,6 +136,8 @@ func (c *Config) check(path string) error {
 		return bad("a week (168h) is usual", "crl.validity is shorter than a minute")
 	case c.CRL.Refresh < time.Second || c.CRL.Refresh > c.CRL.Validity/2:
 		return bad("leave gateways time to fetch a fresh list", "crl.refresh must lie between 1s and half of crl.validity")
+	case c.CRL.Interval < 100*time.Millisecond || c.CRL.Interval > time.Minute:
+		return bad("2s is a good value", "crl.interval must lie between 100ms and 1m")
 	case c.Issuing.Sessions < 0 || c.Issuing.Sessions > 1024:
 		return bad("0 means twice the number of cores", "issuing.sessions is %d", c.Issuing.Sessions)
 	case c.Limits.Concurrent < 1 || c.Limits.Concurrent > 100000:

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -22,11 +23,13 @@ const (
 	CodeKeyKnown    Code = "key_known"    // 409: the key belongs to another device id
 	CodeRevoked     Code = "revoked"      // 409: the device's certificate was revoked
 	CodeOtherIssuer Code = "other_issuer" // 409: the certificate is of another issuing CA than this service's
+	CodeLotFull     Code = "lot_full"     // 409: the lot has as many devices as it may have
 	CodeTooLarge    Code = "too_large"    // 413
 	CodeContent     Code = "content_type" // 415
 	CodePolicy      Code = "policy"       // 422: well formed, but policy does not allow it
 	CodeInternal    Code = "internal"     // 500
 	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
+	CodeHeld        Code = "held"         // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
 var statusOf = map[Code]int{
@@ -35,6 +38,7 @@ var statusOf = map[Code]int{
 	CodeRevoked: http.StatusConflict, CodeOtherIssuer: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
+	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable,
 }
 
 // Fault is a refusal or failure with a code. The service returns it, the server encodes it, the client decodes it again.
@@ -69,7 +73,7 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeLotFull, CodeHeld:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
 		kind = advice.Usage
@@ -89,8 +93,8 @@ func away(what string, cause error) *Fault {
 
 // otherIssuer refuses what only the holder of the key that issued a certificate can do: hand it out with its chain, or
 // sign a list that it is on.
-func otherIssuer(r Record) *Fault {
-	return fault(CodeOtherIssuer, "run hanaperd with the configuration of that CA on this state folder, and ask again",
+func otherIssuer(r record.Record) *Fault {
+	return fault(CodeOtherIssuer, "add that CA to issuing.others in hanaperd's configuration, and ask again",
 		"the certificate of device id %q was issued by another CA than this service's", r.DeviceID)
 }
 

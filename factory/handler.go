@@ -43,6 +43,9 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/crl", a.route(http.MethodGet, both, 0, a.crl))
 	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, 0, a.cacerts))
 	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, 0, a.device))
+	mux.Handle("/v1/known", a.route(http.MethodPost, both, maxTakeInBody, a.takeIn))
+	mux.Handle("/v1/store", a.route(http.MethodGet, both, 0, a.storeState))
+	mux.Handle("/v1/store/accept", a.route(http.MethodPost, operator, maxRevokeBody, a.accept))
 	mux.Handle("/healthz", a.route(http.MethodGet, both, 0, a.health))
 	mux.Handle("/", a.route("", both, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
@@ -184,8 +187,31 @@ func (a *api) revoke(ctx context.Context, who Caller, body []byte, _ *http.Reque
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 
-func (a *api) crl(context.Context, Caller, []byte, *http.Request) (*answer, error) {
-	c, err := a.service.LatestCRL()
+func (a *api) takeIn(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	q, err := decodeTakeIn(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.service.TakeIn(ctx, who.String(), q.Certificates)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) storeState(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
+	ans, err := a.service.StoreState(ctx)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) accept(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	q, err := decodeAccept(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.service.Accept(ctx, who.Name, q.Note)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) crl(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
+	c, err := a.service.LatestCRL(ctx)
 	if err != nil {
 		return nil, err
 	}

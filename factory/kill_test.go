@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/factory"
-	"github.com/hanaper/hanaper/factory/store"
+	"github.com/hanaper/hanaper/factory/record/sqlite"
 	"github.com/hanaper/hanaper/internal/programtest"
 )
 
@@ -94,7 +94,7 @@ func TestKill(t *testing.T) {
 	stations.Wait()
 	d := start(t, bin, config) // finishes what is open
 	deadline := time.Now().Add(time.Minute)
-	s, err := store.ReadSQLite(context.Background(), filepath.Join(dir, "state"))
+	s, err := sqlite.Read(context.Background(), filepath.Join(dir, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestKill(t *testing.T) {
 }
 
 // judge holds what was answered against the store, and both against openssl.
-func judge(t *testing.T, p *plant, dir string, s *store.SQLite, got *handedOut) {
+func judge(t *testing.T, p *plant, dir string, s *sqlite.Store, got *handedOut) {
 	if len(got.certs) < 100 {
 		t.Fatalf("only %d devices were enrolled: the test shows nothing", len(got.certs))
 	}
@@ -146,7 +146,7 @@ func judge(t *testing.T, p *plant, dir string, s *store.SQLite, got *handedOut) 
 		files = append(files, writePEM(t, filepath.Join(dir, "out", id+".pem"), "CERTIFICATE", leaf[0].Raw))
 	}
 	n, err := s.Counts(context.Background())
-	if err != nil || n["enrollments"] != n["certificates"] || n["enrollments"] < int64(len(got.certs)) {
+	if err != nil || n["pending"] != 0 || n["enrolment"] != n["result"] || n["enrolment"] < int64(len(got.certs)) {
 		t.Errorf("%v, %v; %d were handed out", n, err, len(got.certs))
 	}
 	root, mid := filepath.Join(dir, "fleet-root.pem"), filepath.Join(dir, "factory-ca.pem")
@@ -161,5 +161,5 @@ func judge(t *testing.T, p *plant, dir string, s *store.SQLite, got *handedOut) 
 	if out := openssl(t, "crl", "-inform", "DER", "-in", filepath.Join(dir, "factory-ca.crl"), "-CAfile", mid, "-noout"); !strings.Contains(out, "verify OK") {
 		t.Errorf("openssl crl: %s", out)
 	}
-	t.Logf("%d answers to %d devices, %d on record", got.calls, len(got.certs), n["certificates"])
+	t.Logf("%d answers to %d devices, %d on record", got.calls, len(got.certs), n["result"])
 }

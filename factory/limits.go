@@ -8,6 +8,10 @@ const (
 	maxEnrollBody = 32 << 10
 	// maxRevokeBody holds the JSON of one revocation.
 	maxRevokeBody = 4 << 10
+	// maxTakeInBody holds the JSON of a few thousand certificates.
+	maxTakeInBody = 4 << 20
+	// maxNote bounds what an operator writes beside an acceptance.
+	maxNote = 1000
 	// maxAnswer is what a client reads of an answer; the largest is a CRL.
 	maxAnswer = 256 << 20
 	// maxWord bounds hardware ids and lots, in bytes.
@@ -23,6 +27,8 @@ const (
 	idleTime    = 2 * time.Minute
 	// retryAfter is what a caller is told to wait when the token or the store is away.
 	retryAfter = 5 * time.Second
+	// failover is how long a token may take for a signature where another one can take its place.
+	failover = 5 * time.Second
 	// backdate is how far before the moment of signing a device's certificate begins, for devices whose clock is slow.
 	backdate = 5 * time.Minute
 )

@@ -5,27 +5,27 @@ import (
 	"sync"
 )
 
-// keyLocks is a mutex a key: what is asked at the same time about one device happens one after the other.
-type keyLocks struct {
+// turns lets those of this process who ask about the same device do so one after the other. It saves signatures and decides nothing:
+// what is right is decided in the store, for other servers do not see these turns.
+type turns struct {
 	mu   sync.Mutex
-	held map[string]*keyLock
+	held map[string]*turn
 }
 
-type keyLock struct {
-	turn  chan struct{} // holds one value while the key is free
+type turn struct {
+	token chan struct{}
 	users int
 }
 
-// lock waits for the key, but no longer than ctx, and returns what frees it.
-func (l *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+// wait waits for the key, no longer than ctx, and returns what frees it.
+func (l *turns) wait(ctx context.Context, key string) (free func(), err error) {
 	l.mu.Lock()
 	if l.held == nil {
-		l.held = map[string]*keyLock{}
+		l.held = map[string]*turn{}
 	}
 	k := l.held[key]
 	if k == nil {
-		k = &keyLock{turn: make(chan struct{}, 1)}
-		k.turn <- struct{}{}
+		k = &turn{token: make(chan struct{}, 1)}
 		l.held[key] = k
 	}
 	k.users++
@@ -38,13 +38,10 @@ func (l *keyLocks) lock(ctx context.Context, key string) (unlock func(), err err
 		}
 	}
 	select {
-	case <-k.turn:
-		return func() {
-			k.turn <- struct{}{}
-			leave()
-		}, nil
+	case k.token <- struct{}{}:
+		return func() { <-k.token; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, context.Cause(ctx)
+		return nil, away("hanaperd", context.Cause(ctx))
 	}
 }

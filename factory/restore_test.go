@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/record"
 )
 
 // desk is a place where lists are published, as crl.file is.
@@ -147,7 +148,7 @@ func TestClockGoesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.store.Revoke(ctx, rec.ID, 1, r.now.Now().Add(4*time.Hour).UTC().Truncate(time.Second)); err != nil {
+	if _, _, err := r.store.Revoke(ctx, record.Revocation{Issuer: rec.Issuer, Serial: rec.Serial, Reason: 1, At: r.now.Now().Add(4 * time.Hour).UTC().Truncate(time.Second), Who: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	if a, err = r.service.Revoke(ctx, "olga", factory.RevokeRequest{DeviceID: "dev-3", Reason: "key_compromise"}); err != nil || a.CRLNumber != 3 {
@@ -195,7 +196,7 @@ func TestRenewedIssuer(t *testing.T) {
 		t.Fatal(err)
 	}
 	service := func(issuer *ca.Issuer) *factory.Service {
-		s, err := factory.NewService(factory.ServiceConfig{Issuer: issuer, Chain: []*x509.Certificate{issuer.Certificate()}, Store: r.store, Rand: rand.Reader})
+		s, err := factory.NewService(factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: issuer, Chain: []*x509.Certificate{issuer.Certificate()}}, Store: r.store, CRLInterval: -1, Rand: rand.Reader})
 		if err != nil {
 			t.Fatal(err)
 		}

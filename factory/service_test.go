@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/record"
 )
 
 // openssl runs the judge and fails the test unless it agrees.
@@ -82,6 +83,11 @@ func TestEnroll(t *testing.T) {
 	}
 	if after := r.rows(); after != before {
 		t.Errorf("refusals wrote to the store: %s, was %s", after, before)
+	}
+	// What was tried with another key is on record, with who tried it.
+	events, err := r.store.Events(ctx, 0, 10)
+	if err != nil || len(events) != 2 || events[0].Kind != record.Issue || events[1].Kind != record.OtherKey || events[1].Who != "station line-1" || events[1].DeviceID != "dev-1" {
+		t.Errorf("%+v, %v", events, err)
 	}
 	d, err := c.Device(ctx, "dev-1")
 	if err != nil || d.Status != "issued" || d.Serial != a.Serial || d.Station != "line-1" || d.Certificate != a.Certificate {
@@ -211,7 +217,7 @@ func TestCRLStaysFresh(t *testing.T) {
 		if err := r.service.FreshCRL(ctx); err != nil {
 			t.Fatal(err)
 		}
-		c, err := r.service.LatestCRL()
+		c, err := r.service.LatestCRL(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,8 +280,11 @@ func TestOpenIntent(t *testing.T) {
 	if a.Serial == fmt.Sprintf("%x", rec.Serial) {
 		t.Error("another issuer used the abandoned serial")
 	}
-	if n, _ := moved.store.Counts(ctx); n["abandoned"] != 1 || n["enrollments"] != 1 {
+	if n, _ := moved.store.Counts(ctx); n["enrolment"] != 1 || n["certificate"] != 2 {
 		t.Errorf("%v", n)
+	}
+	if old, err := moved.store.BySerial(ctx, rec.Issuer, rec.Serial); err != nil || old.State != record.StateAbandoned {
+		t.Errorf("%+v, %v", old, err)
 	}
 }
 

@@ -16,6 +16,9 @@ type EnrollRequest struct {
 	// HardwareID and Lot are recorded beside the certificate; both may be empty.
 	HardwareID string `json:"hardware_id,omitempty"`
 	Lot        string `json:"lot,omitempty"`
+	// Last is the last certificate that the station got from this hanaperd, in PEM, whatever the device; empty where it has none. A
+	// record that does not know it was put back from an older copy.
+	Last string `json:"last,omitempty"`
 }
 
 // EnrollAnswer is the answer to it: the leaf, and the leaf with what stands between it and the Fleet Root, in PEM.
@@ -32,6 +35,8 @@ type RevokeRequest struct {
 	DeviceID string `json:"device_id,omitempty"`
 	Serial   string `json:"serial,omitempty"`
 	Reason   string `json:"reason"`
+	// Unknown lets a serial be revoked that the record does not know, as after a loss of the store.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // RevokeAnswer tells the revocation on record. CRLNumber is the list that carries it, 0 while that is still to be signed.
@@ -41,6 +46,30 @@ type RevokeAnswer struct {
 	Reason    string    `json:"reason"`
 	RevokedAt time.Time `json:"revoked_at"`
 	CRLNumber int64     `json:"crl_number"`
+	// Known says that the record has the certificate.
+	Known bool `json:"known"`
+}
+
+// TakeInRequest is the body of POST /v1/known: certificates that were got from this hanaperd, in PEM.
+type TakeInRequest struct {
+	Certificates string `json:"certificates"`
+}
+
+// TakeInAnswer is the answer to it: how many were sent, and how many of them the record lacked.
+type TakeInAnswer struct {
+	Certificates int `json:"certificates"`
+	TakenIn      int `json:"taken_in"`
+}
+
+// AcceptRequest is the body of POST /v1/store/accept; Note is kept in the record.
+type AcceptRequest struct {
+	Note string `json:"note"`
+}
+
+// StoreAnswer is the answer to GET /v1/store: why no device is enrolled, empty where devices are, and the number of the last event.
+type StoreAnswer struct {
+	Held     string `json:"held"`
+	Sequence int64  `json:"sequence"`
 }
 
 // DeviceAnswer is what is on record for a device id. Status is "open", "issued" or "revoked".
@@ -118,6 +147,23 @@ func decodeEnroll(body []byte) (q EnrollRequest, err error) {
 	}
 	if q.CSR == "" {
 		return q, fault(CodeRequest, "", "body: csr is missing")
+	}
+	return q, nil
+}
+
+func decodeTakeIn(body []byte) (q TakeInRequest, err error) {
+	if err := strict.JSON("body", body, &q); err != nil {
+		return q, fault(CodeRequest, `send {"certificates": "-----BEGIN CERTIFICATE-----..."}`, "%v", err)
+	}
+	return q, nil
+}
+
+func decodeAccept(body []byte) (q AcceptRequest, err error) {
+	if err := strict.JSON("body", body, &q); err != nil {
+		return q, fault(CodeRequest, `send {"note": "what was found"}`, "%v", err)
+	}
+	if q.Note == "" || len(q.Note) > maxNote {
+		return q, fault(CodeRequest, "say what was lost, and what was done about it", "body: note is empty or longer than %d bytes", maxNote)
 	}
 	return q, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -141,10 +142,10 @@ func openToken(ctx context.Context, uri hsm.URI, sessions int) (hsm.Token, error
 	return open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions})
 }
 
-func (p *parts) service(s factory.Store, log *slog.Logger) (*factory.Service, error) {
+func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, error) {
 	c := p.config
-	sc := factory.ServiceConfig{Issuer: p.issuer, Chain: p.chain, Store: s, IDs: c.IDs(), Days: c.Devices.Days,
-		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, Log: log}
+	sc := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: p.chain}, Store: s, IDs: c.IDs(), Days: c.Devices.Days,
+		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Log: log}
 	if c.CRL.File != "" {
 		sc.PublishCRL = func(der []byte) error { return durable.WriteFile(c.CRL.File, der, 0o644) }
 		sc.PublishedCRL = func() (*x509.RevocationList, error) {

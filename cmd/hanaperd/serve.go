@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
-	"github.com/hanaper/hanaper/factory/store"
+	"github.com/hanaper/hanaper/factory/record/sqlite"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -53,13 +53,17 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		return err
 	}
 	defer p.close()
-	db, err := store.OpenSQLite(ctx, p.config.State)
+	db, err := sqlite.Open(ctx, p.config.State)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	s, err := p.service(db, log)
 	if err != nil {
+		return err
+	}
+	// Nothing is served before it is known whether the record is behind what others had of it.
+	if err := s.Compare(ctx); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", p.config.Listen)

@@ -56,7 +56,7 @@ type Revocations interface {
 	RevokedUpTo(ctx context.Context, issuer [32]byte) (int64, error)
 	// NextCRL lets make decide on the next list, under the issuer's lock: one caller at a time, in all processes. make returns
 	// nil for none. The list is stored, and returned, only if nobody took a number meanwhile (ErrOvertaken); older lists than
-	// the last KeepCRLs are dropped. A store that lost its lock on the way stores nothing.
+	// the last KeepCRLs are dropped. A list that was made is stored, even if ctx ends meanwhile. A store that lost its lock on the way stores nothing.
 	NextCRL(ctx context.Context, issuer [32]byte, make func(ctx context.Context, t ListTurn) (*CRL, error)) (*CRL, error)
 	// LatestCRL is the signed list of this issuer with the highest number, or ErrNotFound; LatestCRLNumber only its number, 0 for none.
 	LatestCRL(ctx context.Context, issuer [32]byte) (CRL, error)

@@ -58,7 +58,8 @@ func (r *Reader) NextCRL(ctx context.Context, issuer [32]byte, do Do, make func(
 	if err != nil || list == nil {
 		return nil, err
 	}
-	err = do(ctx, func(tx Tx) error {
+	// What was signed is stored, also where its caller hung up meanwhile.
+	err = do(context.WithoutCancel(ctx), func(tx Tx) error {
 		// The row is written, not only read, so that two who store at the same time meet here.
 		rows, err := tx.Exec(`UPDATE issuer SET crl_number = crl_number WHERE id = ? AND crl_number = ?`, id, list.Number)
 		if err != nil {

@@ -1,0 +1,240 @@
+package factory
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/factory/record"
+)
+
+// why says what a list is looked at for.
+type why int
+
+const (
+	// whenDue signs one that is old, lacks a revocation, or is behind the published one.
+	whenDue why = iota
+	// whenRevoked is asked at each revocation: it looks no further where a list was signed a moment ago.
+	whenRevoked
+)
+
+// renew gives the latest list of an issuing CA, signing a new one where one is due. One that is due only for new revocations waits until
+// CRLInterval is over, however many there are. All that decides is read, numbered, signed and stored under the issuer's lock in the store.
+func (s *Service) renew(ctx context.Context, by *issuing, reason why) (*record.CRL, error) {
+	if reason == whenRevoked && s.justSigned(by) {
+		return by.crl.Load(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	var seen *record.CRL
+	made, err := s.c.Store.NextCRL(ctx, by.id, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
+		if seen = turn.Last; !s.due(by, turn) {
+			return nil, nil
+		}
+		return s.signCRL(ctx, by, turn)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if made != nil {
+		seen = made
+		by.signedAt.Store(time.Now().UnixNano())
+		s.c.Log.Info("CRL signed", "number", made.Number, "issuer", by.cert.Subject.String(), "next_update", made.NextUpdate)
+	}
+	if seen == nil {
+		return nil, nil
+	}
+	by.crl.Store(seen)
+	s.publish(by, seen)
+	return seen, nil
+}
+
+// justSigned says that this process signed a list less than CRLInterval ago. It does not ask the clock of the day.
+func (s *Service) justSigned(by *issuing) bool {
+	at := by.signedAt.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < s.c.CRLInterval
+}
+
+// due decides whether a list must be signed.
+func (s *Service) due(by *issuing, turn record.ListTurn) bool {
+	if turn.Last == nil {
+		return true
+	}
+	age := s.c.Now().Sub(turn.Last.ThisUpdate)
+	if age >= s.c.CRLRefresh || s.newerPublished(by, turn.Last.Number) != nil {
+		return true
+	}
+	// Another server may have signed one a moment ago.
+	return turn.UpTo > turn.Last.UpTo && !s.justSigned(by) && (age < 0 || age >= s.c.CRLInterval)
+}
+
+// signCRL makes the next list.
+func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn) (*record.CRL, error) {
+	var previous *x509.RevocationList
+	if turn.Last != nil {
+		var err error
+		if previous, err = x509.ParseRevocationList(turn.Last.DER); err != nil {
+			return nil, fmt.Errorf("CRL %d in the store: %w", turn.Last.Number, err)
+		}
+	}
+	above := int64(0)
+	if previous != nil {
+		above = turn.Last.Number
+	}
+	if newer := s.newerPublished(by, above); newer != nil {
+		previous, above = newer, newer.Number.Int64()
+	}
+	number, err := turn.Number(ctx, above)
+	if err != nil {
+		return nil, err
+	}
+	t := s.listing(turn.Revoked, previous)
+	t.Number = big.NewInt(number)
+	var list *x509.RevocationList
+	err = s.each(ctx, by, func(ctx context.Context, i *ca.Issuer) error {
+		p, err := i.PrepareCRL(t, previous)
+		if err != nil {
+			return err
+		}
+		if list, err = p.Sign(ctx, s.c.Rand); err != nil {
+			return &tokenError{err}
+		}
+		return nil
+	})
+	s.signed(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	return &record.CRL{Number: number, DER: list.Raw, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, UpTo: turn.UpTo}, nil
+}
+
+// listing is the content of the next list: what the store has revoked, and what the previous list had and the store does
+// not know, for a store put back from a copy must not make a revocation be forgotten, nor later than it was.
+func (s *Service) listing(revoked []record.Revocation, previous *x509.RevocationList) ca.CRLTemplate {
+	t := ca.CRLTemplate{Entries: make([]x509.RevocationListEntry, 0, len(revoked))}
+	now, known := s.c.Now().UTC().Truncate(time.Second), make(map[string]int, len(revoked))
+	latest := now
+	for _, r := range revoked {
+		known[string(r.Serial)] = len(t.Entries)
+		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(r.Serial), RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
+	}
+	if previous != nil {
+		for _, e := range previous.RevokedCertificateEntries {
+			at, ok := known[string(e.SerialNumber.Bytes())]
+			switch {
+			case !ok:
+				t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode})
+			case e.RevocationTime.Before(t.Entries[at].RevocationTime):
+				t.Entries[at].RevocationTime = e.RevocationTime
+			}
+		}
+		if previous.ThisUpdate.After(latest) {
+			latest = previous.ThisUpdate.UTC()
+		}
+	}
+	for _, e := range t.Entries {
+		if e.RevocationTime.After(latest) {
+			latest = e.RevocationTime.UTC()
+		}
+	}
+	// A clock that went back must not keep a revocation from being published; times in a list only rise.
+	if latest.After(now) {
+		s.c.Log.Error("the clock is behind what was signed or revoked earlier; check it", "clock", now, "earlier", latest)
+	}
+	t.ThisUpdate, t.NextUpdate = latest, latest.Add(s.c.CRLValidity)
+	return t
+}
+
+// newerPublished is the list that others have had from us, if its number is above this one.
+func (s *Service) newerPublished(by *issuing, number int64) *x509.RevocationList {
+	list := s.publishedList(by)
+	if list == nil || list.Number.Int64() <= number {
+		return nil
+	}
+	return list
+}
+
+// publishedList is the list that others have had from us; nil where there is none that this issuing CA signed.
+func (s *Service) publishedList(by *issuing) *x509.RevocationList {
+	if by.PublishedCRL == nil {
+		return nil
+	}
+	list, err := by.PublishedCRL()
+	if err != nil {
+		s.c.Log.Error("the published CRL cannot be read", "error", err)
+		return nil
+	}
+	if list == nil || list.Number == nil || !list.Number.IsInt64() || list.CheckSignatureFrom(by.cert) != nil {
+		return nil
+	}
+	return list
+}
+
+// publish hands a list on; one that could not be handed on is tried again by FreshCRL. An older one never takes the place of a newer one.
+func (s *Service) publish(by *issuing, c *record.CRL) {
+	by.publishing.Lock()
+	defer by.publishing.Unlock()
+	if by.PublishCRL == nil || by.published >= c.Number {
+		return
+	}
+	if err := by.PublishCRL(c.DER); err != nil {
+		s.c.Log.Error("the CRL could not be written to crl.file; it is tried again", "number", c.Number, "error", err)
+		return
+	}
+	by.published = c.Number
+}
+
+// LatestCRL is the list that GET /v1/crl serves: the latest in the store, whoever signed it, or the last one seen while the store is away.
+func (s *Service) LatestCRL(ctx context.Context) (*record.CRL, error) {
+	by := s.issuers[0]
+	c := by.crl.Load()
+	if n, err := s.c.Store.LatestCRLNumber(ctx, by.id); err == nil && n > 0 && (c == nil || n > c.Number) {
+		if last, err := s.c.Store.LatestCRL(ctx, by.id); err == nil {
+			c = &last
+			by.crl.Store(c)
+		}
+	}
+	if c == nil {
+		return nil, away("the issuing token", errors.New("no CRL is signed yet"))
+	}
+	return c, nil
+}
+
+// FreshCRL signs a new list of each issuing CA where one is due, or where a revocation is not in the latest, and hands it on.
+func (s *Service) FreshCRL(ctx context.Context) error {
+	var failed error
+	for _, by := range s.issuers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !s.c.Now().Before(by.cert.NotAfter) && by != s.issuers[0] {
+			continue // it can sign no list, and nothing of it is valid
+		}
+		if _, err := s.renew(ctx, by, whenDue); err != nil && !errors.Is(err, record.ErrOvertaken) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// waiting says that a revocation is on no list yet.
+func (s *Service) waiting(ctx context.Context) bool {
+	for _, by := range s.issuers {
+		c := by.crl.Load()
+		if n, err := s.c.Store.RevokedUpTo(ctx, by.id); err == nil && n > 0 && (c == nil || n > c.UpTo) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Service) wakeCRL() {
+	select {
+	case s.crlDue <- struct{}{}:
+	default:
+	}
+}

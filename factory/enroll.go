@@ -1,0 +1,270 @@
+package factory
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/factory/record"
+)
+
+// Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
+// same device id gets the certificate on record again (isNew false); another key is refused.
+func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	r, err := csr.Parse([]byte(q.CSR), s.policy)
+	if err != nil {
+		return nil, false, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(),
+			Hint: "a device asks with one CN, a key of its own, and no extension"}
+	}
+	id := r.CommonName()
+	if !s.c.IDs.MatchString(id) {
+		return nil, false, fault(CodePolicy, "see devices.id_pattern in hanaperd's configuration", "device id %.80q is not of the allowed form", id)
+	}
+	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
+		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
+	}
+	if err := s.compareStation(ctx, station, q.Last); err != nil {
+		return nil, false, err
+	}
+	free, err := s.devices.wait(ctx, record.Fold(id))
+	if err != nil {
+		return nil, false, err
+	}
+	defer free()
+
+	now := s.c.Now().UTC().Truncate(time.Second)
+	by := s.first(now)
+	in := record.Intent{DeviceID: id, Generation: 1, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
+		CSRDigest: sha256.Sum256(r.Raw()), At: now}
+	prepared, err := s.prepareNew(by, &in)
+	if err != nil {
+		return nil, false, err
+	}
+	rec, isNew, err := s.c.Store.Begin(ctx, in)
+	s.wrote(ctx, err)
+	switch {
+	case errors.Is(err, record.ErrKeyKnown):
+		return nil, false, fault(CodeKeyKnown, "is the right board connected? this one is enrolled already; each device needs a key of its own", "this key belongs to another device id")
+	case errors.Is(err, record.ErrQuota):
+		return nil, false, fault(CodeLotFull, "an operator opens another lot, or a larger one", "lot %q has as many devices as it may have", q.Lot)
+	case errors.Is(err, record.ErrHeld):
+		return nil, false, s.heldFault(ctx)
+	case err != nil:
+		return nil, false, away("the store", err)
+	case isNew:
+		a, err = s.finish(ctx, rec, prepared)
+		return a, err == nil, err
+	}
+	if rec.SPKIDigest != in.SPKIDigest {
+		s.noteOtherKey(ctx, rec, &in)
+		return nil, false, fault(CodeOtherKey, "is the right board connected? an id is never given to a second key, also after a revocation: enrol a repaired device under a new id",
+			"device id %q is enrolled with another key", id)
+	}
+	a, err = s.again(ctx, rec)
+	return a, false, err
+}
+
+// again answers for a device that is on record with the key that asks.
+func (s *Service) again(ctx context.Context, rec record.Record) (*EnrollAnswer, error) {
+	if !rec.RevokedAt.IsZero() {
+		return nil, fault(CodeRevoked, "a revoked device does not come back by itself", "the certificate of device id %q is revoked", rec.DeviceID)
+	}
+	if rec.Open() {
+		return s.resume(ctx, rec)
+	}
+	return s.answer(rec)
+}
+
+// noteOtherKey keeps that somebody asked for a device's id with another key: a slip at the line, or somebody who tries.
+func (s *Service) noteOtherKey(ctx context.Context, rec record.Record, in *record.Intent) {
+	_, err := s.c.Store.Append(ctx, record.Event{Kind: record.OtherKey, At: in.At, Who: "station " + in.Station, DeviceID: in.DeviceID, CertificateID: rec.ID,
+		Note: fmt.Sprintf("key %x", in.SPKIDigest)})
+	if err != nil && ctx.Err() == nil {
+		s.c.Log.Error("a refused request is not on record", "device", in.DeviceID, "error", err)
+	}
+}
+
+// finish signs what was prepared for the open intent rec. Where no token of its issuing CA signs, another CA takes its place.
+func (s *Service) finish(ctx context.Context, rec record.Record, p *ca.Prepared) (*EnrollAnswer, error) {
+	a, err := s.sign(ctx, rec, p)
+	var failed *tokenError
+	if !errors.As(err, &failed) {
+		return a, err
+	}
+	if next := s.first(s.c.Now()); next.id != rec.Issuer && next.awake() {
+		return s.replace(ctx, rec, next)
+	}
+	return nil, err
+}
+
+// resume brings an intent to its end that a crash or an outage left open: with the same serial and the same bytes, or,
+// when those cannot be made any more (another issuing certificate), by closing it for a new one.
+func (s *Service) resume(ctx context.Context, rec record.Record) (*EnrollAnswer, error) {
+	by := s.by(rec.Issuer)
+	if by != nil && (by.awake() || s.first(s.c.Now()) == by) {
+		again := rec.Intent
+		prepared, err := s.prepare(by.Issuer, &again)
+		if err == nil && again.TBSDigest == rec.TBSDigest {
+			return s.finish(ctx, rec, prepared)
+		}
+	}
+	return s.replace(ctx, rec, s.first(s.c.Now()))
+}
+
+// replace closes an open intent for one of this issuing CA, and brings that to its end.
+func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (*EnrollAnswer, error) {
+	in := rec.Intent
+	in.Serial, in.At = nil, s.c.Now().UTC().Truncate(time.Second)
+	prepared, err := s.prepareNew(by, &in)
+	if err != nil {
+		return nil, err
+	}
+	old := rec
+	rec, err = s.c.Store.Replace(ctx, old.ID, old.TBSDigest, in)
+	if err != nil {
+		return nil, away("the store", err)
+	}
+	if !rec.Open() {
+		return s.answer(rec)
+	}
+	if rec.TBSDigest != in.TBSDigest {
+		return nil, away("the store", errors.New("another server is at work on the same device"))
+	}
+	s.c.Log.Info("open intent closed for a new one", "device", rec.DeviceID, "abandoned_serial", fmt.Sprintf("%x", old.Serial))
+	return s.sign(ctx, rec, prepared)
+}
+
+// prepareNew is prepare for a certificate that this issuing CA would sign now.
+func (s *Service) prepareNew(by *issuing, in *record.Intent) (*ca.Prepared, error) {
+	in.Issuer = by.id
+	in.NotBefore, in.NotAfter = s.validity(by.cert, in.At)
+	return s.prepare(by.Issuer, in)
+}
+
+// prepare builds the certificate and holds it to the profile's rules; it fills in serial and TBS digest.
+func (s *Service) prepare(by *ca.Issuer, in *record.Intent) (*ca.Prepared, error) {
+	if in.NotAfter.Before(in.At) {
+		return nil, fault(CodeInternal, "have a ceremony renew it, and put it in issuing.certificate", "the issuing certificate expired at %s",
+			in.NotAfter.UTC().Format(time.RFC3339))
+	}
+	pub, err := x509.ParsePKIXPublicKey(in.SPKI)
+	if err != nil {
+		return nil, err
+	}
+	t := ca.Template{Subject: pkix.Name{CommonName: in.DeviceID}, PublicKey: pub, NotBefore: in.NotBefore, NotAfter: in.NotAfter}
+	if s.c.Organization != "" {
+		t.Subject.Organization = []string{s.c.Organization}
+	}
+	if in.Serial != nil {
+		t.Serial = new(big.Int).SetBytes(in.Serial)
+	}
+	p, err := by.Prepare(s.profile, t, s.c.Rand)
+	if err != nil {
+		var rule *ca.RuleError
+		if errors.As(err, &rule) {
+			return nil, &Fault{Code: CodePolicy, Text: err.Error(), Hint: "no certificate may break this rule", cause: nil}
+		}
+		return nil, err
+	}
+	in.Serial, in.TBSDigest = p.Serial().Bytes(), p.TBSDigest()
+	return p, nil
+}
+
+// sign signs what was prepared for the open intent rec, records it, and answers with what is on record.
+func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (*EnrollAnswer, error) {
+	if p.TBSDigest() != rec.TBSDigest {
+		return nil, errors.New("what would be signed is not what was recorded")
+	}
+	by := s.by(rec.Issuer)
+	if by == nil {
+		return nil, otherIssuer(rec)
+	}
+	var cert *x509.Certificate
+	err := s.each(ctx, by, func(ctx context.Context, i *ca.Issuer) (err error) {
+		if i != by.Issuer || p == nil {
+			// The same bytes, for a copy of the key: what was prepared can be signed once.
+			again := rec.Intent
+			if p, err = s.prepare(i, &again); err != nil {
+				return err
+			}
+			if again.TBSDigest != rec.TBSDigest {
+				return errors.New("what would be signed is not what was recorded")
+			}
+		}
+		one := p
+		p = nil
+		if cert, err = one.Sign(ctx, s.c.Rand); err != nil {
+			return &tokenError{err}
+		}
+		return nil
+	})
+	s.signed(ctx, err)
+	if err != nil {
+		return nil, away("the issuing token", err)
+	}
+	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
+	done, err := s.c.Store.Finish(context.WithoutCancel(ctx), record.Result{ID: rec.ID, TBSDigest: rec.TBSDigest, Generation: rec.Generation,
+		Certificate: cert.Raw, At: s.c.Now().UTC().Truncate(time.Second), Who: "station " + rec.Station})
+	s.wrote(ctx, err)
+	if errors.Is(err, record.ErrAbandoned) {
+		return nil, away("the store", errors.New("another server took this device's intent over"))
+	}
+	if err != nil {
+		return nil, away("the store", err)
+	}
+	rec.State, rec.Certificate, rec.IssuedAt, rec.Sequence = record.StateIssued, done.Certificate, done.At, done.Sequence
+	s.c.Log.Info("enrolled", "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
+		"hardware_id", rec.HardwareID, "lot", rec.Lot, "sequence", rec.Sequence)
+	return s.answer(rec)
+}
+
+// signed notes for Health whether a token signs, unless it did not because its caller hung up.
+func (s *Service) signed(ctx context.Context, err error) {
+	var failed *tokenError
+	switch {
+	case err == nil:
+		s.tokenDown.Store(false)
+	case !errors.Is(ctx.Err(), context.Canceled) && errors.As(err, &failed):
+		s.tokenDown.Store(true)
+	}
+}
+
+// wrote notes for Health whether the store takes writes: one whose disk is full still answers questions.
+func (s *Service) wrote(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.storeDown.Store(err != nil && !slices.ContainsFunc([]error{record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned},
+			func(answer error) bool { return errors.Is(err, answer) }))
+	}
+}
+
+// answer hands out what is on record, with the chain of the CA that issued it.
+func (s *Service) answer(r record.Record) (*EnrollAnswer, error) {
+	by := s.by(r.Issuer)
+	if by == nil {
+		return nil, otherIssuer(r)
+	}
+	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate})
+	return &EnrollAnswer{DeviceID: r.DeviceID, Serial: fmt.Sprintf("%x", r.Serial), Certificate: string(leaf),
+		Chain: string(leaf) + string(by.chainPEM), NotAfter: r.NotAfter.UTC()}, nil
+}
+
+// validity is that of a certificate signed now: never outside its issuer's.
+func (s *Service) validity(issuer *x509.Certificate, now time.Time) (from, to time.Time) {
+	from, to = now.Add(-backdate), now.AddDate(0, 0, s.c.Days)
+	if from.Before(issuer.NotBefore) {
+		from = issuer.NotBefore
+	}
+	if to.After(issuer.NotAfter) {
+		to = issuer.NotAfter
+	}
+	return from.UTC(), to.UTC()
+}

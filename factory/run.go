@@ -1,0 +1,75 @@
+package factory
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hanaper/hanaper/factory/record"
+)
+
+// Run compares the record with what others hold of it, finishes what a crash left open and keeps the CRLs fresh, until ctx
+// ends. It tries again by itself while the token or the store is away.
+func (s *Service) Run(ctx context.Context) {
+	recovered := false
+	for {
+		wait := min(s.c.CRLRefresh/4+time.Second, time.Minute)
+		if err := s.Compare(ctx); err != nil && ctx.Err() == nil {
+			s.c.Log.Error("the record cannot be compared with what others hold of it; it is tried again", "error", err)
+			wait = retryAfter
+		}
+		if !recovered {
+			done, left, err := s.Recover(ctx)
+			recovered = err == nil || asFault(err).Code != CodeUnavailable
+			if done > 0 || left > 0 {
+				s.c.Log.Info("open intents", "finished", done, "left", left)
+			}
+			if !recovered && ctx.Err() == nil {
+				s.c.Log.Error("open intents are left; they are tried again", "error", err)
+				wait = retryAfter
+			}
+		}
+		err := s.FreshCRL(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.c.Log.Error("no fresh CRL; it is tried again", "error", err)
+			wait = retryAfter
+		case s.waiting(ctx):
+			wait = max(s.c.CRLInterval, 100*time.Millisecond)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-s.crlDue:
+			timer.Stop()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(min(max(s.c.CRLInterval, 100*time.Millisecond), retryAfter)):
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+// Health tells whether token and store answered last.
+func (s *Service) Health(ctx context.Context) Health {
+	h := Health{Status: "ok", Token: "ok", Store: "ok"}
+	if s.tokenDown.Load() {
+		h.Status, h.Token = "degraded", "the last signature failed"
+	}
+	if s.storeDown.Load() {
+		h.Status, h.Store = "degraded", "the last write failed"
+	}
+	if _, err := s.c.Store.BySerial(ctx, s.issuers[0].id, []byte{0}); err != nil && !errors.Is(err, record.ErrNotFound) {
+		h.Status, h.Store = "degraded", "does not answer"
+	} else if why, err := s.c.Store.Holding(ctx); err == nil && why != "" {
+		h.Status, h.Store = "degraded", "held: "+why
+	}
+	if c := s.issuers[0].crl.Load(); c != nil {
+		h.CRLNumber = c.Number
+	}
+	return h
+}
