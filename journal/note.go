@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/signature"
 )
 
@@ -50,7 +51,7 @@ type noteSigner struct {
 func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
 	sig, err := signature.Sign(s.key, msg, signature.Scheme(s.pub))
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", s.name, err)
+		return nil, fmt.Errorf("key %s: %w", show.Text(s.name), err)
 	}
 	return sig, nil
 }
@@ -68,13 +69,13 @@ func newVerifier(name string, pub crypto.PublicKey) (*noteVerifier, error) {
 	case *ecdsa.PublicKey:
 		der, err := x509.MarshalPKIXPublicKey(k)
 		if err != nil {
-			return nil, fmt.Errorf("journal: key %s: %w", name, err)
+			return nil, fmt.Errorf("journal: key %s: %w", show.Text(name), err)
 		}
 		encoded = append([]byte{algECDSA}, der...)
 		// Not over the name: the key hash of this type is that of the SubjectPublicKeyInfo alone.
 		sum = sha256.Sum256(der)
 	default:
-		return nil, fmt.Errorf("journal: key %s is %T: checkpoints are signed with Ed25519 or ECDSA", name, pub)
+		return nil, fmt.Errorf("journal: key %s is %T: checkpoints are signed with Ed25519 or ECDSA", show.Text(name), pub)
 	}
 	hash := binary.BigEndian.Uint32(sum[:])
 	vkey := fmt.Sprintf("%s+%08x+%s", name, hash, base64.StdEncoding.EncodeToString(encoded))
@@ -146,7 +147,7 @@ func ParseVerifierKey(vkey string) (note.Verifier, error) {
 		return nil, err
 	}
 	if v.hash != uint32(hash) {
-		return nil, fmt.Errorf("journal: verifier key %s: hash %08x does not fit the key", parts[0], hash)
+		return nil, fmt.Errorf("journal: verifier key %s: hash %08x does not fit the key", show.Text(parts[0]), hash)
 	}
 	return v, nil
 }
