@@ -29,6 +29,10 @@ type Config struct {
 		Chain       string `yaml:"chain"`
 		FleetRoot   string `yaml:"fleet_root"`
 		Sessions    int    `yaml:"sessions"`
+		// Apart, Deadline and Environment are those of package apart, for a PKCS#11 library.
+		Apart       bool          `yaml:"apart"`
+		Deadline    time.Duration `yaml:"deadline"`
+		Environment []string      `yaml:"environment"`
 	} `yaml:"issuing"`
 
 	TLS struct {
@@ -67,6 +71,8 @@ func DefaultConfig() Config {
 	var c Config
 	c.Listen = "127.0.0.1:8443"
 	c.State = "state"
+	c.Issuing.Apart = true
+	c.Issuing.Deadline = 10 * time.Second
 	c.Devices.Days = 3650
 	c.Devices.IDPattern = `[A-Za-z0-9][A-Za-z0-9._:-]{0,63}`
 	c.CRL.Validity = 7 * 24 * time.Hour
@@ -140,6 +146,8 @@ func (c *Config) check(path string) error {
 		return bad("2s is a good value", "crl.interval must lie between 100ms and 1m")
 	case c.Issuing.Sessions < 0 || c.Issuing.Sessions > 1024:
 		return bad("0 means twice the number of cores", "issuing.sessions is %d", c.Issuing.Sessions)
+	case c.Issuing.Deadline < time.Second || c.Issuing.Deadline > 10*time.Minute:
+		return bad("10s is a good value", "issuing.deadline is not between 1s and 10m")
 	case c.Limits.Concurrent < 1 || c.Limits.Concurrent > 100000:
 		return bad("256 is a good value", "limits.concurrent is %d", c.Limits.Concurrent)
 	}

@@ -56,6 +56,10 @@ type keysConfig struct {
 	Timestamp string `yaml:"timestamp"`
 	CRL       string `yaml:"crl"`
 	Joined    bool   `yaml:"joined"`
+	// Apart, Deadline and Environment are those of package apart, for a PKCS#11 library.
+	Apart       bool          `yaml:"apart"`
+	Deadline    time.Duration `yaml:"deadline"`
+	Environment []string      `yaml:"environment"`
 }
 
 type lifetimes struct {
@@ -87,7 +91,7 @@ type crlConfig struct {
 func loadConfig(path string) (*config, error) {
 	c := &config{
 		Publish: "trust", HighWater: "trust.high-water.json",
-		Keys:  keysConfig{Snapshot: "trust-snapshot", Timestamp: "trust-timestamp", CRL: "trust-crl"},
+		Keys:  keysConfig{Snapshot: "trust-snapshot", Timestamp: "trust-timestamp", CRL: "trust-crl", Apart: true, Deadline: 10 * time.Second},
 		Serve: serveConfig{Listen: "127.0.0.1:8460", Every: 5 * time.Second},
 	}
 	if err := strict.ReadFile(path, c); err != nil {
@@ -107,6 +111,9 @@ func loadConfig(path string) (*config, error) {
 		return bad("keys.token is missing")
 	}
 	k := c.Keys
+	if k.Deadline < time.Second || k.Deadline > 10*time.Minute {
+		return bad("keys.deadline %v is not between 1s and 10m", k.Deadline)
+	}
 	if k.Snapshot == "" || k.Timestamp == "" || k.CRL == "" {
 		return bad("keys: a label is empty")
 	}

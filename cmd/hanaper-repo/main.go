@@ -7,10 +7,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
 func main() {
+	apart.Main()
 	pkcs11.OnSlow(pkcs11.SlowAfter, shell.Hanging("hanaper-repo", "if it does not come back, end the program (Ctrl-C twice, or the service's restart): what is published stays as it is"))
 	os.Exit(run(os.Args))
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -24,7 +26,16 @@ func openToken(ctx context.Context, c *config) (hsm.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
+	return c.open(ctx, uri)
+}
+
+// open opens the token that a URI of the configuration names.
+func (c *config) open(ctx context.Context, uri hsm.URI) (hsm.Token, error) {
+	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Tell: shell.Saying("hanaper-repo")}
+	if c.Keys.Apart {
+		o.Apart = &apart.Limits{Sign: c.Keys.Deadline, Environment: c.Keys.Environment}
+	}
+	return open.Token(ctx, o)
 }
 
 // office is the publisher with its token.

@@ -14,11 +14,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
-	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/fleet"
@@ -82,7 +80,7 @@ func openUptane(ctx context.Context, cfg *config) (*uptaneDesk, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret))})
+	token, err := cfg.open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/show"
@@ -41,7 +42,7 @@ type parts struct {
 func (p *parts) close() { _ = p.token.Close() }
 
 // assemble loads everything; what needs no token comes first, so that a mistake there costs no login.
-func assemble(ctx context.Context, path string) (*parts, error) {
+func assemble(ctx context.Context, path string, tell func(said string)) (*parts, error) {
 	c, err := factory.LoadConfig(path)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func assemble(ctx context.Context, path string) (*parts, error) {
 	if ca.SameKey(p.server.Leaf.PublicKey, p.chain[0].PublicKey) {
 		return nil, advice.New(advice.Refused, "make one with 'hanaperd tls-csr'", "tls.key is the issuing key; TLS needs a key of its own")
 	}
-	if p.token, err = openToken(ctx, c.Key(), c.Issuing.Sessions); err != nil {
+	if p.token, err = openToken(ctx, c, c.Key(), c.Issuing.Sessions, tell); err != nil {
 		return nil, err
 	}
 	if err := p.loadIssuer(ctx, fleet); err != nil {
@@ -138,8 +139,12 @@ func (p *parts) loadIssuer(ctx context.Context, fleet []*x509.Certificate) (err 
 }
 
 // openToken opens the token that a key URI names, with the PIN from its pin-source or from the terminal.
-func openToken(ctx context.Context, uri hsm.URI, sessions int) (hsm.Token, error) {
-	return open.Token(ctx, open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions})
+func openToken(ctx context.Context, c *factory.Config, uri hsm.URI, sessions int, tell func(said string)) (hsm.Token, error) {
+	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions, Tell: tell}
+	if c.Issuing.Apart {
+		o.Apart = &apart.Limits{Sign: c.Issuing.Deadline, Environment: c.Issuing.Environment}
+	}
+	return open.Token(ctx, o)
 }
 
 func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -18,12 +19,13 @@ func checkCommand() *cli.Command {
 		Flags:       []cli.Flag{configFlag},
 		Before:      shell.NoArgs,
 		Action: func(c *cli.Context) error {
-			p, err := assemble(c.Context, c.String("config"))
+			p, err := assemble(c.Context, c.String("config"), shell.Saying("hanaperd"))
 			if err != nil {
 				return err
 			}
 			defer p.close()
 			shell.Table(c.App.Writer, []string{"part", "finding"}, [][]string{
+				{"PKCS#11 library", libraryOf(p)},
 				{"issuing key", fmt.Sprintf("%s in %s", p.key.Attributes().Algorithm, p.token.Info().Name())},
 				{"issuing certificate", p.chain[0].Subject.String() + ", until " + p.chain[0].NotAfter.UTC().Format(time.RFC3339)},
 				{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
@@ -32,6 +34,18 @@ func checkCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// libraryOf says where the token's library runs.
+func libraryOf(p *parts) string {
+	t, is := p.token.(*apart.Token)
+	switch {
+	case !is:
+		return "inside this program"
+	case t.Unlocked() != "":
+		return "in a process of its own, whose memory may be swapped: " + t.Unlocked()
+	}
+	return "in a process of its own, whose memory is locked"
 }
 
 func configCommand() *cli.Command {

@@ -35,7 +35,7 @@ func csrCommand() *cli.Command {
 }
 
 func issuingCSR(c *cli.Context) error {
-	uri, err := issuingURI(c)
+	conf, uri, err := issuingURI(c)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func issuingCSR(c *cli.Context) error {
 	if err := mustNotExist(c.String("out")); err != nil {
 		return err
 	}
-	token, err := openToken(c.Context, uri, 1)
+	token, err := openToken(c.Context, conf, uri, 1, shell.Saying("hanaperd"))
 	if err != nil {
 		return err
 	}
@@ -75,15 +75,17 @@ func issuingCSR(c *cli.Context) error {
 	return printKey(c, key, found)
 }
 
-func issuingURI(c *cli.Context) (hsm.URI, error) {
+func issuingURI(c *cli.Context) (*factory.Config, hsm.URI, error) {
 	if s := c.String("key"); s != "" {
-		return hsm.ParseURI(s)
+		uri, err := hsm.ParseURI(s)
+		conf := factory.DefaultConfig()
+		return &conf, uri, err
 	}
 	conf, err := factory.LoadConfig(c.String("config"))
 	if err != nil {
-		return hsm.URI{}, err
+		return nil, hsm.URI{}, err
 	}
-	return conf.Key(), nil
+	return conf, conf.Key(), nil
 }
 
 // printKey shows what the token reads back of the key, for the ceremony's record.

@@ -7,10 +7,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
 func main() {
+	apart.Main()
 	pkcs11.OnSlow(pkcs11.SlowAfter, shell.Hanging("hanaperd", "if it does not come back, end the program (Ctrl-C twice, or the service's restart): what was not finished is finished at the next start"))
 	os.Exit(shell.Run(&cli.App{
 		Name:  "hanaperd",

@@ -48,7 +48,7 @@ func logger(form string) (*slog.Logger, error) {
 }
 
 func serve(ctx context.Context, path string, log *slog.Logger) error {
-	p, err := assemble(ctx, path)
+	p, err := assemble(ctx, path, func(said string) { log.Warn("token library", "event", said) })
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/hsm/tpm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -25,6 +26,11 @@ type Config struct {
 	Module string
 	// PIN gives the PIN; the URI's pin-source is used where it is nil.
 	PIN hsm.PINSource
+	// Apart runs a PKCS#11 library in a process of its own, with these limits; nil runs it in this one. What opens tokens apart calls
+	// apart.Main first in its main.
+	Apart *apart.Limits
+	// Tell is given, in words for people, what happens to a library that runs apart; nil tells nobody.
+	Tell func(said string)
 	// Sessions bounds the signatures under way at once; 0 leaves it to the token.
 	Sessions int
 }
@@ -33,6 +39,9 @@ type Config struct {
 func Token(ctx context.Context, c Config) (hsm.Token, error) {
 	switch c.URI.Scheme {
 	case "", hsm.SchemePKCS11:
+		if c.Apart != nil {
+			return asToken(apart.Open(ctx, apart.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions, Limits: *c.Apart, Tell: c.Tell}))
+		}
 		return asToken(pkcs11.Open(ctx, pkcs11.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions}))
 	case hsm.SchemeTPM:
 		return asToken(tpm.Open(ctx, tpm.Config{URI: c.URI, PIN: c.PIN}))

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"github.com/hanaper/hanaper/hsm"
 )
 
 // Constants of PKCS#11 v3.0 that the binding lacks.
@@ -55,6 +57,10 @@ func broken(err error) bool {
 	}
 	return false
 }
+
+// NeedsNewProcess says whether err is one of those that, where this package's own recovery did not help, the library may answer for
+// ever in this process: a process that loads it anew may help.
+func NeedsNewProcess(err error) bool { return broken(err) || errors.Is(err, hsm.ErrGone) }
 
 // deadHandle says whether an object's handle is not valid any more: 0x82 in SoftHSM and p11-kit, 0x60 in TPMs, NSS and OpenSC.
 func deadHandle(err error) bool {

@@ -139,20 +139,6 @@ func TestEMSAPSS(t *testing.T) {
 	}
 }
 
-func TestSecret(t *testing.T) {
-	pin := []byte("sesame")
-	s := newSecret(pin)
-	if s == nil {
-		t.Skip("this system locks no memory")
-	}
-	if !s.equal([]byte("sesame")) || s.equal([]byte("sesamE")) || s.equal([]byte("sesam")) {
-		t.Error("compares wrongly")
-	}
-	s.wipe()
-	s.wipe()
-	(*secret)(nil).wipe()
-}
-
 func TestGuard(t *testing.T) {
 	var g callGuard
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

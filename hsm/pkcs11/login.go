@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/secret"
 )
 
 // login is what this process knows of its login to one token. PKCS#11 logs a process in, not a session, so all Tokens
@@ -17,7 +18,7 @@ import (
 type login struct {
 	key     string // in module.logins: the token's names as they were first read, for a token may change what it says
 	holders int
-	pin     *secret // nil where memory cannot be locked
+	pin     *secret.Secret // nil where memory cannot be locked, or the PIN is asked for again (Config.AskAgain)
 	doubts  int     // how often in a row C_Login failed without a word about the PIN
 }
 
@@ -26,7 +27,7 @@ type login struct {
 func (t *Token) askPIN(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
 	t.m.mu.Lock()
 	if t.login != nil && t.login.pin != nil {
-		pin := append([]byte(nil), t.login.pin.bytes()...)
+		pin := append([]byte(nil), t.login.pin.Bytes()...)
 		t.m.mu.Unlock()
 		return pin, nil
 	}
@@ -64,9 +65,12 @@ func (t *Token) joinLogin(pin []byte) error {
 	key := t.info.Label + "\x00" + t.info.Serial
 	l := t.m.logins[key]
 	if l == nil {
-		l = &login{key: key, pin: newSecret(pin)}
+		l = &login{key: key}
+		if !t.askAgain {
+			l.pin = secret.New(pin)
+		}
 		t.m.logins[key] = l
-	} else if l.pin != nil && !l.pin.equal(pin) {
+	} else if l.pin != nil && !l.pin.Equal(pin) {
 		return advice.New(advice.Failed, "give the PIN that this program is logged in with", "%s: %w: it is not the one in use here (no try was spent)", t.info.Name(), hsm.ErrPIN)
 	}
 	l.holders++
@@ -83,7 +87,7 @@ func (t *Token) leaveLogin() (last bool) {
 	}
 	t.login.holders--
 	if last = t.login.holders == 0; last {
-		t.login.pin.wipe()
+		t.login.pin.Wipe()
 		delete(t.m.logins, t.login.key)
 	}
 	t.login = nil
@@ -141,7 +145,7 @@ func (t *Token) forgetPIN() {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
 	if t.login != nil {
-		t.login.pin.wipe()
+		t.login.pin.Wipe()
 		t.login.pin = nil
 	}
 }

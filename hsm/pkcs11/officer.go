@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/secret"
 )
 
 // securityOfficer works in the anchor session while the security officer is logged in.
@@ -192,9 +193,9 @@ func fitsToken(info hsm.TokenInfo, pin []byte) error {
 func (t *Token) keep(pin []byte) {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
-	if t.login != nil {
-		t.login.pin.wipe()
-		t.login.pin = newSecret(pin)
+	if t.login != nil && !t.askAgain {
+		t.login.pin.Wipe()
+		t.login.pin = secret.New(pin)
 	}
 }
 
@@ -206,7 +207,7 @@ func (t *Token) SetPIN(ctx context.Context, before, after []byte) error {
 	}
 	// The kept PIN tells a wrong old one without spending a try.
 	t.m.mu.Lock()
-	known := t.login != nil && t.login.pin != nil && !t.login.pin.equal(before)
+	known := t.login != nil && t.login.pin != nil && !t.login.pin.Equal(before)
 	t.m.mu.Unlock()
 	if known {
 		return advice.New(advice.Failed, "give the PIN that the token is logged in with", "%s: change the user PIN: the old one: %w (no try was spent)", info.Name(), hsm.ErrPIN)

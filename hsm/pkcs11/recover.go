@@ -13,7 +13,7 @@ import (
 )
 
 // The pause between two tries to get a token back, which doubles from the first to the longest.
-const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
+const firstPause, longestPause = 50 * time.Millisecond, time.Second
 
 // errVanished: a key that was there before is not found any more. SoftHSM may answer so for good once its folder went away
 // and came back; a restart of the library makes it look again.

@@ -60,6 +60,12 @@ func (k *Key) SignContext(ctx context.Context, digest []byte, opts crypto.Signer
 	}
 }
 
+// SignWaiting is SignContext for a process that is ended from outside when the library hangs: a call into the library that has begun is waited
+// for, whatever the context, which ends only the waits for a session and for a token that went away.
+func (k *Key) SignWaiting(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.sign(ctx, digest, opts)
+}
+
 // sign makes the signature. One that is lost to an outage is made again, at most twice: two signatures over one digest do no harm.
 func (k *Key) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	var sig []byte

@@ -32,6 +32,8 @@ type Config struct {
 	URI hsm.URI
 	// PIN gives the user PIN; the URI's pin-source is used where it is nil.
 	PIN hsm.PINSource
+	// AskAgain has the PIN asked of its source at each login, and not kept: for a source that keeps it, or decides each time.
+	AskAgain bool
 	// Public opens a token without a login: only public objects can be seen, and no key used.
 	Public bool
 	// Sessions bounds the pool; 0 means twice the CPUs, beyond which only latency grows.
@@ -46,6 +48,7 @@ type Token struct {
 	uri         hsm.URI
 	pin         hsm.PINSource
 	public      bool
+	askAgain    bool
 	patience    time.Duration
 	pool        *pool
 	life        context.Context // ends with Close
@@ -82,7 +85,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{m: m, uri: c.URI.TokenURI(), pin: c.PIN, public: c.Public, patience: c.Patience}
+	t := &Token{m: m, uri: c.URI.TokenURI(), pin: c.PIN, public: c.Public, askAgain: c.AskAgain, patience: c.Patience}
 	if t.pin == nil {
 		t.pin = hsm.PINFromURI(c.URI, nil)
 	}
@@ -205,6 +208,13 @@ func (t *Token) Info() hsm.TokenInfo {
 
 // closeTime is how long Close waits for a library that does not answer.
 const closeTime = 5 * time.Second
+
+// Sessions is how many calls the token makes at once.
+func (t *Token) Sessions() int {
+	t.pool.mu.Lock()
+	defer t.pool.mu.Unlock()
+	return t.pool.size
+}
 
 // Close ends all sessions and, with the process's last Token of this token, the login. Calls in progress end first; later ones
 // answer hsm.ErrClosed. It does not wait longer than closeTime: what a library keeps that hangs is left to the end of the process.

@@ -166,6 +166,11 @@ func Hanging(program, hint string) func(said string) {
 	}
 }
 
+// Saying gives a function that tells the person at the terminal, or the log, what happened beside the work.
+func Saying(program string) func(said string) {
+	return func(said string) { fmt.Fprintf(os.Stderr, "%s\n", term.Wrap(program+": "+show.Line(said), "")) }
+}
+
 // Table writes rows under header, in columns.
 func Table(w io.Writer, header []string, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)

@@ -22,6 +22,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,12 @@ static int before(struct decision *d, word *rv)
 	}
 	if (is(d, "slow"))
 		usleep(d->argument * 1000);
+	if (is(d, "crash"))
+		*(volatile int *)8 = 1;
+	if (is(d, "exit"))
+		_exit(d->argument);
+	if (is(d, "stop"))
+		raise(SIGSTOP);
 	if (is(d, "hang")) {
 		char was[sizeof plan_text];
 		pthread_mutex_lock(&lock);

@@ -1,4 +1,4 @@
-package pkcs11
+package secret
 
 import "golang.org/x/sys/unix"
 

@@ -1,5 +1,5 @@
 //go:build !linux
 
-package pkcs11
+package secret
 
 func dontDump([]byte) {}

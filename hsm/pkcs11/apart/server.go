@@ -1,0 +1,266 @@
+package apart
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
+)
+
+// argument is the first argument of a child. The number is the descriptor that the socket has.
+const argument, socket = "pkcs11-library-apart", 3
+
+// hooked is true once Main was called: without it a child would run the whole program again.
+var hooked atomic.Bool
+
+// Main is called first in the main of every program that opens tokens apart. In a child it serves the library and does not
+// return; everywhere else it does nothing.
+func Main() {
+	if len(os.Args) < 2 || os.Args[1] != argument {
+		hooked.Store(true)
+		return
+	}
+	unlocked, err := confine()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "this process is started by the program itself, for its PKCS#11 library:", err)
+		os.Exit(2)
+	}
+	// Ctrl-C and a service's stop reach the parent, which ends the child when the requests in work are finished.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	conn := os.NewFile(socket, "parent")
+	s := &server{out: &sender{w: conn}, unlocked: unlocked, keys: map[uint32]hsm.Key{}, numbers: map[string]uint32{}}
+	if err := s.serve(newReceiver(conn, maxRequest+headSize)); err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0) // the parent is gone, or wants no more
+}
+
+// server is the child: one token.
+type server struct {
+	out      *sender
+	unlocked string
+
+	mu      sync.RWMutex
+	token   *pkcs11.Token
+	keys    map[uint32]hsm.Key
+	numbers map[string]uint32 // by public half, label and id
+	asked   map[uint64]chan frame
+	asks    uint64
+}
+
+// serve answers until the parent ends the connection. What the library does is done beside, so that the pulse is answered
+// while it hangs.
+func (s *server) serve(in *receiver) error {
+	for {
+		f, err := in.next()
+		if err != nil {
+			return err
+		}
+		switch f.kind {
+		case kindPulse:
+			if err := s.out.send(0, kindBeat); err != nil {
+				return err
+			}
+		case kindPIN, kindNoPIN:
+			s.mu.RLock()
+			if asked := s.asked[f.id]; asked != nil {
+				asked <- f
+			} else {
+				clear(f.body) // nobody waits for it any more
+			}
+			s.mu.RUnlock()
+		default:
+			go s.answer(f)
+		}
+	}
+}
+
+func (s *server) answer(f frame) {
+	limit, body, err := cutWithin(f.body)
+	var answer []byte
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		answer, err = s.do(ctx, f, body)
+		cancel()
+	}
+	if err != nil {
+		_ = s.out.send(f.id, kindFailed, failure(err))
+		return
+	}
+	_ = s.out.send(f.id, kindDone, answer)
+}
+
+// do carries one request out.
+func (s *server) do(ctx context.Context, f frame, body []byte) ([]byte, error) {
+	if f.kind == kindOpen {
+		return s.open(ctx, body)
+	}
+	s.mu.RLock()
+	token := s.token
+	s.mu.RUnlock()
+	if token == nil {
+		return nil, fmt.Errorf("%s before the token was opened", f.kind)
+	}
+	var q queryBody
+	var spec hsm.GenerateSpec
+	var c certificateBody
+	switch f.kind {
+	case kindSign:
+		number, opts, digest, err := cutSign(body)
+		if err != nil {
+			return nil, err
+		}
+		s.mu.RLock()
+		k := s.keys[number]
+		s.mu.RUnlock()
+		if k == nil {
+			return nil, fmt.Errorf("%w: there is no key %d", errFrame, number)
+		}
+		return k.(*pkcs11.Key).SignWaiting(ctx, digest, opts)
+	case kindKey:
+		if err := decode(body, &q); err != nil {
+			return nil, err
+		}
+		return s.found(token.Key(ctx, hsm.Query(q)))
+	case kindKeys:
+		keys, err := token.Keys(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all := make([]keyBody, 0, len(keys))
+		for _, k := range keys {
+			one, err := s.describe(k)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, one)
+		}
+		return encode(all), nil
+	case kindGenerate:
+		if err := decode(body, &spec); err != nil {
+			return nil, err
+		}
+		return s.found(token.Generate(ctx, spec))
+	case kindDestroy:
+		if err := decode(body, &q); err != nil {
+			return nil, err
+		}
+		return nil, token.Destroy(ctx, hsm.Query(q))
+	case kindPutCertificate:
+		if err := decode(body, &c); err != nil {
+			return nil, err
+		}
+		cert, err := x509.ParseCertificate(c.DER)
+		if err != nil {
+			return nil, err
+		}
+		return nil, token.PutCertificate(ctx, c.Label, c.ID, cert)
+	case kindCertificate:
+		if err := decode(body, &c); err != nil {
+			return nil, err
+		}
+		cert, err := token.Certificate(ctx, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		return cert.Raw, nil
+	case kindClose:
+		return nil, token.Close()
+	}
+	return nil, fmt.Errorf("%w: kind 0x%02x", errFrame, byte(f.kind))
+}
+
+func (s *server) open(ctx context.Context, body []byte) ([]byte, error) {
+	var o openBody
+	if err := decode(body, &o); err != nil {
+		return nil, err
+	}
+	if o.Version != version {
+		return nil, fmt.Errorf("the parent speaks version %d of the protocol, this process %d", o.Version, version)
+	}
+	u, err := hsm.ParseURI(o.URI)
+	if err != nil {
+		return nil, err
+	}
+	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: o.Module, URI: u, Sessions: o.Sessions, PIN: s.askPIN, AskAgain: true})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.token = token
+	s.mu.Unlock()
+	return encode(openedBody{Version: version, Info: token.Info(), Sessions: token.Sessions(), Unlocked: s.unlocked}), nil
+}
+
+// askPIN has the parent give the PIN for a login.
+func (s *server) askPIN(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
+	answer := make(chan frame, 1)
+	s.mu.Lock()
+	s.asks++
+	id := s.asks
+	if s.asked == nil {
+		s.asked = map[uint64]chan frame{}
+	}
+	s.asked[id] = answer
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.asked, id)
+		s.mu.Unlock()
+	}()
+	if err := s.out.send(id, kindAskPIN, encode(info)); err != nil {
+		return nil, err
+	}
+	select {
+	case f := <-answer:
+		if f.kind == kindPIN {
+			return f.body, nil
+		}
+		if err, ok := failed(f.body); ok {
+			return nil, err
+		}
+		return nil, errFrame
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *server) found(k hsm.Key, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.describe(k)
+	if err != nil {
+		return nil, err
+	}
+	return encode(b), nil
+}
+
+// describe gives the key a number.
+func (s *server) describe(k hsm.Key) (keyBody, error) {
+	spki, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return keyBody{}, err
+	}
+	a := k.Attributes()
+	name := string(spki) + "\x00" + a.Label + "\x00" + string(a.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number, known := s.numbers[name]
+	if !known {
+		number = uint32(len(s.numbers) + 1)
+		s.numbers[name] = number
+	}
+	s.keys[number] = k
+	return keyBody{Number: number, Attributes: a, SPKI: spki}, nil
+}
