@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 	"github.com/hanaper/hanaper/trust"
@@ -29,6 +30,7 @@ import (
 // The test binary is the program when it is told so: servers are run so, for their races are looked for. All else is done by the
 // program as it is built for people, which starts in a tenth of the time.
 func TestMain(m *testing.M) {
+	apart.Main() // in a child of a server, which has few variables of its environment
 	if os.Getenv("HANAPER_REPO_MAIN") == "1" {
 		main()
 	}

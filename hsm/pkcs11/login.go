@@ -19,7 +19,7 @@ type login struct {
 	key     string // in module.logins: the token's names as they were first read, for a token may change what it says
 	holders int
 	pin     *secret.Secret // nil where memory cannot be locked, or the PIN is asked for again (Config.AskAgain)
-	doubts  int     // how often in a row C_Login failed without a word about the PIN
+	doubts  int            // how often in a row C_Login failed without a word about the PIN
 }
 
 // askPIN gives the PIN to log in with: the kept one, or the source's. The caller wipes it. It is called outside
