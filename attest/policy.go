@@ -94,6 +94,12 @@ func (p *Policy) checkRule(r Rule) error {
 	if r.Level != Ignored && !pinned {
 		return refuse(ErrPolicy, "evidence is %s, and no manufacturer is pinned", r.Level)
 	}
+	for _, s := range r.States {
+		// A machine is asked for one quote, so that all states are of the same registers.
+		if s.String() != r.States[0].String() {
+			return refuse(ErrPolicy, "states %s and %s are of other registers: %s and %s", show.Text(r.States[0].Name), show.Text(s.Name), r.States[0], s)
+		}
+	}
 	for _, k := range r.Kinds {
 		if p.verifiers[k] == nil {
 			return refuse(ErrPolicy, "kind %s is not known", show.Text(k))
@@ -124,6 +130,20 @@ type Request struct {
 	Lot           string
 }
 
+// Takes says whether evidence of a kind is taken for a lot.
+func (p *Policy) Takes(kind Kind, lot string) error {
+	rule := p.Rule(lot)
+	switch {
+	case p.verifiers[kind] == nil:
+		return refuse(ErrManufacturer, "evidence of kind %s is not known here", show.Text(kind))
+	case len(rule.Kinds) > 0 && !slices.Contains(rule.Kinds, kind):
+		return refuse(ErrManufacturer, "evidence of kind %s is not taken, only %s", show.Text(kind), show.List(rule.Kinds))
+	case !p.makers.Has(kind):
+		return refuse(ErrManufacturer, "no manufacturer of kind %s is pinned", show.Text(kind))
+	}
+	return nil
+}
+
 // QualifyingFor is the qualifying data for a request: it binds the nonce, the subject and the key. It cannot bind the
 // whole request, which holds the evidence itself; the request's own signature does.
 func QualifyingFor(nonce, subject, spki []byte) []byte {
@@ -133,16 +153,10 @@ func QualifyingFor(nonce, subject, spki []byte) []byte {
 // Verify judges evidence for a request by the rule of its lot, of which Level is for the caller to see to. The caller has checked the
 // nonce. activation says how credential activation was shown; at is when.
 func (p *Policy) Verify(e *Evidence, r Request, activation Activation, at time.Time) (*Verdict, error) {
-	rule := p.Rule(r.Lot)
-	verifier := p.verifiers[e.Kind]
-	switch {
-	case verifier == nil:
-		return nil, refuse(ErrManufacturer, "evidence of kind %s is not known here", show.Text(e.Kind))
-	case len(rule.Kinds) > 0 && !slices.Contains(rule.Kinds, e.Kind):
-		return nil, refuse(ErrManufacturer, "evidence of kind %s is not taken, only %s", show.Text(e.Kind), show.List(rule.Kinds))
-	case !p.makers.Has(e.Kind):
-		return nil, refuse(ErrManufacturer, "no manufacturer of kind %s is pinned", show.Text(e.Kind))
+	if err := p.Takes(e.Kind, r.Lot); err != nil {
+		return nil, err
 	}
+	rule, verifier := p.Rule(r.Lot), p.verifiers[e.Kind]
 	if builtin[e.Kind] && len(e.Other) > 0 {
 		return nil, refuse(ErrMalformed, "it holds a statement of type %x, which is not one of kind %s", e.Other[0].Type, show.Text(e.Kind))
 	}

@@ -49,7 +49,8 @@ func (s PCRState) alg() tpm2.TPMIAlgHash {
 	return 0
 }
 
-func (s PCRState) registers() []int {
+// Registers are the numbers, in order.
+func (s PCRState) Registers() []int {
 	var ns []int
 	for n := range s.Values {
 		ns = append(ns, n)
@@ -61,7 +62,7 @@ func (s PCRState) registers() []int {
 func (s PCRState) String() string {
 	var b strings.Builder
 	b.WriteString(s.Bank + ":")
-	for i, n := range s.registers() {
+	for i, n := range s.Registers() {
 		if i > 0 {
 			b.WriteString(",")
 		}
@@ -104,7 +105,7 @@ func (ak *tpmKey) checkQuote(data, signature, qualifying []byte, allowed []PCRSt
 		}
 		quoted = true
 		var values [][]byte
-		for _, n := range s.registers() {
+		for _, n := range s.Registers() {
 			values = append(values, s.Values[n])
 		}
 		if bytes.Equal(quote.PCRDigest.Buffer, hashOf(hash, values...)) {

@@ -88,6 +88,20 @@ func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*RevokeAnswer, er
 	return a, err
 }
 
+// Challenge asks for what a device's evidence must be made for.
+func (c *Client) Challenge(ctx context.Context, q ChallengeRequest) (*ChallengeAnswer, error) {
+	a := &ChallengeAnswer{}
+	_, err := c.call(ctx, http.MethodPost, "/v1/attestation/challenge", q, a)
+	return a, err
+}
+
+// Evidence fetches what was kept of where a device's key was born.
+func (c *Client) Evidence(ctx context.Context, id string) ([]byte, error) {
+	var kept []byte
+	_, err := c.call(ctx, http.MethodGet, "/v1/devices/"+url.PathEscape(id)+"/evidence", nil, &kept)
+	return kept, err
+}
+
 // Device asks what is on record for a device id.
 func (c *Client) Device(ctx context.Context, id string) (*DeviceAnswer, error) {
 	a := &DeviceAnswer{}

@@ -58,6 +58,8 @@ type Config struct {
 		File     string        `yaml:"file"`
 	} `yaml:"crl"`
 
+	Attestation AttestationConfig `yaml:"attestation"`
+
 	Limits struct {
 		Concurrent int `yaml:"concurrent"`
 	} `yaml:"limits"`
@@ -78,6 +80,7 @@ func DefaultConfig() Config {
 	c.CRL.Validity = 7 * 24 * time.Hour
 	c.CRL.Refresh = 24 * time.Hour
 	c.CRL.Interval = 2 * time.Second
+	c.Attestation.ChallengeLifetime = 5 * time.Minute
 	c.Limits.Concurrent = 256
 	return c
 }
@@ -95,11 +98,14 @@ func LoadConfig(path string) (*Config, error) {
 	if err := c.check(path); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
-		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File} {
+	for _, p := range append(c.Attestation.paths(), &c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
+		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File) {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
+	}
+	if c.Attestation.ChallengeKey == "" {
+		c.Attestation.ChallengeKey = filepath.Join(c.State, "challenge.key")
 	}
 	return &c, nil
 }
@@ -134,6 +140,9 @@ func (c *Config) check(path string) error {
 	}
 	if c.ids, err = regexp.Compile(`^(?:` + c.Devices.IDPattern + `)$`); err != nil {
 		return bad(seeExample, "devices.id_pattern: %w", err)
+	}
+	if err := c.Attestation.check(); err != nil {
+		return bad(advice.Hint(err), "%w", err)
 	}
 	switch {
 	case c.Devices.Days < 1 || c.Devices.Days > 36500:

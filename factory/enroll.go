@@ -40,11 +40,19 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, err
 	}
 	defer free()
+	evidence, err := s.judge(ctx, station, r, q.Lot)
+	if err != nil {
+		return nil, false, err
+	}
 
 	now := s.c.Now().UTC().Truncate(time.Second)
 	by := s.first(now)
 	in := record.Intent{DeviceID: id, Generation: 1, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
 		CSRDigest: sha256.Sum256(r.Raw()), At: now}
+	if evidence != nil {
+		sum := sha256.Sum256(evidence)
+		in.Evidence, in.EvidenceDigest = evidence, sum[:]
+	}
 	prepared, err := s.prepareNew(by, &in)
 	if err != nil {
 		return nil, false, err

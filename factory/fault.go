@@ -27,6 +27,7 @@ const (
 	CodeTooLarge    Code = "too_large"    // 413
 	CodeContent     Code = "content_type" // 415
 	CodePolicy      Code = "policy"       // 422: well formed, but policy does not allow it
+	CodeEvidence    Code = "evidence"     // 422: evidence of where the key was born is missing or not believed
 	CodeInternal    Code = "internal"     // 500
 	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
 	CodeHeld        Code = "held"         // 503: the record lags; nobody is enrolled until an operator has accepted it
@@ -37,6 +38,7 @@ var statusOf = map[Code]int{
 	CodeMethod: http.StatusMethodNotAllowed, CodeOtherKey: http.StatusConflict, CodeKeyKnown: http.StatusConflict,
 	CodeRevoked: http.StatusConflict, CodeOtherIssuer: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
+	CodeEvidence: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
 	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable,
 }
@@ -73,13 +75,16 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeLotFull, CodeHeld:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
 		kind = advice.Usage
 	}
 	return advice.Wrap(kind, f, f.Hint)
 }
+
+// adviceOf is the hint of an error of another room.
+func adviceOf(err error) string { return advice.Hint(err) }
 
 func fault(code Code, hint, format string, args ...any) *Fault {
 	return &Fault{Code: code, Text: fmt.Sprintf(format, args...), Hint: hint}

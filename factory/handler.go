@@ -43,6 +43,8 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/crl", a.route(http.MethodGet, both, 0, a.crl))
 	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, 0, a.cacerts))
 	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, 0, a.device))
+	mux.Handle("/v1/devices/{id}/evidence", a.route(http.MethodGet, both, 0, a.evidence))
+	mux.Handle("/v1/attestation/challenge", a.route(http.MethodPost, station, maxEnrollBody, a.challenge))
 	mux.Handle("/v1/known", a.route(http.MethodPost, both, maxTakeInBody, a.takeIn))
 	mux.Handle("/v1/store", a.route(http.MethodGet, both, 0, a.storeState))
 	mux.Handle("/v1/store/accept", a.route(http.MethodPost, operator, maxRevokeBody, a.accept))
@@ -224,6 +226,20 @@ func (a *api) cacerts(context.Context, Caller, []byte, *http.Request) (*answer, 
 
 func (a *api) device(ctx context.Context, _ Caller, _ []byte, r *http.Request) (*answer, error) {
 	ans, err := a.service.Device(ctx, r.PathValue("id"))
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) evidence(ctx context.Context, _ Caller, _ []byte, r *http.Request) (*answer, error) {
+	kept, err := a.service.Evidence(ctx, r.PathValue("id"))
+	return &answer{status: http.StatusOK, raw: kept, kind: "application/json"}, err
+}
+
+func (a *api) challenge(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	q, err := decodeChallenge(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.service.Challenge(ctx, who.Name, q)
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 

@@ -32,6 +32,8 @@ type ServiceConfig struct {
 	CRLRefresh   time.Duration
 	// CRLInterval is how far lists that new revocations make necessary lie apart at least; 0 means DefaultConfig's, negative none.
 	CRLInterval time.Duration
+	// Attestation judges evidence of where keys were born; nil refuses requests that hold any.
+	Attestation *Attestation
 	// Witnesses hold, elsewhere, how far the record had come.
 	Witnesses []Witness
 	Log       *slog.Logger
@@ -83,6 +85,9 @@ func NewService(c ServiceConfig) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{c: c, profile: profile, policy: csr.DevicePolicy(), crlDue: make(chan struct{}, 1)}
+	if c.Attestation != nil {
+		s.policy = csr.AttestedDevicePolicy()
+	}
 	for _, one := range append([]IssuerConfig{c.IssuerConfig}, c.Others...) {
 		l, err := newIssuing(one)
 		if err != nil {
@@ -147,24 +152,47 @@ func (s *Service) recoverOne(ctx context.Context, r record.Record) error {
 // CACertificates is the issuing certificate and those above it but for the root, in PEM.
 func (s *Service) CACertificates() []byte { return s.first(s.c.Now()).chainPEM }
 
+// Evidence is what was kept of where a device's key was born: the JSON of an Evidence.
+func (s *Service) Evidence(ctx context.Context, id string) ([]byte, error) {
+	r, err := s.onRecord(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Evidence) == 0 {
+		return nil, fault(CodeNotFound, "it was enrolled without", "no evidence is on record for device id %q", r.DeviceID)
+	}
+	return r.Evidence, nil
+}
+
 // Device tells what is on record for a device id.
 func (s *Service) Device(ctx context.Context, id string) (*DeviceAnswer, error) {
-	if len(id) == 0 || len(id) > maxWord {
-		return nil, fault(CodeRequest, "", "device id is empty or longer than %d bytes", maxWord)
-	}
-	r, err := s.c.Store.ByDevice(ctx, id)
-	if errors.Is(err, record.ErrNotFound) {
-		return nil, fault(CodeNotFound, "", "no device has the id %q", id)
-	}
+	r, err := s.onRecord(ctx, id)
 	if err != nil {
-		return nil, away("the store", err)
+		return nil, err
 	}
 	return describe(r), nil
+}
+
+func (s *Service) onRecord(ctx context.Context, id string) (r record.Record, err error) {
+	if len(id) == 0 || len(id) > maxWord {
+		return r, fault(CodeRequest, "", "device id is empty or longer than %d bytes", maxWord)
+	}
+	r, err = s.c.Store.ByDevice(ctx, id)
+	if errors.Is(err, record.ErrNotFound) {
+		return r, fault(CodeNotFound, "", "no device has the id %q", id)
+	}
+	if err != nil {
+		return r, away("the store", err)
+	}
+	return r, nil
 }
 
 func describe(r record.Record) *DeviceAnswer {
 	a := &DeviceAnswer{DeviceID: r.DeviceID, Status: "issued", Serial: fmt.Sprintf("%x", r.Serial), HardwareID: r.HardwareID, Lot: r.Lot,
 		Station: r.Station, KeyDigest: fmt.Sprintf("%x", r.SPKIDigest), NotBefore: r.NotBefore.UTC(), NotAfter: r.NotAfter.UTC()}
+	if e, err := ParseEvidence("evidence", r.Evidence); err == nil && e.Verdict != nil {
+		a.Attested = &AttestedAnswer{Kind: e.Verdict.Kind, Manufacturer: e.Verdict.Manufacturer, Chip: e.Verdict.Certificate, EvidenceDigest: fmt.Sprintf("%x", r.EvidenceDigest)}
+	}
 	switch {
 	case r.Open():
 		a.Status = "open"

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/attest"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -87,6 +88,17 @@ type DeviceAnswer struct {
 	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	Certificate string     `json:"certificate,omitempty"`
+	// Attested says of which chip there was good evidence that it made the key; nil for none.
+	Attested *AttestedAnswer `json:"attested,omitempty"`
+}
+
+// AttestedAnswer names the chip that made a device's key: Chip is the SHA-256 of its certificate, EvidenceDigest that of what GET
+// /v1/devices/ID/evidence answers.
+type AttestedAnswer struct {
+	Kind           attest.Kind `json:"kind"`
+	Manufacturer   string      `json:"manufacturer"`
+	Chip           string      `json:"chip"`
+	EvidenceDigest string      `json:"evidence_digest"`
 }
 
 // Health is the answer to GET /healthz.
@@ -147,6 +159,13 @@ func decodeEnroll(body []byte) (q EnrollRequest, err error) {
 	}
 	if q.CSR == "" {
 		return q, fault(CodeRequest, "", "body: csr is missing")
+	}
+	return q, nil
+}
+
+func decodeChallenge(body []byte) (q ChallengeRequest, err error) {
+	if err := strict.JSON("body", body, &q); err != nil {
+		return q, fault(CodeRequest, `send {"device_id": "...", "kind": "tpm", ...}`, "%v", err)
 	}
 	return q, nil
 }

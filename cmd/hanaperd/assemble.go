@@ -37,6 +37,8 @@ type parts struct {
 	chain   []*x509.Certificate
 	callers *factory.Callers
 	server  tls.Certificate
+	// attestation is nil where no evidence is asked for.
+	attestation *factory.Attestation
 }
 
 func (p *parts) close() { _ = p.token.Close() }
@@ -67,6 +69,9 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 			"issuing certificate %s: %w", show.Text(c.Issuing.Certificate), err)
 	}
 	if err := p.loadCallers(fleet); err != nil {
+		return nil, err
+	}
+	if p.attestation, err = c.LoadAttestation(false); err != nil {
 		return nil, err
 	}
 	if p.server, err = factory.LoadIdentity(c.TLS.Certificate, c.TLS.Key); err != nil {
@@ -150,7 +155,7 @@ func openToken(ctx context.Context, c *factory.Config, uri hsm.URI, sessions int
 func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, error) {
 	c := p.config
 	sc := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: p.chain}, Store: s, IDs: c.IDs(), Days: c.Devices.Days,
-		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Log: log}
+		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
 	if c.CRL.File != "" {
 		sc.PublishCRL = func(der []byte) error { return durable.WriteFile(c.CRL.File, der, 0o644) }
 		sc.PublishedCRL = func() (*x509.RevocationList, error) {

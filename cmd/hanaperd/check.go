@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -9,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func checkCommand() *cli.Command {
@@ -30,6 +32,7 @@ func checkCommand() *cli.Command {
 				{"issuing certificate", p.chain[0].Subject.String() + ", until " + p.chain[0].NotAfter.UTC().Format(time.RFC3339)},
 				{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
 				{"state", p.config.State},
+				{"evidence of devices' keys", evidenceAsked(p)},
 			})
 			return nil
 		},
@@ -46,6 +49,19 @@ func libraryOf(p *parts) string {
 		return "in a process of its own, whose memory may be swapped: " + t.Unlocked()
 	}
 	return "in a process of its own, whose memory is locked"
+}
+
+// evidenceAsked says what is asked of devices.
+func evidenceAsked(p *parts) string {
+	a := p.config.Attestation
+	if p.attestation == nil {
+		return "refused"
+	}
+	var makers []string
+	for _, m := range a.Manufacturers {
+		makers = append(makers, m.Kind+" of "+show.Text(m.Name))
+	}
+	return strings.Join(append([]string{a.Policy}, makers...), ", ")
 }
 
 func configCommand() *cli.Command {

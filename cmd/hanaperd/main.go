@@ -20,7 +20,7 @@ func main() {
 		Commands: []*cli.Command{
 			serveCommand(), checkCommand(), configCommand(),
 			csrCommand(), tlsCSRCommand(), operatorCSRCommand(),
-			revokeCommand(), deviceCommand(), crlCommand(),
+			revokeCommand(), deviceCommand(), crlCommand(), attestationCommand(),
 		},
 	}, os.Args))
 }

@@ -58,6 +58,10 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
+	// Its key for challenges is made at the first start.
+	if p.attestation, err = p.config.LoadAttestation(true); err != nil {
+		return err
+	}
 	s, err := p.service(db, log)
 	if err != nil {
 		return err
