@@ -2,6 +2,7 @@ package attest_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"os"
 	"os/exec"
@@ -131,4 +132,33 @@ func FuzzEvidence(f *testing.F) {
 			t.Errorf("what was read cannot be written: %v", err)
 		}
 	})
+}
+
+// TestAnnotatedBytes: the octets that the page of the format explains stand in the golden file, in this order.
+func TestAnnotatedBytes(t *testing.T) {
+	page, err := os.ReadFile("../docs/spec/attestation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```\n30 82 0a ec")
+	block, _, _ = strings.Cut("30 82 0a ec"+block, "```")
+	rest, lines := goldenBundle(t), 0
+	for _, line := range strings.Split(block, "\n") {
+		octets, _, _ := strings.Cut(line, "   ")
+		want, err := hex.DecodeString(strings.ReplaceAll(octets, " ", ""))
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if len(want) == 0 {
+			continue
+		}
+		_, after, found := bytes.Cut(rest, want)
+		if !found {
+			t.Fatalf("%q is not in the file, behind the line before it", line)
+		}
+		rest, lines = after, lines+1
+	}
+	if lines < 20 {
+		t.Errorf("only %d lines are explained", lines)
+	}
 }
