@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // ParseLibrary reads how a flag or a configuration names a PKCS#11 library: by its path, or, where the library wants a
@@ -20,7 +21,7 @@ func ParseLibrary(s string) (path, reserved string, err error) {
 	rest := u
 	rest.ModulePath, rest.InitReserved = "", ""
 	if u.ModulePath == "" || rest.String() != SchemePKCS11+":" {
-		return "", "", advice.New(advice.Usage, hint, "PKCS#11 library: the URI %s is not that of a library alone", s)
+		return "", "", advice.New(advice.Usage, hint, "PKCS#11 library: the URI %s is not that of a library alone", show.Text(s))
 	}
 	return u.ModulePath, u.InitReserved, nil
 }
