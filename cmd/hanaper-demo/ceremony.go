@@ -22,8 +22,8 @@ var scriptText string
 
 var officers = []string{"ada", "grace", "katherine"}
 
-// roots, the issuing CA, the back office twice, and the on-board HSMs of two devices: each has a token of its own.
-var tokenLabels = []string{"roots", "factory", "repo", "uptane-online", "vin-0001", "vin-0002"}
+// roots, the issuing CA, and the back office twice: each has a token of its own.
+var tokenLabels = []string{"roots", "factory", "repo", "uptane-online"}
 
 func (p *play) makeTokens(context.Context) error {
 	p.title("Tokens")
@@ -35,12 +35,12 @@ func (p *play) makeTokens(context.Context) error {
 		return err
 	}
 	p.env = append(p.env, p.tokens.Env()...)
-	for _, label := range tokenLabels {
+	for _, label := range p.labels {
 		if p.boards[label], err = p.tokens.Create(label); err != nil {
 			return err
 		}
 	}
-	p.say("%d throw-away SoftHSM tokens: %s", len(tokenLabels), strings.Join(tokenLabels, ", "))
+	p.say("%d throw-away SoftHSM tokens: %s", len(p.labels), strings.Join(p.labels, ", "))
 	p.say("one trust domain a token; in your fleet the first is an HSM in a safe, the last are chips on boards")
 	return nil
 }

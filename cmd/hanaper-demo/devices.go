@@ -29,21 +29,27 @@ import (
 func (p *play) enrolDevices(ctx context.Context) error {
 	p.title("Devices are enrolled")
 	for _, id := range []string{"vin-0001", "vin-0002"} {
-		if err := p.write(id+".yaml", fmt.Sprintf(`factory: {url: "https://%s", ca: ceremony/artefacts/operations-root.pem, certificate: ceremony/artefacts/station-1.pem, key: requests/station-1.key}
-fleet_root: ceremony/artefacts/fleet-root.pem
-device: {id: %s, hardware_id: demo-board, token: %q}
-gateway: {url: "https://%s", root: ceremony/artefacts/gateway-root.pem}
-uptane: {image_root: ceremony/uptane/image/root.json, director_root: ceremony/uptane/director/root.json}
-import: devices/%s
-`, p.factory, id, p.boards[id].URI, p.gateway, id)); err != nil {
-			return err
-		}
-		if _, err := p.run(ctx, "hanaper-station", "enroll", "--config", id+".yaml"); err != nil {
+		if err := p.provision(ctx, id, p.boards[id].URI, p.gateway); err != nil {
 			return err
 		}
 		p.say("%s: key born in its own token (id 02), certificate back in it (id 01), import folder in devices/%s", id, id)
 	}
 	return nil
+}
+
+// provision has a station give a device its identity. gateway is the address that the device will call.
+func (p *play) provision(ctx context.Context, id, token, gateway string) error {
+	if err := p.write(id+".yaml", fmt.Sprintf(`factory: {url: "https://%s", ca: ceremony/artefacts/operations-root.pem, certificate: ceremony/artefacts/station-1.pem, key: requests/station-1.key}
+fleet_root: ceremony/artefacts/fleet-root.pem
+device: {id: %s, hardware_id: demo-board, token: %q}
+gateway: {url: "https://%s", root: ceremony/artefacts/gateway-root.pem}
+uptane: {image_root: ceremony/uptane/image/root.json, director_root: ceremony/uptane/director/root.json}
+import: devices/%s
+`, p.factory, id, token, gateway, id)); err != nil {
+		return err
+	}
+	_, err := p.run(ctx, "hanaper-station", "enroll", "--config", id+".yaml")
+	return err
 }
 
 // device is a client as aktualizr is one: it signs with the key in the board's token and sends its leaf only.

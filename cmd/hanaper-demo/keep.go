@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// keep leaves everything running, says what there is to try, and returns when the context ends; with an error when a service
-// ends by itself.
+// keep leaves everything running, says what there is to try, and waits.
 func (p *play) keep(ctx context.Context) error {
 	fmt.Fprintf(p.out, `
 Everything goes on running until you press Ctrl-C:
@@ -31,6 +30,11 @@ Try this in another terminal:
    hanaper ceremony verify --roster %s ceremony
 
 `, p.gateway, p.factory, p.repo, p.admin, p.devices, p.dir, p.bin, p.tokens.Env()[0], p.admin, p.devices, p.roster)
+	return p.wait(ctx)
+}
+
+// wait returns when the context ends; with an error when a service ends by itself.
+func (p *play) wait(ctx context.Context) error {
 	ended := make(chan error, len(p.servers))
 	for _, s := range p.servers {
 		go func() {

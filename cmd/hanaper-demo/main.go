@@ -14,6 +14,6 @@ func main() {
 	os.Exit(shell.Run(&cli.App{
 		Name:     "hanaper-demo",
 		Usage:    "the whole of Hanaper at work, on throw-away tokens",
-		Commands: []*cli.Command{runCommand()},
+		Commands: []*cli.Command{runCommand(), boardCommand()},
 	}, os.Args))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +16,7 @@ import (
 type play struct {
 	*stage
 	tokens   *softhsm.Store
+	labels   []string // of the tokens to make
 	boards   map[string]softhsm.Board
 	now      time.Time
 	roster   string // SHA-256 that the auditor was given
@@ -43,7 +45,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p := &play{stage: s, boards: map[string]softhsm.Board{}, now: time.Now().UTC()}
+			p := newPlay(s, "vin-0001", "vin-0002")
 			defer p.close()
 			if err := p.perform(c.Context); err != nil || !c.Bool("keep") {
 				return err
@@ -51,6 +53,11 @@ func runCommand() *cli.Command {
 			return p.keep(c.Context)
 		},
 	}
+}
+
+// newPlay is a demo with these devices, whose on-board HSMs are tokens too.
+func newPlay(s *stage, devices ...string) *play {
+	return &play{stage: s, boards: map[string]softhsm.Board{}, labels: slices.Concat(tokenLabels, devices), now: time.Now().UTC()}
 }
 
 // perform plays the scenes in their order.

@@ -8,6 +8,9 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 )
 
+// gatewayName is how a virtual machine calls the gateway; its own /etc/hosts says where that is.
+const gatewayName = "gateway.demo"
+
 // requestCertificates lets every service make its own keys and ask for certificates: private keys never travel.
 func (p *play) requestCertificates(ctx context.Context) error {
 	p.title("Requests")
@@ -54,7 +57,7 @@ uptane:
 		{"hanaperd", "operator-csr", "--name", "operator-1", "--key", "requests/operator-1.key", "--out", "requests/operator-1.csr"},
 		{"hanaper-station", "csr", "--name", "station-1", "--key", "requests/station-1.key", "--out", "requests/station-1.csr"},
 		{"hanaper-repo", "keys", "generate", "--config", "hanaper-repo.yaml", "--out", "requests"},
-		{"hanaperd", "tls-csr", "--common-name", "gateway", "--key", "requests/gateway.key", "--out", "requests/gateway.csr", "--ip", "127.0.0.1"},
+		{"hanaperd", "tls-csr", "--common-name", "gateway", "--key", "requests/gateway.key", "--out", "requests/gateway.csr", "--ip", "127.0.0.1", "--dns", gatewayName},
 	} {
 		if _, err := p.run(ctx, c[0], c[1:]...); err != nil {
 			return err

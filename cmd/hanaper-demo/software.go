@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,22 +35,31 @@ func (p *play) serveUptane(ctx context.Context) error {
 // releaseSoftware signs a firmware with the offline targets key, as a release engineer does with garage-sign's commands.
 func (p *play) releaseSoftware(ctx context.Context) error {
 	p.title("Software is released")
+	firmware := []byte("the firmware of the demo fleet, 2.1\n")
+	sum := sha256.Sum256(firmware)
+	if err := p.release(ctx, []string{"targets", "add", "--name", "firmware", "--version", "2.1", "--length", strconv.Itoa(len(firmware)), "--sha256", hex.EncodeToString(sum[:]),
+		"--hardwareids", "demo-board", "--url", "https://images.example/firmware-2.1"}); err != nil {
+		return err
+	}
+	p.say("hanaper-sign, with garage-sign's commands: pull, add firmware-2.1, sign with the key in the token, push")
+	return nil
+}
+
+// release runs a release engineer's commands: those given in the middle.
+func (p *play) release(ctx context.Context, middle ...[]string) error {
 	if err := p.credentials(); err != nil {
 		return err
 	}
 	roots := p.boards["roots"]
 	key := hsm.URI{Token: roots.Label, Serial: roots.Serial, Object: "Demo Image Targets", ModulePath: roots.Module, PINSource: roots.PINFile}
-	firmware := []byte("the firmware of the demo fleet, 2.1\n")
-	sum := sha256.Sum256(firmware)
-	for _, args := range [][]string{
+	for _, args := range slices.Concat([][]string{
 		{"init", "--credentials", "credentials.zip"},
 		{"key", "link", "--name", "targets", "--uri", key.String()},
 		{"targets", "pull"},
-		{"targets", "add", "--name", "firmware", "--version", "2.1", "--length", strconv.Itoa(len(firmware)), "--sha256", hex.EncodeToString(sum[:]),
-			"--hardwareids", "demo-board", "--url", "https://images.example/firmware-2.1"},
+	}, middle, [][]string{
 		{"targets", "sign", "--key-name", "targets", "--expire-after", "31D"},
 		{"targets", "push"},
-	} {
+	}) {
 		verb := args
 		if i := len(args); i > 1 && args[0] != "init" {
 			verb = args[:2]
@@ -59,7 +69,6 @@ func (p *play) releaseSoftware(ctx context.Context) error {
 			return fmt.Errorf("%v: %w", verb, err)
 		}
 	}
-	p.say("hanaper-sign, with garage-sign's commands: pull, add firmware-2.1, sign with the key in the token, push")
 	return nil
 }
 

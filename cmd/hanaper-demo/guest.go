@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bootGuest boots the second board as a virtual machine, whose only program is the board's and whose TPM is the one that the
+// station had before it.
+func (r *rig) bootGuest(ctx context.Context) error {
+	r.title("The board boots, in a virtual machine")
+	if err := r.startTPM(false); err != nil {
+		return err
+	}
+	if err := r.pack(r.path("guest.initrd")); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	begun := time.Now()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+		"-accel", "tcg", "-cpu", "max", "-m", "256", "-kernel", filepath.Join(r.kernel, "vmlinuz"), "-initrd", r.path("guest.initrd"), "-append", "console=ttyS0 quiet panic=-1",
+		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-chardev", "socket,id=c0,path="+r.path("tpm", "control"), "-tpmdev", "emulator,id=t0,chardev=c0", "-device", "tpm-tis,tpmdev=t0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	out, err := cmd.CombinedOutput()
+	if e := r.write("guest.log", string(out)); e != nil {
+		return errors.Join(err, e)
+	}
+	said := ""
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "board: ") {
+			said += strings.TrimSpace(line) + "\n"
+		}
+	}
+	if err != nil || !strings.HasSuffix(said, "board: DONE\n") {
+		return fmt.Errorf("the virtual machine (guest.log has its console): %v: %s%s", err, said, lastLines(string(out), 3))
+	}
+	r.say("%s", firstLine(said, "board: "))
+	r.say("Linux with this one program, an initrd of its import folder and TPM store, booted and off again in %.1f s", time.Since(begun).Seconds())
+	return nil
+}
+
+// pack writes the machine's whole file system as an initrd.
+func (r *rig) pack(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // it holds the PIN
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	zip, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	buffered := bufio.NewWriter(zip)
+	c := &archive{w: buffered}
+	store := r.store
+	store.Device, store.Store, store.PINSource = "/dev/tpmrm0", "/store", "/tpm.pin"
+	board, err := json.Marshal(map[string]string{"Import": "/import", "State": "/state", "Token": store.String(), "Serial": guestBoard + "-main", "Hardware": "demo-board", "Expect": "firmware-2.1"})
+	if err != nil {
+		return err
+	}
+	c.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n10.0.2.2 "+gatewayName+"\n"))
+	c.file("board.json", 0o600, board)
+	c.copy("init", filepath.Join(r.programs, "hanaper-board-guest"))
+	c.copy("tpm.pin", r.path("tpm.pin"))
+	for inside, outside := range map[string]string{"import": r.path("devices", guestBoard), "state": r.path("state-" + guestBoard), "store": r.path("tpm-store"), "modules": filepath.Join(r.kernel, "modules")} {
+		c.tree(inside, outside)
+	}
+	c.end()
+	return errors.Join(c.err, buffered.Flush(), zip.Close(), f.Close())
+}
+
+// archive writes a cpio archive in the new portable format, which the kernel reads (kernel.org, initramfs buffer format). The first
+// error stays.
+type archive struct {
+	w      io.Writer
+	err    error
+	inode  int
+	folder map[string]bool
+}
+
+func (a *archive) entry(name string, mode uint32, data []byte) {
+	if a.err != nil {
+		return
+	}
+	a.inode++
+	pad := func(n int) string { return strings.Repeat("\x00", -n&3) }
+	_, a.err = fmt.Fprintf(a.w, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00%s%s%s",
+		a.inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0, name, pad(110+len(name)+1), data, pad(len(data)))
+}
+
+// file writes a file, with the folders above it.
+func (a *archive) file(name string, perm uint32, data []byte) {
+	if a.folder == nil {
+		a.folder = map[string]bool{}
+	}
+	for i, c := range name {
+		if dir := name[:i]; c == '/' && !a.folder[dir] {
+			a.folder[dir] = true
+			a.entry(dir, 0o040755, nil)
+		}
+	}
+	a.entry(name, 0o100000|perm, data)
+}
+
+func (a *archive) copy(name, path string) {
+	data, err := os.ReadFile(path)
+	a.err = errors.Join(a.err, err)
+	st, err := os.Stat(path)
+	a.err = errors.Join(a.err, err)
+	if a.err == nil {
+		a.file(name, uint32(st.Mode().Perm()), data)
+	}
+}
+
+func (a *archive) tree(inside, outside string) {
+	err := filepath.WalkDir(outside, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(outside, path)
+		if err == nil {
+			a.copy(inside+"/"+filepath.ToSlash(rel), path)
+		}
+		return err
+	})
+	a.err = errors.Join(a.err, err)
+}
+
+func (a *archive) end() { a.entry("TRAILER!!!", 0, nil) }
