@@ -8,7 +8,7 @@ GOFLAGS_BUILD := -trimpath -tags netgo,osusergo -buildvcs=false -ldflags "$(LDFL
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all build demo test cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all build demo board test cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -22,6 +22,15 @@ demo:
 	scripts/install-peers demo
 	$(MAKE) -s build PROGRAMS="$(PROGRAMS) hanaper-demo"
 	bin/hanaper-demo run --bin bin --dir demo
+
+## board: simulated boards, one with a SoftHSM token, one a virtual machine with a TPM, provisioned and updated; KEEP=--keep goes on
+board:
+	scripts/install-peers board
+	scripts/kernel bin/kernel
+	$(MAKE) -s build PROGRAMS="$(PROGRAMS) hanaper-demo"
+	go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board-guest ./softhsm/boardtest
+	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir board $(KEEP)
 
 ## test: all tests, with the race detector, against real peers
 test:
@@ -76,4 +85,4 @@ install: man
 	  bin/$$p completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
 
 clean:
-	rm -rf bin demo
+	rm -rf bin demo board

@@ -1,5 +1,5 @@
 // Command hanaper-demo runs the whole chain on throw-away SoftHSM tokens, on loopback, in a folder of its own, with
-// the real programs as child processes, and narrates it. It is no part of an installation.
+// the real programs as child processes, and narrates it; or simulated boards on a line of its own. It is no part of an installation.
 package main
 
 import (
