@@ -24,12 +24,13 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	keys "github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
 	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-func TestMain(m *testing.M) { peertest.Main(m) }
+func TestMain(m *testing.M) { peertest.Main(cardtest.Main{Tests: m}) }
 
 func uri(t testing.TB, s string) hsm.URI {
 	t.Helper()
