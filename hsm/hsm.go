@@ -73,6 +73,10 @@ type TokenInfo struct {
 	PINLocked     bool `json:"pin_locked"`
 	// PINState says in words how many wrong PINs were counted, where the token tells; empty if none were.
 	PINState string `json:"-"`
+	// PINPad mirrors CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed at the token's own keys, and no program sees it.
+	PINPad bool `json:"pin_pad,omitempty"`
+	// Reader describes the slot that the token is in, in the words of its library; OpenSC gives the card reader's name.
+	Reader string `json:"reader,omitempty"`
 	// MinPIN and MaxPIN are the lengths in bytes that the token accepts.
 	MinPIN int `json:"min_pin_length"`
 	MaxPIN int `json:"max_pin_length"`

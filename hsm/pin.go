@@ -148,6 +148,9 @@ func PINPrompt(ask func(prompt string) ([]byte, error)) PINSource {
 			return nil, err
 		}
 		prompt := "PIN of " + t.Name() + ": "
+		if forSignature(ctx) {
+			prompt = "PIN of " + t.Name() + ", once more for the next signature: "
+		}
 		if warning := t.PINWarning(); warning != "" {
 			// On a line of its own, so that it stays when the answer is given and the question is erased.
 			prompt = "Take care: " + warning + ".\n" + prompt
@@ -155,6 +158,16 @@ func PINPrompt(ask func(prompt string) ([]byte, error)) PINSource {
 		return ask(prompt)
 	}
 }
+
+type signatureKey struct{}
+
+// ForSignature marks a context in which a PIN is asked for that counts for one signature (CKA_ALWAYS_AUTHENTICATE), so that the
+// prompt can say so: a person who is asked again would else think that the first PIN was wrong.
+func ForSignature(ctx context.Context) context.Context {
+	return context.WithValue(ctx, signatureKey{}, true)
+}
+
+func forSignature(ctx context.Context) bool { return ctx.Value(signatureKey{}) != nil }
 
 // PINBytes gives a copy of a PIN already at hand, such as one that a quorum derived. The caller wipes pin when the
 // token is closed.

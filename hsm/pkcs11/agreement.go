@@ -44,7 +44,7 @@ func (e *exchanger) Curve() ecdh.Curve          { return e.public.Curve() }
 // ECDH is the x-coordinate of the shared point (CKD_NULL), which leaves the token by its nature. It waits for a token that
 // went away as long as Config.Patience.
 func (e *exchanger) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
-	secret, err := e.k.agree(context.Background(), remote)
+	secret, err := e.k.agree(e.k.t.within, remote)
 	if err != nil {
 		return nil, e.k.t.fail(err, "agree with %s", e.k.name())
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
@@ -120,5 +121,117 @@ func TestPIVWrongPIN(t *testing.T) {
 	t.Log(err)
 	if !errors.Is(err, hsm.ErrPINLocked) {
 		t.Error(err)
+	}
+}
+
+// A card is pulled between two signatures, and in the middle of one: the call waits, says which card it waits for and which one was put in
+// instead, and makes the signature when the card is back, in another reader. No PIN is sent to the wrong card.
+func TestPIVPulled(t *testing.T) {
+	r := cardtest.New(t)
+	ada, grace := officerCard(t, "ada", "P-256"), officerCard(t, "grace", "P-256")
+	r.Insert(t, 0, ada)
+	var told said
+	token := openCard(t, "ada", func(c *pkcs11.Config) { c.Patience, c.Within, c.Tell = -1, t.Context(), told.tell })
+	key, err := token.Key(t.Context(), hsm.Query{Label: "SIGN key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := make([]byte, 32)
+	sign := func() chan error {
+		done := make(chan error, 1)
+		go func() {
+			sig, err := key.Sign(nil, digest, crypto.SHA256)
+			if err == nil && !signature.Verify(ada.Public(cardtest.Signature), digest, crypto.SHA256, sig) {
+				err = errors.New("another signature")
+			}
+			done <- err
+		}()
+		return done
+	}
+	waitsFor := func(text string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !strings.Contains(told.all(), text); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("nobody was told %q, but %q", text, told.all())
+			}
+		}
+	}
+	name := token.Info().Name()
+	t.Run("between", func(t *testing.T) {
+		r.Pull(t, 0)
+		done := sign()
+		waitsFor("waiting for " + name)
+		r.Insert(t, 1, grace)
+		waitsFor(`present: "grace"`)
+		r.Insert(t, 2, ada)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		waitsFor(name + " is back")
+		if pin, _ := grace.TriesLeft(); pin != cardtest.Tries {
+			t.Errorf("grace: %d tries left", pin)
+		}
+		for _, c := range grace.Log() {
+			if c.Instruction == 0x20 && c.Status == 0x9000 {
+				t.Error("the PIN was sent to another card")
+			}
+		}
+	})
+	t.Run("in the middle", func(t *testing.T) {
+		told.mu.Lock()
+		told.text = nil
+		told.mu.Unlock()
+		ada.Before(func(c cardtest.Command) {
+			if c.Instruction == 0x87 {
+				ada.Before(nil)
+				r.Snatch(2)
+			}
+		})
+		done := sign()
+		waitsFor("waiting for " + name)
+		r.Insert(t, 0, ada)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("for good", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r.Pull(t, 0)
+		time.AfterFunc(500*time.Millisecond, cancel)
+		begun := time.Now()
+		_, err := key.SignContext(ctx, digest, crypto.SHA256)
+		if !errors.Is(err, hsm.ErrGone) || !strings.Contains(err.Error(), name) || time.Since(begun) > 5*time.Second {
+			t.Errorf("%v after %s", err, time.Since(begun))
+		}
+	})
+	if pin, _ := ada.TriesLeft(); pin != cardtest.Tries {
+		t.Errorf("%d tries left", pin)
+	}
+}
+
+// A PIN that is not kept is asked for at the login and at each signature, and the question says which.
+func TestAskEach(t *testing.T) {
+	r := cardtest.New(t)
+	r.Insert(t, 0, officerCard(t, "ada", "P-256"))
+	var prompts []string
+	token := openCard(t, "ada", func(c *pkcs11.Config) {
+		c.AskAgain, c.PIN = true, hsm.PINPrompt(func(prompt string) ([]byte, error) {
+			prompts = append(prompts, prompt)
+			return []byte(cardtest.DefaultPIN), nil
+		})
+	})
+	key, err := token.Key(t.Context(), hsm.Query{Label: "SIGN key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := key.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+			t.Error(err)
+		}
+	}
+	name := token.Info().Name()
+	once, again := "PIN of "+name+": ", "PIN of "+name+", once more for the next signature: "
+	if len(prompts) != 3 || prompts[0] != once || prompts[1] != again || prompts[2] != again {
+		t.Errorf("%q", prompts)
 	}
 }

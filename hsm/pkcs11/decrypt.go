@@ -45,7 +45,7 @@ func (d decrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decrypter
 	if !ok || o.MGFHash != 0 && o.MGFHash != o.Hash {
 		return nil, advice.New(advice.Usage, "pass *rsa.OAEPOptions with one hash", "%s: decrypt with %s: only RSA-OAEP is offered", d.k.t.Info().Name(), d.k.name())
 	}
-	out, err := d.k.decryptOAEP(context.Background(), ciphertext, o.Hash, o.Label)
+	out, err := d.k.decryptOAEP(d.k.t.within, ciphertext, o.Hash, o.Label)
 	if err != nil {
 		return nil, d.k.t.fail(err, "decrypt with %s", d.k.name())
 	}

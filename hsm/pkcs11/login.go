@@ -32,6 +32,10 @@ func (t *Token) askPIN(ctx context.Context, info hsm.TokenInfo) ([]byte, error) 
 		return pin, nil
 	}
 	t.m.mu.Unlock()
+	if info.PINPad {
+		t.tell("type the PIN of " + info.Name() + " at its own keys")
+		return atPad, nil
+	}
 	if t.pin == nil {
 		return nil, advice.New(advice.Usage, "add pin-source= to the URI, or let the program ask", "%s wants a login and there is no PIN", info.Name())
 	}
@@ -66,11 +70,11 @@ func (t *Token) joinLogin(pin []byte) error {
 	l := t.m.logins[key]
 	if l == nil {
 		l = &login{key: key}
-		if !t.askAgain {
+		if !t.askAgain && !isPad(pin) {
 			l.pin = secret.New(pin)
 		}
 		t.m.logins[key] = l
-	} else if l.pin != nil && !l.pin.Equal(pin) {
+	} else if l.pin != nil && !isPad(pin) && !l.pin.Equal(pin) {
 		return advice.New(advice.Failed, "give the PIN that this program is logged in with", "%s: %w: it is not the one in use here (no try was spent)", t.info.Name(), hsm.ErrPIN)
 	}
 	l.holders++
@@ -97,6 +101,9 @@ func (t *Token) leaveLogin() (last bool) {
 // signIn calls C_Login and reads the flags again when the PIN was refused. The caller is inside the guard. It makes one
 // try and no more.
 func (m *module) signIn(h p11.SessionHandle, at slotToken, user uint, pin []byte) error {
+	if isPad(pin) {
+		return m.pinAnswer(m.loginAtPad(h, user), at, user)
+	}
 	err := m.ctx.Login(h, user, pinString(pin))
 	return m.pinAnswer(err, at, user)
 }
@@ -122,6 +129,11 @@ func (m *module) pinAnswer(err error, at slotToken, user uint) error {
 			}
 		}
 		return advice.New(advice.Failed, "it is not tried again by itself; make sure that it is this token's PIN", "%s: %s: %w (%w): %s", at.info.Name(), who, kind, err, state)
+	case p11.CKR_FUNCTION_CANCELED:
+		if !at.info.PINPad {
+			return err
+		}
+		return advice.New(advice.Failed, "start again, and type the PIN when the token asks for it", "%s: the %s was not typed at the token's own keys: %w", at.info.Name(), who, err)
 	case p11.CKR_PIN_LOCKED:
 		return advice.New(advice.Refused, locked, "%s: %s: %w", at.info.Name(), who, hsm.ErrPINLocked)
 	case p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN:

@@ -202,6 +202,9 @@ func (t *Token) keep(pin []byte) {
 // SetPIN changes the user PIN, with one try of the old one, and shows by a fresh login that the new one is right.
 func (t *Token) SetPIN(ctx context.Context, before, after []byte) error {
 	info := t.Info()
+	if info.PINPad {
+		return t.setPINAtPad(ctx)
+	}
 	if err := errors.Join(hsm.CheckPIN(before), fitsToken(info, after)); err != nil {
 		return t.fail(err, "change the user PIN")
 	}

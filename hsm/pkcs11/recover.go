@@ -44,7 +44,7 @@ type recovery struct {
 // An error that may be the library's own state is answered in three steps: other sessions, a new login, and, if f still fails,
 // the library started anew. f is run three times at most, for an error may as well be the true answer to f.
 func (t *Token) do(ctx context.Context, f func(s session) error) error {
-	if _, has := ctx.Deadline(); !has {
+	if _, has := ctx.Deadline(); !has && t.patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.patience)
 		defer cancel()
@@ -192,7 +192,7 @@ func (t *Token) bringBack(r *recovery, cure remedy) {
 		t.mu.Unlock()
 		close(r.done)
 	}
-	pause := firstPause
+	pause, said := firstPause, ""
 	// A key that is not found is no reason to end the sessions of others, who see the token well.
 	if cure == newLibrary && (!errors.Is(r.last, errVanished) || t.m.users() == 1) {
 		t.mu.Lock()
@@ -213,6 +213,9 @@ func (t *Token) bringBack(r *recovery, cure remedy) {
 		}
 		switch {
 		case err == nil:
+			if said != "" {
+				t.tell(t.Info().Name() + " is back")
+			}
 			finish(nil, nil)
 			return
 		case t.life.Err() != nil:
@@ -227,6 +230,10 @@ func (t *Token) bringBack(r *recovery, cure remedy) {
 		t.mu.Lock()
 		r.last = err
 		t.mu.Unlock()
+		if now := err.Error(); now != said { // another token may have been put in its place
+			said = now
+			t.tell(fmt.Sprintf("waiting for %s: put it back. %s", t.Info().Name(), now))
+		}
 		select {
 		case <-time.After(pause):
 		case <-t.life.Done():

@@ -25,7 +25,7 @@ import (
 // Sign signs as hsm.Key says. It waits for a token that went away as long as Config.Patience; the reader is not used, for the token
 // has its own randomness.
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return k.SignContext(context.Background(), digest, opts)
+	return k.SignContext(k.t.within, digest, opts)
 }
 
 // lastWord is how long a call whose context is over is waited for to say why it did not get through.
@@ -135,7 +135,7 @@ func (k *Key) ownPIN(ctx context.Context) ([]byte, error) {
 	if !k.attributes.AlwaysAuthenticate {
 		return nil, nil
 	}
-	return k.t.askPIN(ctx, k.t.Info())
+	return k.t.askPIN(hsm.ForSignature(ctx), k.t.Info())
 }
 
 // authenticate gives the PIN once more for a key that asks for it at each use, between SignInit and Sign. A PIN that is refused here is not

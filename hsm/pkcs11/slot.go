@@ -35,9 +35,20 @@ func (m *module) read(slot uint) (slotToken, error) {
 		Label: text(ti.Label), Serial: text(ti.SerialNumber), Manufacturer: text(ti.ManufacturerID), Model: text(ti.Model),
 		Hardware: version(ti.HardwareVersion), Firmware: version(ti.FirmwareVersion), Module: m.path,
 		Initialized: flag(p11.CKF_TOKEN_INITIALIZED), LoginRequired: flag(p11.CKF_LOGIN_REQUIRED), PINSet: flag(p11.CKF_USER_PIN_INITIALIZED),
+		PINPad: flag(p11.CKF_PROTECTED_AUTHENTICATION_PATH), Reader: m.slotName(slot),
 		PINLow: flag(p11.CKF_USER_PIN_COUNT_LOW), PINFinalTry: flag(p11.CKF_USER_PIN_FINAL_TRY), PINLocked: flag(p11.CKF_USER_PIN_LOCKED),
 		MinPIN: int(ti.MinPinLen), MaxPIN: int(ti.MaxPinLen),
 	}}, nil
+}
+
+// slotName is a slot's description; empty where the library gives none.
+func (m *module) slotName(slot uint) string {
+	si, err := m.ctx.GetSlotInfo(slot)
+	if err != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(si.SlotDescription, "\x00")
+	return strings.TrimSpace(name)
 }
 
 // maxSessions is how many read-write sessions the token says that it takes: 0 or ckUnavailable if it does not say.

@@ -38,8 +38,14 @@ type Config struct {
 	Public bool
 	// Sessions bounds the pool; 0 means twice the CPUs, beyond which only latency grows.
 	Sessions int
-	// Patience is how long a call without a deadline (crypto.Signer has none) waits for a token that went away; 0 means 30 s.
+	// Patience is how long a call without a deadline (crypto.Signer has none) waits for a token that went away; 0 means 30 s, and
+	// less than 0 until Within ends.
 	Patience time.Duration
+	// Within is the context of the calls that have none of their own (crypto.Signer's, crypto.Decrypter's); nil means none.
+	Within context.Context
+	// Tell, if it is not nil, is told what a person should do now, in words: put a token back that is waited for, or type the PIN at
+	// the token's own keys. It may be called from another goroutine.
+	Tell func(said string)
 }
 
 // Token is an open PKCS#11 token. It implements hsm.Token.
@@ -50,6 +56,8 @@ type Token struct {
 	public      bool
 	askAgain    bool
 	patience    time.Duration
+	within      context.Context
+	tell        func(said string)
 	pool        *pool
 	life        context.Context // ends with Close
 	end         context.CancelFunc
@@ -85,12 +93,18 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{m: m, uri: c.URI.TokenURI(), pin: c.PIN, public: c.Public, askAgain: c.AskAgain, patience: c.Patience}
+	t := &Token{m: m, uri: c.URI.TokenURI(), pin: c.PIN, public: c.Public, askAgain: c.AskAgain, patience: c.Patience, within: c.Within, tell: c.Tell}
 	if t.pin == nil {
 		t.pin = hsm.PINFromURI(c.URI, nil)
 	}
-	if t.patience <= 0 {
+	if t.patience == 0 {
 		t.patience = defaultPatience
+	}
+	if t.within == nil {
+		t.within = bg
+	}
+	if t.tell == nil {
+		t.tell = func(string) {}
 	}
 	t.life, t.end = context.WithCancel(bg)
 	if err := t.open(ctx, c.Sessions); err != nil {

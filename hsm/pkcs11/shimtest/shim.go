@@ -146,3 +146,6 @@ func (s *Shim) Count(t testing.TB, function string) (n int) {
 	}
 	return n
 }
+
+// Pad is the file with what the person types at the token's own keys, a line a PIN, where the plan has "pad" for C_Login or C_SetPIN.
+func (s *Shim) Pad() string { return s.plan + ".pad" }

@@ -228,7 +228,6 @@ PLAIN(do_get_mechanism_list, GETMECHANISMLIST, b != 0)
 PLAIN(do_get_mechanism_info, GETMECHANISMINFO, 0)
 PLAIN(do_init_token, INITTOKEN, 0)
 PLAIN(do_init_pin, INITPIN, 0)
-PLAIN(do_set_pin, SETPIN, 0)
 PLAIN(do_get_session_info, GETSESSIONINFO, 0)
 PLAIN(do_logout, LOGOUT, 0)
 PLAIN(do_find_init, FINDOBJECTSINIT, 0)
@@ -287,6 +286,8 @@ static word do_get_token_info(word slot, word info, word c, word d, word e, word
 					t[k + 1] = 'x';
 					break;
 				}
+		if (is(x, "pad"))
+			*(word *)(t + 96) |= 0x100; /* CKF_PROTECTED_AUTHENTICATION_PATH */
 		if (is(x, "one-session"))
 			counts[0] = counts[2] = 1; /* ulMaxSessionCount, ulMaxRwSessionCount */
 	}
@@ -338,6 +339,39 @@ static word do_close_all(word a, word b, word c, word d, word e, word f, word g,
 	return done(CLOSEALLSESSIONS, x, rv);
 }
 
+/* typed reads what the person types at the token's own keys: the lines of the file whose name is the plan's and ".pad". */
+static int typed(char line[2][64])
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s.pad", getenv("HANAPER_SHIM_PLAN"));
+	FILE *f = fopen(path, "r");
+	if (!f)
+		return 0;
+	int n = 0;
+	while (n < 2 && fgets(line[n], 64, f))
+		line[n][strcspn(line[n], "\n")] = 0, n++;
+	fclose(f);
+	return n;
+}
+
+static word do_set_pin(word session, word before_pin, word before_length, word pin, word length, word f, word g, word h)
+{
+	struct decision *x = decide(SETPIN, 0);
+	word rv;
+	char line[2][64];
+	if (is(x, "pad")) {
+		if (before_pin || before_length || pin || length)
+			rv = CKR_ARGUMENTS_BAD;
+		else if (typed(line) < 2)
+			rv = 0x50; /* CKR_FUNCTION_CANCELED */
+		else
+			rv = forward(SETPIN, session, (word)line[0], strlen(line[0]), (word)line[1], strlen(line[1]), f, g, h);
+	} else if (!before(x, &rv)) {
+		rv = forward(SETPIN, session, before_pin, before_length, pin, length, f, g, h);
+	}
+	return done(SETPIN, x, rv);
+}
+
 static word do_login(word session, word user, word pin, word length, word e, word f, word g, word h)
 {
 	struct decision *x = decide(LOGIN, 0);
@@ -345,6 +379,14 @@ static word do_login(word session, word user, word pin, word length, word e, wor
 	if (is(x, "burn")) { /* the token counts a wrong try, and the module says something else */
 		forward(LOGIN, session, user, (word)"not-the-pin", 11, e, f, g, h);
 		rv = x->argument;
+	} else if (is(x, "pad")) { /* the PIN comes from the token's own keys, and none from the program */
+		char line[2][64];
+		if (pin || length)
+			rv = CKR_ARGUMENTS_BAD;
+		else if (typed(line) < 1)
+			rv = 0x50; /* CKR_FUNCTION_CANCELED */
+		else
+			rv = forward(LOGIN, session, user, (word)line[0], strlen(line[0]), e, f, g, h);
 	} else if (!before(x, &rv)) {
 		rv = forward(LOGIN, session, user, pin, length, e, f, g, h);
 	}
