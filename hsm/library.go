@@ -42,7 +42,7 @@ func (u URI) InLibrary(s string) URI {
 
 // OnMachine is u with all that says where things are on one machine taken from at, and nothing of that of its own.
 func (u URI) OnMachine(at URI) URI {
-	u.ModulePath, u.InitReserved, u.PINSource = at.ModulePath, at.InitReserved, at.PINSource
+	u.ModulePath, u.InitReserved, u.PINSource, u.PINPolicy = at.ModulePath, at.InitReserved, at.PINSource, at.PINPolicy
 	u.Device, u.Store = at.Device, at.Store
 	return u
 }

@@ -44,9 +44,15 @@ type URI struct {
 	// InitReserved is the string that some libraries want at their start (pReserved of CK_C_INITIALIZE_ARGS), such as NSS softokn its
 	// folder: configdir='sql:/path'. In a URI it is the vendor attribute x-init-reserved, named as in p11-kit's module files.
 	InitReserved string
+	// PINPolicy is "ask-each" where the PIN is asked for at each use that wants it, and not kept; empty otherwise. In a pkcs11: URI it is
+	// the vendor attribute x-pin-policy.
+	PINPolicy string
 	// PINSource is where the PIN is: an absolute path, or the same as a "file:" URI (see PINFile).
 	PINSource string
 }
+
+// AskEach is the PINPolicy of who does not want the PIN kept in memory.
+const AskEach = "ask-each"
 
 // The schemes whose attributes Hanaper reads itself.
 const (
@@ -152,6 +158,9 @@ func ParseURI(s string) (URI, error) {
 			}
 		}
 	}
+	if u.PINPolicy != "" && u.PINPolicy != AskEach {
+		return fail("x-pin-policy is not %s", AskEach)
+	}
 	if u.Type != "" && !slices.Contains(uriTypes, u.Type) {
 		return fail("type is none of %s", strings.Join(uriTypes, ", "))
 	}
@@ -176,6 +185,8 @@ func (u *URI) field(name string, inQuery bool) (*string, bool) {
 			return &u.ModulePath, true
 		case name == "x-init-reserved" && u.Scheme == "":
 			return &u.InitReserved, true
+		case name == "x-pin-policy" && u.Scheme == "":
+			return &u.PINPolicy, true
 		case name == "device" && u.Scheme == SchemeTPM:
 			return &u.Device, true
 		case name == "store" && u.Scheme == SchemeTPM:
@@ -269,6 +280,7 @@ func (u URI) String() string {
 	add("x-init-reserved", u.InitReserved, true)
 	add("device", u.Device, true)
 	add("store", u.Store, true)
+	add("x-pin-policy", u.PINPolicy, true)
 	add("pin-source", u.PINSource, true)
 	return b.String()
 }

@@ -23,6 +23,7 @@ func TestParseURI(t *testing.T) {
 		"pkcs11:token=%25%3b%26%3f=": {Token: "%;&?="},
 		"pkcs11:token=NSS%20Certificate%20DB?module-path=/usr/lib/libsoftokn3.so&x-init-reserved=configdir='sql:/etc/pki/nssdb'%20flags=readOnly": {
 			Token: "NSS Certificate DB", ModulePath: "/usr/lib/libsoftokn3.so", InitReserved: "configdir='sql:/etc/pki/nssdb' flags=readOnly"},
+		"pkcs11:token=ada?x-pin-policy=ask-each": {Token: "ada", PINPolicy: hsm.AskEach},
 		"tpm:serial=00ff;object=fleet-root?device=/dev/tpmrm0&store=/var/lib/hanaper/tpm&pin-source=/run/pin": {
 			Scheme: "tpm", Serial: "00ff", Object: "fleet-root", Device: "/dev/tpmrm0", Store: "/var/lib/hanaper/tpm", PINSource: "/run/pin"},
 		"yubikey:slot-id=9c?pin-source=/run/pin": {Scheme: "yubikey", Opaque: "slot-id=9c", PINSource: "/run/pin"},
@@ -46,6 +47,9 @@ func TestParseURIRefusals(t *testing.T) {
 	for in, says := range map[string]string{
 		"":                                            "pkcs11:",
 		"PKCS11:token=a":                              "pkcs11:",
+		"pkcs11:token=a?x-pin-policy=keep":            "not ask-each",
+		"pkcs11:x-pin-policy=ask-each":                "unknown",
+		"tpm:object=a?x-pin-policy=ask-each":          "unknown",
 		"tpm:handle=1":                                "unknown",
 		"tpm:object=a?module-path=/lib.so":            "unknown",
 		"tpm:object=a?store=here":                     "absolute",

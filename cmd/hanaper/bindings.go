@@ -83,7 +83,7 @@ func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opene
 				return nil, err
 			}
 		}
-		return open.Token(ctx, open.Config{Module: b.moduleOf(name), URI: uri, PIN: pin})
+		return open.Token(ctx, open.Config{Module: b.moduleOf(name), URI: uri, PIN: pin, Tell: tellPeople})
 	}
 }
 
@@ -99,5 +99,5 @@ func (b *bindings) userPIN(s *ceremony.Script, people *custodians, name string) 
 	if pin := people.first[name+" user"]; pin != nil {
 		return hsm.PINBytes(pin), nil
 	}
-	return hsm.PINFromURI(b.uris[name], hsm.PINPrompt(people.ask.Secret)), nil
+	return hsm.PINFromURI(b.uris[name], pinPrompt(people.ask)), nil
 }

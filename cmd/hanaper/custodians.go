@@ -127,13 +127,18 @@ func (p *custodians) PIN(ctx context.Context, token, which string, info hsm.Toke
 // firstPIN asks for the first PIN of a blank token twice: one that was mistyped unseen would lock everybody out of it. People
 // who mistyped, or chose one that the token does not take, are asked again; the token knows nothing of it yet.
 func firstPIN(ask term.Prompter, prompt string, blank hsm.TokenInfo) ([]byte, error) {
+	return newSecret(ask, prompt, func(pin []byte) error { return hsm.CheckNewPIN(pin, blank) })
+}
+
+// newSecret asks twice for a secret that is new, until it is one that may be.
+func newSecret(ask term.Prompter, prompt string, check func([]byte) error) ([]byte, error) {
 	before := ""
 	for {
 		first, err := ask.Secret(before + prompt)
 		if err != nil {
 			return nil, err
 		}
-		if err := hsm.CheckNewPIN(first, blank); err != nil {
+		if err := check(first); err != nil {
 			clear(first)
 			before = "Choose another: " + err.Error() + ".\n"
 			continue

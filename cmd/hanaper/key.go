@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -39,7 +38,7 @@ func openOfficer(ctx context.Context, keys []string, ask term.Prompter) (signers
 			if err != nil {
 				return nil, nil, err
 			}
-			key, c, err := open.Key(ctx, uri, hsm.PINPrompt(ask.Secret))
+			key, c, err := openInCard(ctx, uri, ask)
 			if err != nil {
 				return nil, nil, err
 			}

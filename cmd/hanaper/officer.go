@@ -15,7 +15,7 @@ func officerCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "officer",
 		Usage:       "enrol the people of a roster",
-		Subcommands: []*cli.Command{officerEnrollCommand(), officerShowCommand(), officerCheckCommand()},
+		Subcommands: []*cli.Command{officerEnrollCommand(), officerShowCommand(), officerCheckCommand(), officerSetupCommand()},
 	}
 }
 

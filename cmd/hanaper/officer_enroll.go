@@ -59,14 +59,21 @@ func enroll(c *cli.Context) error {
 		return err
 	}
 	defer sign.close()
-	o := quorum.Officer{Name: c.String("name"), Role: quorum.Role(c.String("role"))}
-	written := []*obtained{sign}
+	var decrypt *obtained
 	if ref := c.String("decryption-key"); ref != "" {
-		decrypt, err := obtainKey(c.Context, ref, c.String("decryption-algorithm"), ask)
-		if err != nil {
+		if decrypt, err = obtainKey(c.Context, ref, c.String("decryption-algorithm"), ask); err != nil {
 			return err
 		}
 		defer decrypt.close()
+	}
+	return enrolKeys(c, sign, decrypt)
+}
+
+// enrolKeys has an officer's keys prove what they can do, and writes the enrolment. decrypt is nil for who holds no shares.
+func enrolKeys(c *cli.Context, sign, decrypt *obtained) (err error) {
+	o := quorum.Officer{Name: c.String("name"), Role: quorum.Role(c.String("role"))}
+	written := []*obtained{sign}
+	if decrypt != nil {
 		o.DecryptionKey, o.Decryption = decrypt.key.Public(), quorum.Decryption(c.String("decryption"))
 		if o.Decryption == "" {
 			if o.Decryption, err = quorum.DecryptionOf(c.Context, decrypt.key); err != nil {

@@ -11,8 +11,8 @@ import (
 func tokenCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "token",
-		Usage:       "look at tokens, and initialise blank ones",
-		Subcommands: []*cli.Command{tokenListCommand(), tokenShowCommand(), tokenInitCommand()},
+		Usage:       "look at tokens, initialise blank ones, change and unblock PINs",
+		Subcommands: []*cli.Command{tokenListCommand(), tokenShowCommand(), tokenInitCommand(), tokenChangePINCommand(), tokenUnblockCommand()},
 	}
 }
 
@@ -37,5 +37,5 @@ func pinOf(c *cli.Context, u hsm.URI) hsm.PINSource {
 	if file := c.String("pin-source"); file != "" {
 		return pinFile(file)
 	}
-	return hsm.PINFromURI(u, hsm.PINPrompt(term.TTY().Secret))
+	return hsm.PINFromURI(u, pinPrompt(term.TTY()))
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/piv"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 )
@@ -56,6 +57,12 @@ func tokenListCommand() *cli.Command {
 					state = t.Warning
 				case !t.PINSet:
 					state = "no user PIN is set"
+				}
+				if n, known := triesLeft(t.TokenInfo); known {
+					state = fmt.Sprintf("PIN LOCKED, in reader %s", t.Reader)
+					if n > 0 {
+						state = fmt.Sprintf("%s left, in reader %s", piv.TriesText(n), t.Reader)
+					}
 				}
 				rows = append(rows, []string{t.Label, t.Serial, t.Manufacturer + " " + t.Model, state, t.URI})
 			}

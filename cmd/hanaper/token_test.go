@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
+	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
 	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -20,7 +21,7 @@ import (
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-func TestMain(m *testing.M) { softhsm.Main(m) }
+func TestMain(m *testing.M) { softhsm.Main(cardtest.Main{Tests: m}) }
 
 // TestTokenInitAsksAgain: a PIN that the token does not take, and one that was typed in two ways, are asked for again at a
 // terminal. In a file it is refused. Either way the token is blank until both PINs are good.

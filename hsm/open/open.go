@@ -29,8 +29,12 @@ type Config struct {
 	// Apart runs a PKCS#11 library in a process of its own, with these limits; nil runs it in this one. What opens tokens apart calls
 	// apart.Main first in its main.
 	Apart *apart.Limits
-	// Tell is given, in words for people, what happens to a library that runs apart; nil tells nobody.
+	// Tell is given, in words for people, what happens to a library that runs apart and, of one that does not, what a person should do
+	// now: put back a token that is waited for, type the PIN at the token's own keys. nil tells nobody.
 	Tell func(said string)
+	// Wait, where it is not nil, has every call wait for a token that went away until this context ends, instead of half a minute. It is
+	// for libraries in this process.
+	Wait context.Context
 	// Sessions bounds the signatures under way at once; 0 leaves it to the token.
 	Sessions int
 }
@@ -42,7 +46,11 @@ func Token(ctx context.Context, c Config) (hsm.Token, error) {
 		if c.Apart != nil {
 			return asToken(apart.Open(ctx, apart.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions, Limits: *c.Apart, Tell: c.Tell}))
 		}
-		return asToken(pkcs11.Open(ctx, pkcs11.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions}))
+		p := pkcs11.Config{Module: c.Module, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions, Tell: c.Tell, AskAgain: c.URI.PINPolicy == hsm.AskEach}
+		if c.Wait != nil {
+			p.Patience, p.Within = -1, c.Wait
+		}
+		return asToken(pkcs11.Open(ctx, p))
 	case hsm.SchemeTPM:
 		return asToken(tpm.Open(ctx, tpm.Config{URI: c.URI, PIN: c.PIN}))
 	}
@@ -51,10 +59,17 @@ func Token(ctx context.Context, c Config) (hsm.Token, error) {
 
 // Key opens the token that a key URI names, and the one key in it. Closing the closer closes the token.
 func Key(ctx context.Context, u hsm.URI, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
+	return KeyIn(ctx, Config{URI: u, PIN: pin})
+}
+
+// KeyIn is Key with all that Config says. Its PIN serves where the URI has no pin-source.
+func KeyIn(ctx context.Context, c Config) (hsm.Key, io.Closer, error) {
+	u := c.URI
 	if u.Opaque == "" && u.Object == "" && len(u.ID) == 0 {
 		return nil, nil, advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
 	}
-	t, err := Token(ctx, Config{URI: u, PIN: hsm.PINFromURI(u, pin)})
+	c.PIN = hsm.PINFromURI(u, c.PIN)
+	t, err := Token(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -35,7 +35,7 @@ func encode(tag uint32, values ...[]byte) []byte {
 
 // decode reads one TLV; rest is what follows it. Lengths of up to two bytes are taken, for nothing longer fits into an answer.
 func decode(data []byte) (tag uint32, value, rest []byte, err error) {
-	if len(data) == 0 {
+	if len(data) == 0 || data[0] == 0 {
 		return 0, nil, nil, errTLV
 	}
 	tag, data = uint32(data[0]), data[1:]

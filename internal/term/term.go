@@ -34,6 +34,12 @@ type Prompter interface {
 // TTY asks at the controlling terminal.
 func TTY() Prompter { return tty{} }
 
+// Live says whether a person answers, and not a file.
+func Live(p Prompter) bool {
+	_, is := p.(tty)
+	return is
+}
+
 type tty struct{}
 
 func open() (*os.File, error) {

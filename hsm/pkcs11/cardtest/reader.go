@@ -249,6 +249,7 @@ func (r *Readers) insert(i int, c *Card) error {
 	go c.talk(conn)
 	select {
 	case <-taken:
+		time.Sleep(100 * time.Millisecond) // pcscd tells others a moment later
 		return nil
 	case <-time.After(patience):
 		return errors.New("pcscd did not take the card")
