@@ -124,7 +124,7 @@ type checked struct {
 
 func loadModule(t *testing.T) *world {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export,GoFiles,Dir,Standard", "./...")
+	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export,GoFiles,CgoFiles,Dir,Standard", "./...")
 	cmd.Dir = "../.."
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -133,7 +133,7 @@ func loadModule(t *testing.T) *world {
 	}
 	type listed struct {
 		ImportPath, Export, Dir string
-		GoFiles                 []string
+		GoFiles, CgoFiles       []string
 	}
 	w := &world{fset: token.NewFileSet(), own: map[string]*types.Package{}, foreign: map[types.Object]bool{}, spared: map[string]bool{}}
 	exports := map[string]string{}
@@ -161,14 +161,14 @@ func loadModule(t *testing.T) *world {
 			continue
 		}
 		c := checked{info: newInfo()}
-		for _, name := range l.GoFiles {
+		for _, name := range append(l.GoFiles, l.CgoFiles...) {
 			f, err := parser.ParseFile(w.fset, filepath.Join(l.Dir, name), nil, parser.SkipObjectResolution)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.files = append(c.files, f)
 		}
-		conf := types.Config{Importer: imports}
+		conf := types.Config{Importer: imports, FakeImportC: true}
 		p, err := conf.Check(l.ImportPath, w.fset, c.files, c.info)
 		if err != nil {
 			t.Fatal(err)
