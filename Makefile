@@ -8,7 +8,7 @@ GOFLAGS_BUILD := -trimpath -tags netgo,osusergo -buildvcs=false -ldflags "$(LDFL
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all build demo board test cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all build demo board test matrix cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -36,6 +36,11 @@ board:
 test:
 	scripts/install-peers test
 	scripts/test
+
+## matrix: docs/pkcs11.md's table, written anew from a run on every PKCS#11 token that runs here
+matrix:
+	scripts/install-peers test
+	go test -count=1 -run '^TestMatrix$$' ./hsm/pkcs11 -update
 
 ## cover: statement coverage of each package
 cover:

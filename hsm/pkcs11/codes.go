@@ -68,16 +68,26 @@ func deadHandle(err error) bool {
 	return c == p11.CKR_OBJECT_HANDLE_INVALID || c == p11.CKR_KEY_HANDLE_INVALID
 }
 
+// hint says what to do about an error of this library.
+func (m *module) hint(err error) string {
+	if sick(err) {
+		return hintOf(err) + "; " + Advice(m.path)
+	}
+	return hintOf(err)
+}
+
 // hintOf says what to do about a CK_RV.
 func hintOf(err error) string {
 	switch code(err) {
 	case p11.CKR_DEVICE_ERROR, p11.CKR_GENERAL_ERROR, p11.CKR_FUNCTION_FAILED:
-		return "look at the token's own log and its connection; for SoftHSM, check SOFTHSM2_CONF and its folder's rights"
+		return "look at the token, its connection and its own log"
 	case p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_DEVICE_REMOVED, p11.CKR_TOKEN_NOT_RECOGNIZED:
 		return "put the token back"
 	case p11.CKR_DEVICE_MEMORY:
 		return "the token is full: destroy what is not needed any more"
-	case p11.CKR_MECHANISM_INVALID, p11.CKR_MECHANISM_PARAM_INVALID, p11.CKR_FUNCTION_NOT_SUPPORTED, p11.CKR_CURVE_NOT_SUPPORTED,
+	case p11.CKR_FUNCTION_NOT_SUPPORTED:
+		return "the token's library has no such function: use the tool of the token's maker for it"
+	case p11.CKR_MECHANISM_INVALID, p11.CKR_MECHANISM_PARAM_INVALID, p11.CKR_CURVE_NOT_SUPPORTED,
 		p11.CKR_KEY_SIZE_RANGE, p11.CKR_DOMAIN_PARAMS_INVALID:
 		return "this token lacks it; `hanaper token show` lists its mechanisms"
 	case p11.CKR_USER_NOT_LOGGED_IN:
@@ -90,6 +100,8 @@ func hintOf(err error) string {
 		return "the security officer must set the user PIN first"
 	case p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE, p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID:
 		return "the backup is damaged or was made under another wrapping key"
+	case p11.CKR_USER_TYPE_INVALID:
+		return "this token has no security officer, so nobody can mark a wrapping key as trusted: it makes no backups"
 	case p11.CKR_SESSION_COUNT:
 		return "the token takes no further session: close the other programs, or other parts of this one, that have it open"
 	case p11.CKR_KEY_UNEXTRACTABLE, p11.CKR_KEY_NOT_WRAPPABLE:

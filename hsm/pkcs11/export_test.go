@@ -144,15 +144,23 @@ func Relabel(t *Token, from, to string) {
 }
 
 // GenerateUnproven makes a key pair as another program does, which looks at nothing afterwards.
-func GenerateUnproven(t *Token, label string, a hsm.Algorithm) {
-	if err := t.do(bg, func(s session) error {
+func GenerateUnproven(t *Token, label string, id []byte, a hsm.Algorithm) error {
+	return t.do(bg, func(s session) error {
 		spec := hsm.GenerateSpec{Label: label, Algorithm: a, Class: hsm.Sealed, Use: hsm.Signing}
-		public, private := templates(spec, []byte(label), kinds[a])
+		public, private := templates(spec, id, kinds[a])
 		_, _, err := t.generatePair(s, spec, kinds[a], public, private)
 		return err
-	}); err != nil {
-		panic(err)
-	}
+	})
+}
+
+// Probe asks a key for its secret values, and tries to wrap it.
+func Probe(t *Token, key hsm.Key) (read, wrap error) {
+	k := key.(*Key)
+	err := k.use(bg, func(s session, o p11.ObjectHandle) error {
+		read, wrap = t.probeRead(s, o, k.attributes), t.probeWrap(s, o, hsm.Sealed)
+		return nil
+	})
+	return errors.Join(err, read), errors.Join(err, wrap)
 }
 
 // GenerateLost makes a key pair of which nobody learns: the process that asked for it was killed.

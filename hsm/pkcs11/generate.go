@@ -73,7 +73,16 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec) (*Key, erro
 		err = advice.New(advice.Failed, "look for it with `hanaper token show` before trying again", "%w (the token went away in between: a key pair may be left in it)", err)
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("%s: generate key %q: %w", t.Info().Name(), spec.Label, err), advice.Hint(err))
 	}
-	return nil, t.fail(errors.Join(err, gone), "generate key %q: what the token made is refused, and %s", spec.Label, fate(gone))
+	err = errors.Join(err, gone)
+	if errors.Is(err, hsm.ErrAttributes) {
+		// Nothing that the caller could write differently helps.
+		hint := "this token does not make keys as they are asked for: let another one make them (docs/pkcs11.md has those that were tried)"
+		if t.m.sparse {
+			hint = "tpm2-pkcs11 makes keys that do more than they are asked for: name the TPM by a tpm: URI, without that library"
+		}
+		err = advice.Wrap(advice.KindOf(err), err, hint)
+	}
+	return nil, t.fail(err, "generate key %q: what the token made is refused, and %s", spec.Label, fate(gone))
 }
 
 // removeFresh removes what a generation made that failed.
@@ -178,7 +187,7 @@ func (t *Token) generateIn(s session, spec hsm.GenerateSpec, kind kind, public, 
 	key, err := t.inspect(s, spec, kind, pub, priv)
 	if err != nil {
 		for _, o := range []p11.ObjectHandle{priv, pub} {
-			if e := t.m.ctx.DestroyObject(s.h, o); e != nil && !deadHandle(e) {
+			if e := t.m.destroy(s, o); e != nil && !deadHandle(e) {
 				err = errors.Join(err, e)
 			}
 		}
@@ -233,7 +242,7 @@ func (t *Token) inspect(s session, spec hsm.GenerateSpec, kind kind, pub, priv p
 		return nil, err
 	}
 	k := newKey(t, a, public)
-	k.handle, k.epoch = priv, s.epoch
+	k.handle, k.epoch, k.before = priv, s.epoch, t.m.destroyed.Load()
 	return k, nil
 }
 

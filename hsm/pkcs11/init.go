@@ -66,7 +66,11 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 		}
 	}
 	if err := m.ctx.InitToken(blank.slot, pinString(soPIN), label); err != nil {
-		return fail(advice.Failed, hintOf(err), "C_InitToken: %w", err)
+		hint := m.hint(err)
+		if code(err) == p11.CKR_PIN_INCORRECT {
+			hint = "this token has an SO PIN already, which its maker set: initialise it with the maker's own tool, which changes that PIN (openCryptoki: pkcsconf -I, then -P, then -u)"
+		}
+		return fail(advice.Failed, hint, "C_InitToken: %w", err)
 	}
 	// Some libraries give the token another slot at once; the label is new, and so names it.
 	at, err := m.find(hsm.URI{Token: label})
@@ -77,7 +81,7 @@ func (m *module) initToken(which, label string, soPIN, userPIN []byte) (hsm.Toke
 		return fail(advice.Failed, "the token is initialised with its SO PIN but has no user PIN: set one, or initialise it anew with the vendor's tool", "set the user PIN: %w", err)
 	}
 	if at, err = m.read(at.slot); err != nil {
-		return fail(advice.Failed, hintOf(err), "%w", err)
+		return fail(advice.Failed, m.hint(err), "%w", err)
 	}
 	return at.info, nil
 }
@@ -89,7 +93,7 @@ func (m *module) blank(which, label string) (slotToken, error) {
 	}
 	all, err := m.slotTokens()
 	if err != nil {
-		return slotToken{}, advice.Wrap(advice.Failed, err, hintOf(err))
+		return slotToken{}, advice.Wrap(advice.Failed, err, m.hint(err))
 	}
 	var blanks []slotToken
 	for _, s := range all {
@@ -104,7 +108,7 @@ func (m *module) blank(which, label string) (slotToken, error) {
 		}
 	}
 	if len(blanks) == 0 {
-		return slotToken{}, advice.New(advice.Failed, "`hanaper token list` shows what is there", "%w that is blank", hsm.ErrNoToken)
+		return slotToken{}, advice.New(advice.Failed, "`hanaper token list` shows what is there; a token that is in use is emptied with its maker's own tool", "%w: none is blank", hsm.ErrNoToken)
 	}
 	return blanks[0], nil
 }

@@ -22,6 +22,7 @@ type Key struct {
 	mu     sync.Mutex
 	handle p11.ObjectHandle
 	epoch  uint64 // the login in which handle is valid
+	before uint64 // how many keys had been destroyed when handle was found
 	pss    map[pssShape]bool
 }
 
@@ -99,6 +100,7 @@ func (t *Token) noKey(s session, q hsm.Query) error {
 
 // read makes a Key of a private key object: its attributes, and its public half from wherever the token has it.
 func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
+	before := t.m.destroyed.Load()
 	a, err := t.readPrivate(s, o)
 	if err != nil {
 		return nil, err
@@ -109,7 +111,7 @@ func (t *Token) read(s session, o p11.ObjectHandle) (*Key, error) {
 	}
 	a.Algorithm = hsm.AlgorithmOf(public)
 	k := newKey(t, a, public)
-	k.handle, k.epoch = o, s.epoch
+	k.handle, k.epoch, k.before = o, s.epoch, before
 	return k, nil
 }
 
@@ -136,7 +138,8 @@ func (k *Key) use(ctx context.Context, f func(s session, o p11.ObjectHandle) err
 func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.epoch == s.epoch && !anew {
+	before := k.t.m.destroyed.Load()
+	if k.epoch == s.epoch && k.before == before && !anew {
 		return k.handle, false, nil
 	}
 	q := hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID}
@@ -145,6 +148,9 @@ func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err 
 	case err != nil:
 		return 0, false, err
 	case len(found) == 0:
+		if k.t.m.isGone(k.t.Info(), q) {
+			return 0, false, k.t.noKey(s, q)
+		}
 		return 0, false, fmt.Errorf("%w: %w", k.t.noKey(s, q), errVanished)
 	case len(found) > 1:
 		return 0, false, advice.New(advice.Failed, "destroy the one that does not belong there", "%s: private keys %s: %d of them: %w", k.t.Info().Name(), q, len(found), hsm.ErrAmbiguous)
@@ -156,7 +162,7 @@ func (k *Key) locate(s session, anew bool) (o p11.ObjectHandle, fresh bool, err 
 	if !samePublic(k.public, now.public) {
 		return 0, false, advice.New(advice.Refused, "the token was changed while it was away: find out how", "%s: private key %s is another one than before", k.t.Info().Name(), q)
 	}
-	k.handle, k.epoch = found[0], s.epoch
+	k.handle, k.epoch, k.before = found[0], s.epoch, before
 	return k.handle, true, nil
 }
 

@@ -195,6 +195,12 @@ func (t *Token) logIn(at slotToken, pin []byte) (p11.SessionHandle, error) {
 // maxDoubts is how often in a row C_Login may fail without a word about the PIN. Cards lock after three wrong PINs.
 const maxDoubts = 2
 
+// doubt is an error after which the PIN is not sent again, as if it had been refused, although the token did not say so.
+type doubt struct{ error }
+
+func (d doubt) Unwrap() error        { return d.error }
+func (d doubt) Is(target error) bool { return target == hsm.ErrPIN }
+
 // doubtful looks at a failed C_Login that says nothing about the PIN. The token may have counted a try all the same, and a
 // recovery that sends the PIN again and again would lock it: so the PIN is given up once the token shows that it counted, and at
 // the second such failure in a row in any case.
@@ -217,8 +223,8 @@ func (t *Token) doubtful(err error, at slotToken) error {
 	case counted:
 		return advice.New(advice.Failed, "it is not sent again by itself; look at the token's own log", "%s: user PIN: %w: C_Login answered %w, and the token counted a wrong try", at.info.Name(), hsm.ErrPIN, err)
 	case doubts >= maxDoubts:
-		return advice.New(advice.Failed, "it is not sent again by itself, for the token may count tries; look at the token's own log, then start the program anew",
-			"%s: user PIN: %w: C_Login failed %d times in a row: %w", at.info.Name(), hsm.ErrPIN, doubts, err)
+		return advice.New(advice.Failed, "the PIN is not sent again by itself, for the token may count tries; look at the token's own log, then start the program anew",
+			"%s: user PIN: %w", at.info.Name(), doubt{fmt.Errorf("C_Login failed %d times in a row, and did not say whether the PIN is right: %w", doubts, err)})
 	}
 	return err
 }

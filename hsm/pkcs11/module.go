@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -33,11 +34,15 @@ type module struct {
 	restartAfter time.Time
 	restartPause time.Duration
 
+	// destroyed counts the key objects that were destroyed, and tells keys that their handles may mean something else now.
+	destroyed atomic.Uint64
+
 	// generation counts initialisations. It changes only while the guard is locked.
 	generation uint64
 
 	mu     sync.Mutex
 	logins map[string]*login // by token; see login.go
+	gone   map[string]bool   // keys that this process destroyed; see remove.go
 }
 
 // registry holds every library that this process ever loaded. A library is finalised when its last user leaves but never
@@ -68,7 +73,7 @@ func acquire(library string) (*module, error) {
 	defer registry.Unlock()
 	m := registry.modules[real]
 	if m == nil {
-		m = &module{path: path, logins: map[string]*login{}}
+		m = &module{path: path, logins: map[string]*login{}, gone: map[string]bool{}}
 		m.slow.enter(path)
 		m.ctx = p11.New(real)
 		m.slow.leave()

@@ -167,6 +167,7 @@ func (t *Token) wrappingKeys(s session, untrusted bool) ([]p11.ObjectHandle, err
 // halves, once each. What was made as a session object is gone.
 func (t *Token) confirm(ctx context.Context, k *Key) error {
 	q := hsm.Query{Label: k.attributes.Label, ID: k.attributes.ID}
+	t.m.setGone(t.Info(), q, false)
 	return t.do(ctx, func(s session) error {
 		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
 			// By the label alone and by the id alone: a second pair may share one of them only.
@@ -182,7 +183,7 @@ func (t *Token) confirm(ctx context.Context, k *Key) error {
 				}
 				if class == p11.CKO_PRIVATE_KEY {
 					k.mu.Lock()
-					k.handle, k.epoch = found[0], s.epoch
+					k.handle, k.epoch, k.before = found[0], s.epoch, t.m.destroyed.Load()
 					k.mu.Unlock()
 				}
 			}

@@ -176,7 +176,7 @@ func (t *Token) recover(ctx context.Context, epoch uint64, cure remedy, cause er
 		if errors.Is(last, errStale) {
 			last = cause
 		}
-		hint := hintOf(last)
+		hint := t.m.hint(last)
 		if hint == "" {
 			hint = "bring the token back; the program goes on by itself"
 		}
@@ -223,7 +223,11 @@ func (t *Token) bringBack(r *recovery, cure remedy) {
 			finish(err, nil)
 			return
 		case final(err):
-			err = advice.New(advice.KindOf(err), "the PIN was changed or the token is another one: start the program anew", "recovering: %w", err)
+			hint := "the PIN was changed or the token is another one: start the program anew"
+			if errors.As(err, new(doubt)) {
+				hint = advice.Hint(err)
+			}
+			err = advice.New(advice.KindOf(err), hint, "recovering: %w", err)
 			finish(err, err)
 			return
 		}

@@ -47,13 +47,21 @@ func (t *Token) removeIn(s session, q hsm.Query) (n int, err error) {
 		}
 		for _, o := range found {
 			// Some tokens take the public half away with the private one.
-			if err := t.m.ctx.DestroyObject(s.h, o); err != nil && !deadHandle(err) {
+			if err := t.m.destroy(s, o); err != nil && !deadHandle(err) {
 				return n, err
 			}
 			n++
 		}
 	}
 	return n, nil
+}
+
+// destroy destroys a key object. From then on every key of the library's tokens is looked for anew, for some libraries (openCryptoki) give the
+// handle to another object: a key that was destroyed would sign with somebody else's.
+func (m *module) destroy(s session, o p11.ObjectHandle) error {
+	err := m.ctx.DestroyObject(s.h, o)
+	m.destroyed.Add(1)
+	return err
 }
 
 // absent looks for the keys that q names in a session of its own: absence is what the token answers, not what was ordered.
@@ -98,7 +106,7 @@ func (t *Token) Destroy(ctx context.Context, q hsm.Query) error {
 			publics = append([]p11.ObjectHandle{private}, publics...)
 		}
 		for _, o := range publics {
-			if err := t.m.ctx.DestroyObject(s.h, o); err != nil && !deadHandle(err) {
+			if err := t.m.destroy(s, o); err != nil && !deadHandle(err) {
 				return err
 			}
 		}
@@ -107,7 +115,33 @@ func (t *Token) Destroy(ctx context.Context, q hsm.Query) error {
 	if err != nil {
 		return t.fail(err, "destroy key %s", full)
 	}
-	return t.fail(t.absent(ctx, full), "destroy key %s", full)
+	err = t.absent(ctx, full)
+	if err == nil {
+		t.m.setGone(t.Info(), full, true)
+	}
+	return t.fail(err, "destroy key %s", full)
+}
+
+// setGone notes that this process destroyed the key that a token had under this name, or that it made another one of this name.
+func (m *module) setGone(at hsm.TokenInfo, q hsm.Query, gone bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !gone {
+		delete(m.gone, goneKey(at, q))
+		return
+	}
+	m.gone[goneKey(at, q)] = true
+}
+
+// isGone says that a key is missing because this process destroyed it: then no restart of the library is worth trying.
+func (m *module) isGone(at hsm.TokenInfo, q hsm.Query) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone[goneKey(at, q)]
+}
+
+func goneKey(at hsm.TokenInfo, q hsm.Query) string {
+	return fmt.Sprintf("%q %q %q %x", at.Label, at.Serial, q.Label, q.ID)
 }
 
 // publicsOf are the public key objects of this name that hold the key's public half.

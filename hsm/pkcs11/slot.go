@@ -163,7 +163,7 @@ func List(library string) ([]hsm.TokenInfo, error) {
 	defer m.leave()
 	all, err := m.slotTokens()
 	if err != nil {
-		return nil, advice.New(advice.Failed, hintOf(err), "PKCS#11 library %s: list tokens: %w", show.Text(m.path), err)
+		return nil, advice.New(advice.Failed, m.hint(err), "PKCS#11 library %s: list tokens: %w", show.Text(m.path), err)
 	}
 	infos := make([]hsm.TokenInfo, 0, len(all))
 	for _, s := range all {

@@ -149,7 +149,7 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 	}
 	if err != nil {
 		if code(err) != p11.CKR_OK {
-			err = advice.New(advice.Failed, hintOf(err), "%s: %w", tokenName(t.uri), err)
+			err = advice.New(advice.Failed, t.m.hint(err), "%s: %w", tokenName(t.uri), err)
 		}
 		return err
 	}
@@ -284,11 +284,11 @@ func (t *Token) fail(err error, format string, args ...any) error {
 	}
 	name := t.Info().Name()
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, hsm.ErrGone) {
-		return advice.New(advice.Failed, "the token is slow or busy; allow more time or more sessions", "%s: %s: %w", t.Info().Name(), fmt.Sprintf(format, args...), err)
+		return advice.New(advice.Failed, "the token is slow or busy, or hangs: look at it and its connection, or allow more time or more sessions", "%s: %s: %w", t.Info().Name(), fmt.Sprintf(format, args...), err)
 	}
 	hint := advice.Hint(err)
 	if hint == "" {
-		hint = hintOf(err)
+		hint = t.m.hint(err)
 	}
 	if strings.Contains(err.Error(), name) {
 		return err

@@ -153,7 +153,7 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 	made := []p11.ObjectHandle{priv}
 	undo := func(err error) (*Key, error) {
 		for _, o := range made {
-			err = errors.Join(err, c.DestroyObject(s.h, o))
+			err = errors.Join(err, t.m.destroy(s, o))
 		}
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (t *Token) unwrapIn(s session, wrapping p11.ObjectHandle, spec hsm.RestoreS
 		return undo(err)
 	}
 	k := newKey(t, a, spec.Public)
-	k.handle, k.epoch = priv, s.epoch
+	k.handle, k.epoch, k.before = priv, s.epoch, t.m.destroyed.Load()
 	return k, nil
 }
 

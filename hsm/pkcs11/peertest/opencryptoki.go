@@ -19,16 +19,18 @@ const (
 
 // OpenCryptoki is the soft token of openCryptoki. Its daemon, pkcsslotd, knows the slots and counts the sessions; the token itself
 // runs in the program. Its PINs have 4 to 8 characters; pkcsconf sets them, for a new token's SO PIN is known to everybody (87654321) and must
-// be changed before anything else.
+// be changed before anything else. The second slot has one that is as it was delivered.
 func OpenCryptoki(t testing.TB) *Peer {
 	t.Helper()
 	needPlaces(t)
-	const token = opencryptokiStore + "/swtok"
-	_ = os.RemoveAll(token)
-	if err := os.MkdirAll(token+"/TOK_OBJ", 0o770); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"swtok", "blank"} {
+		token := filepath.Join(opencryptokiStore, name)
+		_ = os.RemoveAll(token)
+		if err := os.MkdirAll(filepath.Join(token, "TOK_OBJ"), 0o770); err != nil {
+			t.Fatal(err)
+		}
 	}
-	config := "version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\n"
+	config := "version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\nslot 1\n{\nstdll = libpkcs11_sw.so\ntokname = blank\n}\n"
 	if err := os.WriteFile(opencryptokiConfig+"/opencryptoki.conf", []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Package peertest sets up real PKCS#11 tokens of other makers for tests, each in a file of its own: SoftHSM, a TPM behind
-// tpm2-pkcs11, NSS softokn, openCryptoki, and SoftHSM behind p11-kit's server and behind its proxy. It is for tests only.
+// tpm2-pkcs11, NSS softokn, openCryptoki, SoftHSM behind p11-kit's server and behind its proxy, and a PIV card behind OpenSC. It is for tests only.
 //
 // A set-up starts what the token needs (swtpm, pkcsslotd, p11-kit server), on loopback or on sockets of the test's own, and ends
 // it with the test. Some of these peers have fixed places on a machine; Main gives the tests of a package places of their own. A
@@ -30,6 +30,8 @@ type Peer struct {
 	Token hsm.URI
 	// PIN is the user's, SOPIN the security officer's; nil where the token has none.
 	PIN, SOPIN []byte
+	// Keys are labels of keys that are in the token already, of a peer in which programs make none.
+	Keys map[hsm.Algorithm]string
 	// Cut ends what the token needs, and Restore brings it back: its process where it has one, its folder where not.
 	Cut, Restore func()
 	// Stop halts the process that answers for the token (SIGSTOP), and Continue lets it go on; nil for a token that has no process.
@@ -46,7 +48,7 @@ type Setup struct {
 
 // All are the peers, in the order in which docs/pkcs11.md lists them.
 func All() []Setup {
-	return []Setup{{"softhsm", SoftHSM}, {"tpm2", TPM2}, {"nss", NSS}, {"opencryptoki", OpenCryptoki}, {"p11-kit-client", Network}, {"p11-kit-proxy", Proxy}}
+	return []Setup{{"softhsm", SoftHSM}, {"tpm2", TPM2}, {"nss", NSS}, {"opencryptoki", OpenCryptoki}, {"p11-kit-client", Network}, {"p11-kit-proxy", Proxy}, {"opensc", Card}}
 }
 
 // Config opens the peer's token.

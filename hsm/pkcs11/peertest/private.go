@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -36,7 +37,7 @@ func Main(m interface{ Run() int }) {
 		}
 		os.Setenv(private, "ready") //nolint:errcheck // cannot fail for this name
 	}
-	softhsm.Main(m)
+	softhsm.Main(cardtest.Main{Tests: m})
 }
 
 // again runs this program in new namespaces and gives its exit code.

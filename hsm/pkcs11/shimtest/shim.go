@@ -55,6 +55,31 @@ func New(t testing.TB) *Shim {
 	return s
 }
 
+// Over is a copy of the module in front of another library than SoftHSM, the library itself and no copy of it. Its file's name begins with
+// that library's. Its plan, counts and calls are its own.
+func Over(t testing.TB, library string) *Shim {
+	t.Helper()
+	base := filepath.Dir(New(t).Module)
+	dir, err := os.MkdirTemp(base, "over-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(filepath.Join(base, "shim.so"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := filepath.Join(dir, strings.TrimSuffix(filepath.Base(library), ".so")+"-shim.so")
+	if err := os.WriteFile(module, code, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(library, module+".real"); err != nil {
+		t.Fatal(err)
+	}
+	s := &Shim{Module: module, plan: module + ".plan", log: module + ".calls"}
+	s.Plan(t)
+	return s
+}
+
 func build(dir string) (*Shim, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -1,10 +1,12 @@
 /*
  * A PKCS#11 module for tests. It passes every call on to a real module and, where a plan says so, lies.
  *
- * Two variables of the environment tell it where to look, at the first call:
- *   HANAPER_SHIM_REAL  the real module
+ * Variables of the environment tell it where to look:
+ *   HANAPER_SHIM_REAL  the real module, at the first call
  *   HANAPER_SHIM_PLAN  the plan, a text file that is read again whenever it changes
  *   HANAPER_SHIM_LOG   a file to which one line a call is added: its number, its name, what was done, the answer
+ * A copy of this module that has files beside it, of its own name with .plan and .calls at the end, and a link .real to the
+ * real module, uses those.
  *
  * Each line of a plan is: FUNCTION NTH FAULT [ARGUMENT]
  *   FUNCTION  such as C_Sign, or * for all of them
@@ -72,10 +74,20 @@ static int open_sessions, one_session;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct functions *real, mine;
 
+/* beside is the name of a file beside this module, if it is there; otherwise what the environment says. */
+static const char *beside(const char *ending, const char *variable, char *room, size_t size)
+{
+	Dl_info self;
+	if (dladdr((void *)beside, &self) && (size_t)snprintf(room, size, "%s%s", self.dli_fname, ending) < size && access(room, F_OK) == 0)
+		return room;
+	return getenv(variable);
+}
+
 static void read_plan(void)
 {
+	char place[4096];
 	char text[sizeof plan_text] = "";
-	const char *path = getenv("HANAPER_SHIM_PLAN");
+	const char *path = beside(".plan", "HANAPER_SHIM_PLAN", place, sizeof place);
 	FILE *f = path ? fopen(path, "r") : NULL;
 	if (f) {
 		text[fread(text, 1, sizeof text - 1, f)] = 0;
@@ -159,7 +171,8 @@ static int is(struct decision *d, const char *fault) { return !strcmp(d->fault, 
 
 static word done(int i, struct decision *d, word rv)
 {
-	const char *path = getenv("HANAPER_SHIM_LOG");
+	char place[4096];
+	const char *path = beside(".calls", "HANAPER_SHIM_LOG", place, sizeof place);
 	if (is(d, "late-ckr"))
 		rv = d->argument;
 	FILE *f = path ? fopen(path, "a") : NULL;
@@ -638,7 +651,8 @@ word C_GetFunctionList(struct functions **list)
 {
 	pthread_mutex_lock(&lock);
 	if (!real) {
-		const char *path = getenv("HANAPER_SHIM_REAL");
+		char place[4096];
+		const char *path = beside(".real", "HANAPER_SHIM_REAL", place, sizeof place);
 		void *module = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 		word (*get)(struct functions **) = module ? (word (*)(struct functions **))dlsym(module, "C_GetFunctionList") : NULL;
 		if (!get || get(&real) != CKR_OK || !real) {
