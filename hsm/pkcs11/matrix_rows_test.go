@@ -103,7 +103,7 @@ func (x *trial) wrongPIN() (string, error) {
 	if refused == nil {
 		return "", errors.New("the token takes a wrong PIN")
 	}
-	return said(refused), nil
+	return printed(refused), nil
 }
 
 // initialise makes a second token, where the module has room for one.
@@ -509,7 +509,7 @@ func (x *trial) outage() (string, error) {
 	if away == nil {
 		return "signs on while it is away", err
 	}
-	return said(away), err
+	return printed(away), err
 }
 
 // hang: the process that answers for the token stops, and goes on. A call within a deadline ends with it.
@@ -537,5 +537,5 @@ func (x *trial) hang() (string, error) {
 	if stopped == nil {
 		return "signs on while its daemon is stopped", err
 	}
-	return said(stopped), err
+	return printed(stopped), err
 }

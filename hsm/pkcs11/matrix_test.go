@@ -76,7 +76,7 @@ func runPeer(t *testing.T, p *peertest.Peer) map[string]outcome {
 		}
 		got := outcome{works: err == nil, message: plain(note)}
 		if err != nil {
-			got.message = plain(said(err))
+			got.message = plain(printed(err))
 		}
 		cells[c.name] = got
 		want, stated := left[c.name]
@@ -95,8 +95,8 @@ func runPeer(t *testing.T, p *peertest.Peer) map[string]outcome {
 	return cells
 }
 
-// said is an error as the programs print it.
-func said(err error) string {
+// printed is an error as the programs print it.
+func printed(err error) string {
 	if hint := advice.Hint(err); hint != "" {
 		return err.Error() + "; hint: " + hint
 	}
