@@ -34,7 +34,7 @@ func (s *Session) admit(name string) error {
 		return err
 	}
 	s.infos[name] = l.Token
-	return nil
+	return s.attests(name)
 }
 
 // token gives an open token.

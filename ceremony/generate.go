@@ -96,7 +96,7 @@ func (s *Session) generate(name, token string, spec hsm.GenerateSpec) (*key, err
 	}, func() error { return k.accept(out) }); err != nil {
 		return nil, err
 	}
-	return k, nil
+	return k, s.born(k)
 }
 
 // adopter is a token that finds what a generation left whose answer was lost, proves it as it proves a fresh key, and removes what is not

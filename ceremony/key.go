@@ -87,6 +87,8 @@ type key struct {
 	// of is the name of the key of which this one is a copy, restored or made by hand, whatever copy it was made from; empty for one
 	// that was generated.
 	of string
+	// birth is what the TPM certified of a key that was born in it; nil without.
+	birth *birthRecord
 	// standIn is true in a rehearsal for a copy that nobody made: restoredFrom signs for it.
 	standIn bool
 }

@@ -88,6 +88,9 @@ func (p *performance) onSpecimens() bool { return p.way == onSpecimens }
 // acts says whether entries can be added.
 func (p *performance) acts() bool { return p.write != nil }
 
+// certifies says whether TPMs certify births: a rehearsal has none, and its tokens know nothing of the ceremony's nonce.
+func (p *performance) certifies() bool { return p.way == forReal }
+
 // secrets says whether shares hold what a token will be opened with: only for real.
 func (p *performance) secrets() bool { return p.way == forReal }
 

@@ -293,7 +293,7 @@ func (v *verified) first(s *Session) error {
 	if want.Answers != "terminal" && want.Answers != "file" {
 		return s.entryError(errors.New("does not say where answers came from"))
 	}
-	s.began = want.Officers
+	s.began, s.nonce = want.Officers, want.Nonce
 	return s.emit(&want, kindBegin)
 }
 

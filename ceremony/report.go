@@ -68,6 +68,8 @@ type keyRecord struct {
 	Fingerprint string        `json:"spki_sha256"`
 	// StandsFor is the key of which this one is a copy, restored or made by hand.
 	StandsFor string `json:"stands_for,omitempty"`
+	// Birth is what a TPM certified of the key.
+	Birth *birthRecord `json:"birth,omitempty"`
 }
 
 // left are the keys that could not be removed, in words.
@@ -96,7 +98,7 @@ func (v *verified) report() *Report {
 	}
 	for _, n := range sortedKeys(s.state.keys) {
 		k := s.state.keys[n]
-		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki), k.of})
+		r.Keys = append(r.Keys, keyRecord{n, k.token, k.label, k.algorithm, k.class, hexSHA256(k.spki), k.of, k.birth})
 	}
 	return r
 }

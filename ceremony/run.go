@@ -269,6 +269,6 @@ func (r *run) append(leaf []byte) error {
 // session is a session of this run.
 func (r *run) session(ctx context.Context, pending [][]byte) *Session {
 	s := newSession(ctx, r.script, r.how, pending)
-	s.began = r.begin.Officers
+	s.began, s.nonce = r.begin.Officers, r.begin.Nonce
 	return s
 }

@@ -74,6 +74,8 @@ type TokenConfig struct {
 	// Bag and Seal are the numbers of the bag and the seal in which the token lies, as the last record has them; optional.
 	Bag  string `yaml:"bag"`
 	Seal string `yaml:"seal"`
+	// Birth asks a TPM to certify the keys that are generated in it; optional.
+	Birth *BirthConfig `yaml:"birth"`
 }
 
 // Script is a script that is well formed and whose inputs are those it pins. Validate says whether it can be performed.
@@ -88,6 +90,7 @@ type Script struct {
 	rosterApprovals [][]byte
 	inputs          map[string][]byte
 	tokens          map[string]hsm.URI
+	births          map[string]*birth
 	steps           []scriptStep
 	earlier         *earlier
 	// asOf is the format of the transcript that the script is verified with: keys are judged by what was known then.
@@ -140,7 +143,7 @@ func loadCopy(files map[string][]byte) (*Script, error) {
 // parseScript reads the script in raw. read gives a pinned file by its place in a finished folder or by the name in
 // the script; open gives the earlier ceremony's folder.
 func parseScript(name string, raw []byte, read func(place, file string) ([]byte, error), open func(string) (fs.FS, error)) (*Script, error) {
-	s := &Script{name: name, raw: raw, inputs: map[string][]byte{}, tokens: map[string]hsm.URI{}}
+	s := &Script{name: name, raw: raw, inputs: map[string][]byte{}, tokens: map[string]hsm.URI{}, births: map[string]*birth{}}
 	if err := strict.Unmarshal(name, raw, &s.config); err != nil {
 		return nil, err
 	}
@@ -202,6 +205,9 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 		}
 	}
 	if err := s.checkShares(); err != nil {
+		return nil, fail("tokens", "%w", err)
+	}
+	if err := s.checkBirths(); err != nil {
 		return nil, fail("tokens", "%w", err)
 	}
 	if len(c.Steps) == 0 || len(c.Steps) > maxSteps {

@@ -53,7 +53,7 @@ func checkToken(name string, c TokenConfig) (hsm.URI, error) {
 	case strings.TrimSpace(uri.Token) != uri.Token:
 		return uri, fmt.Errorf("the token's label %q has a blank at its beginning or end", uri.Token)
 	case uri.OnMachine(hsm.URI{}).String() != uri.String():
-		return uri, errors.New("module-path, x-init-reserved and pin-source belong into the bindings, not into a script")
+		return uri, errors.New("module-path, x-init-reserved, device, store and pin-source belong into the bindings, not into a script")
 	case uri.Object != "" || len(uri.ID) > 0 || uri.Type != "":
 		return uri, errors.New("the URI names an object, not a token")
 	}

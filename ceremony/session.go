@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hanaper/hanaper/attest"
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -37,6 +38,10 @@ type Session struct {
 	last  time.Time
 	step  int
 	infos map[string]hsm.TokenInfo
+	// nonce is that of the approvals; empty where there are none.
+	nonce string
+	// activations are the TPMs that answered the script's challenges, by the token's name.
+	activations map[string]attest.Activation
 
 	// began are those present at the beginning.
 	began   []officerRecord
@@ -65,7 +70,7 @@ type Session struct {
 
 // newSession is a session before its first entry; pending are those of an earlier one.
 func newSession(ctx context.Context, script *Script, how performance, pending [][]byte) *Session {
-	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, format: newest, pending: pending, infos: map[string]hsm.TokenInfo{}, changes: map[int]*change{}, will: map[int]map[string]int{}}
+	return &Session{ctx: ctx, script: script, state: script.startState(), how: how, format: newest, pending: pending, infos: map[string]hsm.TokenInfo{}, activations: map[string]attest.Activation{}, changes: map[int]*change{}, will: map[int]map[string]int{}}
 }
 
 // present are those who are there now.

@@ -267,6 +267,9 @@ func (r *RestoreKey) perform(s *Session) error {
 	if _, ok := s.infos[r.Token]; !ok {
 		return refuse(RuleReference, "there is no token %q at this step", r.Token)
 	}
+	if err := s.checkTPM(r.Token, hsm.P256, r.class()); err != nil {
+		return err
+	}
 	for _, k := range s.state.keys {
 		if k.token == r.Token && k.label == r.label() && !k.destroyed {
 			return refuse(RuleLabel, "token %q holds the label %q already", r.Token, r.label())

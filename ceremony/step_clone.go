@@ -159,6 +159,9 @@ func (m *ManualClone) check(s *Session) (*key, error) {
 	if _, ok := s.infos[m.Token]; !ok {
 		return nil, refuse(RuleReference, "there is no token %q at this step", m.Token)
 	}
+	if err := s.checkTPM(m.Token, source.algorithm, hsm.Restored); err != nil {
+		return nil, err
+	}
 	if m.Token == source.token {
 		return nil, refuse(RuleWitness, "key %q is in token %q already: a clone is made in another token", m.Key, m.Token)
 	}

@@ -51,6 +51,9 @@ func (i *InitToken) perform(s *Session) error {
 	if !ok {
 		return refuse(RuleReference, "there is no token %q", i.Token)
 	}
+	if err := s.noTPM(i.Token, "which no ceremony initialises", "make its store with `hanaper token init --tpm`, and write its serial into the script"); err != nil {
+		return err
+	}
 	if _, ok := s.infos[i.Token]; ok {
 		return refuse(RuleToken, "token %q is initialised before this step", i.Token)
 	}

@@ -72,6 +72,9 @@ func (g *GenerateKey) perform(s *Session) error {
 	if c := g.class(); c != hsm.Sealed && c != hsm.Backup {
 		return malformed("class %q is none of sealed and backup", c)
 	}
+	if err := s.checkTPM(g.Token, hsm.Algorithm(g.Algorithm), g.class()); err != nil {
+		return err
+	}
 	for _, k := range s.state.keys {
 		if k.token == g.Token && k.label == g.label() && !k.destroyed {
 			return refuse(RuleLabel, "token %q holds the label %q already", g.Token, g.label())

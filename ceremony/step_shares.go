@@ -119,6 +119,11 @@ func (h *HoldSecret) perform(s *Session) error {
 	if !ok {
 		return refuse(RuleReference, "there is no token %q", h.Token)
 	}
+	if h.Purpose != string(quorum.PurposeWrap) {
+		if err := s.noTPM(h.Token, "which has no security officer to set its PIN", "let one person keep the PIN, or hold the keys in a token that has one"); err != nil {
+			return err
+		}
+	}
 	roster, err := s.script.openRoster()
 	if err != nil {
 		return err

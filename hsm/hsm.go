@@ -55,7 +55,7 @@ func (c Class) Wrappable() bool { return c == Backup || c == RestoredBackup }
 // TokenInfo describes a token as it reports itself.
 type TokenInfo struct {
 	// Scheme is that of the token's URI: SchemePKCS11, which the zero value means too, or SchemeTPM.
-	Scheme       string `json:"-"`
+	Scheme       string `json:"scheme,omitempty" since:"1.2"`
 	Label        string `json:"label"`
 	Serial       string `json:"serial"`
 	Manufacturer string `json:"manufacturer"`
@@ -72,11 +72,11 @@ type TokenInfo struct {
 	PINFinalTry   bool `json:"pin_final_try"`
 	PINLocked     bool `json:"pin_locked"`
 	// PINState says in words how many wrong PINs were counted, where the token tells; empty if none were.
-	PINState string `json:"-"`
+	PINState string `json:"pin_state,omitempty" since:"1.2"`
 	// PINPad mirrors CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed at the token's own keys, and no program sees it.
-	PINPad bool `json:"pin_pad,omitempty"`
+	PINPad bool `json:"pin_pad,omitempty" since:"1.2"`
 	// Reader describes the slot that the token is in, in the words of its library; OpenSC gives the card reader's name.
-	Reader string `json:"reader,omitempty"`
+	Reader string `json:"reader,omitempty" since:"1.2"`
 	// MinPIN and MaxPIN are the lengths in bytes that the token accepts.
 	MinPIN int `json:"min_pin_length"`
 	MaxPIN int `json:"max_pin_length"`

@@ -18,7 +18,8 @@
 //
 // An attacker with this machine's root can use every key as long as the PIN is in memory, and none after that. A TPM counts
 // wrong PINs for all its keys together (dictionary attack protection) and then refuses every PIN for a while; what it has
-// counted is shown before a PIN is asked for.
+// counted is shown before a PIN is asked for. It counts a power cut as a wrong PIN, for it cannot know what it lost; a machine that is shut
+// down in order counts none.
 //
 // A TPM has room for three objects. Each operation loads what it needs, and flushes it; callers wait for their turn. An
 // emulator's socket and /dev/tpm0 have no resource manager: there each operation has the TPM alone, and first removes what a

@@ -68,13 +68,13 @@ func (s state) words() string {
 	}
 	switch {
 	case s.locked:
-		return fmt.Sprintf("the TPM is LOCKED after %d wrong PINs and takes none%s", s.tries, forgets)
+		return fmt.Sprintf("the TPM is LOCKED after %d wrong PINs (a power cut counts as one) and takes none%s", s.tries, forgets)
 	case s.tries == 0:
 		return ""
 	case s.tries+1 >= s.maxTries:
 		return fmt.Sprintf("this is the FINAL try before the TPM locks: it has counted %d wrong PINs of %d, for all its keys together%s", s.tries, s.maxTries, forgets)
 	}
-	return fmt.Sprintf("the TPM has counted %d wrong PINs of %d, for all its keys together%s", s.tries, s.maxTries, forgets)
+	return fmt.Sprintf("the TPM has counted %d wrong PINs of %d, for all its keys together (a power cut counts as one)%s", s.tries, s.maxTries, forgets)
 }
 
 // info is the token of a store.

@@ -108,6 +108,15 @@ func (c *Chip) Stop() {
 	_ = os.Remove(c.Socket)
 }
 
+// Forget has it forget the wrong PINs that it counted. A power cut counts as one, for the TPM cannot know what was lost.
+func (c *Chip) Forget() {
+	c.t.Helper()
+	cmd := exec.Command("tpm2_dictionarylockout", "-c", "-T", "swtpm:path="+c.Socket)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("tpm2_dictionarylockout (Debian: tpm2-tools): %v\n%s", err, out)
+	}
+}
+
 // Signal sends it a signal; SIGSTOP makes it a TPM that hangs.
 func (c *Chip) Signal(s os.Signal) {
 	if err := c.cmd.Process.Signal(s); err != nil {
