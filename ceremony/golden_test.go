@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/tpm/tpmtest"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -24,11 +25,14 @@ var makeGolden = flag.Bool("make-golden", false, "make the golden folders that a
 
 const goldenDir = "testdata/golden"
 
-// goldenNames are those that a format has: those of 1.0, and more from 1.1 on.
+// goldenNames are those that a format has: those of 1.0, more from 1.1 on, and a birth from 1.2 on.
 func goldenNames(format string) []string {
 	names := []string{"aborted", "attested", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
 	if format != "1.0" {
 		names = append(names, "exceptions", "external", "restored", "rewrapped")
+		if format != "1.1" {
+			names = append(names, "born")
+		}
 		slices.Sort(names)
 	}
 	return names
@@ -233,6 +237,9 @@ func makeGoldenFolders(t *testing.T) {
 	c = s.config(s.plan(answerScript))
 	c.Out += "-2"
 	keep("external", s, run(c))
+
+	born := newBirthStage(t, tpmtest.NewManufacturer(t))
+	keep("born", born.stage, run(born.runConfig(born.text())))
 
 	y := newYears(t)
 	y.hold(wrapped)

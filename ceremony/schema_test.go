@@ -56,7 +56,10 @@ func (s schema) fields(t *testing.T, v reflect.Type) []schemaField {
 			continue
 		}
 		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" {
+		if name == "-" { // never written
+			continue
+		}
+		if name == "" {
 			t.Errorf("%s.%s has no name in JSON", v, f.Name)
 		}
 		field := schemaField{Name: name, Type: s.typeOf(t, f.Type), Optional: rest == "omitempty" || rest == "omitzero", Prose: f.Tag.Get(proseTag) != "", Since: f.Tag.Get(sinceTag)}
