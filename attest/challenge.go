@@ -226,7 +226,9 @@ func (d derived) Encapsulate(_ io.Reader, label string) (seed, encrypted []byte,
 	if pub, ok := d.ek.pub.(*rsa.PublicKey); ok {
 		return d.encapsulateRSA(pub, label)
 	}
-	pub, ok := d.ek.pub.(interface{ ECDH() (*ecdh.PublicKey, error) })
+	pub, ok := d.ek.pub.(interface {
+		ECDH() (*ecdh.PublicKey, error)
+	})
 	if !ok {
 		return nil, nil, refuse(ErrEK, "it is neither RSA nor ECC")
 	}
