@@ -56,7 +56,7 @@ func Issuer(tx Tx, digest [32]byte) (int64, error) {
 // Begin implements record.Store; issuer is the number of in.Issuer.
 func Begin(tx Tx, issuer int64, in record.Intent) (rec record.Record, isNew bool, err error) {
 	in.Generation = max(in.Generation, 1)
-	device, err := tx.Insert(`INSERT INTO device (fold) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM mark WHERE name = '`+held+`') ON CONFLICT DO NOTHING`, record.Fold(in.DeviceID))
+	device, err := tx.Insert(`INSERT INTO device (fold) SELECT CAST(? AS TEXT) WHERE NOT EXISTS (SELECT 1 FROM mark WHERE name = '`+held+`') ON CONFLICT DO NOTHING`, record.Fold(in.DeviceID))
 	if err != nil {
 		return rec, false, err
 	}

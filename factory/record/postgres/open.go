@@ -1,0 +1,187 @@
+// Package postgres keeps the factory's record in a PostgreSQL database, which several hanaperd may share.
+//
+// It trusts the database, its administrators and the way to it: a socket or loopback of this machine, or TLS with the server's
+// certificate checked. An attacker who can write to the database can make devices be forgotten, refused or shown as revoked; he can
+// make no certificate. It holds device ids, which are personal data.
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/factory/record/tables"
+	"github.com/hanaper/hanaper/internal/advice"
+	batching "github.com/hanaper/hanaper/internal/batch"
+)
+
+//go:embed schema.sql
+var schema string
+
+// Version is the schema's, in the table version; it is SQLite's too.
+const Version = 2
+
+// Config says where the database is.
+type Config struct {
+	// Database is a connection string of libpq, keywords or URL, without a password.
+	Database string
+	// Password is that of the database's user; empty for none.
+	Password string
+	// Connections bounds the connections of this process; 0 means 16.
+	Connections int
+}
+
+// Store is a record.Store in a database.
+type Store struct {
+	tables.Reader
+	pool *pgxpool.Pool
+	// intents and results are committed apart: results are numbered, and so wait for those of other servers.
+	intents, results *batching.Queue[op]
+	issuers          sync.Map
+	ended            context.Context
+	end              context.CancelFunc
+}
+
+var _ record.Store = (*Store)(nil)
+
+// Open connects, and makes the tables where there are none.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	conf, err := parse(c)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{pool: pool}
+	s.DB, s.Bind = stdlib.OpenDBFromPool(pool), bind
+	s.ended, s.end = context.WithCancel(context.Background())
+	if err := s.migrate(ctx); err != nil {
+		s.DB.Close()
+		pool.Close()
+		hint := "is the server running, and may this user make tables in the database?"
+		if errors.Is(err, errNewer) {
+			hint = "use the release that wrote it, or a newer one"
+		}
+		return nil, advice.Wrap(advice.Failed, fmt.Errorf("database %q on %s: %w", conf.ConnConfig.Database, conf.ConnConfig.Host, err), hint)
+	}
+	s.intents, s.results = batching.New(s.commit), batching.New(s.commit)
+	return s, nil
+}
+
+func parse(c Config) (*pgxpool.Config, error) {
+	bad := func(hint, format string, args ...any) (*pgxpool.Config, error) {
+		return nil, advice.New(advice.Usage, hint, "store.postgres: "+format, args...)
+	}
+	if strings.Contains(strings.ToLower(c.Database), "password") {
+		return bad("put it into a file that only this service may read, and name that in store.password_file", "holds a password")
+	}
+	conf, err := pgxpool.ParseConfig(c.Database)
+	if err != nil {
+		// The error may quote the string, with what should not be in it.
+		return bad("write it as host=HOST dbname=NAME user=NAME", "is no connection string of libpq")
+	}
+	conn := conf.ConnConfig
+	if c.Password != "" {
+		conn.Password = c.Password
+	}
+	for _, to := range append([]*pgxFallback{{conn.Host, conn.TLSConfig != nil && !conn.TLSConfig.InsecureSkipVerify}}, fallbacks(conn)...) {
+		if !to.checked && !local(to.host) {
+			return bad("add sslmode=verify-full and sslrootcert=FILE", "the connection to %s is not encrypted, or the server's certificate not checked", to.host)
+		}
+	}
+	conf.MaxConns = int32(c.Connections)
+	if conf.MaxConns == 0 {
+		conf.MaxConns = 16
+	}
+	conn.ConnectTimeout = 5 * time.Second
+	for name, value := range map[string]string{
+		// A commit is durable when it returns, whatever the server's default.
+		"synchronous_commit": "on", "default_transaction_isolation": "read committed", "timezone": "UTC",
+		// A server that lost its client frees what that held.
+		"idle_in_transaction_session_timeout": "60000", "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
+		"lock_timeout": "20000", "application_name": "hanaperd",
+	} {
+		conn.RuntimeParams[name] = value
+	}
+	return conf, nil
+}
+
+// pgxFallback is one way in which the driver would try to connect.
+type pgxFallback struct {
+	host    string
+	checked bool
+}
+
+func fallbacks(c *pgx.ConnConfig) (out []*pgxFallback) {
+	for _, f := range c.Fallbacks {
+		out = append(out, &pgxFallback{f.Host, f.TLSConfig != nil && !f.TLSConfig.InsecureSkipVerify})
+	}
+	return out
+}
+
+// local says that nobody between us and the host can read or change what is said.
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+var errNewer = errors.New("it was written by a newer release")
+
+// lockMigration is the advisory lock under which the schema is looked at and made: "hnpr", and a number of its own.
+const lockMigration = 0x686e7072_00000001
+
+func (s *Store) migrate(ctx context.Context) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockMigration)); err != nil {
+			return err
+		}
+		var made bool
+		if err := tx.QueryRow(ctx, "SELECT to_regclass('version') IS NOT NULL").Scan(&made); err != nil {
+			return err
+		}
+		if made {
+			var have int
+			if err := tx.QueryRow(ctx, "SELECT coalesce(max(number), 0) FROM version").Scan(&have); err != nil {
+				return err
+			}
+			switch {
+			case have > Version:
+				return fmt.Errorf("%w (schema %d; this one knows schema %d)", errNewer, have, Version)
+			case have != Version:
+				return fmt.Errorf("it has schema %d, which no release has made in PostgreSQL", have)
+			}
+			return nil
+		}
+		var others int
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").Scan(&others); err != nil {
+			return err
+		}
+		if others > 0 {
+			return fmt.Errorf("it holds %d tables that are not ours: give hanaperd a database of its own", others)
+		}
+		_, err := tx.Exec(ctx, schema+fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d);", Version, time.Now().Unix()))
+		return err
+	})
+}
+
+// Close waits for the writes at work and disconnects.
+func (s *Store) Close() error {
+	s.end()
+	s.intents.Stop()
+	s.results.Stop()
+	err := s.DB.Close()
+	s.pool.Close()
+	return err
+}
