@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,6 +116,25 @@ func (c *Client) TakeIn(ctx context.Context, certificates string) (*TakeInAnswer
 	a := &TakeInAnswer{}
 	_, err := c.call(ctx, http.MethodPost, "/v1/known", TakeInRequest{certificates}, a)
 	return a, err
+}
+
+// reportAtOnce is how many certificates one call of Report shows.
+const reportAtOnce = 500
+
+// Report shows hanaperd certificates that were got from it, some at a time; it tells how many, and how many its record lacked.
+func (c *Client) Report(ctx context.Context, certs []*x509.Certificate) (sent, lacked int, err error) {
+	for some := range slices.Chunk(certs, reportAtOnce) {
+		var b []byte
+		for _, cert := range some {
+			b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+		}
+		a, err := c.TakeIn(ctx, string(b))
+		if err != nil {
+			return sent, lacked, err
+		}
+		sent, lacked = sent+a.Certificates, lacked+a.TakenIn
+	}
+	return sent, lacked, nil
 }
 
 // Store asks how the record stands.

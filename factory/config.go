@@ -2,6 +2,8 @@ package factory
 
 import (
 	_ "embed"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -33,7 +35,16 @@ type Config struct {
 		Apart       bool          `yaml:"apart"`
 		Deadline    time.Duration `yaml:"deadline"`
 		Environment []string      `yaml:"environment"`
+		// Clones are copies of the same key in other tokens, Others further issuing CAs that take its place.
+		Clones []string `yaml:"clones"`
+		Others []Other  `yaml:"others"`
 	} `yaml:"issuing"`
+
+	Store struct {
+		Postgres     string `yaml:"postgres"`
+		PasswordFile string `yaml:"password_file"`
+		Mark         string `yaml:"mark"`
+	} `yaml:"store"`
 
 	TLS struct {
 		Certificate string `yaml:"certificate"`
@@ -64,9 +75,25 @@ type Config struct {
 		Concurrent int `yaml:"concurrent"`
 	} `yaml:"limits"`
 
-	key hsm.URI
-	ids *regexp.Regexp
+	key    hsm.URI
+	clones []hsm.URI
+	ids    *regexp.Regexp
 }
+
+// Other is an issuing CA that takes the first one's place while none of its tokens signs.
+type Other struct {
+	Key         string   `yaml:"key"`
+	Clones      []string `yaml:"clones"`
+	Certificate string   `yaml:"certificate"`
+	Chain       string   `yaml:"chain"`
+	CRL         string   `yaml:"crl"`
+
+	key    hsm.URI
+	clones []hsm.URI
+}
+
+// Keys are the URIs of the CA's key and of its copies.
+func (o *Other) Keys() []hsm.URI { return append([]hsm.URI{o.key}, o.clones...) }
 
 // DefaultConfig has every value that can be known without being told.
 func DefaultConfig() Config {
@@ -99,7 +126,7 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	for _, p := range append(c.Attestation.paths(), &c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
-		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File) {
+		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark) {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -107,11 +134,75 @@ func LoadConfig(path string) (*Config, error) {
 	if c.Attestation.ChallengeKey == "" {
 		c.Attestation.ChallengeKey = filepath.Join(c.State, "challenge.key")
 	}
+	for i := range c.Issuing.Others {
+		o := &c.Issuing.Others[i]
+		for _, p := range []*string{&o.Certificate, &o.Chain, &o.CRL} {
+			if *p != "" && !filepath.IsAbs(*p) {
+				*p = filepath.Join(dir, *p)
+			}
+		}
+	}
+	// How far the record had come is kept where the CRL is published, which nobody puts back with the store.
+	if c.Store.Mark == "" && c.CRL.File != "" {
+		c.Store.Mark = c.CRL.File + ".mark"
+	}
 	return &c, nil
 }
 
-// Key is the URI of the issuing key.
+// Key is the URI of the issuing key, Keys those of it and of its copies.
 func (c *Config) Key() hsm.URI { return c.key }
+
+// Keys are the URIs of the issuing key and of its copies.
+func (c *Config) Keys() []hsm.URI { return append([]hsm.URI{c.key}, c.clones...) }
+
+// parseKey reads the URI of a key that signs certificates.
+func parseKey(text string) (hsm.URI, error) {
+	uri, err := hsm.ParseURI(text)
+	if err != nil {
+		return uri, err
+	}
+	if uri.Opaque == "" && (uri.Token == "" && uri.Serial == "" || uri.Object == "" && len(uri.ID) == 0) {
+		return uri, advice.New(advice.Usage, "write it as pkcs11:token=LABEL;object=NAME?module-path=...&pin-source=...", "it names no token, or no object in it")
+	}
+	return uri, nil
+}
+
+// checkIssuers reads the URIs of all keys.
+func (c *Config) checkIssuers() (where string, err error) {
+	if c.key, err = parseKey(c.Issuing.Key); err != nil {
+		return "issuing.key", err
+	}
+	if c.clones, err = parseKeys(c.Issuing.Clones); err != nil {
+		return "issuing.clones", err
+	}
+	for i := range c.Issuing.Others {
+		o, name := &c.Issuing.Others[i], fmt.Sprintf("issuing.others, entry %d", i+1)
+		if o.Certificate == "" {
+			return name, errors.New("certificate is missing")
+		}
+		if o.key, err = parseKey(o.Key); err != nil {
+			return name, err
+		}
+		if o.clones, err = parseKeys(o.Clones); err != nil {
+			return name, err
+		}
+		if o.CRL == c.CRL.File && o.CRL != "" {
+			return name, errors.New("crl is crl.file; each CA has a list of its own")
+		}
+	}
+	return "", nil
+}
+
+func parseKeys(texts []string) (out []hsm.URI, err error) {
+	for _, text := range texts {
+		uri, err := parseKey(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, uri)
+	}
+	return out, nil
+}
 
 func (c *Config) check(path string) error {
 	bad := func(hint, format string, args ...any) error {
@@ -132,11 +223,8 @@ func (c *Config) check(path string) error {
 		return bad("write host:port", "listen: %w", err)
 	}
 	var err error
-	if c.key, err = hsm.ParseURI(c.Issuing.Key); err != nil {
-		return bad(advice.Hint(err), "issuing.key: %w", err)
-	}
-	if c.key.Token == "" && c.key.Serial == "" || c.key.Object == "" && len(c.key.ID) == 0 {
-		return bad("write it as pkcs11:token=LABEL;object=NAME?module-path=...&pin-source=...", "issuing.key names no token, or no object in it")
+	if where, err := c.checkIssuers(); err != nil {
+		return bad(advice.Hint(err), "%s: %w", where, err)
 	}
 	if c.ids, err = regexp.Compile(`^(?:` + c.Devices.IDPattern + `)$`); err != nil {
 		return bad(seeExample, "devices.id_pattern: %w", err)

@@ -208,7 +208,22 @@ func (c *clock) add(d time.Duration) {
 
 func serve(t testing.TB, p *plant, change ...func(*factory.ServiceConfig)) *running {
 	t.Helper()
-	r := &running{plant: p, t: t, dir: t.TempDir(), now: &clock{}}
+	return serveAt(t, p, t.TempDir(), change...)
+}
+
+// copyStore copies a whole file.
+func copyStore(from, to string) (string, error) {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return from, err
+	}
+	return to, os.WriteFile(to, b, 0o600)
+}
+
+// serveAt is serve on the store in a folder.
+func serveAt(t testing.TB, p *plant, dir string, change ...func(*factory.ServiceConfig)) *running {
+	t.Helper()
+	r := &running{plant: p, t: t, dir: dir, now: &clock{}}
 	var err error
 	if r.store, err = sqlite.Open(context.Background(), r.dir); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package factory
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/hanaper/hanaper/factory/record"
@@ -11,6 +12,9 @@ import (
 // Run compares the record with what others hold of it, finishes what a crash left open and keeps the CRLs fresh, until ctx
 // ends. It tries again by itself while the token or the store is away.
 func (s *Service) Run(ctx context.Context) {
+	var marks sync.WaitGroup
+	marks.Go(func() { s.keepMarks(ctx) })
+	defer marks.Wait()
 	recovered := false
 	for {
 		wait := min(s.c.CRLRefresh/4+time.Second, time.Minute)

@@ -30,18 +30,31 @@ var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: 
 
 // parts is all that a configuration names, loaded and checked against each other.
 type parts struct {
-	config  *factory.Config
-	token   hsm.Token
-	key     hsm.Key
-	issuer  *ca.Issuer
-	chain   []*x509.Certificate
+	config *factory.Config
+	// tokens are open, those of all issuers; issuers are in the configuration's order.
+	tokens  []hsm.Token
+	issuers []*issuer
 	callers *factory.Callers
 	server  tls.Certificate
 	// attestation is nil where no evidence is asked for.
 	attestation *factory.Attestation
 }
 
-func (p *parts) close() { _ = p.token.Close() }
+// issuer is one issuing CA: its certificate and those above, and its key in each token that has it.
+type issuer struct {
+	certificate string
+	keys        []hsm.URI
+	crl         string
+	chain       []*x509.Certificate
+	opened      []hsm.Key
+	signers     []*ca.Issuer
+}
+
+func (p *parts) close() {
+	for _, t := range p.tokens {
+		_ = t.Close()
+	}
+}
 
 // assemble loads everything; what needs no token comes first, so that a mistake there costs no login.
 func assemble(ctx context.Context, path string, tell func(said string)) (*parts, error) {
@@ -54,19 +67,8 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	if err != nil {
 		return nil, err
 	}
-	if p.chain, err = factory.LoadCertificates(c.Issuing.Certificate); err != nil {
+	if err := p.loadChains(fleet); err != nil {
 		return nil, err
-	}
-	if c.Issuing.Chain != "" {
-		above, err := factory.LoadCertificates(c.Issuing.Chain)
-		if err != nil {
-			return nil, err
-		}
-		p.chain = append(p.chain, above...)
-	}
-	if err := ca.Verify(p.chain, fleet, time.Now()); err != nil {
-		return nil, advice.New(advice.Unverified, "issuing.chain holds what stands between issuing.certificate and issuing.fleet_root, lowest first",
-			"issuing certificate %s: %w", show.Text(c.Issuing.Certificate), err)
 	}
 	if err := p.loadCallers(fleet); err != nil {
 		return nil, err
@@ -80,17 +82,43 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	if err := checkServer(p.server.Leaf, time.Now()); err != nil {
 		return nil, advice.New(advice.Refused, "'hanaperd tls-csr' makes a request for one with profile server", "tls.certificate %s: %w", show.Text(c.TLS.Certificate), err)
 	}
-	if ca.SameKey(p.server.Leaf.PublicKey, p.chain[0].PublicKey) {
-		return nil, advice.New(advice.Refused, "make one with 'hanaperd tls-csr'", "tls.key is the issuing key; TLS needs a key of its own")
+	for _, i := range p.issuers {
+		if ca.SameKey(p.server.Leaf.PublicKey, i.chain[0].PublicKey) {
+			return nil, advice.New(advice.Refused, "make one with 'hanaperd tls-csr'", "tls.key is an issuing key; TLS needs a key of its own")
+		}
 	}
-	if p.token, err = openToken(ctx, c, c.Key(), c.Issuing.Sessions, tell); err != nil {
-		return nil, err
-	}
-	if err := p.loadIssuer(ctx, fleet); err != nil {
+	if err := p.openKeys(ctx, fleet[0], tell); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// loadChains reads the certificates of every issuing CA.
+func (p *parts) loadChains(fleet []*x509.Certificate) (err error) {
+	c := p.config
+	p.issuers = []*issuer{{certificate: c.Issuing.Certificate, keys: c.Keys(), crl: c.CRL.File}}
+	chains := []string{c.Issuing.Chain}
+	for _, o := range c.Issuing.Others {
+		p.issuers, chains = append(p.issuers, &issuer{certificate: o.Certificate, keys: o.Keys(), crl: o.CRL}), append(chains, o.Chain)
+	}
+	for n, i := range p.issuers {
+		if i.chain, err = factory.LoadCertificates(i.certificate); err != nil {
+			return err
+		}
+		if chains[n] != "" {
+			above, err := factory.LoadCertificates(chains[n])
+			if err != nil {
+				return err
+			}
+			i.chain = append(i.chain, above...)
+		}
+		if err := ca.Verify(i.chain, fleet, time.Now()); err != nil {
+			return advice.New(advice.Unverified, "chain holds what stands between certificate and issuing.fleet_root, lowest first",
+				"issuing certificate %s: %w", show.Text(i.certificate), err)
+		}
+	}
+	return nil
 }
 
 // checkServer refuses a certificate that no station would take.
@@ -112,7 +140,11 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	p.callers, err = factory.NewCallers(operations, append(fleet, p.chain...), time.Now)
+	devices := slices.Clone(fleet)
+	for _, i := range p.issuers {
+		devices = append(devices, i.chain...)
+	}
+	p.callers, err = factory.NewCallers(operations, devices, time.Now)
 	if err != nil {
 		return advice.New(advice.Refused, "operations.root is the root of stations and operators, never one that devices chain to",
 			"%s: %w", show.Text(c.Operations.Root), err)
@@ -130,16 +162,50 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 	return nil
 }
 
-func (p *parts) loadIssuer(ctx context.Context, fleet []*x509.Certificate) (err error) {
-	uri := p.config.Key()
-	if p.key, err = p.token.Key(ctx, uri.Query()); err != nil {
+// openKeys opens each issuing CA's key in every token that has it. Of the tokens that hold one key, one that is away is left out until the next
+// start; what is wrong otherwise stops the start.
+func (p *parts) openKeys(ctx context.Context, fleet *x509.Certificate, tell func(said string)) error {
+	open := map[string]hsm.Token{}
+	for _, i := range p.issuers {
+		var away error
+		for _, uri := range i.keys {
+			if err := p.openKey(ctx, open, i, uri, fleet, tell); err != nil {
+				if advice.KindOf(err) != advice.Failed || len(i.keys) == 1 {
+					return err
+				}
+				tell(fmt.Sprintf("key %s is left out until the next start: %s", uri.Query(), err))
+				away = errors.Join(away, err)
+			}
+		}
+		if len(i.signers) == 0 {
+			return away
+		}
+	}
+	return nil
+}
+
+func (p *parts) openKey(ctx context.Context, open map[string]hsm.Token, i *issuer, uri hsm.URI, fleet *x509.Certificate, tell func(said string)) error {
+	name := uri.TokenURI().String()
+	token := open[name]
+	if token == nil {
+		var err error
+		if token, err = openToken(ctx, p.config, uri, p.config.Issuing.Sessions, tell); err != nil {
+			return err
+		}
+		open[name], p.tokens = token, append(p.tokens, token)
+	}
+	key, err := token.Key(ctx, uri.Query())
+	if err != nil {
 		return err
 	}
-	if err := ca.CheckKeyMatches(p.chain[0], p.key.Public()); err != nil {
-		return advice.New(advice.Unverified, "issuing.key and issuing.certificate must belong together", "key %s in %s is not the key of %s: %w",
-			uri.Query(), p.token.Info().Name(), show.Text(p.config.Issuing.Certificate), err)
+	if err := ca.CheckKeyMatches(i.chain[0], key.Public()); err != nil {
+		return advice.New(advice.Unverified, "a key and its certificate must belong together", "key %s in %s is not the key of %s: %w",
+			uri.Query(), token.Info().Name(), show.Text(i.certificate), err)
 	}
-	p.issuer, err = ca.NewIssuer(p.chain[0], p.key, append(p.chain[1:len(p.chain):len(p.chain)], fleet[0])...)
+	signer, err := ca.NewIssuer(i.chain[0], key, append(i.chain[1:len(i.chain):len(i.chain)], fleet)...)
+	if err == nil {
+		i.opened, i.signers = append(i.opened, key), append(i.signers, signer)
+	}
 	return err
 }
 
@@ -154,16 +220,29 @@ func openToken(ctx context.Context, c *factory.Config, uri hsm.URI, sessions int
 
 func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, error) {
 	c := p.config
-	sc := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: p.chain}, Store: s, IDs: c.IDs(), Days: c.Devices.Days,
+	var each []factory.IssuerConfig
+	for _, i := range p.issuers {
+		each = append(each, i.configure())
+	}
+	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
-	if c.CRL.File != "" {
-		sc.PublishCRL = func(der []byte) error { return durable.WriteFile(c.CRL.File, der, 0o644) }
-		sc.PublishedCRL = func() (*x509.RevocationList, error) {
-			if _, err := os.Stat(c.CRL.File); errors.Is(err, fs.ErrNotExist) {
-				return nil, nil
-			}
-			return factory.LoadCRL(c.CRL.File)
-		}
+	if c.Store.Mark != "" {
+		sc.Witnesses = append(sc.Witnesses, factory.MarkFile(c.Store.Mark))
 	}
 	return factory.NewService(sc)
+}
+
+func (i *issuer) configure() factory.IssuerConfig {
+	c := factory.IssuerConfig{Issuer: i.signers[0], Clones: i.signers[1:], Chain: i.chain}
+	if i.crl == "" {
+		return c
+	}
+	c.PublishCRL = func(der []byte) error { return durable.WriteFile(i.crl, der, 0o644) }
+	c.PublishedCRL = func() (*x509.RevocationList, error) {
+		if _, err := os.Stat(i.crl); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return factory.LoadCRL(i.crl)
+	}
+	return c
 }

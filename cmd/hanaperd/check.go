@@ -26,14 +26,21 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			defer p.close()
-			shell.Table(c.App.Writer, []string{"part", "finding"}, [][]string{
-				{"PKCS#11 library", libraryOf(p)},
-				{"issuing key", fmt.Sprintf("%s in %s", p.key.Attributes().Algorithm, p.token.Info().Name())},
-				{"issuing certificate", p.chain[0].Subject.String() + ", until " + p.chain[0].NotAfter.UTC().Format(time.RFC3339)},
-				{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
-				{"state", p.config.State},
-				{"evidence of devices' keys", evidenceAsked(p)},
-			})
+			rows := [][]string{{"PKCS#11 library", libraryOf(p)}}
+			for _, i := range p.issuers {
+				for n, key := range i.opened {
+					what := "issuing key"
+					if n > 0 {
+						what = "its copy"
+					}
+					rows = append(rows, []string{what, fmt.Sprintf("%s %s", key.Attributes().Algorithm, key.URI().String())})
+				}
+				rows = append(rows, []string{"issuing certificate", i.chain[0].Subject.String() + ", until " + i.chain[0].NotAfter.UTC().Format(time.RFC3339)})
+			}
+			rows = append(rows, []string{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
+				[]string{"store", storeName(p.config)},
+				[]string{"evidence of devices' keys", evidenceAsked(p)})
+			shell.Table(c.App.Writer, []string{"part", "finding"}, rows)
 			return nil
 		},
 	}
@@ -41,7 +48,7 @@ func checkCommand() *cli.Command {
 
 // libraryOf says where the token's library runs.
 func libraryOf(p *parts) string {
-	t, is := p.token.(*apart.Token)
+	t, is := p.tokens[0].(*apart.Token)
 	switch {
 	case !is:
 		return "inside this program"

@@ -21,6 +21,7 @@ func main() {
 			serveCommand(), checkCommand(), configCommand(),
 			csrCommand(), tlsCSRCommand(), operatorCSRCommand(),
 			revokeCommand(), deviceCommand(), crlCommand(), attestationCommand(),
+			storeCommand(), backupCommand(), restoreCommand(),
 		},
 	}, os.Args))
 }

@@ -43,6 +43,7 @@ func revokeCommand() *cli.Command {
 		Flags: append(callerFlags(),
 			&cli.StringFlag{Name: "device-id", Usage: "the device's `ID`; or:"},
 			&cli.StringFlag{Name: "serial", Usage: "the certificate's serial number, in `HEX`"},
+			&cli.BoolFlag{Name: "unknown", Usage: "revoke the serial also where hanaperd's record does not know it, as after a loss of the store"},
 			&cli.StringFlag{Name: "reason", Required: true, Usage: "one of " + strings.Join(factory.Reasons(), ", ")},
 		),
 		Before: shell.NoArgs,
@@ -51,18 +52,22 @@ func revokeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			a, err := client.Revoke(c.Context, factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Reason: c.String("reason")})
+			a, err := client.Revoke(c.Context, factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Unknown: c.Bool("unknown"), Reason: c.String("reason")})
 			if err != nil {
 				return err
 			}
 			if c.Bool("json") {
 				return shell.JSON(c.App.Writer, a)
 			}
-			list := "its CRL is still to be signed"
+			list := "its CRL follows by itself"
 			if a.CRLNumber > 0 {
 				list = "CRL " + strconv.FormatInt(a.CRLNumber, 10) + " says so"
 			}
-			_, err = c.App.Writer.Write([]byte("revoked " + a.DeviceID + " (serial " + a.Serial + ", " + a.Reason + "); " + list + "\n"))
+			name := a.DeviceID
+			if !a.Known {
+				name = "a certificate that the record does not know"
+			}
+			_, err = c.App.Writer.Write([]byte("revoked " + name + " (serial " + a.Serial + ", " + a.Reason + "); " + list + "\n"))
 			return err
 		},
 	}

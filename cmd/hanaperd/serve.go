@@ -12,7 +12,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
-	"github.com/hanaper/hanaper/factory/record/sqlite"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -53,7 +52,7 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		return err
 	}
 	defer p.close()
-	db, err := sqlite.Open(ctx, p.config.State)
+	db, err := openStore(ctx, p.config)
 	if err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	defer stop()
 	background.Go(func() { s.Run(inner) })
 	background.Go(func() { followCRL(inner, p, log) })
-	log.Info("serving", "address", l.Addr().String(), "issuer", p.chain[0].Subject.String(), "token", p.token.Info().Name())
+	log.Info("serving", "address", l.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
 	if err := factory.Serve(ctx, l, factory.NewHandler(s, p.callers, p.config.Limits.Concurrent), p.callers.TLS(p.server), log); err != nil {
 		return err
 	}

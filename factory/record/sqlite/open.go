@@ -100,10 +100,11 @@ func Read(ctx context.Context, dir string) (*Store, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, advice.Wrap(advice.Usage, fmt.Errorf("store: %w", err), "name hanaperd's state folder")
 	}
-	return readFile(ctx, path)
+	return ReadFile(ctx, path)
 }
 
-func readFile(ctx context.Context, path string) (*Store, error) {
+// ReadFile opens a store or a backup, whatever its name, to be read only.
+func ReadFile(ctx context.Context, path string) (*Store, error) {
 	db, err := reader(path)
 	if err != nil {
 		return nil, err
