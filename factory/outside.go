@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Witness holds, outside of the store, how far the record had come: a file beside it, or the issuance log.
@@ -34,7 +35,7 @@ func (s *Service) Compare(ctx context.Context) error {
 	}
 	for _, w := range s.c.Witnesses {
 		if err := s.compareWitness(ctx, w); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", w.Name, err))
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", show.Text(w.Name), err))
 		}
 	}
 	return failed

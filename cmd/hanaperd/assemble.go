@@ -47,7 +47,9 @@ type issuer struct {
 	crl         string
 	chain       []*x509.Certificate
 	opened      []hsm.Key
-	signers     []*ca.Issuer
+	// in are the names of the tokens of the opened keys.
+	in      []string
+	signers []*ca.Issuer
 }
 
 func (p *parts) close() {
@@ -204,7 +206,7 @@ func (p *parts) openKey(ctx context.Context, open map[string]hsm.Token, i *issue
 	}
 	signer, err := ca.NewIssuer(i.chain[0], key, append(i.chain[1:len(i.chain):len(i.chain)], fleet)...)
 	if err == nil {
-		i.opened, i.signers = append(i.opened, key), append(i.signers, signer)
+		i.opened, i.in, i.signers = append(i.opened, key), append(i.in, token.Info().Name()), append(i.signers, signer)
 	}
 	return err
 }

@@ -33,7 +33,7 @@ func checkCommand() *cli.Command {
 					if n > 0 {
 						what = "its copy"
 					}
-					rows = append(rows, []string{what, fmt.Sprintf("%s %s", key.Attributes().Algorithm, key.URI().String())})
+					rows = append(rows, []string{what, fmt.Sprintf("%s in %s", key.Attributes().Algorithm, i.in[n])})
 				}
 				rows = append(rows, []string{"issuing certificate", i.chain[0].Subject.String() + ", until " + i.chain[0].NotAfter.UTC().Format(time.RFC3339)})
 			}

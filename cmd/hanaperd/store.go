@@ -130,12 +130,12 @@ func restoreCommand() *cli.Command {
 					return err
 				}
 				if aside != "" {
-					fmt.Fprintf(c.App.Writer, "what was there is now %s\n", aside)
+					fmt.Fprintf(c.App.Writer, "what was there is now %s\n", show.Text(aside))
 				}
 			} else if err := restorePostgres(c.Context, conf, from, reason); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.Writer, "restored %s; start hanaperd, have the stations report, then accept it: 'hanaperd store accept'\n", from)
+			fmt.Fprintf(c.App.Writer, "restored %s; start hanaperd, have the stations report, then accept it: 'hanaperd store accept'\n", show.Text(from))
 			return nil
 		},
 	}
