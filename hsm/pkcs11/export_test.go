@@ -1,8 +1,11 @@
 package pkcs11
 
 import (
+	"crypto"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
@@ -178,3 +181,67 @@ func GenerateLost(t *Token, spec hsm.GenerateSpec) error {
 
 // TellNobodySlow undoes OnSlow.
 func TellNobodySlow() { tellSlow.Store(nil) }
+
+// SlotOf is the slot that holds the token at the moment.
+func SlotOf(t *Token) uint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slot
+}
+
+// SignBare makes n signatures with a key on so many sessions of its own, each with C_SignInit and C_Sign and nothing else, and says how many a
+// second.
+func SignBare(t *Token, key hsm.Key, sessions int, n int64) (float64, error) {
+	k := key.(*Key)
+	mechanism, data := p11.NewMechanism(p11.CKM_ECDSA, nil), make([]byte, 32)
+	if kinds[k.attributes.Algorithm].family == familyRSA {
+		mechanism, data = p11.NewMechanism(p11.CKM_RSA_PKCS, nil), append(slices.Clone(digestInfo[crypto.SHA256]), data...)
+	}
+	if err := t.m.enter(bg); err != nil {
+		return 0, err
+	}
+	defer t.m.leave()
+	var left atomic.Int64
+	left.Store(n)
+	failed := make(chan error, sessions)
+	var open []p11.SessionHandle
+	for range sessions {
+		h, err := openSession(t.m.ctx, t.slot)
+		if err != nil {
+			return 0, err
+		}
+		defer t.m.ctx.CloseSession(h) //nolint:errcheck // the token is closed soon
+		open = append(open, h)
+	}
+	var one sync.Mutex // p11-kit's client gets its calls one at a time; see module.enter
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for _, h := range open {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if t.m.turn != nil {
+					one.Lock()
+				}
+				err := t.m.ctx.SignInit(h, []*p11.Mechanism{mechanism}, k.handle)
+				if err == nil {
+					_, err = t.m.ctx.Sign(h, data)
+				}
+				if t.m.turn != nil {
+					one.Unlock()
+				}
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begin)
+	select {
+	case err := <-failed:
+		return 0, err
+	default:
+		return float64(n) / took.Seconds(), nil
+	}
+}

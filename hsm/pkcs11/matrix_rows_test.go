@@ -493,7 +493,7 @@ func (x *trial) outage() (string, error) {
 	}
 	pkcs11.MayRestart(x.token) // whatever the rows before did
 	x.p.Cut()
-	ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(x.Context(), 2*time.Second) // for several tries, on a busy machine too
 	away := signOnce(ctx, k)
 	cancel()
 	answered := make(chan error, 1)

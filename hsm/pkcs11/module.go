@@ -192,15 +192,23 @@ func (m *module) users() int {
 // restart finalises and initialises the library, if nobody did so since generation seen. All sessions and
 // handles of all its tokens die.
 func (m *module) restart(ctx context.Context, seen uint64) error {
-	if m.foreign {
-		return fmt.Errorf("the library was initialised by another part of this program and cannot be restarted")
-	}
 	if err := m.guard.lock(ctx); err != nil {
 		return err
 	}
 	defer m.guard.unlock()
 	if m.generation != seen {
 		return nil
+	}
+	if m.foreign {
+		// It is not ours to finalise. Whoever it belongs to may have done so: then it is ours from now on.
+		before := m.generation
+		err := m.initialize()
+		if err == nil && m.foreign {
+			m.generation = before // nothing was started anew
+			return errors.New("the library was initialised by another part of this program and cannot be restarted")
+		}
+		m.foreign = err != nil
+		return err
 	}
 	// After an outage C_Finalize may well answer with an error, and the library be finalised all the same. If it is not, C_Initialize
 	// says so; that is no other user's doing, so the next try may finalise it again.

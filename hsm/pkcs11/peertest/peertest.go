@@ -9,10 +9,12 @@
 package peertest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -204,10 +206,12 @@ func setenv(t testing.TB, name, value string) {
 	}
 }
 
-// board is a new SoftHSM token.
+var boards atomic.Int32
+
+// board is a new SoftHSM token, whose label begins as it is said.
 func board(t testing.TB, label string) softhsm.Board {
 	t.Helper()
-	b, err := softhsm.ForTest(t).Create(label)
+	b, err := softhsm.ForTest(t).Create(fmt.Sprintf("%s %d", label, boards.Add(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
