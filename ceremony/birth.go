@@ -133,7 +133,7 @@ func (s *Script) readBirth(c *BirthConfig) (*birth, error) {
 		return nil, err
 	}
 	b := &birth{}
-	if b.makers, err = readManufacturers(data); err != nil {
+	if b.makers, err = Manufacturers(data); err != nil {
 		return nil, fmt.Errorf("input %q: %w", c.Manufacturers, err)
 	}
 	if data, err = input("attestor", c.Attestor); err != nil {
@@ -175,8 +175,9 @@ func (s *Script) readBirth(c *BirthConfig) (*birth, error) {
 // maxChallenges bounds the challenges of a TPM: each asks it for half a second.
 const maxChallenges = 16
 
-// readManufacturers reads certificates: those that sign themselves are roots.
-func readManufacturers(data []byte) (*attest.Manufacturers, error) {
+// Manufacturers reads certificates (PEM) of manufacturers of TPMs: those that sign themselves are roots, and each gives its subject as the name
+// of a manufacturer; the others help to build chains.
+func Manufacturers(data []byte) (*attest.Manufacturers, error) {
 	var makers []attest.ManufacturerConfig
 	var between []*x509.Certificate
 	for rest := data; ; {

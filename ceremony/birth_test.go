@@ -50,7 +50,7 @@ func newBirthStage(t testing.TB, maker *tpmtest.Manufacturer) *birthStage {
 		t.Fatal(err)
 	}
 	s.put("ek-roots.pem", roots)
-	makers, err := readManufacturers(roots)
+	makers, err := Manufacturers(roots)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func (i *InitToken) perform(s *Session) error {
 	if !ok {
 		return refuse(RuleReference, "there is no token %q", i.Token)
 	}
-	if err := s.noTPM(i.Token, "which no ceremony initialises", "make its store with `hanaper token init --tpm`, and write its serial into the script"); err != nil {
+	if err := s.noTPM(i.Token, "which no ceremony initialises", "make its store with `hanaper token init --store FOLDER`, and write its serial into the script"); err != nil {
 		return err
 	}
 	if _, ok := s.infos[i.Token]; ok {

@@ -7,6 +7,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
 )
@@ -45,7 +46,13 @@ func (b *bindings) fit(s *ceremony.Script) (idle []string, err error) {
 	known := map[string]bool{}
 	for _, n := range s.TokenNames() {
 		known[n] = true
-		if b.uris[n].ModulePath == "" && b.module == "" {
+		if local, uri := b.uris[n], s.TokenURI(n); uri.Scheme == hsm.SchemeTPM {
+			if local.Scheme != hsm.SchemeTPM || local.Store == "" {
+				return nil, advice.New(advice.Usage, "write it as tpm:?store=/FOLDER in --bindings", "the bindings do not say where the keys of TPM %q are", n)
+			}
+		} else if local.Scheme != "" {
+			return nil, advice.New(advice.Usage, "name it as the script does", "the bindings name token %q as one of another kind than the script", n)
+		} else if local.ModulePath == "" && b.module == "" {
 			return nil, advice.New(advice.Usage, "name it with --module, or with module-path in --bindings", "no PKCS#11 module is named for token %q", n)
 		}
 		if local, uri := b.uris[n], s.TokenURI(n); local.Token != "" && local.Token != uri.Token || local.Serial != "" && uri.Serial != "" && local.Serial != uri.Serial {
@@ -83,8 +90,24 @@ func (b *bindings) opener(s *ceremony.Script, people *custodians) ceremony.Opene
 				return nil, err
 			}
 		}
-		return open.Token(ctx, open.Config{Module: b.moduleOf(name), URI: uri, PIN: pin, Tell: tellPeople})
+		return open.Token(ctx, open.Config{Module: b.moduleOf(name), URI: b.here(name, uri), PIN: pin, Tell: tellPeople})
 	}
+}
+
+// here is a script's URI with what the bindings say of where the token is.
+func (b *bindings) here(name string, uri hsm.URI) hsm.URI {
+	if uri.Scheme == hsm.SchemeTPM {
+		return uri.OnMachine(b.uris[name])
+	}
+	return uri
+}
+
+// list lists, without a PIN, the tokens that are where the bindings say that one is.
+func (b *bindings) list(ctx context.Context, name string) ([]hsm.TokenInfo, error) {
+	if u := b.uris[name]; u.Scheme == hsm.SchemeTPM {
+		return tpmTokens(ctx, u)
+	}
+	return pkcs11.List(b.moduleOf(name))
 }
 
 // userPIN says where a token's PIN comes from: the quorum that holds it, a file that the bindings name, or a person.

@@ -100,7 +100,9 @@ func TestCardSetupRefused(t *testing.T) {
 	setup := func(more ...string) []string {
 		return append([]string{"officer", "card-setup", "--name", "ada", "--module", cardtest.Module(t), "--transcript", d.path("cards.log"), "--out", d.path("ada.json")}, more...)
 	}
-	answers := func(lines ...string) []string { return []string{"--answers", d.write("answers", strings.Join(lines, "\n")+"\n")} }
+	answers := func(lines ...string) []string {
+		return []string{"--answers", d.write("answers", strings.Join(lines, "\n")+"\n")}
+	}
 	d.refused(1, "no PIV card is in any reader", "ada.json", setup(answers()...)...)
 	c := cardtest.NewCard()
 	r.Insert(t, 0, c)

@@ -9,7 +9,6 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/hsm"
-	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
@@ -149,7 +148,7 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 		return err
 	}
 	if tokens {
-		if err := ceremony.Tokens(config.Plan.Script(), func(name string) ([]hsm.TokenInfo, error) { return pkcs11.List(b.moduleOf(name)) }); err != nil {
+		if err := ceremony.Tokens(config.Plan.Script(), func(name string) ([]hsm.TokenInfo, error) { return b.list(c.Context, name) }); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 func officerFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "officer", Required: true,
-		Usage: "signing `KEY` of an officer or witness present: a pkcs11: URI, or an encrypted key file, with ?pin-source=FILE after it for its passphrase"}
+		Usage: "signing `KEY` of an officer or witness present: a pkcs11: or tpm: URI, or an encrypted key file, with ?pin-source=FILE after it for its passphrase"}
 }
 
 // openOfficer opens the signing keys that --officer names. The function it returns closes their tokens.

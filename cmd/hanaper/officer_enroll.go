@@ -20,7 +20,7 @@ import (
 	"github.com/hanaper/hanaper/quorum"
 )
 
-const keyUsage = "a pkcs11: URI of a key that is in a card or token already, or a key file; a file that does not exist is made. " +
+const keyUsage = "a pkcs11: or tpm: URI of a key that is in a card or token already, or a key file; a file that does not exist is made. " +
 	"?pin-source=FILE after a file names the file with its passphrase"
 
 func officerEnrollCommand() *cli.Command {
@@ -149,7 +149,7 @@ type obtained struct {
 // is a ceremony step.
 func obtainKey(ctx context.Context, ref, algorithm string, ask term.Prompter) (*obtained, error) {
 	path, source, _ := strings.Cut(strings.TrimPrefix(ref, "file:"), "?pin-source=")
-	exists := strings.HasPrefix(ref, "pkcs11:")
+	exists := hsm.IsURI(ref)
 	if !exists {
 		if _, err := os.Lstat(path); err == nil {
 			exists = true

@@ -10,9 +10,10 @@ import (
 
 func tokenCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "token",
-		Usage:       "look at tokens, initialise blank ones, change and unblock PINs",
-		Subcommands: []*cli.Command{tokenListCommand(), tokenShowCommand(), tokenInitCommand(), tokenChangePINCommand(), tokenUnblockCommand()},
+		Name:  "token",
+		Usage: "look at tokens, initialise blank ones, change and unblock PINs",
+		Subcommands: []*cli.Command{tokenListCommand(), tokenShowCommand(), tokenInitCommand(), tokenChangePINCommand(), tokenUnblockCommand(),
+			tokenKeyCommand(), tokenAttestorCommand(), tokenChallengeCommand()},
 	}
 }
 

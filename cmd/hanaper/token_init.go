@@ -36,10 +36,12 @@ type initLeaf struct {
 
 func tokenInitCommand() *cli.Command {
 	return &cli.Command{
-		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; keeps a log", HideHelpCommand: true,
+		Name: "init", Usage: "initialise a blank token: label, SO PIN, user PIN; or make the store of a TPM; keeps a log", HideHelpCommand: true,
 		Description: "A token that is initialised already is refused, for initialising destroys its keys. The PINs are asked for twice each, or read from files.\n\n" +
-			"Example:\n  hanaper token init --module /usr/lib/softhsm/libsofthsm2.so --label roots --transcript tokens.log",
-		Flags: []cli.Flag{moduleFlag, jsonFlag,
+			"Example:\n  hanaper token init --module /usr/lib/softhsm/libsofthsm2.so --label roots --transcript tokens.log\n  hanaper token init --store /var/lib/hanaper/roots --label roots --transcript tokens.log",
+		Flags: []cli.Flag{moduleFlag, storeFlag, deviceFlag, jsonFlag,
+			&cli.StringFlag{Name: "pcrs", Usage: "of a TPM: bind its keys to the `REGISTERS` of now, such as 0,2,7, besides the PIN"},
+			&cli.BoolFlag{Name: "persistent", Usage: "of a TPM: keep the keys in it, too, not in files alone; it has room for a few"},
 			&cli.StringFlag{Name: "label", Usage: "the new token's `LABEL`, up to 32 bytes"},
 			&cli.StringFlag{Name: "blank", Usage: "which blank token: its `SERIAL` or slot number; the first blank one otherwise"},
 			&cli.StringFlag{Name: "transcript", Usage: "the log `FILE` to add to, or to begin: a journal that nobody signs, which proves nothing"},
@@ -52,6 +54,14 @@ func tokenInitCommand() *cli.Command {
 func initToken(c *cli.Context) error {
 	if err := shell.NoArgs(c); err != nil {
 		return err
+	}
+	if onTPM(c) {
+		return initTPM(c)
+	}
+	for _, flag := range []string{"pcrs", "persistent"} {
+		if c.IsSet(flag) {
+			return advice.New(advice.Usage, "add --store FOLDER for a TPM", "--%s is of TPMs", flag)
+		}
 	}
 	module, err := moduleOf(c, hsm.URI{})
 	if err != nil {

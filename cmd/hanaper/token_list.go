@@ -20,24 +20,20 @@ type listedToken struct {
 
 func tokenListCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "list the tokens that a library shows, with the URI to name each by",
-		Description: "Example:\n  hanaper token list --module /usr/lib/softhsm/libsofthsm2.so", HideHelpCommand: true,
-		Flags: []cli.Flag{moduleFlag, jsonFlag},
+		Name: "list", Usage: "list the tokens that a library or a TPM shows, with the URI to name each by",
+		Description: "Example:\n  hanaper token list --module /usr/lib/softhsm/libsofthsm2.so\n  hanaper token list --store /var/lib/hanaper/roots", HideHelpCommand: true,
+		Flags: []cli.Flag{moduleFlag, storeFlag, deviceFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			if err := shell.NoArgs(c); err != nil {
 				return err
 			}
-			module, err := moduleOf(c, hsm.URI{})
-			if err != nil {
-				return err
-			}
-			infos, err := pkcs11.List(module)
+			infos, at, nothing, err := listed(c)
 			if err != nil {
 				return err
 			}
 			tokens := []listedToken{}
 			for _, i := range infos {
-				u := i.URI().InLibrary(module)
+				u := i.URI().OnMachine(at)
 				l := listedToken{TokenInfo: i, Warning: i.PINWarning()}
 				if i.Initialized {
 					l.URI = u.String()
@@ -68,9 +64,23 @@ func tokenListCommand() *cli.Command {
 			}
 			shell.Table(c.App.Writer, []string{"LABEL", "SERIAL", "MODEL", "STATE", "URI"}, rows)
 			if len(rows) == 0 {
-				fmt.Fprintln(c.App.Writer, "no tokens: "+pkcs11.Advice(module))
+				fmt.Fprintln(c.App.Writer, "no tokens: "+nothing)
 			}
 			return nil
 		},
 	}
+}
+
+// listed are the tokens of a library, or of a TPM, and where they are on this machine. nothing says where to look when there are none.
+func listed(c *cli.Context) (infos []hsm.TokenInfo, at hsm.URI, nothing string, err error) {
+	if onTPM(c) {
+		infos, at, err = listTPM(c)
+		return infos, at, "", err
+	}
+	module, err := moduleOf(c, hsm.URI{})
+	if err != nil {
+		return nil, at, "", err
+	}
+	infos, err = pkcs11.List(module)
+	return infos, at.InLibrary(module), pkcs11.Advice(module), err
 }

@@ -21,7 +21,7 @@ type shownToken struct {
 	Token        listedToken        `json:"token"`
 	Keys         []shownKey         `json:"keys"`
 	Certificates []shownCertificate `json:"certificates"`
-	Mechanisms   []pkcs11.Mechanism `json:"mechanisms"`
+	Mechanisms   []pkcs11.Mechanism `json:"mechanisms,omitempty"`
 }
 
 // shownKey is a key in the token. One that cannot be used has no URI, no SPKI and no class, and NotUsable says why.
@@ -60,6 +60,13 @@ func tokenShowCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if u.Scheme == hsm.SchemeTPM {
+				shown, err := showTPM(c, args[0])
+				if err != nil {
+					return err
+				}
+				return tellToken(c, shown)
+			}
 			module, err := moduleOf(c, u)
 			if err != nil {
 				return err
@@ -73,13 +80,17 @@ func tokenShowCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
-				return shell.JSON(c.App.Writer, shown)
-			}
-			printToken(c, shown)
-			return nil
+			return tellToken(c, shown)
 		},
 	}
+}
+
+func tellToken(c *cli.Context, s *shownToken) error {
+	if c.Bool("json") {
+		return shell.JSON(c.App.Writer, s)
+	}
+	printToken(c, s)
+	return nil
 }
 
 func showToken(c *cli.Context, t *pkcs11.Token, module string) (*shownToken, error) {
@@ -170,6 +181,9 @@ func printToken(c *cli.Context, s *shownToken) {
 	fmt.Fprintf(w, "\ncertificates: %d\n", len(rows))
 	if len(rows) > 0 {
 		shell.Table(w, []string{"LABEL", "ID", "SUBJECT", "NOT AFTER", "SHA-256"}, rows)
+	}
+	if s.Mechanisms == nil {
+		return // a TPM
 	}
 	rows = nil
 	for _, m := range s.Mechanisms {

@@ -35,7 +35,7 @@ func explain(err error) (sentinel error, kind advice.Kind, hint string) {
 	}
 	switch {
 	case wrongPIN(err):
-		return hsm.ErrPIN, kind, "the TPM counts wrong PINs for all its keys together; `hanaper token list` shows the count"
+		return hsm.ErrPIN, kind, "the TPM counts wrong PINs for all its keys together; `hanaper token list --store FOLDER` shows the count"
 	case errors.Is(err, tpm2.TPMRCLockout), errors.Is(err, hsm.ErrPINLocked):
 		return hsm.ErrPINLocked, kind, "the TPM takes no PIN after too many wrong ones: wait for its recovery time, or reset the lockout with tpm2_dictionarylockout"
 	case notOurs(err):

@@ -45,6 +45,9 @@ func (k *Key) URI() hsm.URI {
 	return u
 }
 
+// URI names the token and says where it is on this machine.
+func (t *Token) URI() hsm.URI { return t.uri() }
+
 // uri names the token and says where it is on this machine.
 func (t *Token) uri() hsm.URI {
 	u := t.Info().URI()

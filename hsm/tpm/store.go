@@ -66,11 +66,11 @@ type store struct {
 
 func openStore(dir string) (*store, error) {
 	if dir == "" {
-		return nil, advice.New(advice.Usage, "add store=/FOLDER to the URI's query; `hanaper token init --tpm` makes one", "the key URI names no store")
+		return nil, advice.New(advice.Usage, "add store=/FOLDER to the URI's query; `hanaper token init --store FOLDER` makes one", "the key URI names no store")
 	}
 	data, err := input.Read(filepath.Join(dir, storeFile), maxBlob)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, advice.New(advice.Failed, "is the folder right? `hanaper token init --tpm` makes a store", "%w: %s is no store of TPM keys: it has no %s", hsm.ErrNoToken, show.Text(dir), storeFile)
+		return nil, advice.New(advice.Failed, "is the folder right? `hanaper token init --store FOLDER` makes a store", "%w: %s is no store of TPM keys: it has no %s", hsm.ErrNoToken, show.Text(dir), storeFile)
 	}
 	if err != nil {
 		return nil, err
