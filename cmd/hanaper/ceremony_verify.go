@@ -113,6 +113,12 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 		fmt.Fprintf(w, "token %s: label %s, serial %s, maker %s, model %s, firmware %s\n", show.Text(t.Name), show.Text(t.Token.Label), show.Text(t.Token.Serial),
 			show.Text(t.Token.Manufacturer), show.Text(t.Token.Model), show.Text(t.Token.Firmware))
 	}
+	for _, k := range r.Keys {
+		if b := k.Birth; b != nil {
+			fmt.Fprintf(w, "key %s was born in a TPM of %s (%s), endorsement certificate %.16s; the TPM answered challenges by %s: believe it if you believe that one of them was made away from the ceremony's machine\n",
+				show.Text(k.Name), show.Text(b.Manufacturer), show.Line(b.Chip), show.Text(b.Endorsement), show.List(b.Makers))
+		}
+	}
 	for _, o := range r.Approvals {
 		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.KeyID))
 	}
