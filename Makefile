@@ -1,6 +1,6 @@
 # make demo and make test install what they need; see README.md.
 SHELL := /bin/bash
-PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-gateway
+PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-gateway hanaper-kms
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
 # Pure Go resolver and user look-up everywhere: fewer system calls at the air gap, and one compilation serves all programs.

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,7 +32,7 @@ func openToken(ctx context.Context, c *config) (hsm.Token, error) {
 
 // open opens the token that a URI of the configuration names.
 func (c *config) open(ctx context.Context, uri hsm.URI) (hsm.Token, error) {
-	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Tell: shell.Saying("hanaper-repo")}
+	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Tell: shell.Saying("hanaper-repo"), Stores: open.Stores()}
 	if c.Keys.Apart {
 		o.Apart = &apart.Limits{Sign: c.Keys.Deadline, Environment: c.Keys.Environment}
 	}
@@ -93,6 +94,10 @@ func (o *office) checkApart(ctx context.Context, cas []*x509.Certificate, warn i
 // checkApart refuses a token that holds a CA's key beside the online keys: whoever takes this machine would have both.
 func checkApart(ctx context.Context, c *config, token hsm.Token, cas []*x509.Certificate, warn io.Writer) error {
 	keys, err := token.Keys(ctx)
+	if errors.Is(err, hsm.ErrUnsupported) {
+		fmt.Fprintf(warn, "hanaper-repo: warning: whether the key of a CA lies beside the online keys cannot be seen: %v\n", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

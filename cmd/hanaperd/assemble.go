@@ -213,7 +213,7 @@ func (p *parts) openKey(ctx context.Context, open map[string]hsm.Token, i *issue
 
 // openToken opens the token that a key URI names, with the PIN from its pin-source or from the terminal.
 func openToken(ctx context.Context, c *factory.Config, uri hsm.URI, sessions int, tell func(said string)) (hsm.Token, error) {
-	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions, Tell: tell}
+	o := open.Config{URI: uri.TokenURI(), PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: sessions, Tell: tell, Stores: open.Stores()}
 	if c.Issuing.Apart {
 		o.Apart = &apart.Limits{Sign: c.Issuing.Deadline, Environment: c.Issuing.Environment}
 	}

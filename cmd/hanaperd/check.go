@@ -50,6 +50,8 @@ func checkCommand() *cli.Command {
 func libraryOf(p *parts) string {
 	t, is := p.tokens[0].(*apart.Token)
 	switch {
+	case p.config.Key().Opaque != "":
+		return "none: hanaper-kms serves the key, in a process of its own"
 	case !is:
 		return "inside this program"
 	case t.Unlocked() != "":

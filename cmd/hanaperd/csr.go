@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func csrCommand() *cli.Command {
@@ -39,7 +40,7 @@ func issuingCSR(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if uri.Object == "" {
+	if uri.Object == "" && uri.Opaque == "" {
 		return advice.New(advice.Usage, "add ;object=NAME", "the key URI names no object")
 	}
 	if err := mustNotExist(c.String("out")); err != nil {
@@ -53,7 +54,11 @@ func issuingCSR(c *cli.Context) error {
 	key, err := token.Key(c.Context, uri.Query())
 	found := err == nil
 	if errors.Is(err, hsm.ErrNoKey) {
-		key, err = token.Generate(c.Context, hsm.GenerateSpec{Label: uri.Object, ID: uri.ID, Algorithm: hsm.Algorithm(c.String("algorithm")), Class: hsm.Sealed})
+		spec := hsm.GenerateSpec{Label: uri.Object, ID: uri.ID, Algorithm: hsm.Algorithm(c.String("algorithm")), Class: hsm.Sealed}
+		if uri.Opaque != "" {
+			spec.Class = hsm.Unread // such a store promises no more; printKey says it
+		}
+		key, err = token.Generate(c.Context, spec)
 	}
 	if err != nil {
 		return err
@@ -92,11 +97,20 @@ func issuingURI(c *cli.Context) (*factory.Config, hsm.URI, error) {
 func printKey(c *cli.Context, key hsm.Key, found bool) error {
 	a := key.Attributes()
 	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, map[string]any{"uri": key.URI().String(), "attributes": a, "found": found, "request": c.String("out")})
+		answer := map[string]any{"uri": key.URI().String(), "attributes": a, "found": found, "request": c.String("out")}
+		if a.Unread {
+			answer["attributes"] = string(hsm.Unread)
+		}
+		return shell.JSON(c.App.Writer, answer)
 	}
 	birth := "made now"
 	if found {
 		birth = "was there"
+	}
+	if a.Unread {
+		shell.Table(c.App.Writer, []string{"attribute", "value"}, [][]string{{"key", show.Text(key.URI().String())}, {"algorithm", string(a.Algorithm)}, {"birth", birth},
+			{"all others", "unread: the store tells none, and that the key cannot leave it is its word alone"}, {"request", show.Text(c.String("out"))}})
+		return nil
 	}
 	shell.Table(c.App.Writer, []string{"attribute", "value"}, [][]string{
 		{"key", key.URI().String()}, {"algorithm", string(a.Algorithm)}, {"birth", birth}, {"local", fmt.Sprint(a.Local)},

@@ -271,3 +271,6 @@ func (t *Token) Keys(ctx context.Context) (keys []hsm.Key, err error) {
 	}
 	return keys, nil
 }
+
+// Sessions is how many calls can be under way at once.
+func (t *Token) Sessions() int { return cap(t.slots) }

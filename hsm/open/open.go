@@ -1,5 +1,5 @@
 // Package open opens the token or key that a URI names, whatever holds it: the one place where a program learns which
-// kinds of tokens it can use. It links no net/http; hsm/kms adds the key stores that need it.
+// kinds of tokens it can use. It links no net/http: the key stores that need it are served by another program, as a child.
 //
 // An attacker who can change a URI can have another token or key opened, which label, serial and public key give away, and
 // another library loaded, which has the PIN: URIs come from the machine's own configuration, never from what travels.
@@ -9,6 +9,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
@@ -35,8 +38,20 @@ type Config struct {
 	// Wait, where it is not nil, has every call wait for a token that went away until this context ends, instead of half a minute. It is
 	// for libraries in this process.
 	Wait context.Context
+	// Stores is the program that serves other key stores (Stores), which needs the network; where it is empty they are refused.
+	Stores string
 	// Sessions bounds the signatures under way at once; 0 leaves it to the token.
 	Sessions int
+}
+
+// Stores is the program that serves other key stores (cmd/hanaper-kms), where it lies beside this one. Only programs that may be
+// online use it.
+func Stores() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "hanaper-kms"
+	}
+	return filepath.Join(filepath.Dir(self), "hanaper-kms")
 }
 
 // Token opens a token.
@@ -53,6 +68,16 @@ func Token(ctx context.Context, c Config) (hsm.Token, error) {
 		return asToken(pkcs11.Open(ctx, p))
 	case hsm.SchemeTPM:
 		return asToken(tpm.Open(ctx, tpm.Config{URI: c.URI, PIN: c.PIN}))
+	}
+	if c.Stores != "" && slices.Contains(hsm.KMSSchemes(), c.URI.Scheme) {
+		if _, err := os.Stat(c.Stores); err != nil {
+			return nil, advice.New(advice.Failed, "install hanaper-kms beside this program", "key URI: %s: keys need the program %s: %w", show.Text(c.URI.Scheme), show.Text(c.Stores), err)
+		}
+		limits := apart.Limits{}
+		if c.Apart != nil {
+			limits = *c.Apart
+		}
+		return asToken(apart.Open(ctx, apart.Config{Program: c.Stores, URI: c.URI, PIN: c.PIN, Sessions: c.Sessions, Limits: limits, Tell: c.Tell}))
 	}
 	return nil, advice.New(advice.Usage, "write a pkcs11: or tpm: URI", "key URI: this program opens no %s: keys", show.Text(c.URI.Scheme))
 }

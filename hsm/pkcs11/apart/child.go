@@ -62,9 +62,9 @@ type call struct {
 	slot     bool
 }
 
-// spawn starts the program once more as a child, which has nothing loaded yet.
-func spawn(l Limits, askPIN func(*child, uint64, hsm.TokenInfo)) (*child, error) {
-	if !hooked.Load() {
+// spawn starts the program once more as a child, which has nothing loaded yet, or another program.
+func spawn(program string, l Limits, askPIN func(*child, uint64, hsm.TokenInfo)) (*child, error) {
+	if program == "" && !hooked.Load() {
 		return nil, errors.New("this program does not call apart.Main, and cannot run a library apart")
 	}
 	parent, theirs, err := pair()
@@ -74,7 +74,10 @@ func spawn(l Limits, askPIN func(*child, uint64, hsm.TokenInfo)) (*child, error)
 	// The program's file as it is now, also where another has taken its name.
 	cmd := exec.Command("/proc/self/exe", argument)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = environment(l.Environment)
+	if program != "" {
+		cmd = exec.Command(program, argument)
+	}
+	cmd.Env = environment(l.Environment, program != "")
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.WaitDelay = time.Second // its own children may keep standard error open
 	c := &child{limits: l, conn: parent, out: &sender{w: parent}, cmd: cmd, words: &tail{}, askPIN: askPIN, pending: map[uint64]*call{}, dead: make(chan struct{})}

@@ -30,14 +30,20 @@ func Variables() []string {
 	return all
 }
 
+// stores are beginnings of what the key stores' libraries read (hsm/kms), for another program that serves a token: credentials of
+// clouds are among it, which the program needs.
+var stores = []string{"AWS_", "AZURE_", "IDENTITY_", "MSI_", "GOOGLE_", "GCE_METADATA_", "CLOUDSDK_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+	"http_proxy", "https_proxy", "no_proxy", "SSL_CERT_", "SSH_AUTH_SOCK"}
+
 // environment is what the child gets, with the variables that the user named besides.
-func environment(more []string) []string {
+func environment(more []string, store bool) []string {
 	// A crash tells its reason in a line or two, without what is on the stacks.
 	env := []string{"GOTRACEBACK=none"}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		if slices.Contains(variables, name) || slices.Contains(more, name) ||
-			slices.ContainsFunc(families, func(f string) bool { return strings.HasPrefix(name, f) }) {
+			slices.ContainsFunc(families, func(f string) bool { return strings.HasPrefix(name, f) }) ||
+			store && slices.ContainsFunc(stores, func(f string) bool { return strings.HasPrefix(name, f) }) {
 			env = append(env, entry)
 		}
 	}

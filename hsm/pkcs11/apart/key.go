@@ -21,6 +21,7 @@ type Key struct {
 	t          *Token
 	attributes hsm.Attributes
 	public     crypto.PublicKey
+	uri        hsm.URI // of a key in a store of another kind
 
 	finding chan struct{} // holds one while somebody finds the key in a new child
 
@@ -38,7 +39,16 @@ func (t *Token) newKey(c *child, b keyBody) (*Key, error) {
 		c.kill(err)
 		return nil, err
 	}
-	return &Key{t: t, attributes: b.Attributes, public: pub, at: c, number: b.Number, finding: make(chan struct{}, 1)}, nil
+	k := &Key{t: t, attributes: b.Attributes, public: pub, at: c, number: b.Number, finding: make(chan struct{}, 1)}
+	k.attributes.Unread = b.Unread
+	if b.URI != "" {
+		if k.uri, err = hsm.ParseURI(b.URI); err != nil || k.uri.Scheme != t.c.URI.Scheme {
+			err = fmt.Errorf("%w: key URI: %v", errFrame, err)
+			c.kill(err)
+			return nil, err
+		}
+	}
+	return k, nil
 }
 
 // Public is the key's public half.
@@ -56,6 +66,9 @@ func (k *Key) Token() hsm.TokenInfo { return k.t.Info() }
 
 // URI names the key by token label and serial, object label and id.
 func (k *Key) URI() hsm.URI {
+	if k.uri.Opaque != "" {
+		return k.uri
+	}
 	u := k.t.Info().URI().InLibrary(k.t.c.Module)
 	u.Object, u.ID, u.Type = k.attributes.Label, bytes.Clone(k.attributes.ID), "private"
 	return u

@@ -47,6 +47,9 @@ type keyBody struct {
 	Number     uint32         `json:"number"`
 	Attributes hsm.Attributes `json:"attributes"`
 	SPKI       []byte         `json:"spki"`
+	// Unread is that of Attributes, which their own form leaves out, and URI the name of a key in a store of another kind.
+	Unread bool   `json:"unread,omitempty"`
+	URI    string `json:"uri,omitempty"`
 }
 
 type certificateBody struct {

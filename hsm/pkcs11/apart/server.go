@@ -25,9 +25,41 @@ var hooked atomic.Bool
 // Main is called first in the main of every program that opens tokens apart. In a child it serves the library and does not
 // return; everywhere else it does nothing.
 func Main() {
-	if len(os.Args) < 2 || os.Args[1] != argument {
+	if serve(openLibrary) {
 		hooked.Store(true)
-		return
+	}
+}
+
+// Opener opens the token that a child serves. sessions is how many calls are to be under way at once, or 0; the answer's is how many
+// there can be.
+type Opener func(ctx context.Context, o Asked) (token hsm.Token, sessions int, err error)
+
+// Asked is what the parent wants opened.
+type Asked struct {
+	URI      hsm.URI
+	Module   string
+	Sessions int
+	// PIN asks the parent.
+	PIN hsm.PINSource
+}
+
+// Serve is Main for a program that serves other tokens than those of PKCS#11 libraries, for a parent that names it as
+// Config.Program. It returns where nobody asks for that.
+func Serve(open Opener) { serve(open) }
+
+// openLibrary opens a token of a PKCS#11 library.
+func openLibrary(ctx context.Context, o Asked) (hsm.Token, int, error) {
+	t, err := pkcs11.Open(ctx, pkcs11.Config{Module: o.Module, URI: o.URI, Sessions: o.Sessions, PIN: o.PIN, AskAgain: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	return t, t.Sessions(), nil
+}
+
+// serve does not return in a child; it says true everywhere else.
+func serve(open Opener) bool {
+	if len(os.Args) < 2 || os.Args[1] != argument {
+		return true
 	}
 	unlocked, err := confine()
 	if err != nil {
@@ -37,21 +69,23 @@ func Main() {
 	// Ctrl-C and a service's stop reach the parent, which ends the child when the requests in work are finished.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	conn := os.NewFile(socket, "parent")
-	s := &server{out: &sender{w: conn}, unlocked: unlocked, keys: map[uint32]hsm.Key{}, numbers: map[string]uint32{}}
+	s := &server{open: open, out: &sender{w: conn}, unlocked: unlocked, keys: map[uint32]hsm.Key{}, numbers: map[string]uint32{}}
 	if err := s.serve(newReceiver(conn, maxRequest+headSize)); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0) // the parent is gone, or wants no more
+	return false
 }
 
 // server is the child: one token.
 type server struct {
+	open     Opener
 	out      *sender
 	unlocked string
 
 	mu      sync.RWMutex
-	token   *pkcs11.Token
+	token   hsm.Token
 	keys    map[uint32]hsm.Key
 	numbers map[string]uint32 // by public half, label and id
 	asked   map[uint64]chan frame
@@ -103,7 +137,7 @@ func (s *server) answer(f frame) {
 // do carries one request out.
 func (s *server) do(ctx context.Context, f frame, body []byte) ([]byte, error) {
 	if f.kind == kindOpen {
-		return s.open(ctx, body)
+		return s.opened(ctx, body)
 	}
 	s.mu.RLock()
 	token := s.token
@@ -126,7 +160,10 @@ func (s *server) do(ctx context.Context, f frame, body []byte) ([]byte, error) {
 		if k == nil {
 			return nil, fmt.Errorf("%w: there is no key %d", errFrame, number)
 		}
-		return k.(*pkcs11.Key).SignWaiting(ctx, digest, opts)
+		if p, is := k.(*pkcs11.Key); is {
+			return p.SignWaiting(ctx, digest, opts)
+		}
+		return k.SignContext(ctx, digest, opts)
 	case kindKey:
 		if err := decode(body, &q); err != nil {
 			return nil, err
@@ -180,7 +217,7 @@ func (s *server) do(ctx context.Context, f frame, body []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w: kind 0x%02x", errFrame, byte(f.kind))
 }
 
-func (s *server) open(ctx context.Context, body []byte) ([]byte, error) {
+func (s *server) opened(ctx context.Context, body []byte) ([]byte, error) {
 	var o openBody
 	if err := decode(body, &o); err != nil {
 		return nil, err
@@ -192,14 +229,14 @@ func (s *server) open(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: o.Module, URI: u, Sessions: o.Sessions, PIN: s.askPIN, AskAgain: true})
+	token, sessions, err := s.open(ctx, Asked{Module: o.Module, URI: u, Sessions: o.Sessions, PIN: s.askPIN})
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	s.token = token
 	s.mu.Unlock()
-	return encode(openedBody{Version: version, Info: token.Info(), Sessions: token.Sessions(), Unlocked: s.unlocked}), nil
+	return encode(openedBody{Version: version, Info: token.Info(), Sessions: sessions, Unlocked: s.unlocked}), nil
 }
 
 // askPIN has the parent give the PIN for a login.
@@ -262,5 +299,9 @@ func (s *server) describe(k hsm.Key) (keyBody, error) {
 		s.numbers[name] = number
 	}
 	s.keys[number] = k
-	return keyBody{Number: number, Attributes: a, SPKI: spki}, nil
+	b := keyBody{Number: number, Attributes: a, SPKI: spki}
+	if a.Unread {
+		b.Unread, b.URI = true, k.URI().String()
+	}
+	return b, nil
 }

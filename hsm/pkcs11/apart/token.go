@@ -15,6 +15,9 @@ import (
 
 // Config says which token to open and how; the fields are those of pkcs11.Config.
 type Config struct {
+	// Program is the file of another program that serves the token (see Serve), where it is no PKCS#11 library's; empty runs this
+	// program again.
+	Program string
 	// Module is the PKCS#11 library, as hsm.ParseLibrary reads it; the URI's is used where it is empty.
 	Module string
 	// URI names the token; its object is ignored.
@@ -54,7 +57,7 @@ var _ hsm.Token = (*Token)(nil)
 // Open starts a child, finds the token that the URI names, and logs in, once. If that fails there is no second try by itself:
 // somebody is there who reads the error.
 func Open(ctx context.Context, c Config) (*Token, error) {
-	if c.URI.Token == "" && c.URI.Serial == "" {
+	if c.Program == "" && c.URI.Token == "" && c.URI.Serial == "" {
 		return nil, advice.New(advice.Usage, "write token=LABEL;serial=SERIAL; `hanaper token list` prints them", "key URI %s names no token", c.URI.TokenURI())
 	}
 	c.Limits = c.Limits.complete()
@@ -85,14 +88,16 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		t.mu.Unlock()
 		return nil, err
 	}
-	t.c.URI = t.info.URI() // from now on this very token
+	if c.Program == "" {
+		t.c.URI = t.info.URI() // from now on this very token
+	}
 	go t.supervise(first)
 	return t, nil
 }
 
 // start spawns a child and has it open the token. A child that did not is gone when start returns.
 func (t *Token) start(ctx context.Context) (*child, error) {
-	c, err := spawn(t.c.Limits, t.givePIN)
+	c, err := spawn(t.c.Program, t.c.Limits, t.givePIN)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +120,9 @@ func (t *Token) start(ctx context.Context) (*child, error) {
 			t.mu.Lock()
 			t.giveUp(err)
 			t.mu.Unlock()
+		}
+		if t.c.Program != "" {
+			return nil, t.fail(err, "open it apart with the program %s", show.Text(t.c.Program))
 		}
 		return nil, t.fail(err, "open it apart with the library %s", show.Text(t.c.Module))
 	}
@@ -156,7 +164,7 @@ func (t *Token) Unlocked() string {
 
 // Key finds exactly one private key.
 func (t *Token) Key(ctx context.Context, q hsm.Query) (hsm.Key, error) {
-	if q.Label == "" && len(q.ID) == 0 {
+	if t.c.Program == "" && q.Label == "" && len(q.ID) == 0 {
 		return nil, advice.New(advice.Usage, "name the key by label or id", "%s: key %s", t.Info().Name(), q)
 	}
 	return t.oneKey(ctx, q, kindKey, encode(queryBody(q)), true)
