@@ -4,7 +4,10 @@ PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-g
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
 # Pure Go resolver and user look-up everywhere: fewer system calls at the air gap, and one compilation serves all programs.
-GOFLAGS_BUILD := -trimpath -tags netgo,osusergo -buildvcs=false -ldflags "$(LDFLAGS)"
+# hanaper-kms knows YubiKeys where libpcsclite-dev is there.
+comma := ,
+CARDS := $(if $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes),,$(comma)noyubikey)
+GOFLAGS_BUILD := -trimpath -tags netgo,osusergo$(CARDS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
@@ -20,14 +23,14 @@ build:
 ## demo: the main job on throw-away tokens, on loopback, in the folder demo/
 demo:
 	scripts/install-peers demo
-	$(MAKE) -s build PROGRAMS="$(PROGRAMS) hanaper-demo"
+	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
 	bin/hanaper-demo run --bin bin --dir demo
 
 ## board: simulated boards, one with a SoftHSM token, one a virtual machine with a TPM, provisioned and updated; KEEP=--keep goes on
 board:
 	scripts/install-peers board
 	scripts/kernel bin/kernel
-	$(MAKE) -s build PROGRAMS="$(PROGRAMS) hanaper-demo"
+	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
 	go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board-guest ./softhsm/boardtest
 	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir board $(KEEP)

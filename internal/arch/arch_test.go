@@ -92,6 +92,27 @@ func TestCloudsStayOutside(t *testing.T) {
 	}
 }
 
+// TestAirGapAsksForNoStores: the officers' program never names the program that serves other key stores, so that hsm/open refuses them.
+func TestAirGapAsksForNoStores(t *testing.T) {
+	asks := func(folder string) (n int) {
+		files, err := filepath.Glob("../../" + folder + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", folder, len(files), err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes.Count(b, []byte("open.Stores")) + bytes.Count(b, []byte("Stores:")) + bytes.Count(b, []byte("hanaper-kms"))
+		}
+		return n
+	}
+	if asks("cmd/hanaper") != 0 || asks("ceremony") != 0 || asks("cmd/hanaperd") == 0 {
+		t.Error("the officers' program asks for other key stores, or the services do not")
+	}
+}
+
 // TestGatewayIsStatic: one file, no cgo, no interpreter, as the judge says that reads the binary itself.
 func TestGatewayIsStatic(t *testing.T) {
 	f, err := elf.Open(programtest.Path(t, "hanaper-gateway"))
