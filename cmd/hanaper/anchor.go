@@ -62,7 +62,7 @@ func digestFlag(c *cli.Context, name string) (*[32]byte, error) {
 // keysThere refuses keys that are not there, before a secret is asked for.
 func keysThere(refs []string) error {
 	for _, ref := range refs {
-		if strings.HasPrefix(ref, "pkcs11:") {
+		if hsm.IsURI(ref) {
 			if _, err := hsm.ParseURI(ref); err != nil {
 				return err
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -20,22 +19,19 @@ import (
 // glance is how often a reader is looked at for a card that is waited for.
 const glance = 500 * time.Millisecond
 
-// openInCard opens an officer's key in a token. Where a person is there, a card that is not in a reader is asked for and waited for, now and at
+// openCard opens the token that an officer's key is in. Where a person is there, a card that is not in a reader is asked for and waited for, now and at
 // each use, until Ctrl-C; a program that reads answers from a file fails after half a minute.
-func openInCard(ctx context.Context, uri hsm.URI, ask term.Prompter) (hsm.Key, io.Closer, error) {
-	c := open.Config{URI: uri, PIN: pinPrompt(ask), Tell: tellPeople}
-	if !term.Live(ask) {
-		return open.KeyIn(ctx, c)
+func openCard(ctx context.Context, uri hsm.URI, ask term.Prompter) (hsm.Token, error) {
+	c := open.Config{URI: uri, PIN: hsm.PINFromURI(uri, pinPrompt(ask)), Tell: tellPeople}
+	if !term.Live(ask) || !hotPlugged(uri) {
+		return open.Token(ctx, c)
 	}
 	c.Wait = ctx
 	said := ""
 	for {
-		key, closer, err := open.KeyIn(ctx, c)
-		if !errors.Is(err, hsm.ErrNoToken) || !hotPlugged(uri) {
-			if err == nil && said != "" {
-				tellPeople(key.Token().Name() + " is here")
-			}
-			return key, closer, err
+		token, err := open.Token(ctx, c)
+		if !errors.Is(err, hsm.ErrNoToken) {
+			return token, err
 		}
 		if now := err.Error(); now != said {
 			said = now
@@ -44,7 +40,7 @@ func openInCard(ctx context.Context, uri hsm.URI, ask term.Prompter) (hsm.Key, i
 		select {
 		case <-time.After(glance):
 		case <-ctx.Done():
-			return nil, nil, advice.Wrap(advice.Failed, err, "start again with the card in a reader")
+			return nil, advice.Wrap(advice.Failed, err, "start again with the card in a reader")
 		}
 	}
 }

@@ -166,18 +166,14 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 	if err := agree(ask); err != nil {
 		return err
 	}
-	keys, closer, err := openOfficer(c.Context, c.StringSlice("officer"), ask)
-	if err != nil {
+	ring := &keyring{ask: ask}
+	defer ring.close()
+	if config.Officers, err = ring.open(c.Context, c.StringSlice("officer")); err != nil {
 		return err
 	}
-	defer closer()
-	config.Officers = keys
-	holders, closeHolders, err := openOfficer(c.Context, c.StringSlice("custodian"), ask)
-	if err != nil {
+	if people.keys, err = ring.open(c.Context, c.StringSlice("custodian")); err != nil {
 		return err
 	}
-	defer closeHolders()
-	people.keys = holders
 	return act(ask)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/open"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -19,40 +20,71 @@ func officerFlag() cli.Flag {
 		Usage: "signing `KEY` of an officer or witness present: a pkcs11: or tpm: URI, or an encrypted key file, with ?pin-source=FILE after it for its passphrase"}
 }
 
+// keyring is the keys of people that are open, and their tokens: a card whose two keys are named is opened once, and its PIN asked for once.
+type keyring struct {
+	ask    term.Prompter
+	tokens map[string]hsm.Token // by the URI that named the token
+}
+
 // openOfficer opens the signing keys that --officer names. The function it returns closes their tokens.
 func openOfficer(ctx context.Context, keys []string, ask term.Prompter) (signers []crypto.Signer, done func(), err error) {
-	var closers []func()
-	closeAll := func() {
-		for _, c := range closers {
-			c()
-		}
+	ring := &keyring{ask: ask}
+	signers, err = ring.open(ctx, keys)
+	if err != nil {
+		ring.close()
+		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			closeAll()
-		}
-	}()
+	return signers, ring.close, nil
+}
+
+// open opens keys beside those that are open already. After an error close is still to be called.
+func (r *keyring) open(ctx context.Context, keys []string) (signers []crypto.Signer, err error) {
 	for _, text := range keys {
+		var key crypto.Signer
 		if hsm.IsURI(text) {
-			uri, err := hsm.ParseURI(text)
-			if err != nil {
-				return nil, nil, err
-			}
-			key, c, err := openInCard(ctx, uri, ask)
-			if err != nil {
-				return nil, nil, err
-			}
-			closers = append(closers, func() { _ = c.Close() })
-			signers = append(signers, key)
-			continue
+			key, err = r.inToken(ctx, text)
+		} else {
+			key, err = openKeyFile(ctx, text, r.ask)
 		}
-		key, err := openKeyFile(ctx, text, ask)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		signers = append(signers, key)
 	}
-	return signers, closeAll, nil
+	return signers, nil
+}
+
+func (r *keyring) inToken(ctx context.Context, text string) (crypto.Signer, error) {
+	uri, err := hsm.ParseURI(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := open.NamesKey(uri); err != nil {
+		return nil, err
+	}
+	name := uri.TokenURI().String()
+	token := r.tokens[name]
+	if token == nil {
+		if token, err = openCard(ctx, uri, r.ask); err != nil {
+			return nil, err
+		}
+		if r.tokens == nil {
+			r.tokens = map[string]hsm.Token{}
+		}
+		r.tokens[name] = token
+	}
+	key, err := token.Key(ctx, uri.Query())
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+func (r *keyring) close() {
+	for _, t := range r.tokens {
+		_ = t.Close()
+	}
+	r.tokens = nil
 }
 
 // openKeyFile opens an encrypted key file; the passphrase comes from the file after ?pin-source=, or from a prompt.

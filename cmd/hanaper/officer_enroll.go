@@ -54,17 +54,17 @@ func enroll(c *cli.Context) error {
 	if err := absent(c.String("out")); err != nil {
 		return err
 	}
-	sign, err := obtainKey(c.Context, c.String("key"), c.String("algorithm"), ask)
+	ring := &keyring{ask: ask}
+	defer ring.close()
+	sign, err := obtainKey(c.Context, c.String("key"), c.String("algorithm"), ring)
 	if err != nil {
 		return err
 	}
-	defer sign.close()
 	var decrypt *obtained
 	if ref := c.String("decryption-key"); ref != "" {
-		if decrypt, err = obtainKey(c.Context, ref, c.String("decryption-algorithm"), ask); err != nil {
+		if decrypt, err = obtainKey(c.Context, ref, c.String("decryption-algorithm"), ring); err != nil {
 			return err
 		}
-		defer decrypt.close()
 	}
 	return enrolKeys(c, sign, decrypt)
 }
@@ -142,12 +142,11 @@ type obtained struct {
 	key    crypto.Signer
 	path   string
 	sealed []byte
-	close  func()
 }
 
 // obtainKey opens the key that ref names, or makes the key file that it names. A key in a token is never made here: that
 // is a ceremony step.
-func obtainKey(ctx context.Context, ref, algorithm string, ask term.Prompter) (*obtained, error) {
+func obtainKey(ctx context.Context, ref, algorithm string, ring *keyring) (*obtained, error) {
 	path, source, _ := strings.Cut(strings.TrimPrefix(ref, "file:"), "?pin-source=")
 	exists := hsm.IsURI(ref)
 	if !exists {
@@ -158,13 +157,13 @@ func obtainKey(ctx context.Context, ref, algorithm string, ask term.Prompter) (*
 		}
 	}
 	if exists {
-		keys, done, err := openOfficer(ctx, []string{ref}, ask)
+		keys, err := ring.open(ctx, []string{ref})
 		if err != nil {
 			return nil, err
 		}
-		return &obtained{key: keys[0], close: done}, nil
+		return &obtained{key: keys[0]}, nil
 	}
-	passphrase, err := newPassphrase(ctx, path, source, ask)
+	passphrase, err := newPassphrase(ctx, path, source, ring.ask)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +176,7 @@ func obtainKey(ctx context.Context, ref, algorithm string, ask term.Prompter) (*
 	if err != nil {
 		return nil, err
 	}
-	return &obtained{key: key, path: path, sealed: sealed, close: func() {}}, nil
+	return &obtained{key: key, path: path, sealed: sealed}, nil
 }
 
 // newPassphrase takes the passphrase of a new key file from its source, or asks for it twice.

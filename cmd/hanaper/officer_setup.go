@@ -326,7 +326,7 @@ func (s *setup) enrol(module string) error {
 		if pub, is := s.made[slot].(interface{ Equal(crypto.PublicKey) bool }); !is || !pub.Equal(key.Public()) {
 			return advice.New(advice.Refused, "find out which program wrote to the card meanwhile", "%s: the key in %X is not the one that was made a moment ago", infos[i].Name(), byte(slot))
 		}
-		keys[slot] = &obtained{key: key, close: func() {}}
+		keys[slot] = &obtained{key: key}
 	}
 	if err := enrolKeys(s.c, keys[piv.Signature], keys[piv.KeyManagement]); err != nil {
 		return advice.Wrap(advice.Failed, err, hint)

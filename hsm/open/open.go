@@ -82,19 +82,20 @@ func Token(ctx context.Context, c Config) (hsm.Token, error) {
 	return nil, advice.New(advice.Usage, "write a pkcs11: or tpm: URI", "key URI: this program opens no %s: keys", show.Text(c.URI.Scheme))
 }
 
-// Key opens the token that a key URI names, and the one key in it. Closing the closer closes the token.
-func Key(ctx context.Context, u hsm.URI, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
-	return KeyIn(ctx, Config{URI: u, PIN: pin})
+// NamesKey refuses a URI that names a token and no key in it.
+func NamesKey(u hsm.URI) error {
+	if u.Opaque == "" && u.Object == "" && len(u.ID) == 0 {
+		return advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
+	}
+	return nil
 }
 
-// KeyIn is Key with all that Config says. Its PIN serves where the URI has no pin-source.
-func KeyIn(ctx context.Context, c Config) (hsm.Key, io.Closer, error) {
-	u := c.URI
-	if u.Opaque == "" && u.Object == "" && len(u.ID) == 0 {
-		return nil, nil, advice.New(advice.Usage, "add object=LABEL or id=ID; `hanaper token show` lists the keys", "key URI %s names no key", u)
+// Key opens the token that a key URI names, and the one key in it. Closing the closer closes the token.
+func Key(ctx context.Context, u hsm.URI, pin hsm.PINSource) (hsm.Key, io.Closer, error) {
+	if err := NamesKey(u); err != nil {
+		return nil, nil, err
 	}
-	c.PIN = hsm.PINFromURI(u, c.PIN)
-	t, err := Token(ctx, c)
+	t, err := Token(ctx, Config{URI: u, PIN: hsm.PINFromURI(u, pin)})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -127,8 +127,14 @@ func TestPIVWrongPIN(t *testing.T) {
 // A card is pulled between two signatures, and in the middle of one: the call waits, says which card it waits for and which one was put in
 // instead, and makes the signature when the card is back, in another reader. No PIN is sent to the wrong card.
 func TestPIVPulled(t *testing.T) {
+	for _, algorithm := range []string{"P-256", "RSA-2048"} {
+		t.Run(algorithm, func(t *testing.T) { pulled(t, algorithm) })
+	}
+}
+
+func pulled(t *testing.T, algorithm string) {
 	r := cardtest.New(t)
-	ada, grace := officerCard(t, "ada", "P-256"), officerCard(t, "grace", "P-256")
+	ada, grace := officerCard(t, "ada", algorithm), officerCard(t, "grace", "P-256")
 	r.Insert(t, 0, ada)
 	var told said
 	token := openCard(t, "ada", func(c *pkcs11.Config) { c.Patience, c.Within, c.Tell = -1, t.Context(), told.tell })

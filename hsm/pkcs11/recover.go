@@ -86,6 +86,9 @@ func (t *Token) cure(err error, try int) (cure remedy, worth bool) {
 	switch {
 	case errors.Is(err, errVanished):
 		return newLibrary, true
+	case t.m.cards:
+		// OpenSC (0.23) may keep a lock of its own when a card was pulled during a command; the next call about the card would never return.
+		return newLibrary, true
 	case try == 0:
 		return newSessions, true // a first failure may be one session's
 	case sick(err) && t.m.mayRestart(time.Now()):
