@@ -28,7 +28,7 @@ func enrollCommand() *cli.Command {
 			&cli.StringFlag{Name: "device-id", Aliases: []string{"d"}, Usage: "the device's `ID`: the CN of its certificate"},
 			&cli.StringFlag{Name: "hardware-id", Usage: "the ECU's hardware `ID`"},
 			&cli.StringFlag{Name: "lot", Usage: "production `LOT`"},
-			&cli.StringFlag{Name: "token", Usage: "the device's token, a pkcs11: `URI` without object"},
+			&cli.StringFlag{Name: "token", Usage: "the device's token, a pkcs11: or tpm: `URI` without object"},
 			&cli.StringFlag{Name: "import", Usage: "import `FOLDER` to lay out", TakesFile: true},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},

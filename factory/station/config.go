@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/attest"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
@@ -38,6 +39,10 @@ type Config struct {
 		Token         string `yaml:"token"`
 		KeyID         string `yaml:"key_id"`
 		CertificateID string `yaml:"certificate_id"`
+		// Attestation is the kind of chip that says where the key was born; empty for no evidence.
+		Attestation             string   `yaml:"attestation"`
+		AttestationCertificates []string `yaml:"attestation_certificates"`
+		AttestationChain        string   `yaml:"attestation_chain"`
 	} `yaml:"device"`
 	Gateway struct {
 		URL  string `yaml:"url"`
@@ -54,13 +59,15 @@ type Config struct {
 		WritePIN   bool   `yaml:"write_pin"`
 	} `yaml:"sota"`
 
-	token         hsm.URI
-	keyID, certID []byte
+	token          hsm.URI
+	keyID, certID  []byte
+	attestationIDs [][]byte
 }
 
 const (
 	storePKCS11 = "pkcs11"
 	storeFile   = "file"
+	storeTPM    = "tpm"
 )
 
 func defaults() Config {
@@ -79,7 +86,7 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 		return nil, err
 	}
 	for _, p := range []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
-		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import} {
+		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -132,15 +139,18 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 	if c.certID, err = oneByte("device.certificate_id", c.Device.CertificateID); err != nil {
 		return err
 	}
+	if err := c.checkAttestation(bad); err != nil {
+		return err
+	}
 	switch c.Device.KeyStore {
 	case storeFile:
 		if c.Device.Token != "" {
 			return bad("leave out the token, or use key_store: pkcs11", "device.key_store is file, yet a token is given")
 		}
 		return nil
-	case storePKCS11:
+	case storePKCS11, storeTPM:
 	default:
-		return bad("pkcs11 or file", "device.key_store is %.40q", c.Device.KeyStore)
+		return bad("pkcs11, tpm or file", "device.key_store is %.40q", c.Device.KeyStore)
 	}
 	if c.Device.Token == "" {
 		return bad("give it with --token", "device.token is missing")
@@ -148,8 +158,49 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 	if c.token, err = hsm.ParseURI(c.Device.Token); err != nil {
 		return err
 	}
+	if (c.token.Scheme == hsm.SchemeTPM) != (c.Device.KeyStore == storeTPM) {
+		return bad("key_store: tpm takes a tpm: URI, and key_store: pkcs11 a pkcs11: one", "device.token is no URI of device.key_store %s", c.Device.KeyStore)
+	}
+	if c.Device.KeyStore == storeTPM {
+		if c.token.Store == "" || c.token.Object != "" || len(c.token.ID) > 0 {
+			return bad("write it as tpm:token=LABEL?store=/path&pin-source=...", "device.token must name a store of TPM keys, and no object in it")
+		}
+		return nil
+	}
 	if c.token.Token == "" && c.token.Serial == "" || c.token.Object != "" || len(c.token.ID) > 0 {
 		return bad("write it as pkcs11:token=LABEL?module-path=...&pin-source=...", "device.token must name a token, and no object in it")
+	}
+	return nil
+}
+
+// checkAttestation: what a device shows of where its key was born.
+func (c *Config) checkAttestation(bad func(hint, format string, args ...any) error) error {
+	d := &c.Device
+	c.attestationIDs = nil
+	switch attest.Kind(d.Attestation) {
+	case "":
+		if len(d.AttestationCertificates) > 0 || d.AttestationChain != "" {
+			return bad("set device.attestation to the kind of chip", "attestation certificates are named, and device.attestation is missing")
+		}
+		return nil
+	case attest.TPM:
+		if d.KeyStore != storeTPM || len(d.AttestationCertificates) > 0 || d.AttestationChain != "" {
+			return bad("it needs key_store: tpm, and the certificates come from the TPM and its store", "device.attestation is tpm")
+		}
+		return nil
+	case attest.PIV, attest.YubiHSM:
+	default:
+		return bad("tpm, piv or yubihsm", "device.attestation is %.40q", d.Attestation)
+	}
+	if d.KeyStore != storePKCS11 || len(d.AttestationCertificates) == 0 {
+		return bad("it needs key_store: pkcs11 and device.attestation_certificates", "device.attestation is %s", d.Attestation)
+	}
+	for _, s := range d.AttestationCertificates {
+		id, err := hex.DecodeString(s)
+		if err != nil || len(id) == 0 || len(id) > 32 {
+			return bad("PKCS#11 ids in hex", "device.attestation_certificates: %.20q", s)
+		}
+		c.attestationIDs = append(c.attestationIDs, id)
 	}
 	return nil
 }

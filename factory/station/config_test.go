@@ -52,7 +52,7 @@ func TestCheck(t *testing.T) {
 		"object in the token":    {func(c *Config) { c.Device.Token = "pkcs11:token=a;object=b" }, "no object"},
 		"no token":               {func(c *Config) { c.Device.Token = "" }, "device.token is missing"},
 		"token in file mode":     {func(c *Config) { c.Device.KeyStore = "file" }, "yet a token is given"},
-		"unknown key store":      {func(c *Config) { c.Device.KeyStore = "tpm" }, "device.key_store"},
+		"unknown key store":      {func(c *Config) { c.Device.KeyStore = "paper" }, "device.key_store"},
 		"no tries":               {func(c *Config) { c.Factory.Tries = 0 }, "factory.tries"},
 		"quote in import path":   {func(c *Config) { c.Sota.ImportPath = "/a\"b" }, "sota.import_path"},
 		"relative on the device": {func(c *Config) { c.Sota.ImportPath = "a" }, "sota.import_path"},

@@ -82,6 +82,13 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 		defer clear(files["pkey.pem"])
 		defer clear(der)
 	}
+	if f.c.Device.KeyStore == storeTPM {
+		file, ok := key.(interface{ File() []byte })
+		if !ok {
+			return advice.New(advice.Failed, "", "the device's key has no file that its TPM could load")
+		}
+		files["pkey.pem"] = file.File()
+	}
 	sota, err := f.sota(ctx)
 	if err != nil {
 		return err
@@ -102,7 +109,7 @@ func (f *folder) check(ctx context.Context) error {
 	for name, b := range f.files {
 		files[name] = b
 	}
-	if f.c.Device.KeyStore == storeFile {
+	if f.c.Device.KeyStore != storePKCS11 {
 		files["pkey.pem"] = nil
 	}
 	_, err = compare(filepath.Clean(f.c.Import), files)

@@ -13,6 +13,9 @@
 // The device's token, as far as it shows its key's attributes: a key that was not born in it, or that can leave it, is
 // refused. An attacker who controls the token's module controls the device's key.
 //
+// Evidence of where the key was born (device.attestation) is only carried: hanaperd judges it. An attacker who controls the
+// station or the device can have a chip of his own enrolled under the device's name, if its manufacturer is one that hanaperd believes.
+//
 // The import folder, if it is there, is compared and never changed. An attacker who can write to it can make the
 // enrolment fail, and can of course change what the device will read after the station is done. In the file key store
 // he who can read the folder, or the key that waits beside it, has the device's key.
@@ -58,6 +61,7 @@ type Station struct {
 	c          *Config
 	client     *factory.Client
 	fleet      []*x509.Certificate
+	makers     []*x509.Certificate // of device.attestation_chain
 	folder     *folder
 	openToken  func(context.Context, hsm.URI) (hsm.Token, error)
 	step, done func(format string, args ...any)
@@ -83,6 +87,11 @@ func New(c *Config, w With) (*Station, error) {
 	var err error
 	if s.fleet, err = factory.LoadCertificates(c.FleetRoot); err != nil {
 		return nil, err
+	}
+	if c.Device.AttestationChain != "" {
+		if s.makers, err = factory.LoadCertificates(c.Device.AttestationChain); err != nil {
+			return nil, err
+		}
 	}
 	if s.folder, err = newFolder(c); err != nil {
 		return nil, err
@@ -121,7 +130,11 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	s.step("%s: certificate", show.Text(s.c.Device.ID))
-	request, err := s.request(key)
+	evidence, err := s.evidence(ctx, keys, key)
+	if err != nil {
+		return nil, err
+	}
+	request, err := s.request(key, evidence)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +164,7 @@ func (s *Station) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := s.request(specimen)
+	q, err := s.request(specimen, nil)
 	if err == nil {
 		_, err = csr.Parse([]byte(q.CSR), csr.DevicePolicy())
 	}
@@ -161,8 +174,8 @@ func (s *Station) check(ctx context.Context) error {
 	return s.folder.check(ctx)
 }
 
-func (s *Station) request(key crypto.Signer) (q factory.EnrollRequest, err error) {
-	t := csr.Template{}
+func (s *Station) request(key crypto.Signer, evidence []byte) (q factory.EnrollRequest, err error) {
+	t := csr.Template{Evidence: evidence}
 	t.Subject.CommonName = s.c.Device.ID
 	der, err := csr.Create(rand.Reader, key, t)
 	if err != nil {
