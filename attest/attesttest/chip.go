@@ -3,6 +3,7 @@ package attesttest
 import (
 	"crypto"
 	"crypto/x509"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,8 @@ func Start(t testing.TB, state string) string {
 	})
 	for range 200 {
 		if _, err := os.Stat(socket + ".ctrl"); err == nil {
-			if _, err := os.Stat(socket); err == nil {
+			if c, err := net.Dial("unix", socket); err == nil { // the file is there before anybody listens
+				c.Close()
 				return socket
 			}
 		}

@@ -5,6 +5,7 @@ package tpmtest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,7 +90,8 @@ func (c *Chip) Start() {
 		c.t.Fatalf("swtpm: %v", err)
 	}
 	for range 500 {
-		if _, err := os.Stat(c.Socket); err == nil {
+		if conn, err := net.Dial("unix", c.Socket); err == nil { // the file is there before anybody listens
+			conn.Close()
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
