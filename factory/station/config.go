@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/attest"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -159,7 +160,7 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 		return err
 	}
 	if (c.token.Scheme == hsm.SchemeTPM) != (c.Device.KeyStore == storeTPM) {
-		return bad("key_store: tpm takes a tpm: URI, and key_store: pkcs11 a pkcs11: one", "device.token is no URI of device.key_store %s", c.Device.KeyStore)
+		return bad("key_store: tpm takes a tpm: URI, and key_store: pkcs11 a pkcs11: one", "device.token is no URI of device.key_store %s", show.Text(c.Device.KeyStore))
 	}
 	if c.Device.KeyStore == storeTPM {
 		if c.token.Store == "" || c.token.Object != "" || len(c.token.ID) > 0 {
@@ -193,7 +194,7 @@ func (c *Config) checkAttestation(bad func(hint, format string, args ...any) err
 		return bad("tpm, piv or yubihsm", "device.attestation is %.40q", d.Attestation)
 	}
 	if d.KeyStore != storePKCS11 || len(d.AttestationCertificates) == 0 {
-		return bad("it needs key_store: pkcs11 and device.attestation_certificates", "device.attestation is %s", d.Attestation)
+		return bad("it needs key_store: pkcs11 and device.attestation_certificates", "device.attestation is %s", show.Text(d.Attestation))
 	}
 	for _, s := range d.AttestationCertificates {
 		id, err := hex.DecodeString(s)
