@@ -24,18 +24,35 @@ const maxPIN = 255
 // root, and anything but a regular file. A symbolic link is followed, as secret mounts use them; what it leads to is checked.
 // One newline at the end is cut off. Every other byte belongs to the PIN, so that a file with a byte that an editor put
 // there (see checkWritten) is refused before the token counts a wrong try.
+//
+// After "sealed:" stands the path of a sealed PIN, which only programs open that link what can (package hsm/tpm).
 func PINFile(source string) PINSource {
 	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
 		path, err := pinPath(source)
 		if err != nil {
 			return nil, err
 		}
-		return readPIN(path, t)
+		if !strings.HasPrefix(source, SealedPrefix) {
+			return readPIN(path, t)
+		}
+		if openSealed == nil {
+			return nil, advice.New(advice.Usage, "give a file with mode 0600 that holds the PIN", "PIN of %s: this program opens no sealed PINs", t.Name())
+		}
+		return openSealed(path)(ctx, t)
 	}
 }
 
+// SealedPrefix stands before the path of a sealed PIN.
+const SealedPrefix = "sealed:"
+
+// openSealed opens sealed PINs; nil where nothing that can is linked.
+var openSealed func(path string) PINSource
+
+// OpenSealedWith says what opens sealed PINs. The package that can calls it once, when it is initialised.
+func OpenSealedWith(f func(path string) PINSource) { openSealed = f }
+
 func pinPath(source string) (string, error) {
-	path := strings.TrimPrefix(source, "file:")
+	path := strings.TrimPrefix(strings.TrimPrefix(source, SealedPrefix), "file:")
 	path = strings.TrimPrefix(path, "//") // file:///run/pin, as in RFC 8089
 	if !strings.HasPrefix(path, "/") {
 		return "", advice.New(advice.Usage, "give the path of a file with mode 0600 that holds the PIN",

@@ -47,7 +47,7 @@ type URI struct {
 	// PINPolicy is "ask-each" where the PIN is asked for at each use that wants it, and not kept; empty otherwise. In a pkcs11: URI it is
 	// the vendor attribute x-pin-policy.
 	PINPolicy string
-	// PINSource is where the PIN is: an absolute path, or the same as a "file:" URI (see PINFile).
+	// PINSource is where the PIN is: an absolute path, or the same as a "file:" URI, or "sealed:" and the path of a sealed PIN (see PINFile).
 	PINSource string
 }
 

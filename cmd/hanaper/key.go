@@ -113,8 +113,12 @@ func openKeyFile(ctx context.Context, text string, ask term.Prompter) (crypto.Si
 
 // pinFile reads a PIN or passphrase from a file that the command line names, from where the caller stands.
 func pinFile(path string) hsm.PINSource {
+	path, sealed := strings.CutPrefix(path, hsm.SealedPrefix)
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
+	}
+	if sealed {
+		path = hsm.SealedPrefix + path
 	}
 	return hsm.PINFile(path)
 }

@@ -13,7 +13,7 @@ func tokenCommand() *cli.Command {
 		Name:  "token",
 		Usage: "look at tokens, initialise blank ones, change and unblock PINs",
 		Subcommands: []*cli.Command{tokenListCommand(), tokenShowCommand(), tokenInitCommand(), tokenChangePINCommand(), tokenUnblockCommand(),
-			tokenKeyCommand(), tokenAttestorCommand(), tokenChallengeCommand()},
+			tokenKeyCommand(), tokenSealPINCommand(), tokenAttestorCommand(), tokenChallengeCommand()},
 	}
 }
 

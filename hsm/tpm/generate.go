@@ -143,10 +143,8 @@ func (t *Token) create(ctx context.Context, spec hsm.GenerateSpec) (*keyFile, er
 		if err != nil {
 			return nil, err
 		}
-		if len(t.s.PCRs) > 0 {
-			if err := changed(w, t.s.PCRs); err != nil {
-				return nil, err
-			}
+		if err := t.unchanged(w); err != nil {
+			return nil, err
 		}
 		return create(w, root, want, t.pin.bytes(), nil)
 	})

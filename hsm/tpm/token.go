@@ -71,6 +71,9 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		if _, err := t.root(w); err != nil {
 			return state{}, err
 		}
+		if err := t.unchanged(w); err != nil && !c.Public {
+			return state{}, err
+		}
 		return readState(w)
 	})
 	if err != nil {
@@ -162,8 +165,20 @@ func (t *Token) policyFailed(w *wire, err error, pcrs []pcrValue) error {
 	if len(pcrs) == 0 || !errors.Is(err, tpm2.TPMRCValue) && !errors.Is(err, tpm2.TPMRCPolicyFail) && !errors.Is(err, tpm2.TPMRCPCRChanged) {
 		return err
 	}
-	if e := changed(w, pcrs); e != nil {
-		return advice.New(advice.Refused, "start the machine as it was when the store was made; after a change that was meant, seal anew", "%w", e)
+	if e := t.unchanged(w); e != nil {
+		return e
+	}
+	return err
+}
+
+// unchanged refuses a store whose keys are bound to registers that have other values now.
+func (t *Token) unchanged(w *wire) error {
+	if len(t.s.PCRs) == 0 {
+		return nil
+	}
+	err := changed(w, t.s.PCRs)
+	if errors.Is(err, ErrPCRs) {
+		return advice.New(advice.Refused, "start the machine as it was when the store was made; after a change that is to stay, its keys are of no use any more: make new ones in a new store", "%w", err)
 	}
 	return err
 }

@@ -23,6 +23,8 @@ const pin = "correct-horse"
 
 var bg = context.Background()
 
+const hashSHA256 = crypto.SHA256
+
 // newStore makes a store in a TPM.
 func newStore(t testing.TB, c *tpmtest.Chip, n tpm.NewStore) (hsm.URI, hsm.TokenInfo) {
 	t.Helper()
