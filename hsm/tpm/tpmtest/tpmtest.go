@@ -80,6 +80,19 @@ func New(t testing.TB) *Chip {
 	return NewManufacturer(t).New(t)
 }
 
+// Bare makes a TPM of no manufacturer: it holds no certificate.
+func Bare(t testing.TB) *Chip {
+	t.Helper()
+	c := &Chip{dir: folder(t), t: t}
+	c.Socket = filepath.Join(c.dir, "s")
+	if err := os.Mkdir(filepath.Join(c.dir, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.Start()
+	t.Cleanup(c.Stop)
+	return c
+}
+
 // Start starts it, as switching a machine on does.
 func (c *Chip) Start() {
 	c.t.Helper()

@@ -1,0 +1,90 @@
+package tpm
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/signature"
+)
+
+// TestPSSSalt: a signature of a TPM whose PSS salt is as long as it gets is not handed on: others refuse it.
+func TestPSSSalt(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("message"))
+	for salt, want := range map[int]error{32: nil, 222: hsm.ErrUnsupported, 0: hsm.ErrUnsupported, 20: hsm.ErrUnsupported} {
+		sig, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: max(salt, rsa.PSSSaltLengthAuto)})
+		if salt == 0 {
+			sig, err = rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkSignature(key.Public(), digest[:], signature.PSS256, sig); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("salt of %d bytes: %v", salt, err)
+		}
+	}
+	if err := checkSignature(key.Public(), digest[:], crypto.SHA256, make([]byte, 256)); err == nil || errors.Is(err, hsm.ErrUnsupported) {
+		t.Errorf("no signature: %v", err)
+	}
+}
+
+// files of a store, for the seeds.
+func seeds(f *testing.F, pattern string) {
+	f.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, n := range names {
+		data, err := os.ReadFile(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+}
+
+// FuzzKeyFile: no bytes make the reader panic, and what it takes it writes again as it was.
+func FuzzKeyFile(f *testing.F) {
+	seeds(f, "testdata/*.pem")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if b, err := parseBlob(data); err == nil {
+			if again, err := parseDER(b.der()); err != nil || string(again.public) != string(b.public) || again.parent != b.parent {
+				t.Errorf("it reads back otherwise: %v", err)
+			}
+			_, _ = b.area()
+		}
+		k, err := parseKeyFile(data)
+		if err != nil {
+			return
+		}
+		if string(k.encode()) != string(data) {
+			t.Error("it is written otherwise than it was read")
+		}
+		_ = k.attributes()
+		if k.genuine([]byte("a key that nobody has")) {
+			t.Error("its code is right for a key that nobody has")
+		}
+	})
+}
+
+// FuzzSealed: no bytes make the reader of sealed PINs panic.
+func FuzzSealed(f *testing.F) {
+	seeds(f, "testdata/*.json")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, b, err := parseSealed("pin", data)
+		if err == nil && (d == nil || b == nil || !b.sealed) {
+			t.Error("taken, and empty")
+		}
+	})
+}
