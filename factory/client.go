@@ -78,8 +78,13 @@ func NewClient(c ClientConfig) (*Client, error) {
 
 // Enroll sends one request; sending it again is safe. isNew is false where the certificate was on record.
 func (c *Client) Enroll(ctx context.Context, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	return c.EnrollHolding(ctx, q, 0)
+}
+
+// EnrollHolding is Enroll for a caller who keeps a checkpoint of held entries of the issuance log, and wants the proof from there.
+func (c *Client) EnrollHolding(ctx context.Context, q EnrollRequest, held int64) (a *EnrollAnswer, isNew bool, err error) {
 	a = &EnrollAnswer{}
-	status, err := c.call(ctx, http.MethodPost, "/v1/enroll", q, a)
+	status, err := c.callHolding(ctx, held, http.MethodPost, "/v1/enroll", q, a)
 	return a, status == http.StatusCreated, err
 }
 
@@ -167,6 +172,11 @@ func (c *Client) Health(ctx context.Context) (*Health, error) {
 
 // call makes one call, again while trying may help.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) (status int, err error) {
+	return c.callHolding(ctx, 0, method, path, in, out)
+}
+
+// callHolding is call with the size of the checkpoint that the caller keeps; 0 for none.
+func (c *Client) callHolding(ctx context.Context, held int64, method, path string, in, out any) (status int, err error) {
 	var body []byte
 	if in != nil {
 		if body, err = json.Marshal(in); err != nil {
@@ -176,7 +186,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) (st
 	wait := c.c.Wait
 	for try := 1; ; try++ {
 		var again time.Duration
-		status, again, err = c.once(ctx, method, path, body, out)
+		status, again, err = c.once(ctx, held, method, path, body, out)
 		if err == nil || again < 0 || try >= c.c.Tries || ctx.Err() != nil {
 			return status, err
 		}
@@ -194,13 +204,16 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) (st
 }
 
 // once makes one call; again is how long to wait at least before another, negative where none may help.
-func (c *Client) once(ctx context.Context, method, path string, body []byte, out any) (status int, again time.Duration, err error) {
+func (c *Client) once(ctx context.Context, held int64, method, path string, body []byte, out any) (status int, again time.Duration, err error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base.String()+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, -1, err
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if held > 0 {
+		r.Header.Set(LogSizeHeader, strconv.FormatInt(held, 10))
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {

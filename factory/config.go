@@ -70,6 +70,8 @@ type Config struct {
 	} `yaml:"crl"`
 
 	Attestation AttestationConfig `yaml:"attestation"`
+	// Log is nil where no issuance log is kept.
+	Log *LogConfig `yaml:"log"`
 
 	Limits struct {
 		Concurrent int `yaml:"concurrent"`
@@ -125,8 +127,12 @@ func LoadConfig(path string) (*Config, error) {
 	if err := c.check(path); err != nil {
 		return nil, err
 	}
-	for _, p := range append(c.Attestation.paths(), &c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
-		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark) {
+	paths := append(c.Attestation.paths(), &c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
+		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark)
+	if c.Log != nil {
+		paths = append(paths, &c.Log.Folder)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -225,6 +231,11 @@ func (c *Config) check(path string) error {
 	var err error
 	if where, err := c.checkIssuers(); err != nil {
 		return bad(advice.Hint(err), "%s: %w", where, err)
+	}
+	if c.Log != nil {
+		if err := c.Log.check(c.key); err != nil {
+			return bad(seeExample, "%w", err)
+		}
 	}
 	if c.ids, err = regexp.Compile(`^(?:` + c.Devices.IDPattern + `)$`); err != nil {
 		return bad(seeExample, "devices.id_pattern: %w", err)

@@ -48,6 +48,9 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/known", a.route(http.MethodPost, both, maxTakeInBody, a.takeIn))
 	mux.Handle("/v1/store", a.route(http.MethodGet, both, 0, a.storeState))
 	mux.Handle("/v1/store/accept", a.route(http.MethodPost, operator, maxRevokeBody, a.accept))
+	mux.Handle("/v1/log/latest", a.route(http.MethodGet, both, 0, a.logLatest))
+	mux.Handle("/v1/log/seen", a.route(http.MethodPost, both, maxReport, a.logSeen))
+	mux.Handle("/v1/log/", a.route(http.MethodGet, both, 0, a.logFile))
 	mux.Handle("/healthz", a.route(http.MethodGet, both, 0, a.health))
 	mux.Handle("/", a.route("", both, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
@@ -165,7 +168,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-func (a *api) enroll(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+func (a *api) enroll(ctx context.Context, who Caller, body []byte, r *http.Request) (*answer, error) {
 	q, err := decodeEnroll(body)
 	if err != nil {
 		return nil, err
@@ -174,19 +177,24 @@ func (a *api) enroll(ctx context.Context, who Caller, body []byte, _ *http.Reque
 	if err != nil {
 		return nil, err
 	}
+	ans.Log = a.logAnswer(ctx, r)
 	if isNew {
 		return &answer{status: http.StatusCreated, body: ans}, nil
 	}
 	return &answer{status: http.StatusOK, body: ans}, nil
 }
 
-func (a *api) revoke(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+func (a *api) revoke(ctx context.Context, who Caller, body []byte, r *http.Request) (*answer, error) {
 	q, err := decodeRevoke(body)
 	if err != nil {
 		return nil, err
 	}
 	ans, err := a.service.Revoke(ctx, who.Name, q)
-	return &answer{status: http.StatusOK, body: ans}, err
+	if err != nil {
+		return nil, err
+	}
+	ans.Log = a.logAnswer(ctx, r)
+	return &answer{status: http.StatusOK, body: ans}, nil
 }
 
 func (a *api) takeIn(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {

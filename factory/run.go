@@ -72,6 +72,13 @@ func (s *Service) Health(ctx context.Context) Health {
 	} else if why, err := s.c.Store.Holding(ctx); err == nil && why != "" {
 		h.Status, h.Store = "degraded", "held: "+why
 	}
+	if s.c.IssuanceLog != nil {
+		if h.Log = s.c.IssuanceLog.Trouble(); h.Log != "" {
+			h.Status = "degraded"
+		} else {
+			h.Log = "ok"
+		}
+	}
 	if c := s.issuers[0].crl.Load(); c != nil {
 		h.CRLNumber = c.Number
 	}

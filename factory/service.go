@@ -36,9 +36,11 @@ type ServiceConfig struct {
 	Attestation *Attestation
 	// Witnesses hold, elsewhere, how far the record had come.
 	Witnesses []Witness
-	Log       *slog.Logger
-	Now       func() time.Time
-	Rand      io.Reader
+	// IssuanceLog follows the store; nil for none.
+	IssuanceLog IssuanceLog
+	Log         *slog.Logger
+	Now         func() time.Time
+	Rand        io.Reader
 }
 
 // Service enrols and revokes. It is safe for concurrent use, and several may share a store.

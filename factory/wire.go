@@ -29,6 +29,8 @@ type EnrollAnswer struct {
 	Certificate string    `json:"certificate"`
 	Chain       string    `json:"chain"`
 	NotAfter    time.Time `json:"not_after"`
+	// Log is the issuance log's last checkpoint, which covers this certificate only in a later answer; nil where there is no log.
+	Log *LogAnswer `json:"log,omitempty"`
 }
 
 // RevokeRequest is the body of POST /v1/revoke: one of DeviceID and Serial (hex), and a reason of Reasons.
@@ -49,6 +51,8 @@ type RevokeAnswer struct {
 	CRLNumber int64     `json:"crl_number"`
 	// Known says that the record has the certificate.
 	Known bool `json:"known"`
+	// Log is the issuance log's last checkpoint; nil where there is no log.
+	Log *LogAnswer `json:"log,omitempty"`
 }
 
 // TakeInRequest is the body of POST /v1/known: certificates that were got from this hanaperd, in PEM.
@@ -107,6 +111,8 @@ type Health struct {
 	Token     string `json:"token"`
 	Store     string `json:"store"`
 	CRLNumber int64  `json:"crl_number"`
+	// Log is "ok", or what is wrong with the issuance log; empty where there is none.
+	Log string `json:"log,omitempty"`
 }
 
 // refusal is the body of every answer that is not a success.

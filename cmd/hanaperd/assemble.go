@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/issuancelog"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
@@ -33,6 +34,7 @@ type parts struct {
 	config *factory.Config
 	// tokens are open, those of all issuers; issuers are in the configuration's order.
 	tokens  []hsm.Token
+	opened  map[string]hsm.Token
 	issuers []*issuer
 	callers *factory.Callers
 	server  tls.Certificate
@@ -167,11 +169,10 @@ func (p *parts) loadCallers(fleet []*x509.Certificate) error {
 // openKeys opens each issuing CA's key in every token that has it. Of the tokens that hold one key, one that is away is left out until the next
 // start; what is wrong otherwise stops the start.
 func (p *parts) openKeys(ctx context.Context, fleet *x509.Certificate, tell func(said string)) error {
-	open := map[string]hsm.Token{}
 	for _, i := range p.issuers {
 		var away error
 		for _, uri := range i.keys {
-			if err := p.openKey(ctx, open, i, uri, fleet, tell); err != nil {
+			if err := p.openKey(ctx, i, uri, fleet, tell); err != nil {
 				if advice.KindOf(err) != advice.Failed || len(i.keys) == 1 {
 					return err
 				}
@@ -186,15 +187,27 @@ func (p *parts) openKeys(ctx context.Context, fleet *x509.Certificate, tell func
 	return nil
 }
 
-func (p *parts) openKey(ctx context.Context, open map[string]hsm.Token, i *issuer, uri hsm.URI, fleet *x509.Certificate, tell func(said string)) error {
+// tokenOf is the token that a key URI names, opened once for all its keys.
+func (p *parts) tokenOf(ctx context.Context, uri hsm.URI, tell func(said string)) (hsm.Token, error) {
 	name := uri.TokenURI().String()
-	token := open[name]
-	if token == nil {
-		var err error
-		if token, err = openToken(ctx, p.config, uri, p.config.Issuing.Sessions, tell); err != nil {
-			return err
-		}
-		open[name], p.tokens = token, append(p.tokens, token)
+	if token := p.opened[name]; token != nil {
+		return token, nil
+	}
+	token, err := openToken(ctx, p.config, uri, p.config.Issuing.Sessions, tell)
+	if err != nil {
+		return nil, err
+	}
+	if p.opened == nil {
+		p.opened = map[string]hsm.Token{}
+	}
+	p.opened[name], p.tokens = token, append(p.tokens, token)
+	return token, nil
+}
+
+func (p *parts) openKey(ctx context.Context, i *issuer, uri hsm.URI, fleet *x509.Certificate, tell func(said string)) error {
+	token, err := p.tokenOf(ctx, uri, tell)
+	if err != nil {
+		return err
 	}
 	key, err := token.Key(ctx, uri.Query())
 	if err != nil {
@@ -220,7 +233,7 @@ func openToken(ctx context.Context, c *factory.Config, uri hsm.URI, sessions int
 	return open.Token(ctx, o)
 }
 
-func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, error) {
+func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Logger) (*factory.Service, error) {
 	c := p.config
 	var each []factory.IssuerConfig
 	for _, i := range p.issuers {
@@ -228,6 +241,10 @@ func (p *parts) service(s record.Store, log *slog.Logger) (*factory.Service, err
 	}
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
+	if issuances != nil {
+		sc.IssuanceLog = served{issuances}
+		sc.Witnesses = append(sc.Witnesses, served{issuances}.witnesses()...)
+	}
 	if c.Store.Mark != "" {
 		sc.Witnesses = append(sc.Witnesses, factory.MarkFile(c.Store.Mark))
 	}

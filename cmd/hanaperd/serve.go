@@ -47,7 +47,8 @@ func logger(form string) (*slog.Logger, error) {
 }
 
 func serve(ctx context.Context, path string, log *slog.Logger) error {
-	p, err := assemble(ctx, path, func(said string) { log.Warn("token library", "event", said) })
+	tell := func(said string) { log.Warn("token library", "event", said) }
+	p, err := assemble(ctx, path, tell)
 	if err != nil {
 		return err
 	}
@@ -61,13 +62,22 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	if p.attestation, err = p.config.LoadAttestation(true); err != nil {
 		return err
 	}
-	s, err := p.service(db, log)
+	issuances, err := p.theLog(ctx, db, log, tell)
+	if err != nil {
+		return err
+	}
+	s, err := p.service(db, issuances, log)
 	if err != nil {
 		return err
 	}
 	// Nothing is served before it is known whether the record is behind what others had of it.
 	if err := s.Compare(ctx); err != nil {
 		return err
+	}
+	if issuances != nil {
+		if err := issuances.Check(ctx); err != nil {
+			return err
+		}
 	}
 	l, err := net.Listen("tcp", p.config.Listen)
 	if err != nil {
@@ -78,6 +88,9 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	defer background.Wait()
 	defer stop()
 	background.Go(func() { s.Run(inner) })
+	if issuances != nil {
+		background.Go(func() { issuances.Run(inner) })
+	}
 	background.Go(func() { followCRL(inner, p, log) })
 	log.Info("serving", "address", l.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
 	if err := factory.Serve(ctx, l, factory.NewHandler(s, p.callers, p.config.Limits.Concurrent), p.callers.TLS(p.server), log); err != nil {

@@ -110,13 +110,30 @@ func (l *Log) replay(ctx context.Context, g *beginning, size int64, published *l
 			return fmt.Errorf("the record has no event %d", g.builder.Size())
 		}
 		for _, e := range events {
-			g.builder.Add(e.Leaf(g.secret).Hash())
+			leaf, err := l.entry(ctx, g.secret, e, size)
+			if err != nil {
+				return err
+			}
+			g.builder.Add(leaf.Hash())
 			if published != nil && published.Size == g.builder.Size() && published.Root != g.builder.Root() {
 				return advice.Wrap(advice.Unverified, fmt.Errorf("%w: the checkpoint in the folder, which the log's key signed, is of other events than the record has", ErrFolder), behindHint)
 			}
 		}
 	}
 	return nil
+}
+
+// entry is what the log of this size has, or will have, for an event. What the record has lost the log may still have: that it
+// is what was once there the log's checkpoints prove.
+func (l *Log) entry(ctx context.Context, secret [32]byte, e Event, size int64) (logbook.Leaf, error) {
+	if e.Kind != logbook.Lost || int64(e.Index) >= size {
+		return e.Leaf(secret), nil
+	}
+	leaves, err := logbook.Bundle(ctx, logbook.Folder(l.c.Folder), e.Index/256, size)
+	if err != nil {
+		return logbook.Leaf{}, advice.Wrap(advice.Unverified, fmt.Errorf("%w: %w", ErrFolder, err), rebuildHint)
+	}
+	return leaves[e.Index%256], nil
 }
 
 // events reads from the record and checks that the sequence has no gap.
@@ -282,7 +299,7 @@ func (l *Log) compare(ctx context.Context, secret [32]byte, n uint64, size int64
 		return ErrRecordBehind
 	}
 	for i, leaf := range leaves {
-		if events[i].Leaf(secret) != leaf {
+		if events[i].Kind != logbook.Lost && events[i].Leaf(secret) != leaf {
 			return fmt.Errorf("%w: entry %d is not what the record says", ErrFolder, events[i].Index)
 		}
 	}

@@ -66,6 +66,9 @@ type Log struct {
 	// stuck says that the fault is that of this server's own attempt to write the log, when stuckAt entries were signed.
 	stuck   bool
 	stuckAt uint64
+	// carried is the size of the largest checkpoint that callers have shown, accused what they have shown of the log.
+	carried int64
+	accused string
 	// since is when the log was last known not to be behind.
 	since time.Time
 }
@@ -157,7 +160,12 @@ func (l *Log) State() State {
 // Trouble says in words what is wrong with the log; "" if nothing is.
 func (l *Log) Trouble() string {
 	s := l.State()
+	l.mu.Lock()
+	accused := l.accused
+	l.mu.Unlock()
 	switch {
+	case accused != "":
+		return accused
 	case s.Fault != "":
 		return s.Fault
 	case s.Behind > lagTime && !s.Leading:

@@ -167,7 +167,8 @@ type Event struct {
 	DeviceID string
 	// CertificateID is the store's handle of the certificate concerned; 0 for none, or one that the store does not know.
 	CertificateID int64
-	// Issuer and Serial name the certificate concerned; SPKIDigest and Certificate are filled in where it is known.
+	// Issuer and Serial name the certificate concerned; SPKIDigest is filled in where it is known, and Certificate where it was
+	// recorded by then: what an event says never changes.
 	Issuer      [32]byte
 	Serial      []byte
 	SPKIDigest  [32]byte

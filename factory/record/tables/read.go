@@ -32,7 +32,8 @@ const (
  WHERE p.certificate > ? ORDER BY p.certificate LIMIT ?`
 	revocations = `SELECT v.serial, v.at, v.reason, v.who, v.sequence FROM revocation v WHERE v.issuer = (SELECT id FROM issuer WHERE digest = ?)`
 	latestCRL   = `SELECT number, der, this_update, next_update, up_to FROM crl WHERE issuer = (SELECT id FROM issuer WHERE digest = ?) ORDER BY number DESC LIMIT 1`
-	events      = `SELECT n.sequence, n.kind, n.at, n.who, n.note, n.reason, n.certificate, n.form, coalesce(n.serial, c.serial), coalesce(j.digest, i.digest), e.form, e.spki_digest, r.der
+	events      = `SELECT n.sequence, n.kind, n.at, n.who, n.note, n.reason, n.certificate, n.form, coalesce(n.serial, c.serial), coalesce(j.digest, i.digest), e.form, e.spki_digest,
+ CASE WHEN r.sequence <= n.sequence THEN r.der END
  FROM event n LEFT JOIN certificate c ON c.id = n.certificate LEFT JOIN issuer i ON i.id = c.issuer LEFT JOIN issuer j ON j.id = n.issuer
  LEFT JOIN enrolment e ON e.id = c.enrolment LEFT JOIN result r ON r.certificate = c.id
  WHERE n.sequence > ? ORDER BY n.sequence LIMIT ?`
