@@ -53,7 +53,9 @@ type Config struct {
 		ImageRoot    string `yaml:"image_root"`
 		DirectorRoot string `yaml:"director_root"`
 	} `yaml:"uptane"`
-	Import string `yaml:"import"`
+	// Log is nil where no checkpoints are kept.
+	Log    *LogConfig `yaml:"log"`
+	Import string     `yaml:"import"`
 	Sota   struct {
 		ImportPath string `yaml:"import_path"`
 		Module     string `yaml:"module"`
@@ -86,8 +88,12 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 	if err := strict.Unmarshal(name, data, &c); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
-		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain} {
+	paths := []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
+		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain}
+	if c.Log != nil {
+		paths = append(paths, &c.Log.Kept)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -124,6 +130,11 @@ func (c *Config) Check() error {
 	}
 	if !filepath.IsAbs(c.Sota.ImportPath) || strings.ContainsAny(c.Sota.ImportPath, "\"\\\n") {
 		return bad("it is a path on the device", "sota.import_path %.100q", c.Sota.ImportPath)
+	}
+	if c.Log != nil {
+		if _, err := c.Log.policy(); err != nil {
+			return err
+		}
 	}
 	return c.checkDevice(bad)
 }

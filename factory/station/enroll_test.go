@@ -113,6 +113,10 @@ func newLine(t *testing.T, label string) *line {
 	l.answer = l.honest
 
 	h := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/enroll" {
+			http.NotFound(w, r)
+			return
+		}
 		var q factory.EnrollRequest
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			t.Error(err)

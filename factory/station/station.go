@@ -8,7 +8,9 @@
 //
 // The factory's answer only as far as it verifies: the certificate is for this device's id and this key, under the fleet
 // root that the station holds. An attacker who controls hanaperd, or the line to it, can refuse the device a
-// certificate, or give it another valid one of the same device id and key; nothing else is written.
+// certificate, or give it another valid one of the same device id and key; nothing else is written. Where the station keeps
+// checkpoints of the issuance log, an answer with an older or another history is refused. He can withhold checkpoints, which is
+// a remark, or a refusal where the configuration demands them.
 //
 // The device's token, as far as it shows its key's attributes: a key that was not born in it, or that can leave it, is
 // refused. An attacker who controls the token's module controls the device's key.
@@ -63,6 +65,7 @@ type Station struct {
 	fleet      []*x509.Certificate
 	makers     []*x509.Certificate // of device.attestation_chain
 	folder     *folder
+	issuances  *issuances
 	openToken  func(context.Context, hsm.URI) (hsm.Token, error)
 	step, done func(format string, args ...any)
 	now        func() time.Time
@@ -110,6 +113,10 @@ func New(c *Config, w With) (*Station, error) {
 	}
 	s.client, err = factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout,
 		Note: func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) }})
+	if err != nil {
+		return nil, err
+	}
+	s.issuances, err = newIssuances(c.Log, s.client, s.now, s.done)
 	return s, err
 }
 
@@ -138,12 +145,20 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, isNew, err := s.client.Enroll(ctx, request)
+	held, err := s.issuances.held()
+	if err != nil {
+		return nil, err
+	}
+	a, isNew, err := s.client.EnrollHolding(ctx, request, held)
 	if err != nil {
 		return nil, err
 	}
 	chain, err := checkAnswer(a, s.c, key.Public(), s.fleet, s.now())
 	if err != nil {
+		return nil, err
+	}
+	// Before anything is written to the device: a factory whose record was put back does not go on making devices.
+	if err := s.issuances.accept(ctx, held, a.Log); err != nil {
 		return nil, err
 	}
 	if err := keys.putCertificate(ctx, chain[0]); err != nil {
