@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -9,8 +10,10 @@ import (
 
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/journal"
 )
 
 func checkCommand() *cli.Command {
@@ -26,6 +29,10 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			defer p.close()
+			issuances, err := checkLog(c.Context, p)
+			if err != nil {
+				return err
+			}
 			rows := [][]string{{"PKCS#11 library", libraryOf(p)}}
 			for _, i := range p.issuers {
 				for n, key := range i.opened {
@@ -39,11 +46,31 @@ func checkCommand() *cli.Command {
 			}
 			rows = append(rows, []string{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
 				[]string{"store", storeName(p.config)},
-				[]string{"evidence of devices' keys", evidenceAsked(p)})
+				[]string{"evidence of devices' keys", evidenceAsked(p)},
+				[]string{"issuance log", issuances})
 			shell.Table(c.App.Writer, []string{"part", "finding"}, rows)
 			return nil
 		},
 	}
+}
+
+// checkLog finds the issuance log's key, and says what the log is called.
+func checkLog(ctx context.Context, p *parts) (string, error) {
+	if p.config.Log == nil {
+		return "none", nil
+	}
+	policy, err := logPolicy(p.config)
+	if err != nil {
+		return "", err
+	}
+	key, err := p.logKey(ctx, shell.Saying("hanaperd"))
+	if err != nil {
+		return "", err
+	}
+	if vkey, err := journal.VerifierKey(policy.Origin(), key.Public()); err != nil || vkey != policy.Key() {
+		return "", advice.New(advice.Unverified, "'hanaperd log key' prints the verifier key of log.key", "log.verifier is not the public half of log.key")
+	}
+	return fmt.Sprintf("%s, signed with %s, %d of %d witnesses", show.Text(policy.Origin()), key.Attributes().Algorithm, policy.Demand(), len(policy.Witnesses())), nil
 }
 
 // libraryOf says where the token's library runs.

@@ -282,11 +282,9 @@ func rebuildLog(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if kept == "" {
-		kept = "there was none before"
-	} else {
-		kept = "the old one is " + show.Text(kept)
+	progress.Done("%s has %d entries", show.Text(conf.Log.Folder), size)
+	if kept != "" {
+		progress.Done("the old one is %s", show.Text(kept))
 	}
-	progress.Done("%s has %d entries; %s", show.Text(conf.Log.Folder), size, kept)
 	return nil
 }

@@ -34,6 +34,7 @@ func audit(t testing.TB, rec *testRecord, dir string, since ...[]byte) (*logbook
 }
 
 func TestFollows(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{}, filepath.Join(t.TempDir(), "log")
 	r := run(t, config(t, rec, dir))
 	total := uint64(0)
@@ -86,6 +87,7 @@ func TestFollows(t *testing.T) {
 }
 
 func TestLatest(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{size: 700}, filepath.Join(t.TempDir(), "log")
 	r := run(t, config(t, rec, dir))
 	r.signed(700)
@@ -121,6 +123,7 @@ func TestLatest(t *testing.T) {
 
 // Another server follows: it hands out what the leader signed, and leads when that one ends.
 func TestTwoServers(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{size: 10}, filepath.Join(t.TempDir(), "log")
 	one := run(t, config(t, rec, dir))
 	one.signed(10)
@@ -238,9 +241,11 @@ func manipulations(t testing.TB) map[string]struct {
 
 // TestManipulationsAtStart: a folder or a record that was changed while the server was down is refused, and nothing is written.
 func TestManipulationsAtStart(t *testing.T) {
+	t.Parallel()
 	rec, dir := lay(t, 700)
 	for name, m := range manipulations(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			mine := &testRecord{size: rec.size, note: rec.note, noted: rec.noted, root: rec.root}
 			at := filepath.Join(t.TempDir(), "log")
 			copyTree(t, dir, at)
@@ -283,11 +288,13 @@ func TestManipulationsAtStart(t *testing.T) {
 
 // TestManipulationsWhileRunning: the same, done to a running log that has more to write.
 func TestManipulationsWhileRunning(t *testing.T) {
+	t.Parallel()
 	for name, m := range manipulations(t) {
 		if name == "record put back, older" || name == "record's checkpoint of other keys" || name == "checkpoint flipped" || name == "record changed, checkpoint gone" {
 			continue // what only a start reads
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rec, dir := &testRecord{size: 700}, filepath.Join(t.TempDir(), "log")
 			r := run(t, config(t, rec, dir))
 			r.signed(700)
@@ -333,6 +340,7 @@ func (s switched) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte,
 // TestKeyAway: without its key the log goes on being written, hands out the last checkpoint, and says what is wrong; when the
 // key is back it signs.
 func TestKeyAway(t *testing.T) {
+	t.Parallel()
 	rec, dir := lay(t, 10)
 	c := config(t, rec, dir)
 	back := make(chan struct{})
@@ -354,6 +362,7 @@ func TestKeyAway(t *testing.T) {
 }
 
 func TestRecordAway(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{size: 10}, filepath.Join(t.TempDir(), "log")
 	r := run(t, config(t, rec, dir))
 	r.signed(10)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,6 +35,9 @@ func (n nobody) Name() string                { return n.name }
 func (n nobody) KeyHash() uint32             { return 0 }
 func (n nobody) Sign([]byte) ([]byte, error) { return make([]byte, 64), nil }
 
+// leadTime is how long Rebuild waits until no server writes the log.
+const leadTime = 5 * time.Second
+
 // ErrRebuilt means that the record's events do not give the log of a checkpoint: the record itself was changed.
 var ErrRebuilt = errors.New("the record's events are not those of the checkpoint")
 
@@ -41,6 +45,13 @@ var ErrRebuilt = errors.New("the record's events are not those of the checkpoint
 // and puts it in the old one's place, which is kept and whose new name is returned ("" if there was none). Nothing is signed. Where
 // the events do not give the checkpoints, the old folder stays as it is. No server may run.
 func Rebuild(ctx context.Context, c RebuildConfig) (size uint64, kept string, err error) {
+	waiting, cancel := context.WithTimeout(ctx, leadTime)
+	_, release, err := c.Record.LeadLog(waiting)
+	defer cancel()
+	if err != nil {
+		return 0, "", advice.New(advice.Failed, "stop every hanaperd on this record first", "a server writes the issuance log: %w", err)
+	}
+	defer release()
 	fresh := c.Folder + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return 0, "", err
@@ -68,8 +79,7 @@ func Rebuild(ctx context.Context, c RebuildConfig) (size uint64, kept string, er
 	if there, err := exists(c.Folder); err != nil {
 		return 0, "", err
 	} else if there {
-		kept = c.Folder + ".was-" + c.Now().UTC().Format("20060102T150405Z")
-		if err := os.Rename(c.Folder, kept); err != nil {
+		if kept, err = aside(c.Folder, c.Now()); err != nil {
 			return 0, "", err
 		}
 	} else if err := os.RemoveAll(c.Folder); err != nil {
@@ -79,6 +89,22 @@ func Rebuild(ctx context.Context, c RebuildConfig) (size uint64, kept string, er
 		return 0, kept, err
 	}
 	return size, kept, durable.SyncDir(filepath.Dir(c.Folder))
+}
+
+// aside renames the old folder to a name that nothing has yet.
+func aside(dir string, now time.Time) (string, error) {
+	at := dir + ".was-" + now.UTC().Format("20060102T150405Z")
+	for n := 1; ; n++ {
+		to := at
+		if n > 1 {
+			to = fmt.Sprintf("%s-%d", at, n)
+		}
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return to, os.Rename(dir, to)
+		} else if err != nil {
+			return "", err
+		}
+	}
 }
 
 // fill writes all events into a new folder.

@@ -19,11 +19,13 @@ func rebuild(t testing.TB, rec *testRecord, dir string, since ...[]byte) (uint64
 
 // TestRebuild: whatever was done to the folder, the record gives the same root again, and the log goes on from there.
 func TestRebuild(t *testing.T) {
+	t.Parallel()
 	for name, m := range manipulations(t) {
 		if m.want != ErrFolder || name == "record changed, checkpoint gone" || name == "record changed" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rec, dir := lay(t, 700)
 			m.change(t, rec, dir)
 			had, err := exists(dir)
@@ -50,6 +52,7 @@ func TestRebuild(t *testing.T) {
 
 // TestRebuildRefuses: a record that was changed or cut back does not give the log of the checkpoint; the old folder stays.
 func TestRebuildRefuses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*testRecord)
 		since  bool
@@ -64,6 +67,7 @@ func TestRebuildRefuses(t *testing.T) {
 		}, false, ErrRebuilt},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rec, dir := lay(t, 700)
 			if name == "lost, and the folder is gone" {
 				_ = os.RemoveAll(dir)
@@ -86,6 +90,7 @@ func TestRebuildRefuses(t *testing.T) {
 
 // TestRebuildKeepsTheLost: entries that the record has lost are taken from the old folder.
 func TestRebuildKeepsTheLost(t *testing.T) {
+	t.Parallel()
 	rec, dir := lay(t, 700)
 	rec.other = map[uint64]Event{}
 	for i := uint64(600); i < 700; i++ {

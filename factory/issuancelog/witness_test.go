@@ -95,6 +95,7 @@ func witnessed(t testing.TB, rec *testRecord, dir string, demand int, peers ...*
 // TestWitness: checkpoints are cosigned by transparency-dev's witness, and formats verifies it. Without the cosignatures that
 // are demanded nothing is handed out, the log says why and goes on being written; they come when the witness is back.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{size: 5}, filepath.Join(t.TempDir(), "log")
 	one, two := newPeer(t, "one.example"), newPeer(t, "two.example")
 	c := witnessed(t, rec, dir, 2, one, two)
@@ -138,6 +139,7 @@ func TestWitness(t *testing.T) {
 
 // Cosignatures that nobody demands are added where they come, and hold nothing up.
 func TestWitnessNotDemanded(t *testing.T) {
+	t.Parallel()
 	rec, dir := &testRecord{size: 5}, filepath.Join(t.TempDir(), "log")
 	one := newPeer(t, "one.example")
 	one.off.Store(true)
@@ -154,6 +156,7 @@ func TestWitnessNotDemanded(t *testing.T) {
 
 // TestWitnessNotices: record and folder put back together, or both changed, agree with each other. The witness knows better.
 func TestWitnessNotices(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]func(*testRecord){
 		"cut back":           func(r *testRecord) { r.size = 300 },
 		"cut back and grown": func(r *testRecord) { r.size, r.other = 900, map[uint64]Event{400: changed(400)} },
@@ -167,6 +170,7 @@ func TestWitnessNotices(t *testing.T) {
 		"one event of another device": func(r *testRecord) { e := event(3); e.DeviceID = "vin-x"; r.other = map[uint64]Event{3: e} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rec, dir := &testRecord{size: 700}, filepath.Join(t.TempDir(), "log")
 			one := newPeer(t, "one.example")
 			r := run(t, witnessed(t, rec, dir, 1, one))

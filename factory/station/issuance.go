@@ -93,7 +93,7 @@ func (i *issuances) report(ctx context.Context) {
 	defer cancel()
 	last, ok, err := i.kept.Last()
 	if err == nil && ok {
-		err = i.client.Report(ctx, last.Note)
+		err = i.client.ReportCheckpoint(ctx, last.Note)
 	}
 	if err != nil {
 		i.done("hanaperd could not be told: %v", err)
