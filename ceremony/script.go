@@ -222,7 +222,7 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 	}
 	for _, n := range sortedKeys(s.tokens) {
 		if s.tokens[n].Serial == "" && !s.Initialises(n) {
-			return nil, fail("tokens."+n, "token %q: the URI names no serial, and no step initialises it", n)
+			return nil, fail("tokens."+n, "token %q: the URI names no serial (`hanaper token list` prints it), and no step initialises it", n)
 		}
 	}
 	if c.Earlier != nil {

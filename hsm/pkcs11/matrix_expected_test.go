@@ -4,7 +4,7 @@ package pkcs11_test
 const (
 	mechanismInvalid = `another program asks the token for a key: pkcs11: 0x70: CKR_MECHANISM_INVALID`
 	wrongPIN         = `TOKEN: user PIN: PIN refused (pkcs11: 0xA0: CKR_PIN_INCORRECT): how many tries are left, the token does not say; hint: it is not tried again by itself; make sure that it is this token's PIN`
-	madeWrappable    = `TOKEN: generate key "LABEL": what the token made is refused, and was destroyed: attributes are not those of the key's class: it can be wrapped (mechanism 0x210a), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED; hint: this token does not make keys as they are asked for: let another one make them (docs/pkcs11.md has those that were tried)`
+	madeWrappable    = `TOKEN: generate key "LABEL": what the token made is refused, and was destroyed: attributes are not those of the key's class: it can be wrapped (CKM_AES_KEY_WRAP_PAD), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED; hint: this token does not make keys as they are asked for: let another one make them (docs/pkcs11.md has those that were tried)`
 	noOfficer        = `TOKEN: as security officer: pkcs11: 0x103: CKR_USER_TYPE_INVALID; hint: this token has no security officer, so nobody can mark a wrapping key as trusted: it makes no backups`
 	noEd25519        = "TOKEN: generate Ed25519: not supported by the token (CKM_EC_EDWARDS_KEY_PAIR_GEN); hint: choose another algorithm or token; `hanaper token show` lists the mechanisms"
 	signsOn          = `signs on while it is away`
@@ -66,7 +66,7 @@ var expected = map[string]map[string]string{
 		"backed up and restored, RSA-2048":                  noOfficer,
 		"Ed25519":                                           mechanismInvalid,
 		"the attributes of a sealed key read back":          `attributes are not those of the key's class sealed: CKA_LOCAL is false`,
-		"refuses to wrap it":                                `attributes are not those of the key's class: it can be wrapped (mechanism 0x210a), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED`,
+		"refuses to wrap it":                                `attributes are not those of the key's class: it can be wrapped (CKM_AES_KEY_WRAP_PAD), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED`,
 		"two keys of one id are told apart by their labels": `the token kept "second" alone, and the other is lost`,
 		"it goes away and comes back":                       signsOn,
 		"it hangs for a while":                              noProcess,

@@ -32,8 +32,16 @@ var mechanismNames = map[uint]string{
 	p11.CKM_ECDSA_SHA256: "CKM_ECDSA_SHA256", p11.CKM_ECDSA_SHA384: "CKM_ECDSA_SHA384", p11.CKM_ECDSA_SHA512: "CKM_ECDSA_SHA512",
 	p11.CKM_ECDH1_DERIVE: "CKM_ECDH1_DERIVE", ckmECEdwardsKeyPairGen: "CKM_EC_EDWARDS_KEY_PAIR_GEN", ckmEDDSA: "CKM_EDDSA",
 	p11.CKM_AES_KEY_GEN: "CKM_AES_KEY_GEN", p11.CKM_AES_KEY_WRAP: "CKM_AES_KEY_WRAP", ckmAESKeyWrapPad: "CKM_AES_KEY_WRAP_PAD",
-	p11.CKM_AES_GCM: "CKM_AES_GCM", p11.CKM_AES_CBC_PAD: "CKM_AES_CBC_PAD",
+	ckmAESKeyWrapKWP: "CKM_AES_KEY_WRAP_KWP", p11.CKM_AES_CBC: "CKM_AES_CBC", p11.CKM_AES_GCM: "CKM_AES_GCM", p11.CKM_AES_CBC_PAD: "CKM_AES_CBC_PAD",
 	p11.CKM_SHA256: "CKM_SHA256", p11.CKM_SHA384: "CKM_SHA384", p11.CKM_SHA512: "CKM_SHA512", p11.CKM_SHA_1: "CKM_SHA_1",
+}
+
+// mechanismName is a mechanism's name, or its number where this package does not know it.
+func mechanismName(c uint) string {
+	if name := mechanismNames[c]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("0x%08x", c)
 }
 
 var mechanismUses = []struct {
@@ -65,10 +73,7 @@ func (t *Token) readMechanisms() error {
 func (t *Token) Mechanisms() []Mechanism {
 	all := make([]Mechanism, 0, len(t.mechanisms))
 	for c, info := range t.mechanisms {
-		m := Mechanism{Code: c, Name: mechanismNames[c], MinBits: info.MinKeySize, MaxBits: info.MaxKeySize}
-		if m.Name == "" {
-			m.Name = fmt.Sprintf("0x%08x", c)
-		}
+		m := Mechanism{Code: c, Name: mechanismName(c), MinBits: info.MinKeySize, MaxBits: info.MaxKeySize}
 		for _, u := range mechanismUses {
 			if info.Flags&u.flag != 0 && !slices.Contains(m.Uses, u.name) {
 				m.Uses = append(m.Uses, u.name)

@@ -108,11 +108,11 @@ func (t *Token) probeWrap(s session, o p11.ObjectHandle, class hsm.Class) error 
 			clear(wrapped)
 			switch {
 			case err == nil:
-				return fmt.Errorf("%w: it can be wrapped (mechanism 0x%x), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED", hsm.ErrAttributes, w.mechanism)
+				return fmt.Errorf("%w: it can be wrapped (%s), whatever the token says of CKA_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED", hsm.ErrAttributes, mechanismName(w.mechanism))
 			case code(err) == p11.CKR_KEY_NOT_WRAPPABLE && !class.Wrappable():
-				return fmt.Errorf("%w: asked to wrap it (mechanism 0x%x), the token answered CKR_KEY_NOT_WRAPPABLE, which is what it says of a key that is extractable, not CKR_KEY_UNEXTRACTABLE", hsm.ErrAttributes, w.mechanism)
+				return fmt.Errorf("%w: asked to wrap it (%s), the token answered CKR_KEY_NOT_WRAPPABLE, which is what it says of a key that is extractable, not CKR_KEY_UNEXTRACTABLE", hsm.ErrAttributes, mechanismName(w.mechanism))
 			case !saysUnwrappable(err, class) && !saysNotThisWay(err):
-				return fmt.Errorf("asked to wrap the key (mechanism 0x%x), which it must refuse, the token answered otherwise: %w", w.mechanism, err)
+				return fmt.Errorf("asked to wrap the key (%s), which it must refuse, the token answered otherwise: %w", mechanismName(w.mechanism), err)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func NSS(t testing.TB) *Peer {
 		t.Fatal(err)
 	}
 	p := &Peer{Name: "nss", Title: "NSS softokn " + version("libnss3"), PIN: []byte("nss-pin-1"),
-		Token: hsm.URI{Token: "NSS Certificate DB", ModulePath: library(t, "nss/libsoftokn3.so", "libsoftokn3.so"), InitReserved: "configdir='sql:" + dir + "'"},
+		Token: hsm.URI{Token: "NSS Certificate DB", Serial: "0000000000000000", ModulePath: library(t, "nss/libsoftokn3.so", "libsoftokn3.so"), InitReserved: "configdir='sql:" + dir + "'"},
 		Cut: func() {
 			if err := os.Rename(dir, dir+".away"); err != nil {
 				t.Fatal(err)

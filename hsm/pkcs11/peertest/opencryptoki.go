@@ -45,7 +45,7 @@ func OpenCryptoki(t testing.TB) *Peer {
 	start()
 	t.Cleanup(d.stop)
 	p := &Peer{Name: "opencryptoki", Title: "openCryptoki " + version("opencryptoki") + " soft token", PIN: []byte("user1234"), SOPIN: []byte("so123456"),
-		Token: hsm.URI{Token: "matrix", ModulePath: library(t, "pkcs11/libopencryptoki.so")},
+		Token: hsm.URI{Token: "matrix", Serial: "123", ModulePath: library(t, "pkcs11/libopencryptoki.so")},
 		Cut:   d.stop, Restore: start,
 		Stop: func() { d.signal(syscall.SIGSTOP) }, Continue: func() { d.signal(syscall.SIGCONT) }}
 	initialise(t, p)
