@@ -245,3 +245,6 @@ func SignBare(t *Token, key hsm.Key, sessions int, n int64) (float64, error) {
 		return float64(n) / took.Seconds(), nil
 	}
 }
+
+// HandleOf is the handle that a key was found with last.
+func HandleOf(k hsm.Key) uint { return uint(k.(*Key).handle) }
