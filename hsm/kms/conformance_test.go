@@ -22,11 +22,12 @@ import (
 	"go.step.sm/crypto/kms/pkcs11"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
 	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-func TestMain(m *testing.M) { softhsm.Main(m) }
+func TestMain(m *testing.M) { softhsm.Main(cardtest.Main{Tests: m}) }
 
 func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {

@@ -83,6 +83,8 @@ type Token struct {
 	mu   sync.Mutex
 	// opened is the connection, where there is one.
 	opened manager
+	// closing is closed when the connection before is; nil where there was none.
+	closing chan struct{}
 	// final is the error after which the store is not tried again: each wrong PIN may be one of the last.
 	final  error
 	closed bool
@@ -146,6 +148,16 @@ func (t *Token) manager(ctx context.Context) (manager, error) {
 	if m, err := t.state(); m != nil || err != nil {
 		return m, err
 	}
+	t.mu.Lock()
+	closing := t.closing
+	t.mu.Unlock()
+	if closing != nil { // some libraries keep one connection for all
+		select {
+		case <-closing:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 	m, err := t.connect(ctx)
 	if err != nil {
 		t.failed(nil, err)
@@ -170,8 +182,12 @@ func (t *Token) failed(m manager, err error) {
 	case errors.Is(err, hsm.ErrPIN), errors.Is(err, hsm.ErrPINLocked):
 		t.final = err
 	case m != nil && t.opened == m && (errors.Is(err, hsm.ErrGone) || t.address.scheme.fragile):
-		t.opened = nil
-		go m.Close() // it may hang
+		closing := make(chan struct{})
+		t.opened, t.closing = nil, closing
+		go func() { // it may hang
+			defer close(closing)
+			_ = m.Close()
+		}()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // openYubiKey opens a YubiKey through PC/SC. Without a PIN step's package would try the one that cards are sold with, and
@@ -44,8 +45,11 @@ func openYubiKey(ctx context.Context, a *Address, info hsm.TokenInfo, pin hsm.PI
 	}
 	m, err := yubikey.New(ctx, o)
 	if err != nil {
-		if strings.Contains(err.Error(), "error detecting yubikey") {
-			err = fmt.Errorf("%w: no card is in a reader", hsm.ErrGone)
+		switch {
+		case strings.Contains(err.Error(), "error detecting yubikey"):
+			err = fmt.Errorf("%w: there is no reader", hsm.ErrGone)
+		case strings.Contains(err.Error(), "failed to find key with serial number"):
+			err = fmt.Errorf("%w: no YubiKey with serial number %s is in a reader", hsm.ErrGone, show.Text(a.values["serial"]))
 		}
 		return nil, err
 	}

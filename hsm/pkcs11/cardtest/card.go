@@ -60,6 +60,16 @@ type Card struct {
 
 	log    []Command
 	before func(Command)
+	yubico uint32 // the serial number of a card that also speaks as Yubico's do
+}
+
+// AsYubiKey has the card answer those commands of Yubico's own by which programs know a YubiKey, with this serial number and firmware
+// 5.4.3, and gives the card back. Attestation it does not have.
+func (c *Card) AsYubiKey(serial uint32) *Card {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.yubico = serial
+	return c
 }
 
 // NewCard is a blank card: no keys, no certificates, no CHUID, and the PIN, PUK and management key that makers set.

@@ -2,10 +2,13 @@ package cardtest
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/cipher"
 	"crypto/des"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/binary"
 )
 
 // pivAID is the application's identifier, of which a reader may send the beginning; version is what follows it.
@@ -39,6 +42,18 @@ func (c *Card) perform(a apdu) ([]byte, status) {
 		return c.useKey(a, fresh)
 	case 0x47:
 		return c.generate(a)
+	case 0xfd: // Yubico's own: the firmware's version
+		if c.yubico != 0 {
+			return []byte{5, 4, 3}, ok
+		}
+	case 0xf7: // what it says of a slot
+		if c.yubico != 0 {
+			return c.metadata(a.p2)
+		}
+	case 0xf8: // and the serial number
+		if c.yubico != 0 {
+			return binary.BigEndian.AppendUint32(nil, c.yubico), ok
+		}
 	}
 	return nil, noInstruction
 }
@@ -53,6 +68,26 @@ func (c *Card) selectPIV(a apdu) ([]byte, status) {
 	}
 	c.selected = true
 	return tlv(0x61, tlv(0x4f, whole[5:]), tlv(0x79, tlv(0x4f, pivAID[:5]))), ok
+}
+
+// metadata is what a YubiKey tells of the management key, or of a key in a slot: algorithm, policies, origin, public key.
+func (c *Card) metadata(slot byte) ([]byte, status) {
+	if slot == 0x9b {
+		return append(tlv(1, []byte{3}), tlv(2, []byte{0, 1})...), ok
+	}
+	key, is := c.keys[Slot(slot)].(crypto.Signer)
+	if !is {
+		return nil, noObject
+	}
+	algorithm := byte(rsa2048)
+	if k, is := c.keys[Slot(slot)].(*ecdsa.PrivateKey); is {
+		algorithm = ecAlgorithm(k)
+	}
+	_, public, _, err := next(publicTemplate(key))
+	if err != nil {
+		return nil, wrongState
+	}
+	return bytes.Join([][]byte{tlv(1, []byte{algorithm}), tlv(2, []byte{3, 1}), tlv(3, []byte{1}), tlv(4, public)}, nil), ok
 }
 
 // reference is the PIN or the PUK.
