@@ -29,6 +29,8 @@ type Chip struct {
 	// EKPublic is the endorsement key's TPMT_PUBLIC.
 	EKPublic []byte
 	EK       tpm2.NamedHandle
+	// open says that the endorsement key is used with its empty password, as those of the TCG's high range may be, instead of by policy.
+	open bool
 }
 
 // NewChip sets up a TPM, lets the maker certify its endorsement key, and starts it.
@@ -228,6 +230,9 @@ func (o *Object) Sign(data []byte) (signature []byte, err error) {
 
 // Activate answers a credential; err is the TPM's answer.
 func (c *Chip) Activate(ak *Object, blob, encrypted []byte) ([]byte, error) {
+	if c.open {
+		return c.activate(ak, tpm2.PasswordAuth(nil), blob, encrypted)
+	}
 	session, done, err := tpm2.PolicySession(c.TPM, tpm2.TPMAlgSHA256, 16)
 	if err != nil {
 		return nil, err
@@ -237,8 +242,12 @@ func (c *Chip) Activate(ak *Object, blob, encrypted []byte) ([]byte, error) {
 		NonceTPM: session.NonceTPM()}).Execute(c.TPM); err != nil {
 		return nil, err
 	}
+	return c.activate(ak, session, blob, encrypted)
+}
+
+func (c *Chip) activate(ak *Object, auth tpm2.Session, blob, encrypted []byte) ([]byte, error) {
 	r, err := tpm2.ActivateCredential{ActivateHandle: tpm2.AuthHandle{Handle: ak.Handle.Handle, Name: ak.Handle.Name, Auth: tpm2.PasswordAuth(nil)},
-		KeyHandle:      tpm2.AuthHandle{Handle: c.EK.Handle, Name: c.EK.Name, Auth: session},
+		KeyHandle:      tpm2.AuthHandle{Handle: c.EK.Handle, Name: c.EK.Name, Auth: auth},
 		CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: encrypted}}.Execute(c.TPM)
 	if err != nil {
 		return nil, err
@@ -270,4 +279,17 @@ func (o *Object) SignDigest(digest []byte) ([]byte, error) {
 		return nil, err
 	}
 	return tpm2.Marshal(r.Signature), nil
+}
+
+// ECC is the same chip seen by its endorsement key on P-384, which swtpm_setup makes and has certified too (TCG EK Credential Profile, template H-3).
+func (c *Chip) ECC(t testing.TB, m *Maker) *Chip {
+	t.Helper()
+	d := &Chip{TPM: c.TPM, Socket: c.Socket, EKChain: [][]byte{c.nv(t, 0x01c00016), m.Intermediate.Raw}, open: true}
+	d.EK.Handle = 0x81010016
+	ek, err := tpm2.ReadPublic{ObjectHandle: d.EK.Handle}.Execute(c.TPM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.EK.Name, d.EKPublic = ek.Name, ek.OutPublic.Bytes()
+	return d
 }
