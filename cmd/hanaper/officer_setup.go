@@ -179,7 +179,7 @@ func (s *setup) look() error {
 		tries = fmt.Sprint(n)
 	}
 	w := s.c.App.ErrWriter
-	fmt.Fprintf(w, "The card in reader %s. Tries of its PIN left: %s.\n", show.Text(s.reader), tries)
+	fmt.Fprintf(w, "The card in reader %s. Tries of its PIN left: %s.\nA new card has the PIN, the PUK and the management key of its maker: see its papers.\n", show.Text(s.reader), tries)
 	for _, t := range there {
 		fmt.Fprintln(w, term.Wrap(t, "  "))
 	}
@@ -199,13 +199,13 @@ func (s *setup) secrets() (err error) {
 	if err := s.card.Manage(s.key); err != nil {
 		return err
 	}
-	if s.pin, err = s.ask.Secret("PIN that the card has now, which is tried once (a new card has its maker's: see its papers): "); err != nil {
+	if s.pin, err = s.ask.Secret("PIN of the card now, which is tried once: "); err != nil {
 		return err
 	}
 	if err := s.card.VerifyPIN(s.pin); err != nil {
 		return err
 	}
-	if s.puk, err = s.ask.Secret("PUK that the card has now, which is tried once: "); err != nil {
+	if s.puk, err = s.ask.Secret("PUK of the card now, which is tried once: "); err != nil {
 		return err
 	}
 	known := func(check func([]byte) error, makers string) func([]byte) error {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if _, err := softhsm.Module(); err != nil {
 		fatal{}.Fatal(err)
 	}
-	os.Exit(m.Run())
+	os.Exit(cardtest.Main{Tests: m}.Run())
 }
 
 // fatal ends the process before the tests begin.

@@ -16,6 +16,7 @@ import (
 const (
 	soPIN      = "97531864"
 	pin        = "24681357"
+	puk        = "13572468"
 	passphrase = "correct horse battery staple"
 )
 
@@ -29,6 +30,8 @@ var answers = []struct {
 	{regexp.MustCompile(`Type next, exception or stop: $`), func() string { return "next" }},
 	{regexp.MustCompile(`Type Yes[^:]*: $`), func() string { return "Yes" }},
 	{regexp.MustCompile(`Read the time aloud.*: $`), func() string { return time.Now().UTC().Format("2006-01-02T15:04:05Z") }},
+	{regexp.MustCompile(`^Management key.*: $`), func() string { return "-" }},
+	{regexp.MustCompile(`PUK.*: $`), func() string { return puk }},
 	{regexp.MustCompile(`SO\b.*PIN.*: $`), func() string { return soPIN }},
 	{regexp.MustCompile(`(?i)PIN.*: ?$`), func() string { return pin }},
 	{regexp.MustCompile(`(?i)passphrase.*: $`), func() string { return passphrase }},

@@ -130,6 +130,13 @@ func (c *Card) SetPIN(pin string) {
 	c.pin.set([]byte(pin))
 }
 
+// SetPUK sets the PUK, as if by a tool.
+func (c *Card) SetPUK(puk string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.puk.set([]byte(puk))
+}
+
 // SetTries sets how many tries are left.
 func (c *Card) SetTries(pin, puk int) {
 	c.mu.Lock()
