@@ -30,8 +30,8 @@ func (k *Key) Decrypter() (crypto.Decrypter, error) {
 	if _, ok := k.public.(*rsa.PublicKey); !ok || !k.attributes.Decrypt {
 		return nil, advice.New(advice.Usage, "generate an RSA key for decryption", "%s: %s is not for decryption", k.t.Info().Name(), k.name())
 	}
-	if !k.t.can(p11.CKM_RSA_PKCS_OAEP, p11.CKF_DECRYPT) {
-		return nil, k.t.lacks("CKM_RSA_PKCS_OAEP", "decrypt")
+	if !k.t.can(p11.CKM_RSA_PKCS_OAEP, p11.CKF_DECRYPT) && !k.t.can(p11.CKM_RSA_X_509, p11.CKF_DECRYPT) {
+		return nil, k.t.lacks("it does neither CKM_RSA_PKCS_OAEP nor CKM_RSA_X_509", "decrypt")
 	}
 	return decrypter{k}, nil
 }
@@ -66,6 +66,11 @@ func (k *Key) decryptOAEP(ctx context.Context, ciphertext []byte, h crypto.Hash,
 	if len(ciphertext) != k.public.(*rsa.PublicKey).Size() {
 		return nil, advice.New(advice.Usage, "is it encrypted to this key?", "ciphertext of %d bytes does not fit %s", len(ciphertext), k.name())
 	}
+	params := p11.NewOAEPParams(numbers.hash, numbers.mgf, p11.CKZ_DATA_SPECIFIED, label)
+	mechanism, bare := p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), false
+	if !k.t.can(p11.CKM_RSA_PKCS_OAEP, p11.CKF_DECRYPT) && k.t.can(p11.CKM_RSA_X_509, p11.CKF_DECRYPT) {
+		mechanism, bare = p11.NewMechanism(p11.CKM_RSA_X_509, nil), true // older OpenSC
+	}
 	pin, err := k.ownPIN(ctx)
 	if err != nil {
 		return nil, err
@@ -74,8 +79,7 @@ func (k *Key) decryptOAEP(ctx context.Context, ciphertext []byte, h crypto.Hash,
 	var plain []byte
 	err = k.use(ctx, func(s session, o p11.ObjectHandle) error {
 		c := k.t.m.ctx
-		params := p11.NewOAEPParams(numbers.hash, numbers.mgf, p11.CKZ_DATA_SPECIFIED, label)
-		if err := c.DecryptInit(s.h, []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params)}, o); err != nil {
+		if err := c.DecryptInit(s.h, []*p11.Mechanism{mechanism}, o); err != nil {
 			if refusesMechanism(err) {
 				return fmt.Errorf("%w: OAEP with %s: %w", hsm.ErrUnsupported, h, err)
 			}
@@ -93,6 +97,10 @@ func (k *Key) decryptOAEP(ctx context.Context, ciphertext []byte, h crypto.Hash,
 	})
 	if errors.Is(err, errBadCiphertext) || code(err) == p11.CKR_ENCRYPTED_DATA_INVALID || code(err) == p11.CKR_ENCRYPTED_DATA_LEN_RANGE {
 		return nil, advice.New(advice.Failed, "is it encrypted to this key, and unchanged?", "%s: decrypt with %s: the ciphertext is not valid: %w", k.t.Info().Name(), k.name(), err)
+	}
+	if err == nil && bare {
+		defer clear(plain)
+		return unpadOAEP(plain, k.public.(*rsa.PublicKey).Size(), h, label)
 	}
 	return plain, err
 }
