@@ -248,5 +248,6 @@ func SignBare(t *Token, key hsm.Key, sessions int, n int64) (float64, error) {
 
 // HandleOf is the handle that a key was found with last.
 func HandleOf(k hsm.Key) uint { return uint(k.(*Key).handle) }
+
 // ForgetOAEP has a token look like one that decrypts by the bare RSA operation only.
 func ForgetOAEP(t *Token) { delete(t.mechanisms, p11.CKM_RSA_PKCS_OAEP) }
