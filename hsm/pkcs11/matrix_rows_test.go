@@ -503,7 +503,7 @@ func (x *trial) outage() (string, error) {
 	var err error
 	select {
 	case err = <-answered:
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		x.Error("a call outlived its patience")
 	}
 	if away == nil {

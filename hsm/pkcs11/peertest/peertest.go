@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -136,13 +137,15 @@ func version(pkg string) string {
 	return v
 }
 
-// daemon is a process that answers for a token, in a process group of its own with all that it starts.
+// daemon is a process that answers for a token, in a process group of its own with all that it starts. It ends with the test program,
+// however that ends.
 type daemon struct {
 	t     testing.TB
 	argv  []string
 	env   []string
 	ready func() bool
 	cmd   *exec.Cmd
+	ended chan struct{}
 	log   string
 }
 
@@ -151,14 +154,26 @@ func (d *daemon) start() {
 	d.t.Helper()
 	d.cmd = exec.Command(program(d.t, d.argv[0]), d.argv[1:]...)
 	d.cmd.Env = append(os.Environ(), d.env...)
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := os.Create(d.log)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer out.Close()
 	d.cmd.Stdout, d.cmd.Stderr = out, out
-	if err := d.cmd.Start(); err != nil {
+	started := make(chan error)
+	cmd, ended := d.cmd, make(chan struct{})
+	d.ended = ended
+	go func() {
+		runtime.LockOSThread() // Pdeathsig is sent when the thread ends that started the process
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(ended)
+	}()
+	if err := <-started; err != nil {
 		d.t.Fatal(err)
 	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -182,7 +197,7 @@ func (d *daemon) signal(s syscall.Signal) {
 func (d *daemon) stop() {
 	if d.cmd != nil {
 		d.signal(syscall.SIGKILL)
-		_ = d.cmd.Wait()
+		<-d.ended
 		d.cmd = nil
 	}
 }
