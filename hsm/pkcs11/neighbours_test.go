@@ -1,11 +1,13 @@
 package pkcs11_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -77,5 +79,34 @@ func TestSlotsChange(t *testing.T) {
 		if i.PINWarning() != "" {
 			t.Errorf("%s: %s", i.Name(), i.PINWarning())
 		}
+	}
+}
+
+// TestStartString: a library is started once in a process, with one string; who names it with another is told, and disturbs nobody.
+func TestStartString(t *testing.T) {
+	p := peertest.NSS(t)
+	token := p.Open(t)
+	if err := pkcs11.GenerateUnproven(token, "k", []byte("k"), hsm.P256); err != nil {
+		t.Fatal(err)
+	}
+	k, err := token.Key(t.Context(), hsm.Query{Label: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{p.Token.ModulePath, hsm.URI{ModulePath: p.Token.ModulePath, InitReserved: "configdir='sql:/nowhere'"}.String()} {
+		if _, err := pkcs11.List(other); err == nil || !strings.Contains(err.Error(), "in use here with another start-up string") || !strings.Contains(advice.Hint(err), "x-init-reserved") {
+			t.Errorf("%s: %v (hint %q)", other, err, advice.Hint(err))
+		}
+	}
+	if k.URI().InitReserved != p.Token.InitReserved {
+		t.Errorf("the key's URI is %s", k.URI())
+	}
+	mustSign(t, k)
+	if err := token.Close(); err != nil {
+		t.Error(err)
+	}
+	// Not even now: what NSS was started with is wrong.
+	if _, err := pkcs11.List(p.Token.ModulePath); err == nil || !strings.Contains(advice.Hint(err), "configdir='sql:") {
+		t.Errorf("without a string: %v (hint %q)", err, advice.Hint(err))
 	}
 }
