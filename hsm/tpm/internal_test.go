@@ -2,6 +2,8 @@ package tpm
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -9,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/signature"
@@ -35,6 +39,34 @@ func TestPSSSalt(t *testing.T) {
 	}
 	if err := checkSignature(key.Public(), digest[:], crypto.SHA256, make([]byte, 256)); err == nil || errors.Is(err, hsm.ErrUnsupported) {
 		t.Errorf("no signature: %v", err)
+	}
+}
+
+// TestAttributes: a key that can be duplicated, or that was put in from outside, does not pass for a sealed one.
+func TestAttributes(t *testing.T) {
+	for name, change := range map[string]func(*tpm2.TPMAObject){
+		"nothing":              func(*tpm2.TPMAObject) {},
+		"not fixedTPM":         func(a *tpm2.TPMAObject) { a.FixedTPM = false },
+		"not fixedParent":      func(a *tpm2.TPMAObject) { a.FixedParent = false },
+		"from outside":         func(a *tpm2.TPMAObject) { a.SensitiveDataOrigin = false },
+		"it decrypts too":      func(a *tpm2.TPMAObject) { a.Decrypt = true },
+		"restricted":           func(a *tpm2.TPMAObject) { a.Restricted = true },
+		"cleared with a start": func(a *tpm2.TPMAObject) { a.STClear = true },
+	} {
+		pub, err := template(hsm.GenerateSpec{Algorithm: hsm.P256, Use: hsm.Signing}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&pub.ObjectAttributes)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &keyFile{label: "key", id: []byte{1}, use: hsm.Signing, public: &pub, key: key.Public()}
+		err = f.check(hsm.GenerateSpec{Algorithm: hsm.P256, Use: hsm.Signing, Class: hsm.Sealed})
+		if (err == nil) != (name == "nothing") || err != nil && !errors.Is(err, hsm.ErrAttributes) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
