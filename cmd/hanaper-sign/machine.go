@@ -19,9 +19,9 @@ const machineTokens = "/etc/hanaper/tokens"
 
 const tokensHint = "say how this machine reaches it, in " + machineTokens + ", $HANAPER_TOKENS or $HANAPER_SIGN_TOKEN: pkcs11:token=LABEL?module-path=/path/to/library.so&pin-source=/path/to/pin"
 
-// onThisMachine adds the library, and the source of the PIN, to a URI that names none.
+// onThisMachine adds the library or the store, and the source of the PIN, to a URI that names none.
 func onThisMachine(u hsm.URI) (hsm.URI, error) {
-	if u.ModulePath != "" {
+	if u.ModulePath != "" || u.Store != "" {
 		return u, nil
 	}
 	known, err := tokensOfMachine()
@@ -29,7 +29,7 @@ func onThisMachine(u hsm.URI) (hsm.URI, error) {
 		return u, err
 	}
 	for _, k := range known {
-		if k.Token == u.Token && (k.Serial == "" || u.Serial == "" || k.Serial == u.Serial) {
+		if k.Scheme == u.Scheme && k.Token == u.Token && (k.Serial == "" || u.Serial == "" || k.Serial == u.Serial) {
 			u = u.OnMachine(k)
 			if k.Serial != "" {
 				u.Serial = k.Serial
@@ -48,7 +48,7 @@ func tokensOfMachine() ([]hsm.URI, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u.ModulePath != "" {
+		if u.ModulePath != "" || u.Store != "" {
 			out = append(out, u)
 		}
 	}
@@ -80,8 +80,8 @@ func tokensOfMachine() ([]hsm.URI, error) {
 		if err != nil {
 			return nil, advice.New(advice.Usage, advice.Hint(err), "%s, line %d: %w", path, n, err)
 		}
-		if u.Token == "" || u.ModulePath == "" || u.Object != "" || u.ID != nil {
-			return nil, advice.New(advice.Usage, tokensHint, "%s, line %d: it must name a token and its library, and no key", path, n)
+		if u.Token == "" || u.ModulePath == "" && u.Store == "" || u.Object != "" || u.ID != nil {
+			return nil, advice.New(advice.Usage, tokensHint, "%s, line %d: it must name a token and its library or store, and no key", path, n)
 		}
 		out = append(out, u)
 	}

@@ -77,9 +77,8 @@ func askPIN(ctx context.Context, t hsm.TokenInfo) ([]byte, error) {
 
 // openKey opens a key in a token by its URI.
 func openKey(ctx context.Context, uri string) (crypto.Signer, io.Closer, error) {
-	if !strings.HasPrefix(uri, "pkcs11:") {
-		scheme, _, _ := strings.Cut(uri, ":")
-		return nil, nil, advice.New(advice.Usage, "name it as pkcs11:token=...;object=...", "keys of scheme %q cannot sign Uptane metadata here", scheme)
+	if scheme, _, _ := strings.Cut(uri, ":"); scheme != hsm.SchemePKCS11 && scheme != hsm.SchemeTPM {
+		return nil, nil, advice.New(advice.Usage, "name it as pkcs11:token=...;object=..., or tpm:", "keys of scheme %q cannot sign Uptane metadata here", scheme)
 	}
 	u, err := hsm.ParseURI(uri)
 	if err != nil {

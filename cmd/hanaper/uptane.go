@@ -171,7 +171,7 @@ func newKeys(c *cli.Context, names []string) ([]uptane.Key, error) {
 	var out []uptane.Key
 	var uris []string
 	for _, name := range names {
-		if strings.HasPrefix(name, "pkcs11:") {
+		if hsm.IsURI(name) {
 			uris = append(uris, name)
 			continue
 		}

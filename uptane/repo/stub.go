@@ -12,8 +12,8 @@ import (
 // library would be code that the archive chooses, and the source of a PIN a file that it chooses: both are dropped, as is
 // everything else. Whoever opens the key adds them from what the machine itself says of the token.
 func PortableURI(uri string) (string, error) {
-	rest, ok := strings.CutPrefix(uri, "pkcs11:")
-	if !ok {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	if scheme != "pkcs11" && scheme != "tpm" {
 		return "", advice.New(advice.Usage, "name it as pkcs11:token=...;object=...", "a key outside of the archive must be a key in a token")
 	}
 	path, _, _ := strings.Cut(rest, "?")
@@ -31,7 +31,7 @@ func PortableURI(uri string) (string, error) {
 	if !slices.Contains(seen, "token") || len(seen) < 2 {
 		return "", advice.New(advice.Usage, "name it as pkcs11:token=...;object=...", "the URI of a key names no token, or no key in it")
 	}
-	return "pkcs11:" + strings.Join(keep, ";"), nil
+	return scheme + ":" + strings.Join(keep, ";"), nil
 }
 
 // portable is a .sec file as it may travel, and as one that has travelled is kept.
