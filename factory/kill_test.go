@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/factory/record/postgres"
 	"github.com/hanaper/hanaper/factory/record/sqlite"
+	"github.com/hanaper/hanaper/internal/postgrestest"
 	"github.com/hanaper/hanaper/internal/programtest"
 )
 
@@ -44,37 +47,61 @@ func (h *handedOut) add(id, cert string) {
 	h.certs[id] = append(h.certs[id], cert)
 }
 
-// TestKill: hanaperd is killed while eight stations enrol, again and again. Whatever was answered is on record, and no
-// device has two certificates. HANAPER_SOAK multiplies the rounds.
-func TestKill(t *testing.T) {
-	rounds := 20
-	if n, err := strconv.Atoi(os.Getenv("HANAPER_SOAK")); err == nil && n > 0 {
-		rounds *= n
+// crash is a line whose servers, and whose database, are ended again and again while stations enrol.
+type crash struct {
+	*plant
+	t         *testing.T
+	bin, dir  string
+	configs   []string
+	addresses []string
+	daemons   []*daemon
+	// cluster is nil where the record is in SQLite.
+	cluster  *postgrestest.Cluster
+	database string
+	got      *handedOut
+}
+
+// newCrash lays a line out with so many servers on one record.
+func newCrash(t *testing.T, servers int, cluster *postgrestest.Cluster) *crash {
+	c := &crash{plant: newPlant(t), t: t, bin: programtest.Dir(t), dir: t.TempDir(), cluster: cluster, got: &handedOut{certs: map[string][]string{}}}
+	if cluster != nil {
+		c.database = cluster.Database()
 	}
-	p, bin := newPlant(t), programtest.Dir(t)
-	dir := t.TempDir()
-	config, address := p.writeConfig(t, dir)
-	got := &handedOut{certs: map[string][]string{}}
-	ctx, stop := context.WithCancel(context.Background())
-	var stations sync.WaitGroup
+	for n := range servers {
+		config, address := c.writeConfigFor(t, c.dir, n, c.database)
+		c.configs, c.addresses = append(c.configs, config), append(c.addresses, address)
+		c.daemons = append(c.daemons, nil)
+	}
+	return c
+}
+
+func (c *crash) start(n int) { c.daemons[n] = start(c.t, c.bin, c.configs[n]) }
+
+// stations enrol until ctx ends, at one server after another; the wait ends when all have.
+func (c *crash) stations(ctx context.Context) *sync.WaitGroup {
+	var group sync.WaitGroup
 	for i := range 8 {
-		c, err := factory.NewClient(factory.ClientConfig{URL: "https://" + address, CA: []*x509.Certificate{p.operations.cert},
-			Identity: p.station(t, fmt.Sprintf("line-%d", i)).tls(), Timeout: 5 * time.Second})
-		if err != nil {
-			t.Fatal(err)
+		var clients []*factory.Client
+		who := c.station(c.t, fmt.Sprintf("line-%d", i)).tls()
+		for _, address := range c.addresses {
+			client, err := factory.NewClient(factory.ClientConfig{URL: "https://" + address, CA: []*x509.Certificate{c.operations.cert}, Identity: who, Timeout: 5 * time.Second})
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			clients = append(clients, client)
 		}
-		stations.Go(func() {
+		group.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("dev-%d-%d", i, n)
-				q := deviceRequest(t, newKey(t), id)
-				// Each request is sent until it is answered, and one in four again after that.
-				for sent := 0; ctx.Err() == nil; {
-					a, _, err := c.Enroll(ctx, q)
+				q := deviceRequest(c.t, newKey(c.t), id)
+				// Each request is sent until it is answered, and one in four again after that: to any server.
+				for sent, to := 0, i+n; ctx.Err() == nil; to++ {
+					a, _, err := clients[to%len(clients)].Enroll(ctx, q)
 					if err != nil {
 						time.Sleep(5 * time.Millisecond)
 						continue
 					}
-					got.add(id, a.Certificate)
+					c.got.add(id, a.Certificate)
 					if sent++; sent > 1 || n%4 != 0 {
 						break
 					}
@@ -82,44 +109,122 @@ func TestKill(t *testing.T) {
 			}
 		})
 	}
-	for range rounds {
-		d, before := start(t, bin, config), got.answers()
-		time.Sleep(time.Duration(100+rand.IntN(250)) * time.Millisecond)
-		// A busy machine needs longer until there is something to lose.
-		for end := time.Now().Add(time.Minute); got.answers() < before+10 && time.Now().Before(end); time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond) {
-		}
-		d.kill()
+	return &group
+}
+
+// work lets the stations enrol for a moment, so that there is something to lose.
+func (c *crash) work() {
+	before := c.got.answers()
+	time.Sleep(time.Duration(100+rand.IntN(250)) * time.Millisecond)
+	// A busy machine needs longer.
+	for end := time.Now().Add(time.Minute); c.got.answers() < before+10 && time.Now().Before(end); time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond) {
 	}
+}
+
+func (c *crash) store() record.Store {
+	c.t.Helper()
+	var s record.Store
+	var err error
+	if c.cluster == nil {
+		s, err = sqlite.Read(context.Background(), filepath.Join(c.dir, "state"))
+	} else {
+		s, err = postgres.Open(context.Background(), postgres.Config{Database: c.database})
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// end starts what is down, waits until no intent is open, stops all cleanly, and judges.
+func (c *crash) end(stop func(), stations *sync.WaitGroup) {
 	stop()
 	stations.Wait()
-	d := start(t, bin, config) // finishes what is open
-	deadline := time.Now().Add(time.Minute)
-	s, err := sqlite.Read(context.Background(), filepath.Join(dir, "state"))
-	if err != nil {
-		t.Fatal(err)
+	for n, d := range c.daemons {
+		if d != nil {
+			d.kill()
+		}
+		c.start(n) // finishes what is open
 	}
+	s := c.store()
 	defer s.Close()
-	for {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		open, err := s.OpenIntents(context.Background(), 0, 1)
 		if err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		if len(open) == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("intents are left open: %s", d.log.String())
+			c.t.Fatalf("intents are left open: %s", c.daemons[0].log.String())
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	if exit := d.stop(); exit != 0 {
-		t.Errorf("SIGTERM: exit %d: %s", exit, d.log.String())
+	if why, err := s.Holding(context.Background()); err != nil || why != "" {
+		c.t.Errorf("the store is held: %s, %v", why, err)
 	}
-	judge(t, p, dir, s, got)
+	for _, d := range c.daemons {
+		if exit := d.stop(); exit != 0 {
+			c.t.Errorf("SIGTERM: exit %d: %s", exit, d.log.String())
+		}
+	}
+	if err := s.Check(context.Background()); err != nil {
+		c.t.Error(err)
+	}
+	judge(c.t, c.plant, c.dir, s, c.got)
+}
+
+// rounds is how often something is ended; HANAPER_SOAK multiplies it.
+func rounds(n int) int {
+	if times, err := strconv.Atoi(os.Getenv("HANAPER_SOAK")); err == nil && times > 0 {
+		n *= times
+	}
+	return n
+}
+
+// TestKill: hanaperd is killed while eight stations enrol, again and again. Whatever was answered is on record, and no
+// device has two certificates.
+func TestKill(t *testing.T) {
+	c := newCrash(t, 1, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	stations := c.stations(ctx)
+	for range rounds(20) {
+		c.start(0)
+		c.work()
+		c.daemons[0].kill()
+		c.daemons[0] = nil
+	}
+	c.end(stop, stations)
+}
+
+// TestKillTwoServers: two hanaperd on one PostgreSQL database, and one of them, or the database, is killed again and again. The other goes on.
+func TestKillTwoServers(t *testing.T) {
+	c := newCrash(t, 2, postgrestest.Start(t))
+	ctx, stop := context.WithCancel(context.Background())
+	c.start(0)
+	c.start(1)
+	stations := c.stations(ctx)
+	for n := range rounds(20) {
+		c.work()
+		switch n % 5 {
+		case 4: // the database, as a crash and as an operator end it
+			if n%2 == 0 {
+				c.cluster.Kill()
+			} else {
+				c.cluster.Stop()
+			}
+			c.cluster.Run()
+		default:
+			c.daemons[n%2].kill()
+			c.work() // the other one alone
+			c.start(n % 2)
+		}
+	}
+	c.end(stop, stations)
 }
 
 // judge holds what was answered against the store, and both against openssl.
-func judge(t *testing.T, p *plant, dir string, s *sqlite.Store, got *handedOut) {
+func judge(t *testing.T, p *plant, dir string, s record.Store, got *handedOut) {
 	if len(got.certs) < 100 {
 		t.Fatalf("only %d devices were enrolled: the test shows nothing", len(got.certs))
 	}
@@ -148,6 +253,10 @@ func judge(t *testing.T, p *plant, dir string, s *sqlite.Store, got *handedOut) 
 	n, err := s.Counts(context.Background())
 	if err != nil || n["pending"] != 0 || n["enrolment"] != n["result"] || n["enrolment"] < int64(len(got.certs)) {
 		t.Errorf("%v, %v; %d were handed out", n, err, len(got.certs))
+	}
+	// Events have no gap, and each certificate one number.
+	if last, err := s.Sequence(context.Background()); err != nil || last != n["event"] || last < n["result"] {
+		t.Errorf("the last of %d events has the number %d (%v)", n["event"], last, err)
 	}
 	root, mid := filepath.Join(dir, "fleet-root.pem"), filepath.Join(dir, "factory-ca.pem")
 	for len(files) > 0 {

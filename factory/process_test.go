@@ -34,6 +34,16 @@ func run(t testing.TB, path string, args ...string) (exit int, stdout, stderr st
 // writeConfig lays out everything that hanaperd's configuration names and gives its path. The address is free now.
 func (p *plant) writeConfig(t testing.TB, dir string) (config, address string) {
 	t.Helper()
+	return p.writeConfigFor(t, dir, 0, "")
+}
+
+// writeConfigFor is writeConfig for one of several servers, on a PostgreSQL database if one is named.
+func (p *plant) writeConfigFor(t testing.TB, dir string, n int, database string) (config, address string) {
+	t.Helper()
+	suffix := ""
+	if n > 0 {
+		suffix = fmt.Sprint("-", n+1)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -46,14 +56,15 @@ func (p *plant) writeConfig(t testing.TB, dir string) (config, address string) {
 	p.server.write(t, dir, "hanaperd")
 	key := p.key.URI()
 	key.ModulePath, key.PINSource = p.board.Module, p.board.PINFile
-	config = filepath.Join(dir, "hanaperd.yaml")
+	config = filepath.Join(dir, "hanaperd"+suffix+".yaml")
 	text := fmt.Sprintf(`listen: %s
 state: state
 issuing: {key: %q, certificate: factory-ca.pem, fleet_root: fleet-root.pem}
 tls: {certificate: hanaperd.pem, key: hanaperd.key}
 operations: {root: operations-root.pem}
-crl: {file: factory-ca.crl}
-`, address, key.String())
+crl: {file: factory-ca%s.crl}
+store: {postgres: %q}
+`, address, key.String(), suffix, database)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

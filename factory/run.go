@@ -22,18 +22,24 @@ func (s *Service) Run(ctx context.Context) {
 			s.c.Log.Error("the record cannot be compared with what others hold of it; it is tried again", "error", err)
 			wait = retryAfter
 		}
-		if !recovered {
-			done, left, err := s.Recover(ctx)
-			recovered = err == nil || asFault(err).Code != CodeUnavailable
-			if done > 0 || left > 0 {
-				s.c.Log.Info("open intents", "finished", done, "left", left)
-			}
-			if !recovered && ctx.Err() == nil {
-				s.c.Log.Error("open intents are left; they are tried again", "error", err)
-				wait = retryAfter
-			}
+		// At the start all that is open; later what is open for longer than any request: of a caller who hung up, or of another server
+		// that died.
+		until := s.c.Now()
+		if recovered {
+			until = until.Add(-2 * requestTime)
 		}
-		err := s.FreshCRL(ctx)
+		done, left, err := s.recoverUntil(ctx, until)
+		if done > 0 || left > 0 {
+			s.c.Log.Info("open intents", "finished", done, "left", left)
+		}
+		if !recovered {
+			recovered = err == nil || asFault(err).Code != CodeUnavailable
+		}
+		if !recovered && ctx.Err() == nil {
+			s.c.Log.Error("open intents are left; they are tried again", "error", err)
+			wait = retryAfter
+		}
+		err = s.FreshCRL(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			s.c.Log.Error("no fresh CRL; it is tried again", "error", err)

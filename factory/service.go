@@ -106,13 +106,18 @@ func NewService(c ServiceConfig) (*Service, error) {
 // Recover brings every intent that was open when it began to its end. Those that it cannot finish now stay open, and a
 // retry of their station finishes them; err is the last reason.
 func (s *Service) Recover(ctx context.Context) (done, left int, err error) {
-	began, last := s.c.Now(), int64(0)
+	return s.recoverUntil(ctx, s.c.Now())
+}
+
+// recoverUntil is Recover for the intents of before a moment.
+func (s *Service) recoverUntil(ctx context.Context, until time.Time) (done, left int, err error) {
+	last := int64(0)
 	for {
 		open, broken := s.c.Store.OpenIntents(ctx, last, 500)
 		if broken != nil {
 			return done, left, away("the store", broken)
 		}
-		if len(open) == 0 || open[0].At.After(began) {
+		if len(open) == 0 || open[0].At.After(until) {
 			return done, left, err
 		}
 		for _, r := range open {
