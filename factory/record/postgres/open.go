@@ -28,6 +28,9 @@ import (
 //go:embed schema.sql
 var schema string
 
+//go:embed functions.sql
+var functions string
+
 // Version is the schema's, in the table version; it is SQLite's too.
 const Version = 2
 
@@ -45,8 +48,9 @@ type Config struct {
 type Store struct {
 	tables.Reader
 	pool *pgxpool.Pool
-	// intents and results are committed apart: results are numbered, and so wait for those of other servers.
-	intents, results *batching.Queue[op]
+	// intents and results are committed apart: results are numbered, and so wait for those of other servers. steps is for all the rest.
+	intents, results *batching.Queue[*call]
+	steps            *batching.Queue[op]
 	issuers          sync.Map
 	ended            context.Context
 	end              context.CancelFunc
@@ -76,7 +80,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		}
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("database %q on %s: %w", conf.ConnConfig.Database, conf.ConnConfig.Host, err), hint)
 	}
-	s.intents, s.results = batching.New(s.commit), batching.New(s.commit)
+	s.intents, s.results, s.steps = batching.New(s.calls), batching.New(s.calls), batching.New(s.commit)
 	return s, nil
 }
 
@@ -162,7 +166,8 @@ func (s *Store) migrate(ctx context.Context) error {
 			case have != Version:
 				return fmt.Errorf("it has schema %d, which no release has made in PostgreSQL", have)
 			}
-			return nil
+			_, err := tx.Exec(ctx, functions)
+			return err
 		}
 		var others int
 		if err := tx.QueryRow(ctx, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").Scan(&others); err != nil {
@@ -171,7 +176,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		if others > 0 {
 			return fmt.Errorf("it holds %d tables that are not ours: give hanaperd a database of its own", others)
 		}
-		_, err := tx.Exec(ctx, schema+fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d);", Version, time.Now().Unix()))
+		_, err := tx.Exec(ctx, schema+functions+fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d);", Version, time.Now().Unix()))
 		return err
 	})
 }
@@ -181,6 +186,7 @@ func (s *Store) Close() error {
 	s.end()
 	s.intents.Stop()
 	s.results.Stop()
+	s.steps.Stop()
 	err := s.DB.Close()
 	s.pool.Close()
 	return err

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/factory/record/tables"
-	batching "github.com/hanaper/hanaper/internal/batch"
 )
 
 // issuer gives the number of an issuer.
@@ -17,7 +16,7 @@ func (s *Store) issuer(ctx context.Context, digest [32]byte) (int64, error) {
 		return id.(int64), nil
 	}
 	var id int64
-	err := s.results.Do(ctx, func(tx tables.Tx) (err error) {
+	err := s.steps.Do(ctx, func(tx tables.Tx) (err error) {
 		id, err = tables.Issuer(tx, digest)
 		return err
 	})
@@ -37,15 +36,10 @@ func refused(err error) bool {
 	return false
 }
 
-// do runs steps durably, among those that are numbered.
+// do runs steps durably. An answer among record's errors is given back and does not undo the transaction: what gave it has changed nothing.
 func (s *Store) do(ctx context.Context, steps func(tables.Tx) error) error {
-	return s.through(ctx, s.results, steps)
-}
-
-// through runs steps durably. An answer among record's errors is given back and does not undo the transaction: what gave it has changed nothing.
-func (s *Store) through(ctx context.Context, queue *batching.Queue[op], steps func(tables.Tx) error) error {
 	var answer error
-	err := queue.Do(ctx, func(tx tables.Tx) error {
+	err := s.steps.Do(ctx, func(tx tables.Tx) error {
 		answer = nil
 		err := steps(tx)
 		if refused(err) {
@@ -65,15 +59,56 @@ func (s *Store) Begin(ctx context.Context, in record.Intent) (rec record.Record,
 	if err != nil {
 		return rec, false, err
 	}
-	err = s.through(ctx, s.intents, func(tx tables.Tx) (err error) {
-		rec, isNew, err = tables.Begin(tx, issuer, in)
-		return err
-	})
-	return rec, isNew, err
+	if in.Generation = max(in.Generation, 1); in.Generation > 1 {
+		err = s.do(ctx, func(tx tables.Tx) (err error) {
+			rec, isNew, err = tables.Begin(tx, issuer, in)
+			return err
+		})
+		return rec, isNew, err
+	}
+	c := &call{query: callBegin, args: []any{record.Fold(in.DeviceID), in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
+		orNull(in.Evidence), orNull(in.EvidenceDigest), issuer, in.Serial, in.TBSDigest[:], in.NotBefore.Unix(), in.NotAfter.Unix(), in.At.Unix()}}
+	if err := s.intents.Do(ctx, c); err != nil {
+		return rec, false, err
+	}
+	switch c.a {
+	case 0:
+		return record.Record{Intent: in, ID: c.b}, true, nil
+	case 1:
+		rec, err = s.ByDevice(ctx, in.DeviceID)
+		return rec, false, err
+	case 2:
+		return rec, false, record.ErrKeyKnown
+	case 3:
+		return rec, false, record.ErrQuota
+	case 4:
+		return rec, false, record.ErrHeld
+	}
+	return rec, false, fmt.Errorf("serial %x is taken", in.Serial)
+}
+
+// orNull keeps no bytes as NULL.
+func orNull(b []byte) any {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
 }
 
 // Finish implements record.Store.
 func (s *Store) Finish(ctx context.Context, r record.Result) (done record.Done, err error) {
+	kind := record.Issue
+	if r.Generation > 1 {
+		kind = record.Reissue
+	}
+	c := &call{query: callFinish, args: []any{r.ID, r.TBSDigest[:], string(kind), r.Certificate, r.At.Unix(), r.Who}}
+	if err := s.results.Do(ctx, c); err != nil {
+		return done, err
+	}
+	if c.a != 0 {
+		return record.Done{Certificate: r.Certificate, At: r.At, Sequence: c.a}, nil
+	}
+	// It was not open, or another: what is on record says which.
 	err = s.do(ctx, func(tx tables.Tx) (err error) {
 		done, err = tables.Finish(tx, r)
 		return err

@@ -20,12 +20,40 @@ type op func(tx tables.Tx) error
 // commitTime bounds one transaction: a server that does not answer keeps nobody longer.
 const commitTime = 25 * time.Second
 
+// call is one call of a function of ours. Its conflicts are results, too.
+type call struct {
+	query string
+	args  []any
+	// a and b are its answer.
+	a, b int64
+}
+
+const (
+	callBegin  = `SELECT outcome, certificate_id FROM hanaper_begin($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`
+	callFinish = `SELECT hanaper_finish($1,$2,$3,$4,$5,$6), 0::bigint`
+)
+
+// calls makes all calls in one message, which is one transaction.
+func (s *Store) calls(todo []*call) error {
+	ctx, cancel := s.commitContext()
+	defer cancel()
+	batch := &pgx.Batch{}
+	for _, c := range todo {
+		batch.Queue(c.query, c.args...).QueryRow(func(row pgx.Row) error { return row.Scan(&c.a, &c.b) })
+	}
+	return s.pool.SendBatch(ctx, batch).Close()
+}
+
+func (s *Store) commitContext() (context.Context, context.CancelFunc) {
+	if s.ended.Err() != nil {
+		return context.WithTimeout(context.Background(), commitTime) // what was queued before Close
+	}
+	return context.WithTimeout(s.ended, commitTime)
+}
+
 // commit runs all ops in one transaction. Their results count only if it returns nil.
 func (s *Store) commit(todo []op) error {
-	ctx, cancel := context.WithTimeout(s.ended, commitTime)
-	if s.ended.Err() != nil {
-		ctx, cancel = context.WithTimeout(context.Background(), commitTime) // what was queued before Close
-	}
+	ctx, cancel := s.commitContext()
 	defer cancel()
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		t := &transaction{ctx, tx}
