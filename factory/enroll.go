@@ -89,7 +89,22 @@ func (s *Service) again(ctx context.Context, rec record.Record) (*EnrollAnswer, 
 	if rec.Open() {
 		return s.resume(ctx, rec)
 	}
-	return s.answer(rec)
+	a, err := s.answer(rec)
+	if err != nil {
+		return nil, err
+	}
+	// What has lain on a disk is looked at again before it is handed out.
+	if by := s.by(rec.Issuer); !intact(rec, by.cert) {
+		s.c.Log.Error("the certificate on record is damaged; restore the store from a backup", "device", rec.DeviceID, "serial", a.Serial)
+		return nil, fault(CodeInternal, "have the store checked, and restored from a backup", "the certificate of device id %q is damaged in the factory's record", rec.DeviceID)
+	}
+	return a, nil
+}
+
+// intact says that the certificate on record is the one whose bytes were recorded before it was signed, and that its signature is good.
+func intact(rec record.Record, issuer *x509.Certificate) bool {
+	cert, err := x509.ParseCertificate(rec.Certificate)
+	return err == nil && sha256.Sum256(cert.RawTBSCertificate) == rec.TBSDigest && cert.CheckSignatureFrom(issuer) == nil
 }
 
 // noteOtherKey keeps that somebody asked for a device's id with another key: a slip at the line, or somebody who tries.

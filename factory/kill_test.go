@@ -174,12 +174,12 @@ func (c *crash) end(stop func(), stations *sync.WaitGroup) {
 	judge(c.t, c.plant, c.dir, s, c.got)
 }
 
-// rounds is how often something is ended; HANAPER_SOAK multiplies it.
-func rounds(n int) int {
+// rounds is how often something is ended: ten times, and 200 times under make soak (HANAPER_SOAK is 10 there).
+func rounds() int {
 	if times, err := strconv.Atoi(os.Getenv("HANAPER_SOAK")); err == nil && times > 0 {
-		n *= times
+		return 20 * times
 	}
-	return n
+	return 10
 }
 
 // TestKill: hanaperd is killed while eight stations enrol, again and again. Whatever was answered is on record, and no
@@ -188,7 +188,7 @@ func TestKill(t *testing.T) {
 	c := newCrash(t, 1, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	stations := c.stations(ctx)
-	for range rounds(20) {
+	for range rounds() {
 		c.start(0)
 		c.work()
 		c.daemons[0].kill()
@@ -204,7 +204,7 @@ func TestKillTwoServers(t *testing.T) {
 	c.start(0)
 	c.start(1)
 	stations := c.stations(ctx)
-	for n := range rounds(20) {
+	for n := range rounds() {
 		c.work()
 		switch n % 5 {
 		case 4: // the database, as a crash and as an operator end it

@@ -218,18 +218,22 @@ func TestStationShowsLag(t *testing.T) {
 	forged := other.fleet.unchecked(t, &x509.Certificate{Subject: r.issuing.Subject, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
 	leaf := forged.unchecked(t, &x509.Certificate{SerialNumber: big.NewInt(77)})
 	fine := serve(t, r.plant)
-	before := fine.rows()
+	line := fine.client(r.station(t, "line-2"))
 	for name, c := range map[string]*x509.Certificate{"another CA's": other.server.cert, "a forgery": leaf.cert} {
-		q := deviceRequest(t, newKey(t), "dev-11")
+		before := fine.rows()
+		if _, err := line.TakeIn(ctx, pemOf("CERTIFICATE", c.Raw)); code(t, err) != factory.CodePolicy {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := fine.rows(); after != before {
+			t.Errorf("%s: wrote %s, was %s", name, after, before)
+		}
+		q := deviceRequest(t, newKey(t), "dev-of-"+name[2:3])
 		q.Last = pemOf("CERTIFICATE", c.Raw)
-		if _, _, err := fine.client(r.station(t, "line-2")).Enroll(ctx, q); code(t, err) != factory.CodePolicy {
+		if _, _, err := line.Enroll(ctx, q); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if after := fine.rows(); after != before {
-		t.Errorf("wrote %s, was %s", after, before)
-	}
-	if a, err := fine.client(r.station(t, "line-2")).Store(ctx); err != nil || a.Held != "" {
+	if a, err := line.Store(ctx); err != nil || a.Held != "" {
 		t.Errorf("%+v, %v", a, err)
 	}
 }

@@ -29,6 +29,7 @@ type Config struct {
 		Key         string        `yaml:"key"`
 		Tries       int           `yaml:"tries"`
 		Timeout     time.Duration `yaml:"timeout"`
+		Got         string        `yaml:"got"`
 	} `yaml:"factory"`
 	FleetRoot string `yaml:"fleet_root"`
 	Device    struct {
@@ -89,7 +90,7 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 		return nil, err
 	}
 	paths := []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
-		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain}
+		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain, &c.Factory.Got}
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Kept)
 	}

@@ -99,10 +99,6 @@ func New(c *Config, w With) (*Station, error) {
 	if s.folder, err = newFolder(c); err != nil {
 		return nil, err
 	}
-	roots, err := factory.LoadCertificates(c.Factory.CA)
-	if err != nil {
-		return nil, err
-	}
 	id, err := factory.LoadIdentity(c.Factory.Certificate, c.Factory.Key)
 	if err != nil {
 		return nil, err
@@ -111,13 +107,25 @@ func New(c *Config, w With) (*Station, error) {
 		return nil, advice.New(advice.Refused, "have the ceremony issue a new one", "this station's certificate %s expired at %s",
 			show.Text(c.Factory.Certificate), id.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	s.client, err = factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout,
-		Note: func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) }})
+	s.client, err = c.client(func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) })
 	if err != nil {
 		return nil, err
 	}
 	s.issuances, err = newIssuances(c.Log, s.client, s.now, s.done)
 	return s, err
+}
+
+// client speaks to hanaperd as this station.
+func (c *Config) client(note func(error, time.Duration)) (*factory.Client, error) {
+	roots, err := factory.LoadCertificates(c.Factory.CA)
+	if err != nil {
+		return nil, err
+	}
+	id, err := factory.LoadIdentity(c.Factory.Certificate, c.Factory.Key)
+	if err != nil {
+		return nil, err
+	}
+	return factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout, Note: note})
 }
 
 // Enroll makes or finds the key, asks for the certificate, checks it, stores it, and lays out the folder. Every step may
@@ -149,12 +157,19 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	got := archive{s.c.Factory.Got}
+	if request.Last, err = got.last(); err != nil {
+		return nil, err
+	}
 	a, isNew, err := s.client.EnrollHolding(ctx, request, held)
 	if err != nil {
 		return nil, err
 	}
 	chain, err := checkAnswer(a, s.c, key.Public(), s.fleet, s.now())
 	if err != nil {
+		return nil, err
+	}
+	if err := got.add(chain[0]); err != nil {
 		return nil, err
 	}
 	// Before anything is written to the device: a factory whose record was put back does not go on making devices.
