@@ -22,16 +22,22 @@ const glance = 500 * time.Millisecond
 // openCard opens the token that an officer's key is in. Where a person is there, a card that is not in a reader is asked for and waited for, now and at
 // each use, until Ctrl-C; a program that reads answers from a file fails after half a minute.
 func openCard(ctx context.Context, uri hsm.URI, ask term.Prompter) (hsm.Token, error) {
-	c := open.Config{URI: uri, PIN: hsm.PINFromURI(uri, pinPrompt(ask)), Tell: tellPeople}
+	var asked hsm.TokenInfo
+	pin := hsm.PINFromURI(uri, pinPrompt(ask))
+	c := open.Config{URI: uri, Tell: tellPeople, PIN: func(ctx context.Context, t hsm.TokenInfo) ([]byte, error) {
+		asked = t
+		return pin(ctx, t)
+	}}
 	if !term.Live(ask) || !hotPlugged(uri) {
-		return open.Token(ctx, c)
+		token, err := open.Token(ctx, c)
+		return token, withTries(err, asked)
 	}
 	c.Wait = ctx
 	said := ""
 	for {
 		token, err := open.Token(ctx, c)
 		if !errors.Is(err, hsm.ErrNoToken) {
-			return token, err
+			return token, withTries(err, asked)
 		}
 		if now := err.Error(); now != said {
 			said = now
@@ -43,6 +49,18 @@ func openCard(ctx context.Context, uri hsm.URI, ask term.Prompter) (hsm.Token, e
 			return nil, advice.Wrap(advice.Failed, err, "start again with the card in a reader")
 		}
 	}
+}
+
+// withTries adds to a refused PIN what the card says of its tries, which its library does not.
+func withTries(err error, t hsm.TokenInfo) error {
+	if !errors.Is(err, hsm.ErrPIN) {
+		return err
+	}
+	n, known := triesLeft(t)
+	if !known {
+		return err
+	}
+	return advice.New(advice.KindOf(err), advice.Hint(err), "%w; asked itself, the card says: %s left", err, piv.TriesText(n))
 }
 
 // hotPlugged says whether a token comes and goes while the program runs: those of OpenSC, which are cards.

@@ -124,7 +124,9 @@ func TestCardCeremony(t *testing.T) {
 	s = at(run...)
 	s.answers("Type Yes to begin: ", "Yes")
 	s.answers("PIN of "+ada.token+": ", "999999")
-	s.leaves(1)
+	if out := s.leaves(1); !strings.Contains(squeeze(out), "the card says: 2 tries are left") {
+		t.Error(out)
+	}
 	d.nothing("out")
 	if pin, _ := ada.card.TriesLeft(); pin != 2 {
 		t.Errorf("%d tries left", pin)

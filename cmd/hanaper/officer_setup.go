@@ -335,7 +335,7 @@ func (s *setup) enrol(module string) error {
 	sign := uri.String()
 	uri.ID = []byte{3}
 	w := s.c.App.Writer
-	fmt.Fprintf(w, "the card is token %s, in reader %s\n  sign with      --officer %q\n  open shares by --custodian %q\n", show.Text(infos[i].Name()), show.Text(s.reader), sign, uri.String())
+	fmt.Fprintf(w, "the card is %s, in reader %s\n  sign with      --officer %q\n  open shares by --custodian %q\n", infos[i].Name(), show.Text(s.reader), sign, uri.String())
 	if bytes.Equal(s.key, piv.MakersKey()) {
 		fmt.Fprintln(w, "\n"+term.Wrap("STILL TO DO: the card's management key is the makers', which everybody knows: whoever holds the card can replace its keys, though not use them. The PIV standard has no command that changes it; the maker's tool does. For a YubiKey, with this card alone in a reader (it asks for both keys):", ""))
 		fmt.Fprintln(w, "  ykman piv access change-management-key")

@@ -152,7 +152,7 @@ func (t tokenAt) fresh(what string, check func([]byte) error) ([]byte, error) {
 
 // told says what was done.
 func (t tokenAt) told(what string) error {
-	fmt.Fprintf(t.c.App.Writer, "%s: %s\nlog %s: %d entries; nobody signs it, and it proves nothing\n", show.Text(t.info.Name()), what, show.Text(t.c.String("transcript")), t.log.Size())
+	fmt.Fprintf(t.c.App.Writer, "%s: %s\nlog %s: %d entries; nobody signs it, and it proves nothing\n", t.info.Name(), what, show.Text(t.c.String("transcript")), t.log.Size())
 	return nil
 }
 

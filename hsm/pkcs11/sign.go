@@ -85,6 +85,9 @@ func (k *Key) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) (
 		err = fmt.Errorf("keys of type %T do not sign here", pub)
 	}
 	if err != nil {
+		if !k.attributes.Sign && code(err) != p11.CKR_OK {
+			err = advice.New(advice.Usage, "name the signing key; on a PIV card it is id=%02", "it is not for signing: %w", err)
+		}
 		return nil, k.t.fail(err, "sign with %s", k.name())
 	}
 	return sig, nil
