@@ -81,7 +81,7 @@ func Parse(u hsm.URI) (*Address, error) {
 
 // checkName refuses a name that the store could not mean.
 func (a *Address) checkName(name string) error {
-	if a.scheme.names.MatchString(name) {
+	if len(name) <= maxName && a.scheme.names.MatchString(name) {
 		return nil
 	}
 	return advice.New(advice.Usage, "write it as "+a.scheme.form, "key URI of scheme %s: %s is not the name of a key there%s", a.scheme.name, show.Text(name), a.scheme.namesWhy)
