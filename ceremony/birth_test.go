@@ -167,6 +167,53 @@ func TestBirth(t *testing.T) {
 	}
 }
 
+// TestBirthRehearsed: a rehearsal of the same script, on throw-away tokens, has no births, and verifies as a rehearsal.
+func TestBirthRehearsed(t *testing.T) {
+	s := newBirthStage(t, tpmtest.NewManufacturer(t))
+	b := s.boards["online"]
+	c := RunConfig{Plan: s.plan(s.text()), Out: filepath.Join(s.dir, "rehearsal"), Asserted: s.now, Tool: s.tool, Rehearsal: true,
+		Open: func(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {
+			tok, err := s.stage.open(ctx, "online", hsm.URI{Token: b.Label, Serial: b.Serial}, nil)
+			return relabelled{tok, uri.Token}, err
+		}}
+	result, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor := [32]byte(s.roster.Digest())
+	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	if err == nil || report == nil || report.Mode != "rehearsal" || len(report.Keys) != 1 || report.Keys[0].Birth != nil {
+		t.Errorf("%+v: %v", report, err)
+	}
+}
+
+// TestTPMRefused: what a TPM cannot do is refused by check, before any token is touched.
+func TestTPMRefused(t *testing.T) {
+	s := newBirthStage(t, tpmtest.NewManufacturer(t))
+	key := "  - generate-key: {name: fleet-root-key, token: roots, label: Fleet Root, algorithm: P-384}\n"
+	for _, c := range []struct{ was, now, says string }{
+		{"algorithm: P-384", "algorithm: RSA-4096", "RSA-4096"},
+		{"algorithm: P-384", "algorithm: Ed25519", "Ed25519"},
+		{"algorithm: P-384", "algorithm: P-384, class: backup", "never leaves it"},
+		{key, "  - init-token: {token: roots}\n" + key, "which no ceremony initialises"},
+		{key, key + "  - hold-secret: {name: pin, token: roots, purpose: user}\n", "no security officer"},
+		{`tpm:token`, `tpm:store=x;token`, "unknown attribute"},
+	} {
+		text := strings.Replace(s.text(), c.was, c.now, 1)
+		script, err := s.script(text)
+		if err == nil {
+			_, err = script.Validate(context.Background())
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.now, err)
+		}
+	}
+	before := s.tpmURI
+	if _, err := s.script(strings.Replace(s.text(), s.TPM(), before.String(), 1)); err == nil || !strings.Contains(err.Error(), "belong into the bindings") {
+		t.Errorf("device and store in a script: %v", err)
+	}
+}
+
 // TestBirthRefusals: each way to have a birth that was none is refused, with its reason, before a key is made, or with the key removed by abort.
 func TestBirthRefusals(t *testing.T) {
 	maker, stranger := tpmtest.NewManufacturer(t), tpmtest.NewManufacturer(t)

@@ -172,6 +172,7 @@ func TestNotReady(t *testing.T) {
 	u.Device = b.socket
 	n := 0
 	codes := []uint32{0x922, 0x908, 0x90a, 0x920} // RETRY, YIELDED, TESTING, NV_RATE
+	b.mu.Lock()
 	b.answer = func([]byte) []byte {
 		if n++; n%2 == 0 {
 			return nil
@@ -180,6 +181,7 @@ func TestNotReady(t *testing.T) {
 		binary.BigEndian.PutUint32(out[6:], codes[n/2%len(codes)])
 		return out
 	}
+	b.mu.Unlock()
 	tok := open(t, u)
 	k, err := tok.Generate(bg, hsm.GenerateSpec{Label: "key", Algorithm: hsm.P256})
 	if err != nil {

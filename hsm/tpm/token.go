@@ -195,7 +195,10 @@ func (t *Token) wipe() {
 	t.secret.wipe()
 }
 
-// Close wipes the PIN. An operation under way ends first; later ones answer hsm.ErrClosed.
+// closeTime is how long Close waits for an operation under way.
+const closeTime = 5 * time.Second
+
+// Close wipes the PIN. An operation under way ends first, unless the TPM hangs; later ones answer hsm.ErrClosed.
 func (t *Token) Close() error {
 	t.mu.Lock()
 	was := t.closed
@@ -204,9 +207,12 @@ func (t *Token) Close() error {
 	if was {
 		return nil
 	}
-	t.c.turn <- struct{}{}
+	select {
+	case t.c.turn <- struct{}{}:
+		defer func() { <-t.c.turn }()
+	case <-time.After(closeTime):
+	}
 	t.wipe()
-	<-t.c.turn
 	return nil
 }
 

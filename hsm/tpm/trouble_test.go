@@ -151,6 +151,22 @@ func TestHung(t *testing.T) {
 	}
 	c.Signal(syscall.SIGCONT)
 	signs(t, k, crypto.SHA256)
+	waiting := open(t, u)
+	other, err := waiting.Key(bg, hsm.Query{Label: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Signal(syscall.SIGSTOP)
+	brief, end := context.WithTimeout(bg, 100*time.Millisecond)
+	defer end()
+	_, _ = other.SignContext(brief, make([]byte, 32), crypto.SHA256)
+	start = time.Now()
+	_ = waiting.Close()
+	if took := time.Since(start); took > 8*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+	c.Signal(syscall.SIGCONT)
+	signs(t, k, crypto.SHA256)
 	c.Stop()
 	short, done := context.WithTimeout(bg, time.Second)
 	defer done()
