@@ -271,6 +271,7 @@ func TestPolicy(t *testing.T) {
 		"another level":              {Manufacturers: pinned, Default: attest.Rule{Level: "perhaps"}},
 		"required of nobody":         {Default: required},
 		"accepted of nobody":         {Default: attest.Rule{Level: attest.Accepted}},
+		"a maker of unknown kind":    {Manufacturers: attesttest.Pin(t, "tmp", attesttest.NewMaker(t, "Typo")), Default: attest.Rule{Level: attest.Ignored}},
 		"a kind that nobody knows":   {Manufacturers: pinned, Default: attest.Rule{Level: attest.Required, Kinds: []attest.Kind{"x"}}},
 		"a kind without a root":      {Manufacturers: pinned, Default: attest.Rule{Level: attest.Required, Kinds: []attest.Kind{attest.PIV}}},
 		"a lot weaker than required": {Manufacturers: pinned, Default: required, Lots: map[string]attest.Rule{"a": {Level: attest.Accepted}}},

@@ -69,6 +69,13 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 		}
 		p.verifiers[v.Kind()] = v
 	}
+	if c.Manufacturers != nil {
+		for kind := range c.Manufacturers.names {
+			if p.verifiers[kind] == nil {
+				return nil, refuse(ErrPolicy, "a manufacturer is pinned for kind %s, which is not known", show.Text(kind))
+			}
+		}
+	}
 	if err := p.checkRule(c.Default); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
@@ -129,7 +130,7 @@ func loadAll(paths []string) (certs []*x509.Certificate, err error) {
 	for _, p := range paths {
 		some, err := LoadCertificates(p)
 		if err != nil {
-			return nil, err
+			return nil, advice.Wrap(advice.KindOf(err), err, cmp.Or(advice.Hint(err), "attestation.manufacturers names it"))
 		}
 		certs = append(certs, some...)
 	}
