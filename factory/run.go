@@ -70,6 +70,11 @@ func (s *Service) Health(ctx context.Context) Health {
 	if s.tokenDown.Load() {
 		h.Status, h.Token = "degraded", "the last signature failed"
 	}
+	if s.c.TokenHealth != nil {
+		if err := s.c.TokenHealth(); err != nil {
+			h.Status, h.Token = "degraded", err.Error()
+		}
+	}
 	if s.storeDown.Load() {
 		h.Status, h.Store = "degraded", "the last write failed"
 	}

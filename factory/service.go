@@ -34,6 +34,8 @@ type ServiceConfig struct {
 	CRLInterval time.Duration
 	// Attestation judges evidence of where keys were born; nil refuses requests that hold any.
 	Attestation *Attestation
+	// TokenHealth is nil while a token can be used, as far as can be known without a signature; nil where nothing is known.
+	TokenHealth func() error
 	// Witnesses hold, elsewhere, how far the record had come.
 	Witnesses []Witness
 	// IssuanceLog follows the store; nil for none.

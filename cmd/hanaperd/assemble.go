@@ -241,6 +241,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	}
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
+	sc.TokenHealth = p.tokenHealth
 	if issuances != nil {
 		sc.IssuanceLog = served{issuances}
 		sc.Witnesses = append(sc.Witnesses, served{issuances}.witnesses()...)
@@ -249,6 +250,23 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 		sc.Witnesses = append(sc.Witnesses, factory.MarkFile(c.Store.Mark))
 	}
 	return factory.NewService(sc)
+}
+
+// tokenHealth is nil while one of the tokens can be used, as far as they know.
+func (p *parts) tokenHealth() error {
+	var away error
+	for _, t := range p.tokens {
+		known, is := t.(interface{ Health() error })
+		if !is {
+			return nil
+		}
+		err := known.Health()
+		if err == nil {
+			return nil
+		}
+		away = errors.Join(away, err)
+	}
+	return away
 }
 
 func (i *issuer) configure() factory.IssuerConfig {

@@ -31,17 +31,19 @@ type child struct {
 	// askPIN is called, on a goroutine of its own, when the child wants to log in.
 	askPIN func(c *child, id uint64, info hsm.TokenInfo)
 
-	heard  atomic.Bool   // something came since the last look
-	ending atomic.Bool   // it gets no further request
-	slots  chan struct{} // bounds the requests in work; made when the token is open
+	heard  atomic.Bool // something came since the last look
+	ending atomic.Bool // it gets no further request
 	opened
 
-	mu      sync.Mutex
-	pending map[uint64]*call
-	last    uint64
-	cause   error // why it is ended
-	foreign bool  // somebody else killed it
-	trusted bool  // it was given the PIN, and answered nothing since
+	mu       sync.Mutex
+	pending  map[uint64]*call // in work, by number
+	queue    []*call          // those that wait for their turn
+	most     int              // how many may be in work at once; 0 before the token is open
+	last     uint64
+	answered uint64
+	cause    error // why it is ended
+	foreign  bool  // somebody else killed it
+	trusted  bool  // it was given the PIN, and answered nothing since
 
 	dead chan struct{} // closed when the process is gone
 	exit string        // how it ended, set before dead is closed
@@ -54,12 +56,16 @@ type opened struct {
 	unlocked string
 }
 
-// call is a request on its way.
+// call is a request on its way. What follows answer is guarded by child.mu.
 type call struct {
-	kind     kind
-	deadline time.Time
-	answer   chan frame // holds one
-	slot     bool
+	kind   kind
+	parts  [][]byte
+	answer chan frame // holds one
+
+	id       uint64
+	deadline time.Time // from when it was sent
+	sent     bool
+	dropped  bool // its caller does not wait any more, before it was sent
 }
 
 // spawn starts the program once more as a child, which has nothing loaded yet, or another program.
@@ -177,6 +183,8 @@ func (c *child) read() {
 			c.mu.Lock()
 			k := c.pending[f.id]
 			delete(c.pending, f.id)
+			c.answered++
+			next := c.next()
 			if f.kind == kindDone || !doubtful(f.body) {
 				c.trusted = false
 			}
@@ -185,8 +193,13 @@ func (c *child) read() {
 				c.kill(fmt.Errorf("the library's process answered what nobody asked: %w", errFrame))
 				return
 			}
-			if k.slot {
-				<-c.slots
+			if next != nil {
+				c.out.add(next.id, next.kind, next.parts...)
+			}
+			if !in.more() { // what was read together is answered together
+				if err := c.out.flush(); err != nil {
+					c.kill(fmt.Errorf("%w: %w", errEnded, err))
+				}
 			}
 			k.answer <- f
 		default:
@@ -263,50 +276,73 @@ func (c *child) limitOf(k kind) time.Duration {
 	return c.limits.Call
 }
 
-// request sends a request and waits for its answer, no longer than ctx; the child works on at it then, to its deadline. sent says whether the child may have begun.
-// The error is errEnded's if the child ended first, the context's if that did, and otherwise the child's own.
-func (c *child) request(ctx context.Context, k kind, parts ...[]byte) (body []byte, sent bool, err error) {
-	ours := &call{kind: k, answer: make(chan frame, 1), slot: c.slots != nil && k != kindClose}
-	if ours.slot {
-		select {
-		case c.slots <- struct{}{}:
-		case <-c.dead:
-			return nil, false, errEnded
-		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
+// begin notes that a request is sent now. The caller holds c.mu.
+func (c *child) begin(k *call) {
+	k.deadline, k.sent = time.Now().Add(c.limitOf(k.kind)), true
+	c.pending[k.id] = k
+}
+
+// next takes the request whose turn it is, if there is one. The caller holds c.mu.
+func (c *child) next() *call {
+	for len(c.queue) > 0 && len(c.pending) < c.most {
+		k := c.queue[0]
+		c.queue[0], c.queue = nil, c.queue[1:]
+		if !k.dropped {
+			c.begin(k)
+			return k
 		}
 	}
-	limit, now := c.limitOf(k), time.Now()
-	ours.deadline = now.Add(limit)
-	own := limit - min(margin, limit/4) // it ends by itself before that
+	return nil
+}
+
+// request sends a request, when it is its turn, and waits for its answer, no longer than ctx; the child works on at it then, to its
+// deadline. sent says whether the child may have begun. The error is errEnded if the child ended first, the context's if that did, and
+// otherwise the child's own.
+func (c *child) request(ctx context.Context, k kind, parts ...[]byte) (body []byte, sent bool, err error) {
+	limit := c.limitOf(k)
+	own := limit - min(margin, limit/4) // it ends by itself before its deadline
 	if by, ok := ctx.Deadline(); ok {
-		left := by.Sub(now)
+		left := time.Until(by)
 		own = min(own, left-min(margin, left/4))
 	}
 	if k == kindOpen {
 		own = time.Hour // a person may be asked for the PIN
 	}
+	ours := &call{kind: k, parts: append([][]byte{within(own)}, parts...), answer: make(chan frame, 1)}
 	c.mu.Lock()
 	c.last++
-	id := c.last
-	c.pending[id] = ours
+	ours.id = c.last
+	wait := c.most > 0 && len(c.pending) >= c.most && k != kindClose
+	if wait {
+		c.queue = append(c.queue, ours)
+	} else {
+		c.begin(ours)
+	}
 	c.mu.Unlock()
-	if err := c.out.send(id, k, append([][]byte{within(own)}, parts...)...); err != nil {
-		c.kill(fmt.Errorf("%w: %w", errEnded, err))
+	if !wait {
+		c.out.add(ours.id, k, ours.parts...)
+		runtime.Gosched() // other callers may have one to send too: they go together
+		if err := c.out.flush(); err != nil {
+			c.kill(fmt.Errorf("%w: %w", errEnded, err))
+		}
 	}
 	select {
 	case f := <-ours.answer:
 		return c.result(f)
 	case <-c.dead:
-		select {
-		case f := <-ours.answer:
-			return c.result(f)
-		default:
-			return nil, true, errEnded
-		}
+		err = errEnded
 	case <-ctx.Done():
-		return nil, true, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
+	select {
+	case f := <-ours.answer:
+		return c.result(f)
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours.dropped = true
+	return nil, ours.sent, err
 }
 
 func (c *child) result(f frame) (body []byte, sent bool, err error) {

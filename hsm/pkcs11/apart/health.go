@@ -54,7 +54,7 @@ func (h *health) down(t *Token, why error) {
 	h.untold++
 	said := ""
 	if !now.Before(h.silent) {
-		said = fmt.Sprintf("%s: %v; its library is started anew", t.Info().Name(), why)
+		said = fmt.Sprintf("%v; its library is started anew", t.fail(why, "away"))
 		if h.untold > 1 {
 			said = fmt.Sprintf("%s (%d times since this was said last)", said, h.untold)
 		}

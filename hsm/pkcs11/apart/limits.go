@@ -64,6 +64,10 @@ const (
 	shortestSickPause, longestSickPause = time.Second, time.Minute
 	// maxDoubts is how many children in a row may get the PIN and end without a word about it.
 	maxDoubts = 2
+	// ahead is how many requests a session are sent to the child at once, so that none of its sessions waits for the next one on its way.
+	ahead = 8
+	// quick is the time of a signature below which a child sends several answers together, while it has more to sign.
+	quick = 500 * time.Microsecond
 	// longestPrompt is how long a person may take to type the PIN.
 	longestPrompt = 50 * time.Minute
 	// closeTime is how long a child may take to log out and end.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
@@ -69,7 +70,7 @@ func serve(open Opener) bool {
 	// Ctrl-C and a service's stop reach the parent, which ends the child when the requests in work are finished.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	conn := os.NewFile(socket, "parent")
-	s := &server{open: open, out: &sender{w: conn}, unlocked: unlocked, keys: map[uint32]hsm.Key{}, numbers: map[string]uint32{}}
+	s := &server{open: open, out: &sender{w: conn}, unlocked: unlocked, keys: map[uint32]hsm.Key{}, numbers: map[string]uint32{}, work: make(chan frame, ahead*maxSessions)}
 	if err := s.serve(newReceiver(conn, maxRequest+headSize)); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -83,6 +84,9 @@ type server struct {
 	open     Opener
 	out      *sender
 	unlocked string
+
+	work chan frame   // signatures to be made
+	held atomic.Int32 // answers that wait to be sent together
 
 	mu      sync.RWMutex
 	token   hsm.Token
@@ -102,7 +106,8 @@ func (s *server) serve(in *receiver) error {
 		}
 		switch f.kind {
 		case kindPulse:
-			if err := s.out.send(0, kindBeat); err != nil {
+			s.held.Store(0)
+			if err := s.out.send(0, kindBeat); err != nil { // and with it all answers that are held
 				return err
 			}
 		case kindPIN, kindNoPIN:
@@ -113,6 +118,8 @@ func (s *server) serve(in *receiver) error {
 				clear(f.body) // nobody waits for it any more
 			}
 			s.mu.RUnlock()
+		case kindSign:
+			s.work <- f
 		default:
 			go s.answer(f)
 		}
@@ -132,6 +139,55 @@ func (s *server) answer(f frame) {
 		return
 	}
 	_ = s.out.send(f.id, kindDone, answer)
+}
+
+// signer makes signatures, one after the other; there are as many as the token has sessions. While more are to be made, and that is quick,
+// answers are sent several at a time: each of them costs the parent a wake.
+func (s *server) signer(most int32) {
+	var m moment
+	defer m.over()
+	for f := range s.work {
+		begin := time.Now()
+		limit, body, err := cutWithin(f.body)
+		var sig []byte
+		if err == nil {
+			sig, err = s.do(m.within(limit, begin), f, body)
+		}
+		if err != nil {
+			s.out.add(f.id, kindFailed, failure(err))
+		} else {
+			s.out.add(f.id, kindDone, sig)
+		}
+		if s.held.Add(1) >= most || len(s.work) == 0 || time.Since(begin) > quick {
+			s.held.Store(0)
+			_ = s.out.flush()
+		}
+	}
+}
+
+// moment is a context that serves several signatures one after the other, for most may take the same time, and a timer for each would cost
+// more than the rest of the work here.
+type moment struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	limit  time.Duration
+	made   time.Time
+}
+
+// within gives a context that ends after limit, or a little earlier.
+func (m *moment) within(limit time.Duration, now time.Time) context.Context {
+	if m.ctx == nil || limit != m.limit || now.Sub(m.made) > margin/4 {
+		m.over()
+		m.ctx, m.cancel = context.WithTimeout(context.Background(), limit)
+		m.limit, m.made = limit, now
+	}
+	return m.ctx
+}
+
+func (m *moment) over() {
+	if m.cancel != nil {
+		m.cancel()
+	}
 }
 
 // do carries one request out.
@@ -236,6 +292,9 @@ func (s *server) opened(ctx context.Context, body []byte) ([]byte, error) {
 	s.mu.Lock()
 	s.token = token
 	s.mu.Unlock()
+	for range min(sessions, maxSessions) {
+		go s.signer(int32(2 * sessions))
+	}
 	return encode(openedBody{Version: version, Info: token.Info(), Sessions: sessions, Unlocked: s.unlocked}), nil
 }
 

@@ -89,7 +89,7 @@ func (t *Token) farewell() {
 func (t *Token) worked(c *child) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last > 1+uint64(len(c.pending))
+	return c.answered > 1
 }
 
 // ready gives the child that is at work, waiting for one within ctx.

@@ -127,8 +127,9 @@ func (t *Token) start(ctx context.Context) (*child, error) {
 		return nil, t.fail(err, "open it apart with the library %s", show.Text(t.c.Module))
 	}
 	c.opened = opened{info: o.Info, sessions: o.Sessions, unlocked: o.Unlocked}
-	// A few more than there are sessions, so that none waits for the next request on its way.
-	c.slots = make(chan struct{}, 2*o.Sessions)
+	c.mu.Lock()
+	c.most = ahead * o.Sessions
+	c.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gaveUp != nil || t.closed {

@@ -80,15 +80,18 @@ type sender struct {
 
 // send writes a frame of head and body; both may be used again when it returns. An error is for good.
 func (s *sender) send(id uint64, k kind, parts ...[]byte) error {
+	s.add(id, k, parts...)
+	return s.flush()
+}
+
+// add has a frame written by the next flush.
+func (s *sender) add(id uint64, k kind, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
 	s.mu.Lock()
-	if s.err != nil {
-		defer s.mu.Unlock()
-		return s.err
-	}
+	defer s.mu.Unlock()
 	if need := len(s.buf) + headSize + n; need > cap(s.buf) {
 		grown := append(make([]byte, 0, max(need, 2*cap(s.buf))), s.buf...)
 		clear(s.buf)
@@ -100,9 +103,14 @@ func (s *sender) send(id uint64, k kind, parts ...[]byte) error {
 	for _, p := range parts {
 		s.buf = append(s.buf, p...)
 	}
-	if s.writing {
-		s.mu.Unlock()
-		return nil // whoever writes takes it along
+}
+
+// flush writes what was added. If somebody else is writing, he takes it along.
+func (s *sender) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.writing {
+		return s.err
 	}
 	s.writing = true
 	for len(s.buf) > 0 && s.err == nil {
@@ -118,7 +126,6 @@ func (s *sender) send(id uint64, k kind, parts ...[]byte) error {
 		}
 	}
 	s.writing = false
-	defer s.mu.Unlock()
 	return s.err
 }
 
@@ -156,6 +163,9 @@ func (r *receiver) next() (frame, error) {
 	}
 	return f, nil
 }
+
+// more says whether the next frame is here already, at least its head.
+func (r *receiver) more() bool { return r.end-r.start >= headSize }
 
 // fill reads until n bytes are there.
 func (r *receiver) fill(n int) error {
