@@ -193,6 +193,21 @@ func TestOtherKey(t *testing.T) {
 	}
 }
 
+// TestFrameTooLong: a frame above the bound is refused by its length, before room is made for it.
+func TestFrameTooLong(t *testing.T) {
+	var b strings.Builder
+	s := &sender{w: &b}
+	_ = s.send(1, kindDone, make([]byte, 10))
+	_ = s.send(2, kindDone, make([]byte, 11))
+	in := newReceiver(strings.NewReader(b.String()), 10)
+	if f, err := in.next(); err != nil || f.id != 1 || len(f.body) != 10 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if f, err := in.next(); !errors.Is(err, errFrame) {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // FuzzFrames: whatever bytes come from a child, they are read within bounds or refused.
 func FuzzFrames(f *testing.F) {
 	var b strings.Builder

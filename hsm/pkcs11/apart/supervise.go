@@ -129,6 +129,9 @@ var errMaybe = errors.New("it may have been done all the same")
 // call has a child at work answer a request that make makes for it. Where again is true a request whose child ended is made again of the next one, and so is one
 // whose error only a new process heals; check, if not nil, looks at the answer, and its error ends the child as well.
 func (t *Token) call(ctx context.Context, again bool, k kind, make func(context.Context, *child) ([][]byte, error), check func(*child, []byte) error) ([]byte, *child, error) {
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	if _, has := ctx.Deadline(); !has {
 		var cancel context.CancelFunc
 		wait := patience
