@@ -40,6 +40,7 @@ type reader struct {
 	mu   sync.Mutex
 	card *Card
 	conn net.Conn
+	gone time.Time // when the last card was pulled
 }
 
 var shared struct {
@@ -239,6 +240,8 @@ func (r *Readers) insert(i int, c *Card) error {
 	one := &r.readers[i]
 	one.mu.Lock()
 	defer one.mu.Unlock()
+	// A card that comes before pcscd has seen the last one go would be taken for it, and get no power.
+	time.Sleep(time.Until(one.gone.Add(absence)))
 	conn, err := net.Dial("unix", r.bridge(i))
 	if err != nil {
 		return err
@@ -273,7 +276,7 @@ func (r *Readers) Snatch(i int) bool {
 		return false
 	}
 	_ = one.conn.Close()
-	one.card, one.conn = nil, nil
+	one.card, one.conn, one.gone = nil, nil, time.Now()
 	return true
 }
 
