@@ -25,6 +25,11 @@ const (
 	environmentField = "hanaper_environment"
 	formatField      = "hanaper_format"
 	format           = 1
+	// formatLogs is that of the online role's metadata when it lists checkpoints of issuance logs: readers of format 1 refuse it.
+	formatLogs = 2
+	// logTargetPrefix begins the name of the target that holds a log's checkpoint; the SHA-256 of the log's origin follows. The path
+	// that is delegated to the online role asks for the suffix of a CRL.
+	logTargetPrefix = onlineCRLPrefix + "log-"
 
 	timestampPath = "metadata/timestamp.json"
 )
@@ -71,3 +76,10 @@ func parseID(s string) (ID, bool) {
 	}
 	return ID(raw), true
 }
+
+// logTarget names the target that holds the checkpoint of the log with this origin.
+func logTarget(origin string) string {
+	return logTargetPrefix + hex.EncodeToString(sha256Of(origin)) + crlSuffix
+}
+
+func isLogTarget(name string) bool { return strings.HasPrefix(name, logTargetPrefix) }

@@ -228,7 +228,7 @@ func readTarget(r *reader, m *targetsMetadata, name string, limit int64) ([]byte
 func readCRLs(r *reader, m *targetsMetadata, prefix string, cas []*x509.Certificate, known map[ID]*crl, only bool) (map[ID]*crl, error) {
 	crls := map[ID]*crl{}
 	for _, name := range slices.Sorted(maps.Keys(m.Signed.Targets)) {
-		if !only && !strings.HasPrefix(name, prefix) {
+		if !only && !strings.HasPrefix(name, prefix) || only && isLogTarget(name) {
 			continue
 		}
 		id, ok := parseCRLTarget(prefix, name)

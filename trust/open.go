@@ -171,7 +171,7 @@ func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.Trus
 		return header{}, err
 	}
 	d := v.delegation()
-	m, head, err := openRole(roots, path, raw, signers{d.KeyIDs, d.Threshold, v.officers.delegated}, func(m *metadata.Metadata[metadata.TargetsType]) error {
+	m, head, err := openRole(roots, path, raw, signers{d.KeyIDs, d.Threshold, v.officers.delegated, true}, func(m *metadata.Metadata[metadata.TargetsType]) error {
 		if m.Signed.Delegations != nil {
 			return errors.New("the online role may not delegate")
 		}
@@ -186,6 +186,13 @@ func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.Trus
 	var known map[ID]*crl
 	if prev != nil {
 		known = prev.online
+	}
+	if v.logs, err = readLogs(r, m); err != nil {
+		return head, err
+	}
+	// A reader of format 1 must not be shown what it does not know; so the format says whether there are logs.
+	if (len(v.logs) > 0) != (head.format == formatLogs) {
+		return head, refuse(ErrMalformed, path, "it lists %d logs in format %d", len(v.logs), head.format)
 	}
 	if v.online, err = readCRLs(r, m, onlineCRLPrefix, v.officers.cas, known, true); err != nil {
 		return head, err
@@ -222,6 +229,9 @@ func checkFollows(prev, next *View) error {
 		if s.is == s.was && !bytes.Equal(s.raw, s.wasRaw) {
 			return refuse(ErrRollback, s.name+" metadata", "version %d has two contents", s.is)
 		}
+	}
+	if err := checkLogs(prev, next); err != nil {
+		return err
 	}
 	return checkTightens(prev, next)
 }

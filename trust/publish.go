@@ -68,6 +68,9 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 	if err := finishPending(p.config.Dir); err != nil {
 		return err
 	}
+	if len(p.newLogs()) > 0 {
+		p.logged = now
+	}
 	p.view = next
 	p.shown.Store(next)
 	prune(p.config.Dir, next, now)
@@ -104,20 +107,20 @@ func (p *Publisher) signCRLRole(pub *publication, now time.Time) (*targetsMetada
 	}
 	m := metadata.Targets(now.Add(p.config.CRLLife))
 	m.Signed.UnrecognizedFields = ownFields(p.config.Environment)
-	same := p.view != nil
+	same, logs := p.view != nil, p.newLogs()
 	if p.view != nil {
 		m.Signed.Version = p.view.versions.CRL + 1
 		for name, f := range p.view.crlMeta.Signed.Targets {
 			id, _ := parseCRLTarget(onlineCRLPrefix, name)
-			// A CA that the officers no longer name takes its CRL with it.
-			if pub.officers.names(id) {
+			// A CA that the officers no longer name takes its CRL with it. A log stays for good.
+			if isLogTarget(name) || pub.officers.names(id) {
 				m.Signed.Targets[name] = f
 			} else {
 				same = false
 			}
 		}
 		was := p.view.delegation()
-		same = same && pub.crl == nil && slices.Equal(was.KeyIDs, d.KeyIDs) && was.Threshold == d.Threshold &&
+		same = same && pub.crl == nil && len(logs) == 0 && slices.Equal(was.KeyIDs, d.KeyIDs) && was.Threshold == d.Threshold &&
 			!stale(p.view.onlineExpiry.crl, p.config.CRLLife, now)
 		if same {
 			return p.view.crlMeta, p.view.raw.crl, nil
@@ -125,6 +128,12 @@ func (p *Publisher) signCRLRole(pub *publication, now time.Time) (*targetsMetada
 	}
 	if pub.crl != nil {
 		addTarget(m, pub.files, pub.crlName, pub.crl)
+	}
+	for name, l := range logs {
+		addTarget(m, pub.files, name, l.Note)
+	}
+	if len(logs) > 0 || p.view != nil && len(p.view.logs) > 0 {
+		m.Signed.UnrecognizedFields[formatField] = formatLogs
 	}
 	if err := signInto(pub.files, *m, crlRole, m.Signed.Version, keySet(d.KeyIDs), []crypto.Signer{p.config.CRL}); err != nil {
 		return nil, nil, err

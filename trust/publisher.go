@@ -33,6 +33,9 @@ type PublisherConfig struct {
 	// HighWater is a file outside of Dir that remembers the last publication, so that an older copy of Dir that was put back
 	// is refused. Empty: nothing is remembered, and what Dir holds is believed if it verifies.
 	HighWater string
+	// LogEvery is how often the checkpoint of an issuance log that grows is published by itself; with every other publication it is
+	// published anyhow. 0 means 10 minutes.
+	LogEvery time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -42,6 +45,9 @@ type Publisher struct {
 	config PublisherConfig
 	mu     sync.Mutex
 	view   *View
+	// offered are checkpoints of logs to be published, by target; logged is when some were.
+	offered map[string]LogInfo
+	logged  time.Time
 	// shown is view, for readers that must not wait for a publication.
 	shown atomic.Pointer[View]
 }
@@ -57,6 +63,9 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.LogEvery == 0 {
+		c.LogEvery = 10 * time.Minute
 	}
 	for _, l := range []struct {
 		life *time.Duration
@@ -249,7 +258,8 @@ func (p *Publisher) Refresh() error {
 var errNothing = advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
 
 func (p *Publisher) refresh(now time.Time) error {
-	if now.Before(p.due()) {
+	logs := len(p.newLogs()) > 0 && !now.Before(p.logged.Add(p.config.LogEvery))
+	if now.Before(p.due()) && !logs {
 		return nil
 	}
 	return p.publish(&publication{officers: p.view.officers, files: Files{}}, now)

@@ -11,6 +11,8 @@ type signers struct {
 	ids       []string
 	threshold int
 	keys      map[string]crypto.PublicKey
+	// logs says that the role may list checkpoints of logs: its metadata may be of format 2.
+	logs bool
 }
 
 // openRole reads one role's document: in its one form, of the shape that check asks for, signed by enough of its
@@ -19,6 +21,11 @@ func openRole[T metadata.Roles](roots *chain, path string, raw []byte, by signer
 	m, head, err := parseMetadata[T](path, raw)
 	if err != nil {
 		return nil, head, err
+	}
+	if !by.logs {
+		if err := head.onlyFormat(); err != nil {
+			return nil, head, refuse(ErrMalformed, path, "%v", err)
+		}
 	}
 	if err := check(m); err != nil {
 		return nil, head, refuse(ErrMalformed, path, "%v", err)

@@ -33,7 +33,7 @@ func (c *chain) contains(digest [32]byte) bool {
 // signers are the keys of a top-level role.
 func (c *chain) signers(name string) signers {
 	r := c.last.Signed.Roles[name]
-	return signers{r.KeyIDs, r.Threshold, c.keys}
+	return signers{ids: r.KeyIDs, threshold: r.Threshold, keys: c.keys}
 }
 
 // startChain begins a chain with a root that the caller trusts.
@@ -57,6 +57,9 @@ func (c *chain) check(thing string, raw []byte) (*rootMetadata, error) {
 	m, h, err := parseMetadata[metadata.RootType](thing, raw)
 	if err != nil {
 		return nil, err
+	}
+	if err := h.onlyFormat(); err != nil {
+		return nil, refuse(ErrMalformed, thing, "%v", err)
 	}
 	keys, err := checkRootShape(c.asOf, m)
 	if err != nil {

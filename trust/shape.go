@@ -24,6 +24,7 @@ type header struct {
 	version     int64
 	expires     time.Time
 	environment string
+	format      int
 }
 
 // parseMetadata reads a metadata file in the one form that this package writes: compact JSON with sorted keys.
@@ -85,13 +86,26 @@ func headerOf(m any) (header, error) {
 	if h.environment, ok = own[environmentField].(string); !ok || CheckEnvironment(h.environment) != nil {
 		return h, fmt.Errorf("%s is missing or not a name", environmentField)
 	}
-	if own[formatField] != float64(format) {
+	switch own[formatField] {
+	case float64(format):
+		h.format = format
+	case float64(formatLogs):
+		h.format = formatLogs
+	default:
 		return h, fmt.Errorf("%s is not %d: a newer release is needed, or the file is not of this kind", formatField, format)
 	}
 	if len(own) != 2 {
 		return h, errors.New("signed has unknown fields")
 	}
 	return h, nil
+}
+
+// onlyFormat refuses a file of format 2 where only the online role's metadata may have it.
+func (h header) onlyFormat() error {
+	if h.format != format {
+		return fmt.Errorf("%s is not %d", formatField, format)
+	}
+	return nil
 }
 
 // ownFields are the fields that headerOf asks for.

@@ -18,6 +18,8 @@ type View struct {
 	crlMeta  *targetsMetadata
 	online   map[ID]*crl
 	crls     map[ID]*crl
+	// logs are checkpoints of issuance logs, by their targets' names.
+	logs     map[string]LogInfo
 	versions Versions
 	raw      rawOnline
 	// onlineExpiry is when the online metadata files expire.

@@ -44,6 +44,7 @@ type config struct {
 	Lifetimes   lifetimes   `yaml:"lifetimes"`
 	Serve       serveConfig `yaml:"serve"`
 	CRLs        []crlConfig `yaml:"crls"`
+	Logs        []logConfig `yaml:"logs"`
 	// Uptane is absent unless this program serves Uptane repositories too.
 	Uptane *uptaneConfig `yaml:"uptane"`
 
@@ -132,6 +133,11 @@ func loadConfig(path string) (*config, error) {
 		}
 		if n != 1 || s.URL == "" && s.CA+s.Certificate+s.Key != "" || (s.Certificate == "") != (s.Key == "") {
 			return bad("crls: entry %d needs one of file, folder and url; ca, certificate and key go with url", i+1)
+		}
+	}
+	for i, l := range c.Logs {
+		if err := l.check(); err != nil {
+			return bad("logs: entry %d: %v", i+1, err)
 		}
 	}
 	if c.Uptane != nil {

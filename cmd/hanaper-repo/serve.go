@@ -41,6 +41,10 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	logs, err := newLogSources(o)
+	if err != nil {
+		return err
+	}
 	if err := o.Refresh(); err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	defer vehicles.Close()
 	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
 	go func() { failed <- server.Serve(l) }()
-	o.tend(ctx, sources, log, failed)
+	o.tend(ctx, sources, logs, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = server.Shutdown(ctx)
@@ -94,12 +98,16 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 }
 
 // tend signs anew and takes up CRLs until ctx ends or the server fails.
-func (o *office) tend(ctx context.Context, sources []*source, log *slog.Logger, failed chan error) {
+func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource, log *slog.Logger, failed chan error) {
 	tick := time.NewTicker(o.config.Serve.Every)
 	defer tick.Stop()
 	faults := faultLog{log: log, last: map[string]string{}}
 	for {
 		was := o.View()
+		// Checkpoints first: they go with whatever is published next.
+		for _, s := range logs {
+			faults.note(s.name, s.take(ctx, o.OfferCheckpoint))
+		}
 		// Refresh also takes up what another process has published.
 		faults.note("signing", o.Refresh())
 		for _, s := range sources {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -39,6 +40,13 @@ type statusDocument struct {
 	Versions    trust.Versions `json:"versions"`
 	Fingerprint string         `json:"fingerprint"`
 	CRLs        []statusCRL    `json:"crls"`
+	Logs        []statusLog    `json:"logs"`
+}
+
+type statusLog struct {
+	Origin string `json:"origin"`
+	Size   int64  `json:"size"`
+	Root   string `json:"root"`
 }
 
 type statusCRL struct {
@@ -82,6 +90,13 @@ func status(c *cli.Context) error {
 			d.Environment, d.Expires, strconv.Itoa(int(d.Versions.Root)), strconv.Itoa(int(d.Versions.Targets)), strconv.Itoa(int(d.Versions.CRL)),
 			strconv.Itoa(int(d.Versions.Snapshot)), strconv.Itoa(int(d.Versions.Timestamp))}})
 		shell.Table(c.App.Writer, []string{"crl of", "number", "revoked", "next update"}, rows)
+		rows = nil
+		for _, l := range d.Logs {
+			rows = append(rows, []string{l.Origin, strconv.FormatInt(l.Size, 10), l.Root})
+		}
+		if len(rows) > 0 {
+			shell.Table(c.App.Writer, []string{"issuance log", "entries", "root"}, rows)
+		}
 	}
 	if err != nil {
 		return err
@@ -92,13 +107,16 @@ func status(c *cli.Context) error {
 func describe(v *trust.View) statusDocument {
 	f := v.Fingerprint()
 	d := statusDocument{Environment: v.Environment(), Valid: v.Valid(now()) == nil, Expires: stamp(v.Expires()), Versions: v.Versions(),
-		Fingerprint: hex.EncodeToString(f[:]), CRLs: []statusCRL{}}
+		Fingerprint: hex.EncodeToString(f[:]), CRLs: []statusCRL{}, Logs: []statusLog{}}
 	names := map[trust.ID]string{}
 	for _, ca := range append(v.Anchors(), v.Intermediates()...) {
 		names[trust.IssuerID(ca)] = ca.Subject.String()
 	}
 	for _, l := range v.CRLs() {
 		d.CRLs = append(d.CRLs, statusCRL{names[l.Issuer], l.Issuer.String(), l.Number.String(), l.Entries, stamp(l.ThisUpdate), stamp(l.NextUpdate)})
+	}
+	for _, l := range v.Logs() {
+		d.Logs = append(d.Logs, statusLog{l.Origin, l.Size, base64.StdEncoding.EncodeToString(l.Root[:])})
 	}
 	return d
 }

@@ -2,7 +2,7 @@ package logbook
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -154,13 +154,16 @@ func (k *Kept) refuse(o Offer, last Checkpoint, why error) error {
 	if len(note) > journal.MaxCheckpoint {
 		note = note[:journal.MaxCheckpoint]
 	}
-	var tail [4]byte
-	_, _ = rand.Read(tail[:])
-	at := fmt.Sprintf("%s.refused-%s-%s.json", k.path, k.now().UTC().Format("20060102T150405Z"), hex.EncodeToString(tail[:]))
+	// One file for one pair of checkpoints: whoever shows the same again and again does not fill the disk.
+	pair := sha256.Sum256(append(append([]byte(nil), last.Note...), note...))
+	at := fmt.Sprintf("%s.refused-%s.json", k.path, hex.EncodeToString(pair[:8]))
 	data, err := json.MarshalIndent(evidence{"hanaper-refused-checkpoint/1", k.now().UTC().Format(time.RFC3339), why.Error(), o.Source, string(last.Note), string(note), o.From,
 		FormatHashes(o.Proof)}, "", "  ")
 	if err == nil {
 		err = durable.Create(at, append(data, '\n'), 0o644)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
 	}
 	hint := "keep " + show.Text(at) + " and tell the security officer: it holds both checkpoints, signed by the log's key"
 	if err != nil {

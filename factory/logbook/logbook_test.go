@@ -284,6 +284,13 @@ func TestKept(t *testing.T) {
 		if now, err := os.ReadFile(at); err != nil || string(now) != string(before) {
 			t.Errorf("%s: the kept checkpoint was changed", name)
 		}
+		// The same again: refused, and one piece of evidence is enough.
+		if _, err := k.Accept(ctx, c.offer); !errors.Is(err, c.want) {
+			t.Errorf("%s, again: %v", name, err)
+		}
+		if again, _ := filepath.Glob(at + ".refused-*"); len(again) != len(after) {
+			t.Errorf("%s, again: %d files of evidence, %d before", name, len(again), len(after))
+		}
 	}
 }
 
