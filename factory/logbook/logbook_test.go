@@ -256,7 +256,8 @@ func TestKept(t *testing.T) {
 	}
 	lateFork := offer(t, layLog(t, other[:400]), other[:400], 300)
 	lateFork.Files = f
-	shortProof := offer(t, longerFolder, longer, 600)
+	honest := append(append([]Leaf(nil), leaves...), testLeaf(600, 0))
+	shortProof := offer(t, layLog(t, honest), honest, 600)
 	shortProof.Proof = nil
 	cases := map[string]struct {
 		offer Offer
