@@ -77,7 +77,7 @@ func (t *Token) generate(ctx context.Context, spec hsm.GenerateSpec) (*Key, erro
 	if errors.Is(err, hsm.ErrAttributes) {
 		// Nothing that the caller could write differently helps.
 		hint := "this token does not make keys as they are asked for: let another one make them (docs/pkcs11.md has those that were tried)"
-		if t.m.sparse {
+		if t.m.sparse.Load() {
 			hint = "tpm2-pkcs11 makes keys that do more than they are asked for: name the TPM by a tpm: URI, without that library"
 		}
 		err = advice.Wrap(advice.KindOf(err), err, hint)

@@ -26,8 +26,8 @@ type module struct {
 	slow           watch
 	turn           chan struct{} // not nil for a library that takes one call at a time; see enter
 	refs           int           // how many open tokens and listings use it; guarded by registry
-	sparse         bool          // its templates must not name a use that is denied
-	cards          bool          // it is OpenSC, whose tokens are cards that people pull; see cure
+	sparse         atomic.Bool   // its templates must not name a use that is denied
+	cards          atomic.Bool   // it is OpenSC, whose tokens are cards that people pull; see cure
 	foreign        bool          // somebody else in this process initialised it, and must finalise it
 	stuck          bool          // our C_Finalize failed: that it is initialised is no other user's doing
 
@@ -162,8 +162,8 @@ func (m *module) initialize() error {
 	if info, err := m.ctx.GetInfo(); err == nil {
 		// tpm2-pkcs11 takes "CKA_DECRYPT: false" for a wish to decrypt, and leaks one of the TPM's three object slots with
 		// each template that it refuses; so it is not tried the plain way first.
-		m.sparse = strings.Contains(info.ManufacturerID, "tpm2-software")
-		m.cards = strings.Contains(info.ManufacturerID, "OpenSC")
+		m.sparse.Store(strings.Contains(info.ManufacturerID, "tpm2-software"))
+		m.cards.Store(strings.Contains(info.ManufacturerID, "OpenSC"))
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (t *Token) cure(err error, try int) (cure remedy, worth bool) {
 	switch {
 	case errors.Is(err, errVanished):
 		return newLibrary, true
-	case t.m.cards:
+	case t.m.cards.Load():
 		// OpenSC (0.23) may keep a lock of its own when a card was pulled during a command; the next call about the card would never return.
 		return newLibrary, true
 	case try == 0:

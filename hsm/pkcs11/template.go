@@ -42,7 +42,7 @@ func (t *Token) generatePair(s session, spec hsm.GenerateSpec, kind kind, public
 	for _, sparse := range []bool{false, true} {
 		if sparse {
 			public, private = withoutDenied(public), withoutDenied(private)
-		} else if t.m.sparse {
+		} else if t.m.sparse.Load() {
 			continue
 		}
 		for _, params := range variants {
