@@ -160,7 +160,7 @@ func changePIN(t tokenAt) error {
 	if t.c.Bool("puk") {
 		return changePUK(t)
 	}
-	tell := func() { fmt.Fprintf(t.c.App.ErrWriter, "Tries left: %s.\n", show.Text(triesText(t.info))) }
+	tell := func() { fmt.Fprintf(t.c.App.ErrWriter, "Tries left: %s.\n", show.Line(triesText(t.info))) }
 	tell()
 	if n, known := triesLeft(t.info); t.info.PINLocked || known && n == 0 {
 		return advice.New(advice.Refused, "`hanaper token unblock` sets a new one", "%s: %w", t.info.Name(), hsm.ErrPINLocked)
@@ -224,7 +224,7 @@ func unblock(t tokenAt) error {
 	if isPIV(t.info) {
 		which, warning = "PUK", pukTries
 	}
-	fmt.Fprintf(t.c.App.ErrWriter, "Tries of the PIN left: %s. %s\n", show.Text(triesText(t.info)), warning)
+	fmt.Fprintf(t.c.App.ErrWriter, "Tries of the PIN left: %s. %s\n", show.Line(triesText(t.info)), warning)
 	key, err := t.old(which)
 	if err != nil {
 		return err
