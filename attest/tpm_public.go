@@ -61,11 +61,8 @@ func parseTPMKey(what string, data []byte) (*tpmKey, error) {
 	default:
 		return nil, refuse(ErrWeakKey, "the %s is named with hash algorithm 0x%04x, not SHA-256 or better", what, uint16(area.NameAlg))
 	}
-	name, err := tpm2.ObjectName(area)
-	if err != nil {
-		return nil, refuse(ErrMalformed, "name of the %s: %w", what, err)
-	}
-	k := &tpmKey{area: area, name: name.Buffer}
+	// Part 1, section "Names": the algorithm and the hash of the public area, which is all of data.
+	k := &tpmKey{area: area, name: append([]byte{byte(area.NameAlg >> 8), byte(area.NameAlg)}, hashOf(sha2(area.NameAlg), data)...)}
 	switch area.Type {
 	case tpm2.TPMAlgRSA:
 		k.pub, err = rsaOf(what, area)
