@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -52,10 +53,12 @@ func revokeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			a, err := client.Revoke(c.Context, factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Unknown: c.Bool("unknown"), Reason: c.String("reason")})
+			q := factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Unknown: c.Bool("unknown"), Reason: c.String("reason")}
+			a, err := client.Revoke(c.Context, q)
 			if err != nil {
 				return err
 			}
+			a = listed(c.Context, client, q, a)
 			if c.Bool("json") {
 				return shell.JSON(c.App.Writer, a)
 			}
@@ -122,4 +125,18 @@ func crlCommand() *cli.Command {
 			return durable.WriteFile(c.String("out"), der, 0o644)
 		},
 	}
+}
+
+// listWait is how long revoke waits for the list that carries its revocation: lists are not signed at once, one after another.
+const listWait = 10 * time.Second
+
+// listed asks again, which changes nothing, until the revocation is on a list; it gives up quietly, for the revocation stands.
+func listed(ctx context.Context, client *factory.Client, q factory.RevokeRequest, a *factory.RevokeAnswer) *factory.RevokeAnswer {
+	for end := time.Now().Add(listWait); a.CRLNumber == 0 && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(500 * time.Millisecond)
+		if again, err := client.Revoke(ctx, q); err == nil {
+			a = again
+		}
+	}
+	return a
 }

@@ -161,8 +161,9 @@ func dsn(path string, more string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(5000)&_pragma=cell_size_check(1)" + more
 }
 
-// writing sets the one connection that writes: WAL with a sync at each commit.
-const writing = "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-65536)&_txlock=immediate"
+// writing sets the one connection that writes: WAL with a sync at each commit. The log is put into the file every 64 MB: keys and serials are
+// random, so that in a large store each enrolment changes pages of its own, and a page that is changed again meanwhile is written once.
+const writing = "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=wal_autocheckpoint(16000)&_pragma=cache_size(-65536)&_txlock=immediate"
 
 func open(ctx context.Context, path string) (*Store, error) {
 	w, err := sql.Open("sqlite", dsn(path, writing))
