@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -24,11 +25,21 @@ type Manufacturers struct {
 	roots, between map[Kind]*x509.CertPool
 	names          map[Kind]map[string]string // by the SHA-256 of the root
 	subjects       map[Kind]map[string]bool
+	// asOf says by what was known of weak keys a TPM's keys are judged; the zero value is today.
+	asOf format.Version
+}
+
+// AsOf gives the same manufacturers for evidence that an old transcript holds: keys are judged by what was known in the time of its
+// format.
+func (m *Manufacturers) AsOf(v format.Version) *Manufacturers {
+	old := *m
+	old.asOf = v
+	return &old
 }
 
 // NewManufacturers checks the roots: each is a CA, and pinned once for a kind.
 func NewManufacturers(makers ...ManufacturerConfig) (*Manufacturers, error) {
-	m := &Manufacturers{map[Kind]*x509.CertPool{}, map[Kind]*x509.CertPool{}, map[Kind]map[string]string{}, map[Kind]map[string]bool{}}
+	m := &Manufacturers{roots: map[Kind]*x509.CertPool{}, between: map[Kind]*x509.CertPool{}, names: map[Kind]map[string]string{}, subjects: map[Kind]map[string]bool{}}
 	for _, c := range makers {
 		switch {
 		case c.Name == "" || c.Kind == "":

@@ -85,6 +85,9 @@ func (m *Manufacturers) VerifyTPM(e *TPMEvidence, want Want) (*Verdict, error) {
 		return nil, err
 	}
 	key, err := parseTPMKey("key", e.KeyPublic)
+	if err == nil {
+		err = key.strong("key", m.asOf)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +127,16 @@ func (m *Manufacturers) verifyTPMKeys(chain [][]byte, ekPublic, akPublic []byte,
 	if ek, err = parseTPMKey("endorsement key", ekPublic); err != nil {
 		return nil, nil, nil, err
 	}
+	if err := ek.strong("endorsement key", m.asOf); err != nil {
+		return nil, nil, nil, err
+	}
 	if err := ek.checkEK(cert.PublicKey); err != nil {
 		return nil, nil, nil, err
 	}
 	if ak, err = parseTPMKey("attestation key", akPublic); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := ak.strong("attestation key", m.asOf); err != nil {
 		return nil, nil, nil, err
 	}
 	if err := ak.checkAK(); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/hanaper/hanaper/internal/format"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/weakkey"
 )
@@ -74,10 +75,15 @@ func parseTPMKey(what string, data []byte) (*tpmKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fault := weakkey.Fault(k.pub); fault != "" {
-		return nil, refuse(ErrWeakKey, "%s: %s", what, fault)
-	}
 	return k, nil
+}
+
+// strong refuses a key that was known to be weak in a format's time; today for the zero value.
+func (k *tpmKey) strong(what string, asOf format.Version) error {
+	if fault := weakkey.FaultAsOf(asOf, k.pub); fault != "" {
+		return refuse(ErrWeakKey, "%s: %s", what, fault)
+	}
+	return nil
 }
 
 func rsaOf(what string, area *tpm2.TPMTPublic) (crypto.PublicKey, error) {
@@ -265,6 +271,9 @@ func (k *tpmKey) checkBorn(use KeyUse) error {
 // KeyOf is the key that a TPMT_PUBLIC holds. It says nothing of where the key was born.
 func KeyOf(public []byte) (crypto.PublicKey, error) {
 	k, err := parseTPMKey("key", public)
+	if err == nil {
+		err = k.strong("key", format.Version{})
+	}
 	if err != nil {
 		return nil, err
 	}

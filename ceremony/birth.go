@@ -87,8 +87,6 @@ type birth struct {
 	makers     *attest.Manufacturers
 	attestor   *attest.Attestor
 	challenges []*attest.Challenge
-	// endorsement is the SHA-256 of the endorsement certificate.
-	endorsement string
 }
 
 // certifier is a token that answers challenges and certifies keys (package hsm/tpm).
@@ -98,7 +96,7 @@ type certifier interface {
 	Certify(ctx context.Context, k hsm.Key, qualifying []byte) (public, statement, signature []byte, err error)
 }
 
-// checkBirths reads what the script pins of TPMs, and checks all of it that can be known without them.
+// checkBirths reads what the script pins of TPMs.
 func (s *Script) checkBirths() error {
 	for _, n := range sortedKeys(s.tokens) {
 		c := s.config.Tokens[n].Birth
@@ -142,12 +140,6 @@ func (s *Script) readBirth(c *BirthConfig) (*birth, error) {
 	if b.attestor, err = attest.ParseAttestor(c.Attestor, data); err != nil {
 		return nil, fmt.Errorf("input %q: %w", c.Attestor, err)
 	}
-	// At the end of the window: whatever is valid then is valid at the ceremony, too, unless it was made since.
-	v, err := b.makers.VerifyAttestor(b.attestor, s.until)
-	if err != nil {
-		return nil, fmt.Errorf("input %q: %w", c.Attestor, err)
-	}
-	b.endorsement = v.Certificate
 	if len(c.Challenges) == 0 || len(c.Challenges) > maxChallenges {
 		return nil, fmt.Errorf("%d challenges; give 1 to %d, made with `hanaper token challenge`", len(c.Challenges), maxChallenges)
 	}
@@ -157,9 +149,6 @@ func (s *Script) readBirth(c *BirthConfig) (*birth, error) {
 			return nil, err
 		}
 		ch, err := attest.ParseChallenge(n, data)
-		if err == nil {
-			err = ch.For(b.attestor)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("input %q: %w", n, err)
 		}
@@ -205,10 +194,22 @@ func Manufacturers(data []byte) (*attest.Manufacturers, error) {
 	return attest.NewManufacturers(makers...)
 }
 
-// attests has the TPM of a token answer the script's challenges.
+// attests holds a TPM's attestor to the manufacturers, before any token is touched, and has the TPM answer the script's challenges.
 func (s *Session) attests(name string) error {
 	b := s.script.births[name]
-	if b == nil || !s.how.certifies() {
+	if b == nil {
+		return nil
+	}
+	// At the end of the window: whatever is valid then is valid at the ceremony, too, unless it was made since.
+	if _, err := b.makers.AsOf(s.script.asOf).VerifyAttestor(b.attestor, s.script.until); err != nil {
+		return refuse(RuleBirth, "token %q: its attestor: %w", name, err)
+	}
+	for _, c := range b.challenges {
+		if err := c.For(b.attestor); err != nil {
+			return refuse(RuleBirth, "token %q: the challenge of %s: %w", name, show.Text(c.Maker), err)
+		}
+	}
+	if !s.how.certifies() {
 		return nil
 	}
 	var l attestorLeaf
@@ -307,7 +308,7 @@ func (s *Session) born(k *key) error {
 func (b *birth) verdict(s *Session, k *key, l *birthLeaf, qualifying []byte) (*attest.Verdict, error) {
 	e := attest.TPMEvidence{EKChain: b.attestor.EKChain, EKPublic: b.attestor.EKPublic, AKPublic: b.attestor.AKPublic,
 		KeyPublic: l.Public, Attest: l.Statement, Signature: l.Signature}
-	v, err := b.makers.VerifyTPM(&e, attest.Want{Key: k.public, Qualifying: qualifying, Activation: s.activations[k.token], At: s.script.until})
+	v, err := b.makers.AsOf(s.script.asOf).VerifyTPM(&e, attest.Want{Key: k.public, Qualifying: qualifying, Activation: s.activations[k.token], At: s.script.until})
 	if err != nil {
 		return nil, refuse(RuleBirth, "key %q: %w", k.name, err)
 	}

@@ -281,7 +281,10 @@ func TestBirthRefusals(t *testing.T) {
 			for n, data := range c.put {
 				s.put(n, data)
 			}
-			_, err := s.script(s.text())
+			script, err := s.script(s.text())
+			if err == nil {
+				_, err = script.Validate(context.Background())
+			}
 			if err == nil || c.why != nil && !errors.Is(err, c.why) || !strings.Contains(err.Error(), c.says) {
 				t.Error(err)
 			}
