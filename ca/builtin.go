@@ -47,16 +47,18 @@ func builtins() []ProfileConfig {
 	factory := sub
 	factory.Name, factory.PathLen = "factory-ca", pathLen(0)
 
-	station, operator := client("station", 3*366), client("operator", 3*366)
-	station.Role, station.SANs, station.RequireSAN = RoleStation, []string{"uri"}, true
-	operator.Role, operator.SANs, operator.RequireSAN = RoleOperator, []string{"uri"}, true
-
 	server := client("server", 3*366)
 	server.ExtKeyUsage, server.SANs, server.RequireSAN, server.CommonName = serverAuth, []string{"dns", "ip"}, true, ""
 
 	device := client("device", 30*366)
-	return []ProfileConfig{root("fleet-root", 2), root("operations-root", 1), root("gateway-root", 1), otaRoot, sub, cross, factory,
-		device, station, operator, server}
+	all := []ProfileConfig{root("fleet-root", 2), root("operations-root", 1), root("gateway-root", 1), otaRoot, sub, cross, factory,
+		device, server}
+	for _, role := range Roles() {
+		c := client(role, 3*366)
+		c.Role, c.SANs, c.RequireSAN = role, []string{"uri"}, true
+		all = append(all, c)
+	}
+	return all
 }
 
 // Builtins lists the names of the built-in profiles.

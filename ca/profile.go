@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -179,8 +180,8 @@ func readShape(p *Profile) error {
 		return badProfile(c.Name, "max_validity_days is not 1 to %d", maxDays)
 	case c.NameConstraints != nil && !c.CA:
 		return badProfile(c.Name, "name_constraints are for a ca only")
-	case c.Role != "" && c.Role != RoleStation && c.Role != RoleOperator:
-		return badProfile(c.Name, "role %q is not station or operator", c.Role)
+	case c.Role != "" && !slices.Contains(Roles(), c.Role):
+		return badProfile(c.Name, "role %q is none of %v", c.Role, show.List(Roles()))
 	case c.Role != "" && (c.CA || !slices.Contains(c.SANs, "uri")):
 		return badProfile(c.Name, "a role needs sans: [uri] and is not for a ca")
 	}

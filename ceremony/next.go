@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -64,18 +65,20 @@ type NamedFile struct {
 // certificates of a CA outside, the anchor first; and public keys of the online roles of trust, called snapshot, timestamp and
 // crl.
 const (
-	UseFactory  = "factory"
-	UseStation  = "station"
-	UseOperator = "operator"
-	UseServer   = "server"
-	UseGateway  = "gateway"
-	UseAnchor   = "anchor"
-	UseTrust    = "trust"
+	UseFactory   = "factory"
+	UseStation   = ca.RoleStation
+	UseOperator  = ca.RoleOperator
+	UsePublisher = ca.RolePublisher
+	UseViewer    = ca.RoleViewer
+	UseServer    = "server"
+	UseGateway   = "gateway"
+	UseAnchor    = "anchor"
+	UseTrust     = "trust"
 )
 
 // NextUses lists them.
 func NextUses() []string {
-	return []string{UseFactory, UseStation, UseOperator, UseServer, UseGateway, UseAnchor, UseTrust}
+	return []string{UseFactory, UseStation, UseOperator, UsePublisher, UseViewer, UseServer, UseGateway, UseAnchor, UseTrust}
 }
 
 // NextKind is a kind of script that follows.

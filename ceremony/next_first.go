@@ -120,6 +120,10 @@ func (d *draft) join(c *renewal) error {
 			step.Profile, step.Station = "station", in.Name
 		case UseOperator:
 			step.Profile, step.Operator = "operator", in.Name
+		case UsePublisher:
+			step.Profile, step.Publisher = "publisher", in.Name
+		case UseViewer:
+			step.Profile, step.Viewer = "viewer", in.Name
 		case UseServer:
 			step.Profile = "server"
 		case UseGateway:

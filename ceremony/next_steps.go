@@ -188,7 +188,7 @@ func (d *draft) services(i issuer) error {
 			if held == nil || held.cert.IsCA || string(held.cert.RawIssuer) != string(i.cert.cert.RawSubject) {
 				continue
 			}
-			id := held.cert.Subject.String() + c.Profile + c.Station + c.Operator
+			id := held.cert.Subject.String() + c.Profile + fmt.Sprint(c.roles())
 			if _, ok := newest[id]; !ok {
 				order = append(order, id)
 			}

@@ -108,9 +108,11 @@ type Certificate struct {
 	Policy string `yaml:"policy"`
 	// Subject takes the place of the request's.
 	Subject *SubjectConfig `yaml:"subject"`
-	// Station and Operator give the certificate its role under the Operations Root.
-	Station  string `yaml:"station"`
-	Operator string `yaml:"operator"`
+	// Station, Operator, Publisher and Viewer give the certificate its role under the Operations Root, and its name there.
+	Station   string `yaml:"station"`
+	Operator  string `yaml:"operator"`
+	Publisher string `yaml:"publisher"`
+	Viewer    string `yaml:"viewer"`
 	// DNSNames and IPs take the place of the request's.
 	DNSNames        []string            `yaml:"dns_names"`
 	IPs             []string            `yaml:"ips"`
@@ -258,21 +260,27 @@ func (c *Certificate) policy(p *ca.Profile) (*csr.Policy, error) {
 	return nil, malformed("policy %q is none of ca, client, server and device", kind)
 }
 
+// namedRole is a role that a step gives, and the name in it.
+type namedRole struct{ role, name string }
+
+func (c *Certificate) roles() []namedRole {
+	return []namedRole{{ca.RoleStation, c.Station}, {ca.RoleOperator, c.Operator}, {ca.RolePublisher, c.Publisher}, {ca.RoleViewer, c.Viewer}}
+}
+
 // names sets the names that the script gives, in place of the request's.
 func (c *Certificate) names(t *ca.Template) error {
-	if c.Station != "" && c.Operator != "" {
-		return malformed("station and operator: a certificate has one role")
-	}
-	for _, role := range []struct {
-		name string
-		uri  func(string) *url.URL
-	}{{c.Station, ca.StationURI}, {c.Operator, ca.OperatorURI}} {
+	given := ""
+	for _, role := range c.roles() {
 		if role.name == "" {
 			continue
 		}
-		u := role.uri(role.name)
-		if !nameForm.MatchString(role.name) || u == nil {
-			return malformed("station or operator name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", role.name)
+		if given != "" {
+			return malformed("%s and %s: a certificate has one role", given, role.role)
+		}
+		given = role.role
+		u := ca.RoleURI(role.role, role.name)
+		if !nameForm.MatchString(role.name) {
+			return malformed("%s name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", role.role, role.name)
 		}
 		for _, asked := range t.URIs {
 			if asked.String() != u.String() {

@@ -13,7 +13,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 )
 
-// Caller is who speaks: a station or an operator, by the URI SAN of a certificate under the Operations Root.
+// Caller is who speaks: a station, an operator, a publisher or a viewer, by the URI SAN of a certificate under the Operations Root.
 type Caller struct {
 	Role string
 	Name string
@@ -91,38 +91,41 @@ func (c *Callers) UseCRL(list *x509.RevocationList) error {
 
 func serialKey(n *big.Int) string { return string(n.Bytes()) }
 
+// errCRLEnded means that nobody's certificate can be checked.
+var errCRLEnded = errors.New("cannot be checked: the Operations Root's CRL has expired")
+
 // Check tells who holds a certificate that chains to the Operations Root; it looks at everything but the chain's
-// signatures, which crypto/tls verified, and is cheap enough for every request.
+// signatures, which crypto/tls verified, and is cheap enough for every request. With an error, the caller is whom the certificate names.
 func (c *Callers) Check(leaf *x509.Certificate) (Caller, error) {
 	now := c.now()
+	who := Caller{}
+	role, name, none := ca.RoleOf(leaf)
+	if none == nil {
+		who = Caller{role, name}
+	}
 	switch {
 	case leaf.Version != 3 || leaf.IsCA:
-		return Caller{}, errors.New("is not an end-entity certificate of version 3")
+		return who, errors.New("is not an end-entity certificate of version 3")
 	case now.After(leaf.NotAfter):
-		return Caller{}, fmt.Errorf("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+		return who, fmt.Errorf("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
-		return Caller{}, fmt.Errorf("is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+		return who, fmt.Errorf("is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
 	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
-		return Caller{}, errors.New("is not for client authentication")
+		return who, errors.New("is not for client authentication")
 	case leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return Caller{}, errors.New("is not for signatures")
-	}
-	role, name, err := ca.RoleOf(leaf)
-	if err != nil {
-		return Caller{}, fmt.Errorf("has no role: %w", err)
-	}
-	if role != ca.RoleStation && role != ca.RoleOperator {
-		return Caller{}, fmt.Errorf("has the unknown role %q", role)
+		return who, errors.New("is not for signatures")
+	case none != nil:
+		return who, fmt.Errorf("has no role: %w", none)
 	}
 	if l := c.crl.Load(); l != nil {
 		if l.revoked[serialKey(leaf.SerialNumber)] {
-			return Caller{}, errors.New("is revoked")
+			return who, errors.New("is revoked")
 		}
 		if now.After(l.next) {
-			return Caller{}, errors.New("cannot be checked: the Operations Root's CRL has expired")
+			return who, errCRLEnded
 		}
 	}
-	return Caller{role, name}, nil
+	return who, nil
 }
 
 // TLS is the server's configuration. There are no session tickets: each connection proves its key anew.
@@ -154,7 +157,11 @@ func (c *Callers) of(s *tls.ConnectionState) (Caller, error) {
 	}
 	who, err := c.Check(s.PeerCertificates[0])
 	if err != nil {
-		return Caller{}, &Fault{Code: CodeForbidden, Text: "your certificate " + err.Error(), Hint: "have the ceremony issue a new one"}
+		hint := "have the ceremony issue a new one"
+		if errors.Is(err, errCRLEnded) {
+			hint = "have a fresh list issued by the ceremony that holds the Operations Root, and put it where operations.crl says; your certificate need not change"
+		}
+		return who, &Fault{Code: CodeForbidden, Text: "your certificate " + err.Error(), Hint: hint}
 	}
 	return who, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
@@ -77,8 +78,24 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, fault(CodeOtherKey, "is the right board connected? an id is never given to a second key, also after a revocation: enrol a repaired device under a new id",
 			"device id %q is enrolled with another key", id)
 	}
-	a, err = s.again(ctx, rec)
-	return a, false, err
+	if a, err = s.again(ctx, rec); err != nil {
+		return nil, false, err
+	}
+	if a.Differs = differs(rec, &in); a.Differs != "" {
+		s.c.Log.Warn("a device that is on record was asked for with other words; the record stays", "device", id, "station", station, "differs", a.Differs)
+	}
+	return a, false, nil
+}
+
+// differs says what a request for a device that is on record says otherwise than the record.
+func differs(rec record.Record, in *record.Intent) string {
+	var says []string
+	for _, w := range []struct{ name, have, said string }{{"hardware_id", rec.HardwareID, in.HardwareID}, {"lot", rec.Lot, in.Lot}} {
+		if w.have != w.said {
+			says = append(says, fmt.Sprintf("%s is %q on record, and the request says %q", w.name, w.have, w.said))
+		}
+	}
+	return strings.Join(says, "; ")
 }
 
 // again answers for a device that is on record with the key that asks.

@@ -38,21 +38,24 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux := http.NewServeMux()
 	station, operator := []string{ca.RoleStation}, []string{ca.RoleOperator}
 	both := []string{ca.RoleStation, ca.RoleOperator}
+	// A viewer sees what an operator sees; what is published anyhow, a publisher sees too.
+	sees := append(both, ca.RoleViewer)
+	all := ca.Roles()
 	mux.Handle("/v1/enroll", a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
 	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, maxRevokeBody, a.revoke))
-	mux.Handle("/v1/crl", a.route(http.MethodGet, both, 0, a.crl))
-	mux.Handle("/v1/cacerts", a.route(http.MethodGet, both, 0, a.cacerts))
-	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, both, 0, a.device))
-	mux.Handle("/v1/devices/{id}/evidence", a.route(http.MethodGet, both, 0, a.evidence))
+	mux.Handle("/v1/crl", a.route(http.MethodGet, all, 0, a.crl))
+	mux.Handle("/v1/cacerts", a.route(http.MethodGet, all, 0, a.cacerts))
+	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, sees, 0, a.device))
+	mux.Handle("/v1/devices/{id}/evidence", a.route(http.MethodGet, sees, 0, a.evidence))
 	mux.Handle("/v1/attestation/challenge", a.route(http.MethodPost, station, maxEnrollBody, a.challenge))
 	mux.Handle("/v1/known", a.route(http.MethodPost, both, maxTakeInBody, a.takeIn))
-	mux.Handle("/v1/store", a.route(http.MethodGet, both, 0, a.storeState))
+	mux.Handle("/v1/store", a.route(http.MethodGet, sees, 0, a.storeState))
 	mux.Handle("/v1/store/accept", a.route(http.MethodPost, operator, maxRevokeBody, a.accept))
-	mux.Handle("/v1/log/latest", a.route(http.MethodGet, both, 0, a.logLatest))
-	mux.Handle("/v1/log/seen", a.route(http.MethodPost, both, maxReport, a.logSeen))
-	mux.Handle("/v1/log/", a.route(http.MethodGet, both, 0, a.logFile))
-	mux.Handle("/healthz", a.route(http.MethodGet, both, 0, a.health))
-	mux.Handle("/", a.route("", both, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
+	mux.Handle("/v1/log/latest", a.route(http.MethodGet, all, 0, a.logLatest))
+	mux.Handle("/v1/log/seen", a.route(http.MethodPost, append(both, ca.RolePublisher), maxReport, a.logSeen))
+	mux.Handle("/v1/log/", a.route(http.MethodGet, all, 0, a.logFile))
+	mux.Handle("/healthz", a.route(http.MethodGet, all, 0, a.health))
+	mux.Handle("/", a.route("", all, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
 	}))
 	return mux
@@ -73,7 +76,7 @@ func (a *api) route(method string, roles []string, limit int64, h handler) http.
 			ans, err = a.work(ctx, who, limit, h, w, r)
 		}
 		if err != nil {
-			ans = a.refuse(w, r, who, err)
+			ans = a.refuse(w, r, who, method, err)
 		}
 		write(w, ans)
 	})
@@ -116,13 +119,20 @@ func (a *api) admit(method string, roles []string, r *http.Request) (Caller, err
 }
 
 // refuse turns an error into an answer: status, code, hint, and Retry-After where trying again may help.
-func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, err error) *answer {
+func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) *answer {
 	f := asFault(err)
-	level := slog.LevelWarn
-	if f.Status() >= 500 {
+	level, what := slog.LevelWarn, "refused"
+	switch {
+	case errors.Is(r.Context().Err(), context.Canceled):
+		// Whatever failed, failed because nobody waits any more: neither token nor store is to blame.
+		level, what = slog.LevelInfo, "the caller hung up before the answer"
+	case f.Status() >= 500:
 		level = slog.LevelError
 	}
-	a.log.Log(r.Context(), level, "refused", "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
+	if f.Code == CodeMethod {
+		w.Header().Set("Allow", method) // RFC 9110, section 15.5.6
+	}
+	a.log.Log(r.Context(), level, what, "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/factory/record"
@@ -61,9 +62,9 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 		}
 		return s.targetOf(rec)
 	}
-	serial, bad := new(big.Int).SetString(q.Serial, 16)
-	if bad = bad && len(q.Serial) <= 40 && serial.Sign() > 0; !bad {
-		return target{}, fault(CodeRequest, "give it in hex, without separators", "serial %.50q is no serial number", q.Serial)
+	serial, err := parseSerial(q.Serial)
+	if err != nil {
+		return target{}, err
 	}
 	known, err := s.c.Store.Issuers(ctx)
 	if err != nil {
@@ -82,6 +83,25 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 		return target{}, s.notFound(record.ErrNotFound, q.Serial, "is the serial right? one that this record does not know is revoked if you say so (--unknown)")
 	}
 	return target{serial: serial.Bytes(), issuers: s.issuers}, nil
+}
+
+// maxSerial is the length of the longest serial number, in octets (RFC 5280, section 4.1.2.2).
+const maxSerial = 20
+
+// parseSerial reads a serial number in hex as tools print it: 5f3a, 005F3A, 0x5f3a, 5f:3a, "5F 3A" or serial=5F3A.
+func parseSerial(text string) (*big.Int, error) {
+	bare := strings.ToLower(strings.TrimSpace(text))
+	bare = strings.TrimPrefix(bare, "serial=")
+	bare = strings.TrimPrefix(bare, "0x")
+	bare = strings.NewReplacer(":", "", " ", "").Replace(bare)
+	n, ok := new(big.Int), len(text) <= 4*maxSerial && bare != "" && strings.Trim(bare, "0123456789abcdef") == ""
+	if ok {
+		n, ok = n.SetString(bare, 16)
+	}
+	if !ok || n.Sign() <= 0 || len(n.Bytes()) > maxSerial {
+		return nil, fault(CodeRequest, "give it in hex, as `openssl x509 -noout -serial` prints it", "serial %.90q is no serial number", text)
+	}
+	return n, nil
 }
 
 func (s *Service) targetOf(rec record.Record) (target, error) {

@@ -2,7 +2,6 @@ package factory
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,9 +30,11 @@ type EnrollAnswer struct {
 	NotAfter    time.Time `json:"not_after"`
 	// Log is the issuance log's last checkpoint, which covers this certificate only in a later answer; nil where there is no log.
 	Log *LogAnswer `json:"log,omitempty"`
+	// Differs says, for a device that was on record already, what the request says otherwise than the record, which stays as it is.
+	Differs string `json:"differs,omitempty"`
 }
 
-// RevokeRequest is the body of POST /v1/revoke: one of DeviceID and Serial (hex), and a reason of Reasons.
+// RevokeRequest is the body of POST /v1/revoke: one of DeviceID and Serial (hex, as certificate tools print it), and a reason of Reasons.
 type RevokeRequest struct {
 	DeviceID string `json:"device_id,omitempty"`
 	Serial   string `json:"serial,omitempty"`
@@ -122,14 +123,15 @@ type refusal struct {
 	Code  Code   `json:"code"`
 }
 
-// reasons of revocation by name, with their codes (RFC 5280, section 5.3.1). certificateHold and removeFromCRL are
-// left out: a revocation here is for good.
+// reasons of revocation by name, with their codes and names in RFC 5280, section 5.3.1. Those of CAs and attribute authorities
+// are no device's; certificateHold and removeFromCRL are left out, for a revocation here is for good.
 var reasons = []struct {
 	name string
 	code int
+	rfc  string
 }{
-	{"unspecified", 0}, {"key_compromise", 1}, {"affiliation_changed", 3}, {"superseded", 4}, {"cessation_of_operation", 5},
-	{"privilege_withdrawn", 9},
+	{"unspecified", 0, "unspecified"}, {"key_compromise", 1, "keyCompromise"}, {"affiliation_changed", 3, "affiliationChanged"},
+	{"superseded", 4, "superseded"}, {"cessation_of_operation", 5, "cessationOfOperation"}, {"privilege_withdrawn", 9, "privilegeWithdrawn"},
 }
 
 // Reasons lists the names that RevokeRequest.Reason takes.
@@ -152,11 +154,15 @@ func reasonName(code int) string {
 
 func reasonCode(name string) (int, error) {
 	for _, r := range reasons {
-		if r.name == name {
+		if r.name == name || strings.EqualFold(r.rfc, name) {
 			return r.code, nil
 		}
 	}
-	return 0, fault(CodeRequest, "one of "+strings.Join(Reasons(), ", "), "reason %.40q is unknown", name)
+	hint := "one of " + strings.Join(Reasons(), ", ") + ", or the same by its name in RFC 5280, such as keyCompromise"
+	if strings.EqualFold(name, "certificateHold") || strings.EqualFold(name, "removeFromCRL") {
+		hint = "a revocation here is for good: " + hint
+	}
+	return 0, fault(CodeRequest, hint, "reason %.40q is unknown", name)
 }
 
 func decodeEnroll(body []byte) (q EnrollRequest, err error) {
@@ -200,9 +206,6 @@ func decodeRevoke(body []byte) (q RevokeRequest, err error) {
 	if (q.DeviceID == "") == (q.Serial == "") {
 		return q, fault(CodeRequest, "", "body: give one of device_id and serial")
 	}
-	if !slices.Contains(Reasons(), q.Reason) {
-		_, err := reasonCode(q.Reason)
-		return q, err
-	}
-	return q, nil
+	_, err = reasonCode(q.Reason)
+	return q, err
 }
