@@ -297,7 +297,7 @@ func (i *Issuer) ConfirmCRL(t CRLTemplate, previous, crl *x509.RevocationList) e
 	}
 	lintCRL(&f, crl)
 	checkCRLIssuer(&f, crl, i.cert)
-	checkCRLSequence(&f, crl, i.cert, previous, t.Released)
+	checkCRLSequence(&f, crl, i.cert, previous, t)
 	if err := csr.CheckSignature(i.cert.PublicKey, crl.SignatureAlgorithm, crl.RawTBSRevocationList, crl.Signature); err != nil {
 		f.add(ruleCRLSignature, "%v", err)
 	}

@@ -31,6 +31,8 @@ type CRLTemplate struct {
 	Entries []x509.RevocationListEntry
 	// Released are serials of the previous CRL that may be missing from this one.
 	Released []*big.Int
+	// Redated allows a thisUpdate before the previous CRL's, for one that a wrong clock dated.
+	Redated bool
 	// Issued reports whether this issuer issued a serial; nil where the caller keeps no record of it.
 	Issued func(serial *big.Int) bool
 }
@@ -70,7 +72,7 @@ func (i *Issuer) PrepareCRL(t CRLTemplate, previous *x509.RevocationList) (*Prep
 	}
 	lintCRL(&f, specimen)
 	checkCRLIssuer(&f, specimen, i.cert)
-	checkCRLSequence(&f, specimen, i.cert, previous, t.Released)
+	checkCRLSequence(&f, specimen, i.cert, previous, t)
 	if err := f.err(advice.Refused); err != nil {
 		return nil, err
 	}
@@ -180,7 +182,7 @@ func CheckCRL(crl *x509.RevocationList, issuer *x509.Certificate, previous *x509
 	f.subject = crlName(issuer, crl.Number)
 	lintCRL(&f, crl)
 	checkCRLIssuer(&f, crl, issuer)
-	checkCRLSequence(&f, crl, issuer, previous, released)
+	checkCRLSequence(&f, crl, issuer, previous, CRLTemplate{Released: released})
 	if err := csr.CheckSignature(issuer.PublicKey, crl.SignatureAlgorithm, crl.RawTBSRevocationList, crl.Signature); err != nil {
 		f.add(ruleCRLSignature, "%v", err)
 	}
@@ -251,7 +253,7 @@ func checkCRLIssuer(f *findings, crl *x509.RevocationList, issuer *x509.Certific
 	}
 }
 
-func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certificate, previous *x509.RevocationList, released []*big.Int) {
+func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certificate, previous *x509.RevocationList, t CRLTemplate) {
 	if previous == nil {
 		return
 	}
@@ -262,15 +264,15 @@ func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certif
 	if previous.Number == nil || crl.Number == nil || crl.Number.Cmp(previous.Number) <= 0 {
 		f.add(ruleCRLNumber, "number %v does not rise above %v", crl.Number, previous.Number)
 	}
-	if crl.ThisUpdate.Before(previous.ThisUpdate) {
+	if crl.ThisUpdate.Before(previous.ThisUpdate) && !t.Redated {
 		f.add(ruleCRLThis, "thisUpdate %s is before the previous CRL's %s", crl.ThisUpdate.Format(time.RFC3339), previous.ThisUpdate.Format(time.RFC3339))
 	}
 	now := make(map[string]time.Time, len(crl.RevokedCertificateEntries))
 	for _, e := range crl.RevokedCertificateEntries {
 		now[string(e.SerialNumber.Bytes())] = e.RevocationTime
 	}
-	free := make(map[string]bool, len(released))
-	for _, r := range released {
+	free := make(map[string]bool, len(t.Released))
+	for _, r := range t.Released {
 		if r != nil {
 			free[string(r.Bytes())] = true
 		}
@@ -280,11 +282,11 @@ func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certif
 		if free[key] {
 			continue
 		}
-		t, ok := now[key]
+		at, ok := now[key]
 		if !ok {
 			f.add(ruleCRLDrop, "serial %x was revoked and is missing", e.SerialNumber)
-		} else if t.After(e.RevocationTime) {
-			f.add(ruleCRLDrop, "serial %x was revoked %s and is now %s", e.SerialNumber, e.RevocationTime.Format(time.RFC3339), t.Format(time.RFC3339))
+		} else if at.After(e.RevocationTime) {
+			f.add(ruleCRLDrop, "serial %x was revoked %s and is now %s", e.SerialNumber, e.RevocationTime.Format(time.RFC3339), at.Format(time.RFC3339))
 		}
 	}
 }

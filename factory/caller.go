@@ -58,6 +58,9 @@ func NewCallers(operations, fleet []*x509.Certificate, now func() time.Time) (*C
 	return c, nil
 }
 
+// Roots are the Operations Roots.
+func (c *Callers) Roots() []*x509.Certificate { return slices.Clone(c.roots) }
+
 // UseCRL makes the revoked certificates of this list refused, on open connections too. It must be signed by an
 // Operations Root and not be older than the one in use.
 func (c *Callers) UseCRL(list *x509.RevocationList) error {

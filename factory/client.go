@@ -163,6 +163,13 @@ func (c *Client) CRL(ctx context.Context) ([]byte, error) {
 	return der, err
 }
 
+// AcceptClock has hanaperd take its clock as right.
+func (c *Client) AcceptClock(ctx context.Context, note string) (*StoreAnswer, error) {
+	a := &StoreAnswer{}
+	_, err := c.call(ctx, http.MethodPost, "/v1/store/clock", AcceptRequest{Note: note}, a)
+	return a, err
+}
+
 // Health asks whether hanaperd is well.
 func (c *Client) Health(ctx context.Context) (*Health, error) {
 	h := &Health{}

@@ -58,6 +58,7 @@ type Config struct {
 
 	Devices struct {
 		Days         int    `yaml:"days"`
+		MinimumDays  int    `yaml:"minimum_days"`
 		IDPattern    string `yaml:"id_pattern"`
 		Organization string `yaml:"organization"`
 	} `yaml:"devices"`
@@ -68,6 +69,10 @@ type Config struct {
 		Interval time.Duration `yaml:"interval"`
 		File     string        `yaml:"file"`
 	} `yaml:"crl"`
+
+	Clock struct {
+		Gap time.Duration `yaml:"gap"`
+	} `yaml:"clock"`
 
 	Attestation AttestationConfig `yaml:"attestation"`
 	// Log is nil where no issuance log is kept.
@@ -105,6 +110,7 @@ func DefaultConfig() Config {
 	c.Issuing.Apart = true
 	c.Issuing.Deadline = 10 * time.Second
 	c.Devices.Days = 3650
+	c.Clock.Gap = 7 * 24 * time.Hour
 	c.Devices.IDPattern = `[A-Za-z0-9][A-Za-z0-9._:-]{0,63}`
 	c.CRL.Validity = 7 * 24 * time.Hour
 	c.CRL.Refresh = 24 * time.Hour
@@ -246,6 +252,10 @@ func (c *Config) check(path string) error {
 	switch {
 	case c.Devices.Days < 1 || c.Devices.Days > 36500:
 		return bad("give 1 to 36500 days", "devices.days is %d", c.Devices.Days)
+	case c.Devices.MinimumDays < 0 || c.Devices.MinimumDays > c.Devices.Days:
+		return bad("give fewer days than devices.days", "devices.minimum_days is %d", c.Devices.MinimumDays)
+	case c.Clock.Gap < time.Hour || c.Clock.Gap > 366*24*time.Hour:
+		return bad("a week (168h) is usual", "clock.gap is not 1h to 8784h")
 	case c.CRL.Validity < time.Minute:
 		return bad("a week (168h) is usual", "crl.validity is shorter than a minute")
 	case c.CRL.Refresh < time.Second || c.CRL.Refresh > c.CRL.Validity/2:

@@ -30,12 +30,16 @@ func (s *Service) renew(ctx context.Context, by *issuing, reason why) (*record.C
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	now, err := s.clock.check()
+	if err != nil {
+		return nil, clockFault(err)
+	}
 	var seen *record.CRL
 	made, err := s.c.Store.NextCRL(ctx, by.id, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
-		if seen = turn.Last; !s.due(by, turn) {
+		if seen = turn.Last; !s.due(by, turn, now) {
 			return nil, nil
 		}
-		return s.signCRL(ctx, by, turn)
+		return s.signCRL(ctx, by, turn, now)
 	})
 	if err != nil {
 		return nil, err
@@ -60,20 +64,23 @@ func (s *Service) justSigned(by *issuing) bool {
 }
 
 // due decides whether a list must be signed.
-func (s *Service) due(by *issuing, turn record.ListTurn) bool {
+func (s *Service) due(by *issuing, turn record.ListTurn, now time.Time) bool {
 	if turn.Last == nil {
 		return true
 	}
-	age := s.c.Now().Sub(turn.Last.ThisUpdate)
-	if age >= s.c.CRLRefresh || s.newerPublished(by, turn.Last.Number) != nil {
+	age := now.Sub(turn.Last.ThisUpdate)
+	if age < 0 && age >= -clockStep {
+		return false // a clock that stepped back a little will soon have caught up
+	}
+	if age >= s.c.CRLRefresh || age < 0 || s.newerPublished(by, turn.Last.Number) != nil {
 		return true
 	}
 	// Another server may have signed one a moment ago.
-	return turn.UpTo > turn.Last.UpTo && !s.justSigned(by) && (age < 0 || age >= s.c.CRLInterval)
+	return turn.UpTo > turn.Last.UpTo && !s.justSigned(by) && age >= s.c.CRLInterval
 }
 
 // signCRL makes the next list.
-func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn) (*record.CRL, error) {
+func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn, now time.Time) (*record.CRL, error) {
 	var previous *x509.RevocationList
 	if turn.Last != nil {
 		var err error
@@ -92,7 +99,7 @@ func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn
 	if err != nil {
 		return nil, err
 	}
-	t := s.listing(turn.Revoked, previous)
+	t := s.listing(turn.Revoked, previous, now)
 	t.Number = big.NewInt(number)
 	var list *x509.RevocationList
 	err = s.each(ctx, by, func(ctx context.Context, i *ca.Issuer) error {
@@ -114,10 +121,9 @@ func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn
 
 // listing is the content of the next list: what the store has revoked, and what the previous list had and the store does
 // not know, for a store put back from a copy must not make a revocation be forgotten, nor later than it was.
-func (s *Service) listing(revoked []record.Revocation, previous *x509.RevocationList) ca.CRLTemplate {
+func (s *Service) listing(revoked []record.Revocation, previous *x509.RevocationList, now time.Time) ca.CRLTemplate {
 	t := ca.CRLTemplate{Entries: make([]x509.RevocationListEntry, 0, len(revoked))}
-	now, known := s.c.Now().UTC().Truncate(time.Second), make(map[string]int, len(revoked))
-	latest := now
+	known := make(map[string]int, len(revoked))
 	for _, r := range revoked {
 		known[string(r.Serial)] = len(t.Entries)
 		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(r.Serial), RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
@@ -132,20 +138,17 @@ func (s *Service) listing(revoked []record.Revocation, previous *x509.Revocation
 				t.Entries[at].RevocationTime = e.RevocationTime
 			}
 		}
-		if previous.ThisUpdate.After(latest) {
-			latest = previous.ThisUpdate.UTC()
+		if t.Redated = previous.ThisUpdate.After(now); t.Redated {
+			s.c.Log.Error("the last list was dated by a clock that was wrong; it is followed by one with the right date", "dated", previous.ThisUpdate, "now", now)
 		}
 	}
-	for _, e := range t.Entries {
-		if e.RevocationTime.After(latest) {
-			latest = e.RevocationTime.UTC()
+	// A revocation that a wrong clock dated is not kept from being published, and not dated later than the list.
+	for n := range t.Entries {
+		if e := &t.Entries[n]; e.RevocationTime.After(now) {
+			e.RevocationTime = now
 		}
 	}
-	// A clock that went back must not keep a revocation from being published; times in a list only rise.
-	if latest.After(now) {
-		s.c.Log.Error("the clock is behind what was signed or revoked earlier; check it", "clock", now, "earlier", latest)
-	}
-	t.ThisUpdate, t.NextUpdate = latest, latest.Add(s.c.CRLValidity)
+	t.ThisUpdate, t.NextUpdate = now, now.Add(s.c.CRLValidity)
 	return t
 }
 

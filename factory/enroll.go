@@ -46,8 +46,14 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, err
 	}
 
-	now := s.c.Now().UTC().Truncate(time.Second)
+	now, bad := s.clock.check()
+	if bad != nil {
+		return s.known(ctx, id, r.SPKIDigest(), clockFault(bad))
+	}
 	by := s.first(now)
+	if f := s.ending(by, now); f != nil {
+		return s.known(ctx, id, r.SPKIDigest(), f)
+	}
 	in := record.Intent{DeviceID: id, Generation: 1, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
 		CSRDigest: sha256.Sum256(r.Raw()), At: now}
 	if evidence != nil {
@@ -96,6 +102,29 @@ func differs(rec record.Record, in *record.Intent) string {
 		}
 	}
 	return strings.Join(says, "; ")
+}
+
+// known answers for a device whose certificate is on record, where no new one may be made; others get why.
+func (s *Service) known(ctx context.Context, id string, key [32]byte, why *Fault) (*EnrollAnswer, bool, error) {
+	rec, err := s.c.Store.ByDevice(ctx, id)
+	switch {
+	case err != nil && !errors.Is(err, record.ErrNotFound):
+		return nil, false, away("the store", err)
+	case err != nil || rec.SPKIDigest != key || rec.Open():
+		return nil, false, why
+	}
+	a, err := s.again(ctx, rec)
+	return a, false, err
+}
+
+// ending refuses a certificate that would be shorter than the shortest that a device gets, or not valid at all.
+func (s *Service) ending(by *issuing, now time.Time) *Fault {
+	_, until := s.validity(by.cert, now)
+	if days := int(until.Sub(now) / (24 * time.Hour)); days < s.c.MinimumDays {
+		return fault(CodeEnding, "have the ceremony issue the CA a new certificate, or name another CA in issuing.others; devices.minimum_days is the least",
+			"no new device is enrolled: the issuing certificate %q ends at %s, and a device's must last %d days", by.cert.Subject.CommonName, stamp(by.cert.NotAfter), s.c.MinimumDays)
+	}
+	return nil
 }
 
 // again answers for a device that is on record with the key that asks.
@@ -162,8 +191,15 @@ func (s *Service) resume(ctx context.Context, rec record.Record) (*EnrollAnswer,
 
 // replace closes an open intent for one of this issuing CA, and brings that to its end.
 func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (*EnrollAnswer, error) {
+	now, bad := s.clock.check()
+	if bad != nil {
+		return nil, clockFault(bad)
+	}
+	if f := s.ending(by, now); f != nil {
+		return nil, f
+	}
 	in := rec.Intent
-	in.Serial, in.At = nil, s.c.Now().UTC().Truncate(time.Second)
+	in.Serial, in.At = nil, now
 	prepared, err := s.prepareNew(by, &in)
 	if err != nil {
 		return nil, err
@@ -253,7 +289,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	}
 	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
 	done, err := s.c.Store.Finish(context.WithoutCancel(ctx), record.Result{ID: rec.ID, TBSDigest: rec.TBSDigest, Generation: rec.Generation,
-		Certificate: cert.Raw, At: s.c.Now().UTC().Truncate(time.Second), Who: "station " + rec.Station})
+		Certificate: cert.Raw, At: s.clock.best(), Who: "station " + rec.Station})
 	s.wrote(ctx, err)
 	if errors.Is(err, record.ErrAbandoned) {
 		return nil, away("the store", errors.New("another server took this device's intent over"))

@@ -30,6 +30,8 @@ const (
 	CodeEvidence    Code = "evidence"     // 422: evidence of where the key was born is missing or not believed
 	CodeInternal    Code = "internal"     // 500
 	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
+	CodeClock       Code = "clock"        // 503: hanaperd's clock is not to be believed
+	CodeEnding      Code = "ca_ending"    // 503: the issuing certificate ends too soon for a device's
 	CodeHeld        Code = "held"         // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
@@ -41,6 +43,7 @@ var statusOf = map[Code]int{
 	CodeEvidence: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
 	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable,
+	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
 }
 
 // Fault is a refusal or failure with a code. The service returns it, the server encodes it, the client decodes it again.
@@ -75,7 +78,7 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld, CodeClock, CodeEnding:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
 		kind = advice.Usage

@@ -54,7 +54,11 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/log/latest", a.route(http.MethodGet, all, 0, a.logLatest))
 	mux.Handle("/v1/log/seen", a.route(http.MethodPost, append(both, ca.RolePublisher), maxReport, a.logSeen))
 	mux.Handle("/v1/log/", a.route(http.MethodGet, all, 0, a.logFile))
+	mux.Handle("/v1/store/clock", a.route(http.MethodPost, operator, maxRevokeBody, a.acceptClock))
 	mux.Handle("/healthz", a.route(http.MethodGet, all, 0, a.health))
+	mux.Handle("/readyz", a.route(http.MethodGet, all, 0, a.health))
+	mux.Handle("/livez", a.route(http.MethodGet, all, 0, a.live))
+	mux.Handle("/metrics", a.route(http.MethodGet, all, 0, a.metrics))
 	mux.Handle("/", a.route("", all, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
 	}))
@@ -259,6 +263,24 @@ func (a *api) challenge(ctx context.Context, who Caller, body []byte, _ *http.Re
 	}
 	ans, err := a.service.Challenge(ctx, who.Name, q)
 	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) acceptClock(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	q, err := decodeAccept(body)
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.service.AcceptClock(ctx, who.Name, q.Note)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) live(context.Context, Caller, []byte, *http.Request) (*answer, error) {
+	return &answer{status: http.StatusOK, body: a.service.Live()}, nil
+}
+
+func (a *api) metrics(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
+	h := a.service.Health(ctx)
+	return &answer{status: http.StatusOK, raw: h.Metrics(a.service.clock.best()), kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
 }
 
 func (a *api) health(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {

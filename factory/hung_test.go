@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,12 +16,13 @@ import (
 // hungKey is the token's key on a cable that can be held: it does not answer then, and does not fail either.
 type hungKey struct {
 	crypto.Signer
+	mu   sync.Mutex
 	held chan struct{} // closed when the key may answer
 }
 
 func (k *hungKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	select {
-	case <-k.held:
+	case <-k.may():
 		return k.Sign(nil, digest, opts)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
@@ -28,15 +30,34 @@ func (k *hungKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 }
 
 func (k *hungKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	<-k.held
+	<-k.may()
 	return k.Signer.Sign(rand, digest, opts)
+}
+
+// hold makes the key answer nothing until release.
+func (k *hungKey) hold() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held = make(chan struct{})
+}
+
+func (k *hungKey) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.held)
+}
+
+func (k *hungKey) may() chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held
 }
 
 // TestHungKey: a token that does not answer keeps nobody longer than he wants to wait, not in the lock of a device either. A
 // revocation is stored all the same, and what was begun is finished when the token answers again.
 func TestHungKey(t *testing.T) {
 	p := newPlant(t)
-	key := &hungKey{p.key, make(chan struct{})}
+	key := &hungKey{Signer: p.key, held: make(chan struct{})}
 	close(key.held)
 	var err error
 	if p.issuer, err = ca.NewIssuer(p.issuing, key, p.fleet.cert); err != nil {
@@ -47,7 +68,7 @@ func TestHungKey(t *testing.T) {
 	if _, _, err := s.Enroll(t.Context(), "line-1", one); err != nil {
 		t.Fatal(err)
 	}
-	key.held = make(chan struct{})
+	key.hold()
 	two := deviceRequest(t, newKey(t), "two")
 	const patience = 300 * time.Millisecond
 	begin := time.Now()
@@ -78,7 +99,7 @@ func TestHungKey(t *testing.T) {
 	if err != nil || a.CRLNumber != 0 {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	close(key.held)
+	key.release()
 	if _, _, err := s.Enroll(t.Context(), "line-1", two); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ const (
 	retryAfter = 5 * time.Second
 	// failover is how long a token may take for a signature where another one can take its place.
 	failover = 5 * time.Second
+	// leastDays is how long a device's certificate lasts at least, where neither minimum_days nor days says less.
+	leastDays = 365
 	// backdate is how far before the moment of signing a device's certificate begins, for devices whose clock is slow.
 	backdate = 5 * time.Minute
 )

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/show"
@@ -29,7 +28,7 @@ const maxLost = 1 << 20
 // copy, or lost. Then no device is enrolled any more, for its id may have a certificate already; the revocations that were published are
 // taken in, numbers that were given are not given again, and an operator decides when the record is whole (Accept).
 func (s *Service) Compare(ctx context.Context) error {
-	var failed error
+	failed := s.startClock(ctx)
 	for _, by := range s.issuers {
 		failed = errors.Join(failed, s.compareList(ctx, by))
 	}
@@ -87,7 +86,7 @@ func (s *Service) compareWitness(ctx context.Context, w Witness) error {
 		return fmt.Errorf("it knows %d events more than the store: is it that of another store?", known-have)
 	}
 	for have < known {
-		have, err = s.c.Store.Append(ctx, record.Event{Kind: record.Lost, At: s.c.Now().UTC(), Who: "hanaperd", Note: "known to " + w.Name})
+		have, err = s.c.Store.Append(ctx, record.Event{Kind: record.Lost, At: s.clock.best(), Who: "hanaperd", Note: "known to " + w.Name})
 		if err != nil {
 			return err
 		}
@@ -165,7 +164,7 @@ func (s *Service) TakeIn(ctx context.Context, who, certificates string) (*TakeIn
 		}
 		in := record.Intent{DeviceID: c.Subject.CommonName, Station: who, SPKI: c.RawSubjectPublicKeyInfo, SPKIDigest: sha256.Sum256(c.RawSubjectPublicKeyInfo),
 			Issuer: from[i].id, Serial: c.SerialNumber.Bytes(), TBSDigest: sha256.Sum256(c.RawTBSCertificate), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-			At: s.c.Now().UTC().Truncate(time.Second)}
+			At: s.clock.best()}
 		_, isNew, err := s.c.Store.TakeIn(ctx, in, c.Raw, who)
 		if err != nil {
 			return nil, away("the store", err)

@@ -192,6 +192,8 @@ type running struct {
 type clock struct {
 	mu     sync.Mutex
 	offset time.Duration
+	// set is the part of offset that somebody set the clock by.
+	set time.Duration
 }
 
 func (c *clock) Now() time.Time {
@@ -200,10 +202,27 @@ func (c *clock) Now() time.Time {
 	return time.Now().Add(c.offset)
 }
 
+// Elapsed counts, and is not set with the clock.
+func (c *clock) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(begun) + c.offset - c.set
+}
+
+var begun = time.Now()
+
+// add lets time pass.
 func (c *clock) add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.offset += d
+}
+
+// jump sets the clock.
+func (c *clock) jump(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset, c.set = c.offset+d, c.set+d
 }
 
 func serve(t testing.TB, p *plant, change ...func(*factory.ServiceConfig)) *running {
@@ -230,7 +249,7 @@ func serveAt(t testing.TB, p *plant, dir string, change ...func(*factory.Service
 	}
 	t.Cleanup(func() { r.store.Close() })
 	conf := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: []*x509.Certificate{p.issuing}}, Store: r.store, CRLInterval: -1,
-		Now: r.now.Now, Log: slog.New(slog.DiscardHandler)}
+		Now: r.now.Now, Elapsed: r.now.Elapsed, Log: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&conf)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-	"time"
 
 	"github.com/hanaper/hanaper/factory/record"
 )
@@ -32,7 +31,7 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 		return nil, err
 	}
 	a := &RevokeAnswer{DeviceID: what.rec.DeviceID, Serial: fmt.Sprintf("%x", what.serial), Known: what.known}
-	at := s.c.Now().UTC().Truncate(time.Second)
+	at := s.clock.best()
 	for n, by := range what.issuers {
 		on, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: by.id, Serial: what.serial, Reason: reason, At: at, Who: "operator " + operator})
 		s.wrote(ctx, err)

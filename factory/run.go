@@ -2,11 +2,8 @@ package factory
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
-
-	"github.com/hanaper/hanaper/factory/record"
 )
 
 // Run compares the record with what others hold of it, finishes what a crash left open and keeps the CRLs fresh, until ctx
@@ -14,6 +11,7 @@ import (
 func (s *Service) Run(ctx context.Context) {
 	var marks sync.WaitGroup
 	marks.Go(func() { s.keepMarks(ctx) })
+	marks.Go(func() { s.watch(ctx) })
 	defer marks.Wait()
 	recovered := false
 	for {
@@ -64,34 +62,20 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// Health tells whether token and store answered last.
-func (s *Service) Health(ctx context.Context) Health {
-	h := Health{Status: "ok", Token: "ok", Store: "ok"}
-	if s.tokenDown.Load() {
-		h.Status, h.Token = "degraded", "the last signature failed"
-	}
-	if s.c.TokenHealth != nil {
-		if err := s.c.TokenHealth(); err != nil {
-			h.Status, h.Token = "degraded", err.Error()
+// watch tries token and store, and looks at clock and expiries, until ctx ends.
+func (s *Service) watch(ctx context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		if err := s.keepClock(ctx); err != nil && ctx.Err() == nil {
+			s.c.Log.Error("the clock cannot be held against the record", "error", err)
+		}
+		s.probe(ctx)
+		s.watchExpiries()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
-	if s.storeDown.Load() {
-		h.Status, h.Store = "degraded", "the last write failed"
-	}
-	if _, err := s.c.Store.BySerial(ctx, s.issuers[0].id, []byte{0}); err != nil && !errors.Is(err, record.ErrNotFound) {
-		h.Status, h.Store = "degraded", "does not answer"
-	} else if why, err := s.c.Store.Holding(ctx); err == nil && why != "" {
-		h.Status, h.Store = "degraded", "held: "+why
-	}
-	if s.c.IssuanceLog != nil {
-		if h.Log = s.c.IssuanceLog.Trouble(); h.Log != "" {
-			h.Status = "degraded"
-		} else {
-			h.Log = "ok"
-		}
-	}
-	if c := s.issuers[0].crl.Load(); c != nil {
-		h.CRLNumber = c.Number
-	}
-	return h
 }

@@ -42,6 +42,14 @@ type ServiceConfig struct {
 	IssuanceLog IssuanceLog
 	Log         *slog.Logger
 	Now         func() time.Time
+	// Elapsed counts time, and cannot be set: jumps of Now are seen by it. nil counts from the machine's start.
+	Elapsed func() time.Duration
+	// ClockGap is how long the record may be older than the clock when the service starts; 0 means DefaultConfig's.
+	ClockGap time.Duration
+	// Expiries lists what ends beside the issuing certificates and their lists; nil for nothing.
+	Expiries func() []Expiry
+	// MinimumDays is how long a device's certificate lasts at least; 0 means a year, or Days where that is less.
+	MinimumDays int
 	Rand        io.Reader
 }
 
@@ -53,6 +61,11 @@ type Service struct {
 	policy  *csr.Policy
 	devices turns
 	crlDue  chan struct{}
+	clock   *clock
+	vitals  vitals
+	// clockStarted is set once the clock was held against the record; clockSaid is what the log said of it last.
+	clockStarted atomic.Bool
+	clockSaid    atomic.Pointer[string]
 	// tokenDown is true from a failed signature until the next good one, storeDown the same of writes.
 	tokenDown, storeDown atomic.Bool
 }
@@ -81,6 +94,15 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Elapsed == nil {
+		c.Elapsed = boottime
+	}
+	if c.ClockGap == 0 {
+		c.ClockGap = d.Clock.Gap
+	}
+	if c.MinimumDays == 0 {
+		c.MinimumDays = min(leastDays, c.Days)
+	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
@@ -88,7 +110,7 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{c: c, profile: profile, policy: csr.DevicePolicy(), crlDue: make(chan struct{}, 1)}
+	s := &Service{c: c, profile: profile, policy: csr.DevicePolicy(), crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap)}
 	if c.Attestation != nil {
 		s.policy = csr.AttestedDevicePolicy()
 	}

@@ -108,10 +108,14 @@ type AttestedAnswer struct {
 
 // Health is the answer to GET /healthz.
 type Health struct {
-	Status    string `json:"status"`
-	Token     string `json:"token"`
-	Store     string `json:"store"`
-	CRLNumber int64  `json:"crl_number"`
+	Status string `json:"status"`
+	Token  string `json:"token"`
+	Store  string `json:"store"`
+	Clock  string `json:"clock"`
+	// Notes say in words what has ended or soon will, and what to do.
+	Notes     []string `json:"notes,omitempty"`
+	Expiries  []Expiry `json:"expiries,omitempty"`
+	CRLNumber int64    `json:"crl_number"`
 	// Log is "ok", or what is wrong with the issuance log; empty where there is none.
 	Log string `json:"log,omitempty"`
 }

@@ -239,7 +239,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	for _, i := range p.issuers {
 		each = append(each, i.configure())
 	}
-	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days,
+	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
 	sc.TokenHealth = p.tokenHealth
 	if issuances != nil {
@@ -267,6 +267,18 @@ func (p *parts) tokenHealth() error {
 		away = errors.Join(away, err)
 	}
 	return away
+}
+
+// expiries are what ends beside the issuing CAs and their lists.
+func (p *parts) expiries() []factory.Expiry {
+	all := []factory.Expiry{factory.CertificateExpiry("hanaperd's TLS certificate", p.server.Leaf, "'hanaperd tls-csr' makes a request for a new one")}
+	for _, r := range p.callers.Roots() {
+		all = append(all, factory.CertificateExpiry(fmt.Sprintf("the Operations Root %q", r.Subject.CommonName), r, "have the ceremony make the next one"))
+	}
+	if e, ok := p.callers.Expiry(); ok {
+		all = append(all, e)
+	}
+	return all
 }
 
 func (i *issuer) configure() factory.IssuerConfig {

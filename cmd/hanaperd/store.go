@@ -182,8 +182,8 @@ func storeCommand() *cli.Command {
 		}, {
 			Name:  "take-in",
 			Usage: "show hanaperd certificates that were got from it (PEM); those that its record lacks are taken in",
-			Description: "Example:\n  hanaperd store take-in --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key got-by-line-3.pem\n" +
-				"A station does the same by itself: hanaper-station report.",
+			Description: "A station does the same by itself, with 'hanaper-station report'.\n\n" +
+				"Example:\n  hanaperd store take-in --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key got-by-line-3.pem",
 			ArgsUsage: "FILE",
 			Flags:     callerFlags(),
 			Action: func(c *cli.Context) error {
@@ -218,6 +218,26 @@ func storeCommand() *cli.Command {
 					return err
 				}
 				a, err := client.Accept(c.Context, c.String("note"))
+				if err != nil {
+					return err
+				}
+				return printStore(c, a)
+			},
+		}, {
+			Name:  "clock",
+			Usage: "have hanaperd take its clock as right, after you compared it with another",
+			Description: "hanaperd signs nothing while its clock does not fit to its record, or was set while it ran. It goes on by itself when the clock is put right; " +
+				"this verb is for a clock that is right, while the record is not, as after weeks in which the line stood still, or after a clock that had been wrong for long. " +
+				"A revocation list that the wrong clock dated is followed by one with the right date.\n\n" +
+				"Example:\n  hanaperd store clock --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --note \"compared with my phone; the line stood still over Christmas\"",
+			Flags:  append(callerFlags(), &cli.StringFlag{Name: "note", Required: true, Usage: "what the clock was compared with, in `WORDS`; kept in the record"}),
+			Before: shell.NoArgs,
+			Action: func(c *cli.Context) error {
+				client, err := caller(c)
+				if err != nil {
+					return err
+				}
+				a, err := client.AcceptClock(c.Context, c.String("note"))
 				if err != nil {
 					return err
 				}

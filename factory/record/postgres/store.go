@@ -247,3 +247,8 @@ func (s *Store) Check(ctx context.Context) error {
 	_, err := s.Counts(ctx)
 	return err
 }
+
+// Now is the database server's clock.
+func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
+	return now, s.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now)
+}
