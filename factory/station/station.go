@@ -169,6 +169,9 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.Differs != "" {
+		s.done("%s: take care: it is enrolled already, and %s; the record stays", show.Text(s.c.Device.ID), show.Text(a.Differs))
+	}
 	if err := got.add(chain[0]); err != nil {
 		return nil, err
 	}
