@@ -51,11 +51,11 @@ var (
 	ruleRoot         = Rule{"CA-028", "a self-signed certificate is a CA's", format.First}
 	rulePolicies     = Rule{"CA-029", "certificate policies lie within the issuer's, if it has any", format.First}
 	ruleLeafEKU      = Rule{"CA-030", "leaves name their extended key usages, and never anyExtendedKeyUsage", format.First}
-	ruleRole         = Rule{"CA-031", "a station's or operator's certificate has exactly one URI that names its role, and no other certificate has one", format.First}
+	ruleRole         = Rule{"CA-031", "a certificate of a profile with a role has exactly one URI that names it, and no other certificate has one", format.First}
 	ruleCRLIssuer    = Rule{"CA-040", "a CRL's issuer is a CA with cRLSign, named octet for octet, and its key signs with a fitting algorithm", format.First}
 	ruleCRLNumber    = Rule{"CA-041", "CRL numbers are positive, of at most 20 octets, and only rise", format.First}
 	ruleCRLNext      = Rule{"CA-042", "nextUpdate is present and ahead of thisUpdate, in UTC whole seconds", format.First}
-	ruleCRLThis      = Rule{"CA-043", "thisUpdate is not before the previous CRL's and lies within the issuer's validity", format.First}
+	ruleCRLThis      = Rule{"CA-043", "thisUpdate is not before the previous CRL's (unless a wrong clock dated that one, and an operator said so) and lies within the issuer's validity", format.First}
 	ruleCRLEntry     = Rule{"CA-044", "CRL entries stand once, with a positive serial of at most 20 octets and a known reason", format.First}
 	ruleCRLTime      = Rule{"CA-045", "CRL entries were revoked at a time not after thisUpdate, in UTC whole seconds", format.First}
 	ruleCRLBelongs   = Rule{"CA-046", "CRL entries belong to the issuer", format.First}
