@@ -17,7 +17,6 @@ func (t *Token) supervise(c *child) {
 	defer t.farewell()
 	pause := firstPause
 	for {
-		t.health.up(t)
 		select {
 		case <-c.dead:
 		case <-t.life.Done():

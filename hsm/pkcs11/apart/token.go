@@ -130,6 +130,8 @@ func (t *Token) start(ctx context.Context) (*child, error) {
 	c.mu.Lock()
 	c.most = ahead * o.Sessions
 	c.mu.Unlock()
+	// First the health, then the child: who got a signature finds the token well.
+	t.health.up(t)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gaveUp != nil || t.closed {
