@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,7 +77,25 @@ type daemon struct {
 	cmd *exec.Cmd
 	// done is closed when the log ends, and with it the process.
 	done chan struct{}
-	log  strings.Builder
+	log  said
+}
+
+// said is what a process has said so far.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) add(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.WriteString(line + "\n")
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // start runs hanaperd serve and waits until it says that it is serving.
@@ -102,7 +121,7 @@ func start(t testing.TB, bin, config string) *daemon {
 		for lines.Scan() {
 			var line struct{ Msg string }
 			if json.Unmarshal(lines.Bytes(), &line) != nil || line.Msg != "enrolled" {
-				d.log.WriteString(lines.Text() + "\n")
+				d.log.add(lines.Text())
 			}
 			if line.Msg == "serving" && !told {
 				told = true
