@@ -39,13 +39,17 @@ func (p *play) enrolDevices(ctx context.Context) error {
 
 // provision has a station give a device its identity. gateway is the address that the device will call.
 func (p *play) provision(ctx context.Context, id, token, gateway string) error {
+	store := "pkcs11"
+	if strings.HasPrefix(token, hsm.SchemeTPM+":") {
+		store = "tpm"
+	}
 	if err := p.write(id+".yaml", fmt.Sprintf(`factory: {url: "https://%s", ca: ceremony/artefacts/operations-root.pem, certificate: ceremony/artefacts/station-1.pem, key: requests/station-1.key}
 fleet_root: ceremony/artefacts/fleet-root.pem
-device: {id: %s, hardware_id: demo-board, token: %q}
+device: {id: %s, hardware_id: demo-board, key_store: %s, token: %q}
 gateway: {url: "https://%s", root: ceremony/artefacts/gateway-root.pem}
 uptane: {image_root: ceremony/uptane/image/root.json, director_root: ceremony/uptane/director/root.json}
 import: devices/%s
-`, p.factory, id, token, gateway, id)); err != nil {
+`, p.factory, id, store, token, gateway, id)); err != nil {
 		return err
 	}
 	_, err := p.run(ctx, "hanaper-station", "enroll", "--config", id+".yaml")
