@@ -313,8 +313,11 @@ func TestAttacksOnFiles(t *testing.T) {
 		{"no environment", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { delete(s, "hanaper_environment") }, w.Timestamp)
 		}},
-		{"a newer format", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+		{"the format of the online role's metadata in a timestamp", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
 			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_format"] = 2 }, w.Timestamp)
+		}},
+		{"a format that nobody knows", trust.ErrMalformed, func(w *trusttest.World, f trust.Files) {
+			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["hanaper_format"] = 3 }, w.Timestamp)
 		}},
 		{"expired timestamp", trust.ErrExpired, func(w *trusttest.World, f trust.Files) {
 			trusttest.Forge(t, f, "metadata/timestamp.json", func(s map[string]any) { s["expires"] = "2026-03-01T12:00:00Z" }, w.Timestamp)
