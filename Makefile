@@ -52,6 +52,7 @@ cover:
 
 ## lint: formatting, vet, and the shell scripts
 lint:
+	scripts/install-peers lint
 	scripts/lint
 
 ## vuln: known vulnerabilities in what is linked

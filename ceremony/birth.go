@@ -104,7 +104,7 @@ func (s *Script) checkBirths() error {
 			continue
 		}
 		if s.tokens[n].Scheme != hsm.SchemeTPM {
-			return fmt.Errorf("token %q: birth is for TPMs, whose URI begins with tpm:", n)
+			return fmt.Errorf("token %q: birth is for TPMs: their URI has the scheme tpm", n)
 		}
 		b, err := s.readBirth(c)
 		if err != nil {

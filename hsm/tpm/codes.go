@@ -28,36 +28,36 @@ func notOurs(err error) bool {
 }
 
 // explain says in words what an answer of the TPM means, and what to do.
-func explain(err error) (sentinel error, kind advice.Kind, hint string) {
+func explain(err error) (kind advice.Kind, hint string, sentinel error) {
 	kind, hint = advice.KindOf(err), advice.Hint(err)
 	if hint != "" {
-		return nil, kind, hint
+		return kind, hint, nil
 	}
 	switch {
 	case wrongPIN(err):
-		return hsm.ErrPIN, kind, "the TPM counts wrong PINs for all its keys together; `hanaper token list --store FOLDER` shows the count"
+		return kind, "the TPM counts wrong PINs for all its keys together; `hanaper token list --store FOLDER` shows the count", hsm.ErrPIN
 	case errors.Is(err, tpm2.TPMRCLockout), errors.Is(err, hsm.ErrPINLocked):
-		return hsm.ErrPINLocked, kind, "the TPM takes no PIN after too many wrong ones: wait for its recovery time, or reset the lockout with tpm2_dictionarylockout"
+		return kind, "the TPM takes no PIN after too many wrong ones: wait for its recovery time, or reset the lockout with tpm2_dictionarylockout", hsm.ErrPINLocked
 	case notOurs(err):
-		return nil, kind, "it was made by another TPM, or before this TPM was cleared, or its file was changed: restore the file from your own copy"
+		return kind, "it was made by another TPM, or before this TPM was cleared, or its file was changed: restore the file from your own copy", nil
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory), errors.Is(err, tpm2.TPMRCObjectHandles):
-		return nil, kind, "another program fills the TPM's few places: use /dev/tpmrm0, or tpm2_flushcontext -t"
+		return kind, "another program fills the TPM's few places: use /dev/tpmrm0, or tpm2_flushcontext -t", nil
 	case errors.Is(err, tpm2.TPMRCInitialize):
-		return nil, kind, "the TPM was not started: an emulator needs the flag startup-clear, and a machine's firmware does it"
+		return kind, "the TPM was not started: an emulator needs the flag startup-clear, and a machine's firmware does it", nil
 	case errors.Is(err, tpm2.TPMRCFailure):
-		return nil, kind, "the TPM failed its self-test: switch the machine off and on, and replace the TPM if it stays so"
+		return kind, "the TPM failed its self-test: switch the machine off and on, and replace the TPM if it stays so", nil
 	case errors.Is(err, tpm2.TPMRCValue), errors.Is(err, tpm2.TPMRCKeySize), errors.Is(err, tpm2.TPMRCCurve), errors.Is(err, tpm2.TPMRCScheme), errors.Is(err, tpm2.TPMRCHash):
-		return nil, kind, "the TPM has no such algorithm or size"
+		return kind, "the TPM has no such algorithm or size", nil
 	case errors.Is(err, durable.ErrLocked):
-		return nil, kind, "another program changes the store: try again when it is done"
+		return kind, "another program changes the store: try again when it is done", nil
 	case errors.Is(err, fs.ErrPermission):
-		return nil, kind, "let this user read and write it: the group `tss` often has the TPM, and the store belongs to the user of the program"
+		return kind, "let this user read and write it: the group `tss` often has the TPM, and the store belongs to the user of the program", nil
 	case gone(err):
-		return nil, kind, "is the device or socket right, and may this user open it?"
+		return kind, "is the device or socket right, and may this user open it?", nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, kind, "the TPM is slow or busy; allow more time"
+		return kind, "the TPM is slow or busy; allow more time", nil
 	}
-	return nil, kind, ""
+	return kind, "", nil
 }
 
 // failed names the token and what was tried.
@@ -65,7 +65,7 @@ func failed(err error, name, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	sentinel, kind, hint := explain(err)
+	kind, hint, sentinel := explain(err)
 	if sentinel != nil && !errors.Is(err, sentinel) {
 		err = fmt.Errorf("%w: %w", sentinel, err)
 	}

@@ -17,8 +17,6 @@ type object struct {
 	public *tpm2.TPMTPublic
 }
 
-func (o object) named() tpm2.NamedHandle { return tpm2.NamedHandle{Handle: o.handle, Name: o.name} }
-
 // with is the object together with what authorises its use.
 func (o object) with(s tpm2.Session) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: s}

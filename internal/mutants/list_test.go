@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestLists reads the lists as scripts/mutants does. Whether the text that is to be changed is still there, and whether a test notices
-// the change, make mutants says: that takes an hour.
+// TestLists reads the lists as scripts/mutants does. Whether the text that is to be changed is still there, make lint says; whether
+// a test notices the change, make mutants: that takes an hour.
 func TestLists(t *testing.T) {
 	paths, err := filepath.Glob("*.txt")
 	if err != nil {

@@ -23,7 +23,7 @@ func main() {
 func run() error {
 	only := flag.String("run", "", "only mutants whose `REGEXP` is in their name or file")
 	at := flag.Int("p", 2, "how many at once")
-	check := flag.Bool("check", false, "only say which are stale")
+	check := flag.Bool("check", false, "only say which are stale: run nothing")
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
@@ -59,6 +59,9 @@ func run() error {
 			for i := range next {
 				start := time.Now()
 				results[i] = r.try(i, all[i])
+				if *check && results[i].verdict != stale {
+					continue
+				}
 				fmt.Printf("%-8s %4.0fs %-28s %s%s\n", results[i].verdict, time.Since(start).Seconds(), all[i].file, all[i].name, results[i].remark())
 			}
 		})
@@ -84,6 +87,12 @@ func report(all []mutant, results []result, checkOnly bool) error {
 		if r.verdict != want {
 			wrong++
 		}
+	}
+	if checkOnly {
+		if wrong > 0 {
+			return fmt.Errorf("the text that %d of %d are to change is gone, or there more than once: see internal/mutants", wrong, len(all))
+		}
+		return nil
 	}
 	fmt.Printf("\n%d mutants: %d killed, %d survived, %d stale, %d broken\n", len(all), count[killed], count[survived], count[stale], count[broken])
 	if wrong > 0 {

@@ -21,15 +21,6 @@ var variables = []string{
 // families are beginnings of names that the child keeps.
 var families = []string{"TPM2_PKCS11_", "TPM2TOOLS_TCTI", "TSS2_", "P11_KIT_", "PKCS11SPY", "NSS_", "CKNFAST_", "NFAST_", "CLOUDHSM_"}
 
-// Variables lists the names of environment variables that the child keeps, families with a star.
-func Variables() []string {
-	all := slices.Clone(variables)
-	for _, f := range families {
-		all = append(all, f+"*")
-	}
-	return all
-}
-
 // stores are beginnings of what the key stores' libraries read (hsm/kms), for another program that serves a token: credentials of
 // clouds are among it, which the program needs.
 var stores = []string{"AWS_", "AZURE_", "IDENTITY_", "MSI_", "GOOGLE_", "GCE_METADATA_", "CLOUDSDK_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
