@@ -63,7 +63,12 @@ func (s *Service) Challenge(_ context.Context, station string, q ChallengeReques
 	if err := checkWord("lot", q.Lot); err != nil {
 		return nil, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
 	}
-	p, now := s.c.Attestation.Policy, s.c.Now()
+	// A challenge that a clock which jumped has dated would be taken when its time comes.
+	now, bad := s.clock.check()
+	if bad != nil {
+		return nil, clockFault(bad)
+	}
+	p := s.c.Attestation.Policy
 	rule := p.Rule(q.Lot)
 	if rule.Level == attest.Ignored {
 		return nil, errNoAttestation
@@ -104,7 +109,10 @@ func (s *Service) judge(ctx context.Context, station string, r *csr.Request, lot
 	if err != nil && !errors.Is(err, record.ErrNotFound) {
 		return nil, away("the store", err)
 	}
-	now := s.c.Now()
+	now, bad := s.clock.check()
+	if bad != nil {
+		return nil, clockFault(bad)
+	}
 	kept := Evidence{Level: a.Policy.Rule(lot).Level, At: now.UTC().Truncate(time.Second), Station: station, Request: r.Raw()}
 	switch {
 	case r.Evidence() == nil && kept.Level == attest.Required:

@@ -125,8 +125,14 @@ func (s *Service) listing(revoked []record.Revocation, previous *x509.Revocation
 	t := ca.CRLTemplate{Entries: make([]x509.RevocationListEntry, 0, len(revoked))}
 	known := make(map[string]int, len(revoked))
 	for _, r := range revoked {
-		known[string(r.Serial)] = len(t.Entries)
-		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(r.Serial), RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
+		serial := new(big.Int).SetBytes(r.Serial)
+		if !listable(serial) {
+			// Kept by a release that took it. It is no certificate's, and one such entry would keep all others from being listed.
+			s.c.Log.Error("a revocation is on no list: its serial number is longer than one can be", "serial", fmt.Sprintf("%x", r.Serial), "who", r.Who)
+			continue
+		}
+		known[string(serial.Bytes())] = len(t.Entries)
+		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
 	}
 	if previous != nil {
 		for _, e := range previous.RevokedCertificateEntries {

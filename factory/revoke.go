@@ -52,6 +52,9 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 // find looks for what is to be revoked.
 func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 	if q.DeviceID != "" {
+		if err := checkID(q.DeviceID); err != nil {
+			return target{}, err
+		}
 		rec, err := s.c.Store.ByDevice(ctx, q.DeviceID)
 		if err != nil {
 			return target{}, s.notFound(err, q.DeviceID, "")
@@ -84,8 +87,12 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 	return target{serial: serial.Bytes(), issuers: s.issuers}, nil
 }
 
-// maxSerial is the length of the longest serial number, in octets (RFC 5280, section 4.1.2.2).
+// maxSerial is the length of the longest serial number, in octets of its DER, which has one more where the highest bit is set (RFC 5280,
+// section 4.1.2.2). A longer one is no certificate's, and a list that holds one cannot be signed.
 const maxSerial = 20
+
+// listable says that a list may hold the serial number.
+func listable(n *big.Int) bool { return n.Sign() > 0 && n.BitLen() < 8*maxSerial }
 
 // parseSerial reads a serial number in hex as tools print it: 5f3a, 005F3A, 0x5f3a, 5f:3a, "5F 3A" or serial=5F3A.
 func parseSerial(text string) (*big.Int, error) {
@@ -97,7 +104,7 @@ func parseSerial(text string) (*big.Int, error) {
 	if ok {
 		n, ok = n.SetString(bare, 16)
 	}
-	if !ok || n.Sign() <= 0 || len(n.Bytes()) > maxSerial {
+	if !ok || !listable(n) {
 		return nil, fault(CodeRequest, "give it in hex, as `openssl x509 -noout -serial` prints it", "serial %.90q is no serial number", text)
 	}
 	return n, nil

@@ -9,8 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
@@ -205,8 +208,8 @@ func (s *Service) Device(ctx context.Context, id string) (*DeviceAnswer, error) 
 }
 
 func (s *Service) onRecord(ctx context.Context, id string) (r record.Record, err error) {
-	if len(id) == 0 || len(id) > maxWord {
-		return r, fault(CodeRequest, "", "device id is empty or longer than %d bytes", maxWord)
+	if err := checkID(id); err != nil {
+		return r, err
 	}
 	r, err = s.c.Store.ByDevice(ctx, id)
 	if errors.Is(err, record.ErrNotFound) {
@@ -237,6 +240,22 @@ func describe(r record.Record) *DeviceAnswer {
 	a.IssuedAt = &issued
 	a.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate}))
 	return a
+}
+
+// checkID refuses an id that no device has, before the store is asked: not every database takes every text.
+func checkID(id string) error {
+	if len(id) == 0 || len(id) > maxWord {
+		return fault(CodeRequest, "", "device id is empty or longer than %d bytes", maxWord)
+	}
+	return checkText("device id", id)
+}
+
+// checkText refuses what is no text: bytes that are no UTF-8, and control characters.
+func checkText(name, s string) error {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return fault(CodeRequest, "write it in plain characters, on one line", "%s holds bytes that are no text", name)
+	}
+	return nil
 }
 
 func checkWord(name, s string) error {

@@ -200,7 +200,7 @@ func decodeAccept(body []byte) (q AcceptRequest, err error) {
 	if q.Note == "" || len(q.Note) > maxNote {
 		return q, fault(CodeRequest, "say what was lost, and what was done about it", "body: note is empty or longer than %d bytes", maxNote)
 	}
-	return q, nil
+	return q, checkText("body: note", q.Note)
 }
 
 func decodeRevoke(body []byte) (q RevokeRequest, err error) {

@@ -54,7 +54,8 @@ type Revocations interface {
 	Revoked(ctx context.Context, issuer [32]byte, serial []byte) (Revocation, error)
 	// RevokedUpTo is the sequence number of this issuer's last revocation, 0 for none.
 	RevokedUpTo(ctx context.Context, issuer [32]byte) (int64, error)
-	// NextCRL lets make decide on the next list, under the issuer's lock: one caller at a time, in all processes. make returns
+	// NextCRL lets make decide on the next list, under the issuer's lock: one caller at a time, in all processes, but that one who
+	// holds it for long (a process that was stopped) is passed by, and what he makes is ErrOvertaken. make returns
 	// nil for none. The list is stored, and returned, only if nobody took a number meanwhile (ErrOvertaken); older lists than
 	// the last KeepCRLs are dropped. A list that was made is stored, even if ctx ends meanwhile. A store that lost its lock on the way stores nothing.
 	NextCRL(ctx context.Context, issuer [32]byte, make func(ctx context.Context, t ListTurn) (*CRL, error)) (*CRL, error)

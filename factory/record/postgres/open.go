@@ -52,8 +52,10 @@ type Store struct {
 	intents, results *batching.Queue[*call]
 	steps            *batching.Queue[op]
 	issuers          sync.Map
-	ended            context.Context
-	end              context.CancelFunc
+	// turns has a token for each issuer whose list this process makes.
+	turns sync.Map
+	ended context.Context
+	end   context.CancelFunc
 }
 
 var _ record.Store = (*Store)(nil)

@@ -162,12 +162,41 @@ func (s *Store) Revoke(ctx context.Context, v record.Revocation) (on record.Revo
 
 // NextCRL implements record.Store.
 func (s *Store) NextCRL(ctx context.Context, issuer [32]byte, make func(context.Context, record.ListTurn) (*record.CRL, error)) (*record.CRL, error) {
-	l, err := s.acquire(ctx, fmt.Sprintf("crl %x", issuer))
+	name := fmt.Sprintf("crl %x", issuer)
+	// Of this process only one at a time waits for the others, or goes on past them.
+	leave, err := s.turn(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer l.release()
+	defer leave()
+	waiting, cancel := context.WithTimeout(ctx, listPatience)
+	l, err := s.acquire(waiting, name)
+	cancel()
+	switch {
+	case err == nil:
+		defer l.release()
+	case ctx.Err() != nil, s.ended.Err() != nil, !errors.Is(err, context.DeadlineExceeded):
+		return nil, err
+	}
 	return s.Reader.NextCRL(ctx, issuer, s.do, make)
+}
+
+// listPatience is how long the server that makes a list is waited for. One that was stopped, or frozen with its container, keeps its connections
+// and with them its lock, and revocation must not end with it: it is passed by, and the number decides (tables.NextCRL). Shorter than the
+// time of one request, longer than a token's deadline.
+const listPatience = 12 * time.Second
+
+// turn waits for the only token of a name in this process.
+func (s *Store) turn(ctx context.Context, name string) (leave func(), err error) {
+	token, _ := s.turns.LoadOrStore(name, make(chan struct{}, 1))
+	select {
+	case token.(chan struct{}) <- struct{}{}:
+		return func() { <-token.(chan struct{}) }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.ended.Done():
+		return nil, errors.New("the store is closed")
+	}
 }
 
 // Append implements record.Store.
