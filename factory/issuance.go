@@ -20,8 +20,9 @@ type IssuanceLog interface {
 	Trouble() string
 	// Read gives a file of the log by its path in the tlog-tiles layout, or fs.ErrNotExist.
 	Read(ctx context.Context, path string) ([]byte, error)
-	// Report takes a checkpoint that a caller keeps and finds to disagree with ours.
-	Report(ctx context.Context, who string, note []byte) error
+	// Report takes a checkpoint that a caller keeps and finds to disagree with ours. A record that it covers more of than there is shows in
+	// Witnesses; forked says in words that it is of another history than the record's, "" if it is not. size is how many entries it covers.
+	Report(ctx context.Context, who string, note []byte) (size int64, forked string, err error)
 }
 
 // LogAnswer is the last checkpoint of the issuance log, beside an answer.
@@ -99,14 +100,49 @@ func (a *api) logSeen(ctx context.Context, who Caller, body []byte, _ *http.Requ
 	if err := strict.JSON("body", body, &q); err != nil {
 		return nil, fault(CodeRequest, `send {"checkpoint": "..."}`, "%v", err)
 	}
-	if err := a.service.c.IssuanceLog.Report(ctx, who.String(), []byte(q.Checkpoint)); err != nil {
+	size, forked, err := a.service.c.IssuanceLog.Report(ctx, who.String(), []byte(q.Checkpoint))
+	if err != nil {
 		return nil, fault(CodePolicy, "send a checkpoint of this log", "%v", err)
+	}
+	if forked != "" {
+		if err := a.service.holdForked(ctx, size, forked); err != nil {
+			return nil, away("the store", err)
+		}
 	}
 	if err := a.service.Compare(ctx); err != nil {
 		return nil, away("the store, or what it is compared with,", err)
 	}
 	ans := &LogAnswer{Words: a.service.c.IssuanceLog.Trouble()}
 	return &answer{status: http.StatusOK, body: ans}, nil
+}
+
+// acceptedMark is the name under which the store keeps how many events there were when an operator accepted it last.
+const acceptedMark = "accepted"
+
+// holdForked holds a record that is not the one which a checkpoint of so many entries was made of: it was put back from a copy, and went on. A
+// checkpoint of fewer entries than there were when an operator accepted the record tells of what he has decided on, and is only told again.
+func (s *Service) holdForked(ctx context.Context, size int64, why string) error {
+	mark, err := s.c.Store.Mark(ctx, acceptedMark)
+	if err != nil {
+		return err
+	}
+	if accepted, err := strconv.ParseInt(string(mark), 10, 64); err == nil && size <= accepted {
+		return nil
+	}
+	return s.hold(ctx, why)
+}
+
+// markAccepted keeps how many events there are now.
+func (s *Service) markAccepted(ctx context.Context) error {
+	n, err := s.c.Store.Sequence(ctx)
+	if err != nil {
+		return err
+	}
+	old, err := s.c.Store.Mark(ctx, acceptedMark)
+	if value := strconv.AppendInt(nil, n, 10); err == nil && string(old) != string(value) {
+		_, err = s.c.Store.SwapMark(ctx, acceptedMark, old, value)
+	}
+	return err
 }
 
 // Log asks for the last checkpoint, with the proof that it follows the one of held entries.

@@ -394,10 +394,22 @@ func TestStationNotices(t *testing.T) {
 			if !strings.Contains(l.daemon.log.String(), issuancelog.ErrCarried.Error()) {
 				t.Errorf("hanaperd's log: %s", l.daemon.log.String())
 			}
+			fresh := deviceRequest(t, newKey(t), "vin-0007")
+			if _, _, err := other.Enroll(context.Background(), fresh); err == nil || code(t, err) != factory.CodeHeld {
+				t.Errorf("a record that was put back enrols: %v", err)
+			}
 			if more == nil {
-				if _, _, err := other.Enroll(context.Background(), deviceRequest(t, newKey(t), "vin-0007")); err == nil {
-					t.Error("a record that lags enrols")
-				}
+				return
+			}
+			// What an operator has decided on is not held again by a station that still keeps its old checkpoint; it refuses by itself.
+			if _, err := l.client(t, l.operator(t, "olga")).Accept(context.Background(), "the officers have decided"); err != nil {
+				t.Fatal(err)
+			}
+			if exit, _, errs := l.enroll(t, l.config, "vin-0006"); exit != 4 {
+				t.Errorf("exit %d: %s", exit, errs)
+			}
+			if _, _, err := other.Enroll(context.Background(), fresh); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -217,6 +217,9 @@ func (s *Service) Accept(ctx context.Context, operator, note string) (*StoreAnsw
 	if err := s.FreshCRL(ctx); err != nil {
 		return nil, away("the issuing token", err)
 	}
+	if err := s.markAccepted(ctx); err != nil {
+		return nil, away("the store", err)
+	}
 	if err := s.c.Store.Accept(ctx, "operator "+operator, note); err != nil {
 		return nil, away("the store", err)
 	}

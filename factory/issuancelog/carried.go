@@ -31,37 +31,46 @@ func (l *Log) Carried(context.Context) (int64, error) {
 var ErrCarried = errors.New("a caller carries a checkpoint that the log does not follow")
 
 // Report takes a checkpoint that a caller keeps. Only one that the log's key signed counts: nobody else can make the log look
-// bad. One of more entries than there are events says that the record was put back; one of another history, that the log was
-// forked. Both stay until the server is started anew.
-func (l *Log) Report(ctx context.Context, who string, note []byte) error {
+// bad. One of more entries than there are events says that the record was put back (Carried); one of another history, that the log
+// was forked: forked says so in words. Both stay until the server is started anew. size is how many entries it covers.
+func (l *Log) Report(ctx context.Context, who string, note []byte) (size int64, forked string, err error) {
 	c, err := l.c.Policy.VerifySigned(note)
 	if err != nil {
-		return fmt.Errorf("not a checkpoint of this log: %w", err)
+		return 0, "", fmt.Errorf("not a checkpoint of this log: %w", err)
 	}
 	events, err := l.c.Record.LogSize(ctx)
 	if err != nil {
-		return fmt.Errorf("the record: %w", err)
+		return 0, "", fmt.Errorf("the record: %w", err)
 	}
 	if uint64(c.Size) > events {
+		words := fmt.Sprintf("%v: %s has one of %d entries, and the record has %d events", ErrCarried, show.Text(who), c.Size, events)
+		l.accuse(words)
+		if uint64(c.Size)-events > maxCarried {
+			// No record has lost so many. Who has the log's key made it up, and must not have us make up as many events.
+			return c.Size, words, nil
+		}
 		l.mu.Lock()
 		l.carried = max(l.carried, c.Size)
 		l.mu.Unlock()
-		l.accuse(fmt.Sprintf("%v: %s has one of %d entries, and the record has %d events", ErrCarried, show.Text(who), c.Size, events))
-		return nil
+		return c.Size, "", nil
 	}
 	last := l.last.Load()
 	if last == nil || c.Size > last.Size {
-		return nil
+		return c.Size, "", nil
 	}
 	root, err := logbook.RootOf(ctx, logbook.Folder(l.c.Folder), c.Size, last.Size)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	if root != c.Root {
-		l.accuse(fmt.Sprintf("%v: %s has one of %d entries with another root", ErrCarried, show.Text(who), c.Size))
+		forked = fmt.Sprintf("%v: %s has one of %d entries with another root", ErrCarried, show.Text(who), c.Size)
+		l.accuse(forked)
 	}
-	return nil
+	return c.Size, forked, nil
 }
+
+// maxCarried is how many events more than the record has a checkpoint may cover, to be taken for one of events that it lost.
+const maxCarried = 1 << 20
 
 func (l *Log) accuse(what string) {
 	l.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/factory/logbook"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/factory/record/sqlite"
+	"github.com/hanaper/hanaper/journal"
 )
 
 // TestKindsOfTheRecord: the log has a number for every kind of event that the record knows.
@@ -142,6 +143,11 @@ func TestReport(t *testing.T) {
 	r := run(t, config(t, fork, t.TempDir()+"/log"))
 	r.signed(700)
 	r.stop()
+	// One that a thief of the log's key has made, of more entries than any record has lost.
+	made, err := journal.SignCheckpoint(journal.FormatCheckpoint(r.c.Policy.Origin(), 1<<30, journal.Hash{1}), r.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		note    []byte
 		carried int64
@@ -149,6 +155,7 @@ func TestReport(t *testing.T) {
 		err     bool
 	}{
 		"older":            {nil, 0, false, false},
+		"made up":          {made, 0, true, false},
 		"later":            {long.note, 900, true, false},
 		"forked":           {fork.note, 0, true, false},
 		"nonsense":         {[]byte("nonsense"), 0, false, true},
@@ -163,7 +170,10 @@ func TestReport(t *testing.T) {
 		}
 		rec.add(500)
 		r.signed(800)
-		err := r.Report(context.Background(), "station line-1", note)
+		size, forked, err := r.Report(context.Background(), "station line-1", note)
+		if (forked != "") != (name == "forked" || name == "made up") || name == "forked" && size != 700 {
+			t.Errorf("%s: %d, %q", name, size, forked)
+		}
 		carried, _ := r.Carried(context.Background())
 		if carried != c.carried || (r.Trouble() != "") != c.trouble || (err != nil) != c.err {
 			t.Errorf("%s: %d, %q, %v", name, carried, r.Trouble(), err)
