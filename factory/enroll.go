@@ -54,6 +54,10 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	if f := s.ending(by, now); f != nil {
 		return s.known(ctx, id, r.SPKIDigest(), f)
 	}
+	if by.silent() {
+		// The line's next boards do not queue up behind one that waits for a token which hangs.
+		return s.known(ctx, id, r.SPKIDigest(), away("the issuing token", errSilent))
+	}
 	in := record.Intent{DeviceID: id, Generation: 1, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
 		CSRDigest: sha256.Sum256(r.Raw()), At: now}
 	if evidence != nil {

@@ -19,8 +19,9 @@ type api struct {
 	service *Service
 	callers *Callers
 	log     *slog.Logger
-	// slots bounds the requests in work.
-	slots chan struct{}
+	// slots bounds the requests in work, enrolling those of them that wait for a token: revocations and questions find a slot also
+	// while it hangs.
+	slots, enrolling chan struct{}
 }
 
 // answer is what a handler gives back: JSON of body, or raw bytes of a type.
@@ -34,14 +35,14 @@ type answer struct {
 // NewHandler serves the JSON API (docs/spec/factory-api.md). The connection must come from a server configured by
 // Callers.TLS.
 func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
-	a := &api{service: s, callers: c, log: s.c.Log, slots: make(chan struct{}, concurrent)}
+	a := &api{service: s, callers: c, log: s.c.Log, slots: make(chan struct{}, concurrent), enrolling: make(chan struct{}, max(1, concurrent-max(1, concurrent/4)))}
 	mux := http.NewServeMux()
 	station, operator := []string{ca.RoleStation}, []string{ca.RoleOperator}
 	both := []string{ca.RoleStation, ca.RoleOperator}
 	// A viewer sees what an operator sees; what is published anyhow, a publisher sees too.
 	sees := append(both, ca.RoleViewer)
 	all := ca.Roles()
-	mux.Handle("/v1/enroll", a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
+	mux.Handle(enrollPath, a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
 	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, maxRevokeBody, a.revoke))
 	mux.Handle("/v1/crl", a.route(http.MethodGet, all, 0, a.crl))
 	mux.Handle("/v1/cacerts", a.route(http.MethodGet, all, 0, a.cacerts))
@@ -64,6 +65,9 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	}))
 	return mux
 }
+
+// enrollPath is the one call that waits for a signature.
+const enrollPath = "/v1/enroll"
 
 // handler answers a request whose body, if its route takes one, has been read.
 type handler func(ctx context.Context, who Caller, body []byte, r *http.Request) (*answer, error)
@@ -93,6 +97,14 @@ func (a *api) work(ctx context.Context, who Caller, limit int64, h handler, w ht
 		var err error
 		if body, err = readJSON(w, r, limit); err != nil {
 			return nil, err
+		}
+	}
+	if r.URL.Path == enrollPath {
+		select {
+		case a.enrolling <- struct{}{}:
+			defer func() { <-a.enrolling }()
+		case <-ctx.Done():
+			return nil, away("hanaperd", errors.New("all slots for enrolment are in use"))
 		}
 	}
 	select {

@@ -13,6 +13,8 @@ const (
 	// probeEvery is how often token and store are tried where nobody else does; probeTime is how long each may take.
 	probeEvery = 10 * time.Second
 	probeTime  = 5 * time.Second
+	// probeSick is how soon they are tried again after they failed.
+	probeSick = time.Second
 )
 
 // warnAhead are the times before an end at which the log says that it comes; probes fail only after it has.
@@ -33,23 +35,24 @@ type vitals struct {
 	mu    sync.Mutex
 	store string
 	token string
+	// said is what the log has said of the last probe.
+	said map[string]bool
 	// warned holds, by an expiry's name and end, the shortest time ahead that the log has told of.
 	warned map[string]time.Duration
 }
 
 // probe tries what enrolment needs: a write of its own in the store, and a signature of each issuing CA. It takes no longer than
 // probeTime for each, also where a token hangs.
-func (s *Service) probe(ctx context.Context) {
+func (s *Service) probe(ctx context.Context) (well bool) {
 	one, cancel := context.WithTimeout(ctx, probeTime)
 	err := s.c.Store.Probe(one)
 	cancel()
 	if ctx.Err() != nil {
-		return
+		return true
 	}
-	store := ""
+	store, said := "", map[string]error{}
 	if err != nil {
-		store = "takes no writes"
-		s.c.Log.Error("the store takes no writes", "error", err)
+		store, said["the store takes no writes"] = "takes no writes", err
 	}
 	var silent []string
 	for _, by := range s.issuers {
@@ -59,13 +62,13 @@ func (s *Service) probe(ctx context.Context) {
 			err := k.Probe(one)
 			cancel()
 			if ctx.Err() != nil {
-				return
+				return true
 			}
 			if k.note(err); err == nil {
 				working++
 				continue
 			}
-			s.c.Log.Error("a token does not sign", "issuer", by.cert.Subject.String(), "error", err)
+			said["a token with the key of "+by.cert.Subject.String()+" does not sign"] = err
 		}
 		if working < len(by.keys) {
 			silent = append(silent, fmt.Sprintf("%d of %d keys of %q sign", working, len(by.keys), by.cert.Subject.CommonName))
@@ -78,6 +81,21 @@ func (s *Service) probe(ctx context.Context) {
 	if len(silent) == 0 {
 		s.tokenDown.Store(false)
 	}
+	for what, err := range said {
+		if !s.vitals.said[what] {
+			s.c.Log.Error(what, "error", err)
+		}
+	}
+	for what := range s.vitals.said {
+		if said[what] == nil {
+			s.c.Log.Info("no longer: " + what)
+		}
+	}
+	s.vitals.said = map[string]bool{}
+	for what := range said {
+		s.vitals.said[what] = true
+	}
+	return len(said) == 0
 }
 
 // expiries lists what ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -105,5 +106,64 @@ func TestHungKey(t *testing.T) {
 	}
 	if err := s.FreshCRL(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestHungKeyLeavesSlots: while a token hangs, those who enrol take not all slots, and once it is known to hang only one of them waits for it.
+func TestHungKeyLeavesSlots(t *testing.T) {
+	p := newPlant(t)
+	key := &hungKey{Signer: p.key, held: make(chan struct{})}
+	close(key.held)
+	var err error
+	if p.issuer, err = ca.NewIssuer(p.issuing, key, p.fleet.cert); err != nil {
+		t.Fatal(err)
+	}
+	r := serve(t, p)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	station, olga := r.client(r.station(t, "line-1")), r.client(r.operator(t, "olga"))
+	if _, _, err := station.Enroll(ctx, deviceRequest(t, newKey(t), "one")); err != nil {
+		t.Fatal(err)
+	}
+	key.hold()
+	var waiting sync.WaitGroup
+	for i := range 300 { // more than there are slots
+		q := deviceRequest(t, newKey(t), fmt.Sprintf("many-%d", i))
+		waiting.Go(func() { _, _, _ = station.Enroll(ctx, q) })
+	}
+	// The first of them give up, or the probe does: then the key is known to hang.
+	short, stop := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer stop()
+	if _, _, err := r.service.Enroll(short, "line-2", deviceRequest(t, newKey(t), "impatient")); err == nil {
+		t.Fatal("signed")
+	}
+	begin := time.Now()
+	if a, err := olga.Revoke(ctx, factory.RevokeRequest{DeviceID: "one", Reason: "key_compromise"}); err != nil || a.DeviceID != "one" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if _, err := olga.Device(ctx, "one"); err != nil {
+		t.Error(err)
+	}
+	tries := make(chan struct{})
+	go func() {
+		defer close(tries)
+		_, _, _ = r.service.Enroll(ctx, "line-2", deviceRequest(t, newKey(t), "tries"))
+	}()
+	for r.service.Health(ctx).Token == "ok" || time.Since(begin) < 100*time.Millisecond {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for i := range 5 {
+		if _, _, err := r.service.Enroll(ctx, "line-2", deviceRequest(t, newKey(t), fmt.Sprintf("next-%d", i))); code(t, err) != factory.CodeUnavailable {
+			t.Errorf("%v", err)
+		}
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+	key.release()
+	<-tries
+	waiting.Wait()
+	if _, _, err := station.Enroll(ctx, deviceRequest(t, newKey(t), "two")); err != nil {
+		t.Error(err)
 	}
 }

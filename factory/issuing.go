@@ -48,6 +48,16 @@ type issuing struct {
 type signingKey struct {
 	*ca.Issuer
 	failed atomic.Int64 // Unix nanoseconds of the process's clock; 0 while it works
+	// trying is true while somebody finds out whether a key that failed works again: nobody else waits for it meanwhile.
+	trying atomic.Bool
+}
+
+// errSilent is the answer to those who would wait behind the one who tries.
+var errSilent = errors.New("it did not sign last, and somebody tries it already")
+
+// silent says that none of its keys signed last, and that somebody tries each: who comes now would only wait.
+func (l *issuing) silent() bool {
+	return !slices.ContainsFunc(l.keys, func(k *signingKey) bool { return k.failed.Load() == 0 || !k.trying.Load() })
 }
 
 // asleep says that the key failed a moment ago: others are asked first.
@@ -114,6 +124,13 @@ func (s *Service) each(ctx context.Context, by *issuing, do func(context.Context
 	keys := by.inOrder()
 	for n, k := range keys {
 		err = func() error {
+			trial := k.failed.Load() != 0
+			if trial && !k.trying.CompareAndSwap(false, true) {
+				return &tokenError{errSilent}
+			}
+			if trial {
+				defer k.trying.Store(false)
+			}
 			if n+1 < len(keys) || len(s.issuers) > 1 {
 				part, cancel := context.WithTimeout(ctx, failover)
 				defer cancel()
@@ -130,7 +147,7 @@ func (s *Service) each(ctx context.Context, by *issuing, do func(context.Context
 			return err
 		}
 		// A caller who hung up says nothing of the token.
-		if !errors.Is(ctx.Err(), context.Canceled) {
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errSilent) {
 			k.note(err)
 		}
 	}

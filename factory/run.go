@@ -64,18 +64,19 @@ func (s *Service) Run(ctx context.Context) {
 
 // watch tries token and store, and looks at clock and expiries, until ctx ends.
 func (s *Service) watch(ctx context.Context) {
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
 	for {
 		if err := s.keepClock(ctx); err != nil && ctx.Err() == nil {
 			s.c.Log.Error("the clock cannot be held against the record", "error", err)
 		}
-		s.probe(ctx)
+		wait := probeEvery
+		if !s.probe(ctx) {
+			wait = probeSick
+		}
 		s.watchExpiries()
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
