@@ -26,14 +26,14 @@ demo:
 	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
 	bin/hanaper-demo run --bin bin --dir demo
 
-## board: simulated boards, one with a SoftHSM token, one a virtual machine with a TPM, provisioned and updated; KEEP=--keep goes on
+## board: simulated boards, one with a SoftHSM token, one a virtual machine with a TPM, provisioned and updated; KEEP=--keep goes on, DIR=FOLDER works there
 board:
 	scripts/install-peers board
 	scripts/kernel bin/kernel
 	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
 	go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board-guest ./softhsm/boardtest
-	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir board $(KEEP)
+	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir $(or $(DIR),board) $(KEEP)
 
 ## test: all tests, with the race detector, against real peers
 test:

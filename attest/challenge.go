@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -65,7 +66,7 @@ func encode(v any) ([]byte, error) {
 func ParseAttestor(name string, data []byte) (*Attestor, error) {
 	a := &Attestor{}
 	if err := strict.JSON(name, data, a); err != nil {
-		return nil, err
+		return nil, advice.Wrap(advice.Usage, fmt.Errorf("it is no attestor: %w", err), "give the file that `hanaper token attestor` wrote")
 	}
 	if a.Type != attestorType {
 		return nil, refuse(ErrMalformed, "it is no %s", attestorType)

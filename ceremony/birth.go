@@ -347,6 +347,20 @@ func (b *birth) words(v *attest.Verdict) *birthRecord {
 	return r
 }
 
+// birthFacts say what will be proven of keys that are born in a token; none where the script asks for no proof.
+func (s *Script) birthFacts(token string) []Value {
+	b := s.births[token]
+	if b == nil {
+		return nil
+	}
+	v, err := b.makers.AsOf(s.asOf).VerifyAttestor(b.attestor, s.until)
+	if err != nil {
+		return nil // no such script is performed
+	}
+	r := b.words(v)
+	return []Value{{"born in a TPM of", show.Text(r.Manufacturer)}, {"its certificate", show.Text(r.Endorsement)}, {"challenges by", show.List(r.Makers)}}
+}
+
 // checkTPM refuses, before any token is touched, what a TPM cannot do.
 func (s *Session) checkTPM(token string, a hsm.Algorithm, c hsm.Class) error {
 	if s.script.tokens[token].Scheme != hsm.SchemeTPM {

@@ -149,6 +149,10 @@ func TestBirth(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.chip.Stop()
+	// Who reads the script sees whose TPM it will be, and who made the challenges.
+	if facts := fmt.Sprint(s.plan(s.text()).View(1).Facts); !strings.Contains(facts, "{born in a TPM of") || !strings.Contains(facts, "{challenges by ada, grace}") {
+		t.Errorf("check shows %s", facts)
+	}
 	roster := s.roster.Digest()
 	anchor := [32]byte(roster)
 	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)

@@ -208,7 +208,7 @@ func parseScript(name string, raw []byte, read func(place, file string) ([]byte,
 		return nil, fail("tokens", "%w", err)
 	}
 	if err := s.checkBirths(); err != nil {
-		return nil, fail("tokens", "%w", err)
+		return nil, advice.Wrap(advice.Usage, fail("tokens", "%w", err), advice.Hint(err))
 	}
 	if len(c.Steps) == 0 || len(c.Steps) > maxSteps {
 		return nil, fail("steps", "%d steps; a script has 1 to %d", len(c.Steps), maxSteps)

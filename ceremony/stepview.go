@@ -40,7 +40,7 @@ func tokenFacts(s *Script, name string) []Value {
 	if in := s.config.Tokens[name].sealed(); in != "" {
 		value += ", in " + in
 	}
-	return []Value{{"token " + name, value}}
+	return append([]Value{{"token " + name, value}}, s.birthFacts(name)...)
 }
 
 // sealed says in which bag, under which seal, a token is expected; empty where the script does not say.

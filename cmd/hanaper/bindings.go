@@ -27,7 +27,7 @@ func loadBindings(path, module string) (*bindings, error) {
 	b := &bindings{module: module, uris: map[string]hsm.URI{}}
 	if path != "" {
 		if err := strict.ReadFile(path, b); err != nil {
-			return nil, err
+			return nil, advice.Wrap(advice.Usage, err, "it holds `tokens:` and `pins:`, and below them the names of the script's tokens; see --bindings in docs/spec/script.md")
 		}
 	}
 	for name, text := range b.Tokens {
@@ -48,7 +48,7 @@ func (b *bindings) fit(s *ceremony.Script) (idle []string, err error) {
 		known[n] = true
 		if local, uri := b.uris[n], s.TokenURI(n); uri.Scheme == hsm.SchemeTPM {
 			if local.Scheme != hsm.SchemeTPM || local.Store == "" {
-				return nil, advice.New(advice.Usage, "write it as tpm:?store=/FOLDER in --bindings", "the bindings do not say where the keys of TPM %q are", n)
+				return nil, advice.New(advice.Usage, "give --bindings FILE, with `tokens:` and below it `"+n+": \"tpm:?store=/FOLDER\"`", "the bindings do not say where the keys of TPM %q are", n)
 			}
 		} else if local.Scheme != "" {
 			return nil, advice.New(advice.Usage, "name it as the script does", "the bindings name token %q as one of another kind than the script", n)

@@ -149,6 +149,30 @@ func TestCardSetupRefused(t *testing.T) {
 	d.refused(3, "PIN locked", "ada.json", setup(answers(good...)...)...)
 }
 
+// TestCardSetupPulled: who pulls the card while it is set up is told which PIN and PUK it may have now, and how to go on.
+func TestCardSetupPulled(t *testing.T) {
+	r := cardtest.New(t)
+	for _, at := range []struct {
+		instruction, p2 byte
+		says            string
+	}{
+		{0x24, 0x81, "its PIN is as it was; its PUK may be the old one or the new one"},
+		{0x24, 0x80, "its PUK is the new one; its PIN may be the old one or the new one"},
+		{0x47, 0x9d, "its PIN and its PUK are the new ones; run this again with --replace"},
+	} {
+		d, c := desk{t, t.TempDir()}, cardtest.NewCard()
+		r.Insert(t, 0, c)
+		c.Before(func(command cardtest.Command) {
+			if command.Instruction == at.instruction && (command.P2 == at.p2) {
+				r.Snatch(0)
+			}
+		})
+		answers := d.write("answers", strings.Join([]string{"Yes", "-", cardtest.DefaultPIN, cardtest.DefaultPUK, "271828", "271828", "31415926", "31415926"}, "\n")+"\n")
+		d.refused(1, at.says, "ada.json", "officer", "card-setup", "--name", "ada", "--module", cardtest.Module(t), "--transcript", d.path("cards.log"), "--out", d.path("ada.json"), "--answers", answers)
+		c.Before(nil)
+	}
+}
+
 // PIN and PUK are changed, and a locked PIN is unblocked, with the tries told before and a log after.
 func TestCardPINVerbs(t *testing.T) {
 	r := cardtest.New(t)

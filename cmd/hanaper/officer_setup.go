@@ -249,11 +249,38 @@ func readManagementKey(c *cli.Context, file string) ([]byte, error) {
 // is not blank, comes last.
 func (s *setup) act() error {
 	if err := s.card.ChangePUK(s.puk, s.newPUK); err != nil {
-		return err
+		if declined(err) {
+			return err
+		}
+		return holding(err, "its PIN is as it was; its PUK may be the old one or the new one")
 	}
 	if err := s.card.ChangePIN(s.pin, s.newPIN); err != nil {
-		return err
+		if declined(err) {
+			return holding(err, "its PUK is the new one; its PIN is as it was")
+		}
+		return holding(err, "its PUK is the new one; its PIN may be the old one or the new one")
 	}
+	if err := s.fill(); err != nil {
+		return holding(err, "its PIN and its PUK are the new ones; run this again with --replace")
+	}
+	return nil
+}
+
+// declined says whether the card answered that it does not take a PIN or PUK, and so changed nothing.
+func declined(err error) bool {
+	return errors.Is(err, hsm.ErrPIN) || errors.Is(err, hsm.ErrPINLocked) || advice.KindOf(err) == advice.Usage
+}
+
+// holding adds to a failure what its holder has to know of the card, for whoever types a PIN that it no longer has loses a try.
+func holding(err error, has string) error {
+	if hint := advice.Hint(err); hint != "" {
+		has = hint + "; " + has
+	}
+	return advice.New(advice.KindOf(err), has, "%w", err)
+}
+
+// fill makes keys and certificates.
+func (s *setup) fill() error {
 	if _, err := s.card.GUID(); errors.Is(err, hsm.ErrNoKey) {
 		var guid [16]byte
 		rand.Read(guid[:])
@@ -265,6 +292,9 @@ func (s *setup) act() error {
 	for _, slot := range []piv.Slot{piv.KeyManagement, piv.Signature} {
 		pub, err := s.card.Generate(slot, s.algorithm)
 		if err != nil {
+			if !piv.Answered(err) {
+				return err
+			}
 			return advice.New(advice.KindOf(err), byHand(s.reader, s.c.String("name"), s.algorithm), "%w", err)
 		}
 		s.made[slot] = pub
@@ -354,5 +384,5 @@ func byHand(reader, name string, a hsm.Algorithm) string {
 			tool+fmt.Sprintf("--action=verify-pin --action=selfsign-certificate --subject=\"/CN=%s/\" --input=%s.pub --output=%s.pem", name, slot, slot),
 			tool+"--key --action=import-certificate --input="+slot+".pem")
 	}
-	return "the PIN and PUK are the new ones now. The maker's tool may make the keys; for a YubiKey: " + strings.Join(steps, "; ") + "; then `hanaper officer enroll`"
+	return "the maker's tool may make the keys; for a YubiKey: " + strings.Join(steps, "; ") + "; then `hanaper officer enroll`"
 }

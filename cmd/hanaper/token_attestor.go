@@ -62,7 +62,7 @@ func tokenChallengeCommand() *cli.Command {
 		Description: "The TPM answers it at the ceremony, and every reader of the transcript sees that the answer is right. It says nothing if it is made on the\nceremony's own machine. Nothing secret is kept.\n\n" +
 			"Example:\n  hanaper token challenge --attestor attestor.json --manufacturers ek-roots.pem --maker ada --out challenge-ada.json",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "attestor", Usage: "what `hanaper token attestor` wrote, a `FILE`", Required: true},
+			&cli.StringFlag{Name: "attestor", Usage: "a `FILE` that 'hanaper token attestor' wrote", Required: true},
 			&cli.StringFlag{Name: "manufacturers", Usage: "certificates of the manufacturers whose TPMs you believe, a PEM `FILE`", Required: true},
 			&cli.StringFlag{Name: "maker", Usage: "your `NAME`", Required: true},
 			&cli.StringFlag{Name: "out", Usage: "write the challenge to `FILE`", Required: true}},

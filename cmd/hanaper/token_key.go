@@ -19,7 +19,7 @@ import (
 func tokenKeyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "key", Usage: "make a key in a TPM, outside of ceremonies: an officer's, or that of a service; keeps a log", HideHelpCommand: true, ArgsUsage: "URI",
-		Description: "Roots and issuing keys are made in ceremonies. An officer needs two keys: one to sign, one to agree (P-256, P-384) or decrypt (RSA).\n\n" +
+		Description: "Roots are made in ceremonies, and an issuing key by hanaperd csr. An officer needs two keys: one to sign, one to agree (P-256, P-384) or decrypt (RSA).\n\n" +
 			"Example:\n  hanaper token key --label signing --algorithm P-256 --transcript ada.log \"tpm:token=ada?store=/home/ada/keys\"",
 		Flags: []cli.Flag{pinFlag,
 			&cli.StringFlag{Name: "label", Usage: "the key's `LABEL`", Required: true},

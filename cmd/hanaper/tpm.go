@@ -135,6 +135,9 @@ func initTPM(c *cli.Context) error {
 	case c.String("transcript") == "":
 		return advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every change of a token keeps a log, and none is named")
 	}
+	if err := tpm.Vacant(n.Folder); err != nil {
+		return err
+	}
 	info, err := tpm.Describe(c.Context, n.Device)
 	if err != nil {
 		return err

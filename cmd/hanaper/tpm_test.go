@@ -44,6 +44,9 @@ func TestTokenTPM(t *testing.T) {
 	d.refused(1, "/no/such", "keys", "token", "init", "--store", d.path("keys"), "--device", "/no/such", "--label", "ada", "--transcript", d.path("log"), "--pin-source", d.write("p", "123456"))
 	d.nothing("log")
 	u := d.newTPMStore(c, "ada")
+	d.refused(2, "it is no attestor", "ch.json", "token", "challenge", "--attestor", d.write("no-attestor.json", "{\"payloadType\": 1}"), "--manufacturers", c.Roots, "--maker", "ada", "--out", d.path("ch.json"))
+	// Nobody is asked for a PIN for a store that is there already.
+	d.refused(3, "holds something", "other.log", "token", "init", "--store", d.path("ada"), "--device", c.Socket, "--label", "ada", "--transcript", d.path("other.log"))
 	sign := regexp.MustCompile(`tpm:\S+`).FindString(d.ok("token", "key", "--label", "signing", "--algorithm", "P-256", "--transcript", d.path("tokens.log"), u.String()))
 	agree := regexp.MustCompile(`tpm:\S+`).FindString(d.ok("token", "key", "--label", "shares", "--algorithm", "P-384", "--use", "agree", "--transcript", d.path("tokens.log"), u.String()))
 	d.refused(2, "RSA-4096", "other.log", "token", "key", "--label", "big", "--algorithm", "RSA-4096", "--transcript", d.path("other.log"), u.String())
@@ -61,7 +64,7 @@ func TestTokenTPM(t *testing.T) {
 	}
 	d.write("tpm-pin", "another-horse\n")
 	d.refused(1, "PIN refused", "", "token", "show", u.String())
-	if out := d.ok("token", "list", "--store", d.path("ada"), "--device", c.Socket); !strings.Contains(out, "counted 1 wrong PINs of 3") {
+	if out := d.ok("token", "list", "--store", d.path("ada"), "--device", c.Socket); !strings.Contains(out, "counted 1 wrong PIN of 3") {
 		t.Error(out)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -79,6 +80,8 @@ func libraryOf(p *parts) string {
 	switch {
 	case p.config.Key().Opaque != "":
 		return "none: hanaper-kms serves the key, in a process of its own"
+	case p.config.Key().Scheme == hsm.SchemeTPM:
+		return "none: the TPM is used without one"
 	case !is:
 		return "inside this program"
 	case t.Unlocked() != "":

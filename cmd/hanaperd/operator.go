@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // callerFlags say where hanaperd is and who calls.
@@ -101,6 +103,9 @@ func deviceCommand() *cli.Command {
 			}
 			shell.Table(c.App.Writer, []string{"device", "status", "serial", "station", "hardware", "lot", "until"}, [][]string{
 				{d.DeviceID, d.Status, d.Serial, d.Station, d.HardwareID, d.Lot, d.NotAfter.Format(time.RFC3339)}})
+			if a := d.Attested; a != nil {
+				fmt.Fprintf(c.App.Writer, "attested: key born in a %s of %s; SHA-256 of the chip's certificate\n  %s\n", show.Text(string(a.Kind)), show.Text(a.Manufacturer), show.Text(a.Chip))
+			}
 			return nil
 		},
 	}

@@ -88,6 +88,9 @@ func (c *Card) exchange(class byte, a apdu, data []byte, answers bool) ([]byte, 
 		if err != nil {
 			return nil, err
 		}
+		if len(answer) == 0 {
+			return nil, advice.New(advice.Failed, "put it in again", "the card gave no answer: was it pulled?")
+		}
 		if len(answer) < 2 || len(whole)+len(answer) > maxAnswer {
 			return nil, errors.New("an answer of a length that no card gives")
 		}
@@ -101,6 +104,12 @@ func (c *Card) exchange(class byte, a apdu, data []byte, answers bool) ([]byte, 
 		}
 		command = []byte{0, 0xc0, 0, 0, byte(s)}
 	}
+}
+
+// Answered says whether an error is the card's own answer, and not one of the way to it.
+func Answered(err error) bool {
+	var s status
+	return errors.As(err, &s)
 }
 
 // fail names the card and what was tried.

@@ -115,7 +115,7 @@ func (c *Card) answered(err error, tried string) error {
 	case says && n == 0:
 		return advice.New(advice.Refused, "no PUK unlocks it any more: the card's maker may have a command that empties it, with all its keys", "%s: the PUK: %w", c.name(), hsm.ErrPINLocked)
 	case says:
-		return advice.New(advice.Failed, "it is not tried again by itself", "%s: the %s: %w: %s left", c.name(), tried, hsm.ErrPIN, TriesText(n))
+		return advice.New(advice.Failed, "it is not tried again by itself: think, look at the paper that came with the card, then run this again", "%s: the %s: %w: %s left", c.name(), tried, hsm.ErrPIN, TriesText(n))
 	case errors.Is(err, status(0x6a80)):
 		return advice.New(advice.Usage, "choose another", "%s: it does not take the new PIN or PUK, and counted no try: %w", c.name(), err)
 	}

@@ -72,9 +72,17 @@ func (s state) words() string {
 	case s.tries == 0:
 		return ""
 	case s.tries+1 >= s.maxTries:
-		return fmt.Sprintf("this is the FINAL try before the TPM locks: it has counted %d wrong PINs of %d, for all its keys together%s", s.tries, s.maxTries, forgets)
+		return fmt.Sprintf("this is the FINAL try before the TPM locks: it has counted %s of %d, for all its keys together%s", s.counted(), s.maxTries, forgets)
 	}
-	return fmt.Sprintf("the TPM has counted %d wrong PINs of %d, for all its keys together (a power cut counts as one)%s", s.tries, s.maxTries, forgets)
+	return fmt.Sprintf("the TPM has counted %s of %d, for all its keys together (a power cut counts as one)%s", s.counted(), s.maxTries, forgets)
+}
+
+// counted is how many wrong PINs the TPM has counted, with its noun.
+func (s state) counted() string {
+	if s.tries == 1 {
+		return "1 wrong PIN"
+	}
+	return fmt.Sprintf("%d wrong PINs", s.tries)
 }
 
 // info is the token of a store.

@@ -139,6 +139,11 @@ func initStore(ctx context.Context, c *chip, n NewStore, pin []byte) (hsm.TokenI
 	return m.st.info(n.Label, m.doc.Serial, c.path), nil
 }
 
+// Vacant says whether Init would take a folder, so that nobody types a PIN in vain.
+func Vacant(folder string) error {
+	return failed(emptyFolder(folder), "TPM store", "look at %s", show.Text(folder))
+}
+
 // emptyFolder refuses a folder that holds something, but for what an Init left that was cut short.
 func emptyFolder(dir string) error {
 	list, err := os.ReadDir(dir)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // object is something loaded in the TPM, for the time of one operation.
@@ -149,7 +150,7 @@ func (t *Token) root(w *wire) (object, error) {
 		return o, err
 	}
 	if !bytes.Equal(o.name.Buffer, t.rootName.Buffer) {
-		return o, fmt.Errorf("%w: %w", hsm.ErrNoToken, errCleared)
+		return o, advice.New(advice.Failed, "is this the right machine, and the right folder? What a cleared TPM destroyed comes back from nowhere", "%w: %w", hsm.ErrNoToken, errCleared)
 	}
 	o.public = t.rootPublic // the recorded one, which has the same name
 	if o.handle>>24 == 0x80 {

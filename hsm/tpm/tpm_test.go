@@ -227,7 +227,7 @@ func TestPIN(t *testing.T) {
 		}})
 		return told, err
 	}
-	for i, says := range []string{"", "counted 1 wrong PINs of 3", "FINAL"} {
+	for i, says := range []string{"", "counted 1 wrong PIN of 3", "FINAL"} {
 		told, err := wrong(t)
 		if !errors.Is(err, hsm.ErrPIN) {
 			t.Fatalf("try %d: %v", i, err)

@@ -17,6 +17,9 @@ func TestExamples(t *testing.T) {
 			if v.failed != nil {
 				t.Errorf("%s --help: %v", name, v.failed)
 			}
+			for _, flag := range v.strange {
+				t.Errorf("%s --help: the word for a flag's value is none in capitals: %s", name, flag)
+			}
 			if len(v.examples) == 0 {
 				t.Errorf("%s --help has no line \"Example:\" with a command after it", name)
 			}

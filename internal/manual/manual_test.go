@@ -58,6 +58,7 @@ type verb struct {
 	flags    map[string]bool // whether the flag takes a value
 	above    *verb
 	examples []string
+	strange  []string // flags whose value has a name of more than one word
 	failed   error
 }
 
@@ -100,6 +101,11 @@ func look(path []string) (*verb, error) {
 		case strings.HasSuffix(section, "OPTIONS"):
 			left, _, _ := strings.Cut(text, "  ")
 			left, _, _ = strings.Cut(left, " [ ")
+			for spelling := range strings.SplitSeq(left, ", ") {
+				if len(strings.Fields(spelling)) > 2 {
+					v.strange = append(v.strange, left)
+				}
+			}
 			// "--config FILE, -c FILE" takes a value in both spellings, "--json" in none.
 			takes := strings.Contains(strings.ReplaceAll(left, ", -", ""), " ")
 			for _, m := range flagged.FindAllString(left, -1) {

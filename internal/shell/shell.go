@@ -173,7 +173,8 @@ func Saying(program string) func(said string) {
 
 // Table writes rows under header, in columns.
 func Table(w io.Writer, header []string, rows [][]string) {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	var lines bytes.Buffer
+	tw := tabwriter.NewWriter(&lines, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.ToUpper(strings.Join(header, "\t")))
 	for _, r := range rows {
 		cells := make([]string, len(r))
@@ -183,6 +184,10 @@ func Table(w io.Writer, header []string, rows [][]string) {
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	_ = tw.Flush()
+	// A column of nothing but the last one's blanks would be a line of its own on a narrow terminal.
+	for line := range strings.Lines(lines.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // JSON writes v, indented, for programs that read ours.

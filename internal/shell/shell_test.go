@@ -64,6 +64,11 @@ func TestTable(t *testing.T) {
 		t.Errorf("%q", b.String())
 	}
 	b.Reset()
+	Table(&b, []string{"label", "uri"}, [][]string{{"root", "pkcs11:token=root"}, {"root", ""}})
+	if b.String() != "LABEL  URI\nroot   pkcs11:token=root\nroot\n" {
+		t.Errorf("blanks at the end of a line, which a narrow terminal shows as a line of their own: %q", b.String())
+	}
+	b.Reset()
 	Table(&b, []string{"label"}, [][]string{{"a\x1b[2K\nroot\tb"}, {"größer als 1"}})
 	if b.String() != `LABEL
 "a\x1b[2K\nroot\tb"
