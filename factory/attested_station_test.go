@@ -241,6 +241,9 @@ func (l *line) verifyOffline(t *testing.T, chip, foreign *tpmtest.Chip, certific
 	t.Helper()
 	cert, key := l.operator(t, "olga").write(t, l.dir, "olga")
 	hanaperd, evidence := filepath.Join(l.bin, "hanaperd"), filepath.Join(l.dir, "dev-1.evidence")
+	if exit, out, stderr := run(t, hanaperd, "device", "--url", "https://"+l.address, "--ca", filepath.Join(l.dir, "operations-root.pem"), "--cert", cert, "--key", key, "dev-1"); exit != 0 || !strings.Contains(out, "attested: key born in a tpm of Acme") {
+		t.Errorf("device: exit %d: %s%s", exit, out, stderr)
+	}
 	if exit, _, stderr := run(t, hanaperd, "attestation", "fetch", "--url", "https://"+l.address, "--ca", filepath.Join(l.dir, "operations-root.pem"), "--cert", cert, "--key", key,
 		"--out", evidence, "dev-1"); exit != 0 {
 		t.Fatalf("fetch: %d: %s", exit, stderr)
