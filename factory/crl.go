@@ -53,7 +53,7 @@ func (s *Service) renew(ctx context.Context, by *issuing, reason why) (*record.C
 		return nil, nil
 	}
 	by.crl.Store(seen)
-	s.publish(by, seen)
+	s.publish(by, seen, reason == whenDue)
 	return seen, nil
 }
 
@@ -183,12 +183,22 @@ func (s *Service) publishedList(by *issuing) *x509.RevocationList {
 	return list
 }
 
-// publish hands a list on; one that could not be handed on is tried again by FreshCRL. An older one never takes the place of a newer one.
-func (s *Service) publish(by *issuing, c *record.CRL) {
+// publish hands a list on; one that could not be handed on is tried again by FreshCRL. An older one never takes the place of a newer one. With
+// look it reads back what it handed on before, in whose place somebody may have put an older list.
+func (s *Service) publish(by *issuing, c *record.CRL, look bool) {
 	by.publishing.Lock()
 	defer by.publishing.Unlock()
-	if by.PublishCRL == nil || by.published >= c.Number {
+	if by.PublishCRL == nil || by.published > c.Number {
 		return
+	}
+	if by.published == c.Number {
+		if !look || by.PublishedCRL == nil {
+			return
+		}
+		if list := s.publishedList(by); list != nil && list.Number.Int64() >= c.Number {
+			return
+		}
+		s.c.Log.Error("the published CRL is gone, or was put back: the latest is written again. Find out who did it", "number", c.Number)
 	}
 	if err := by.PublishCRL(c.DER); err != nil {
 		s.c.Log.Error("the CRL could not be written to crl.file; it is tried again", "number", c.Number, "error", err)

@@ -1,6 +1,7 @@
 package factory_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -153,5 +154,33 @@ func TestOddNames(t *testing.T) {
 	}
 	if after, _ := r.store.Sequence(ctx); after != before {
 		t.Error("a refusal wrote")
+	}
+}
+
+// TestPublishedListPutBack: an older list, or none, or rubbish in the place of the published one is followed by the latest at the next look, not only when the
+// next list is due.
+func TestPublishedListPutBack(t *testing.T) {
+	ctx := context.Background()
+	d := &desk{}
+	r := serve(t, newPlant(t), d.join)
+	if err := r.service.FreshCRL(ctx); err != nil {
+		t.Fatal(err)
+	}
+	older := d.der
+	if _, err := r.service.Revoke(ctx, "olga", factory.RevokeRequest{Serial: "5f3a", Reason: "keyCompromise", Unknown: true}); err != nil {
+		t.Fatal(err)
+	}
+	latest := d.der
+	if bytes.Equal(older, latest) {
+		t.Fatal("no list was published")
+	}
+	for name, der := range map[string][]byte{"older": older, "none": nil, "rubbish": []byte("rubbish")} {
+		d.der = der
+		if err := r.service.FreshCRL(ctx); err != nil {
+			t.Error(name, err)
+		}
+		if !bytes.Equal(d.der, latest) {
+			t.Errorf("%s: it stays", name)
+		}
 	}
 }
