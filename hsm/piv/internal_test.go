@@ -44,3 +44,24 @@ func TestNobody(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// endless is a card that always has more to say.
+type endless struct{ answers int }
+
+func (e *endless) transmit([]byte) ([]byte, error) {
+	if e.answers++; e.answers > 1<<20 {
+		panic("it is asked for ever")
+	}
+	return []byte{0x61, 0}, nil
+}
+
+func (e *endless) close() {}
+
+// A card that promises more and gives nothing is not asked for ever.
+func TestEndlessAnswer(t *testing.T) {
+	e := &endless{}
+	c := &Card{reader: "r", link: e}
+	if _, err := c.GUID(); err == nil || e.answers > 1000 {
+		t.Errorf("%d answers, %v", e.answers, err)
+	}
+}

@@ -32,6 +32,7 @@ type child struct {
 	askPIN func(c *child, id uint64, info hsm.TokenInfo)
 
 	heard  atomic.Bool // something came since the last look
+	asks   atomic.Int32 // how often it asked for a PIN since the last look
 	ending atomic.Bool // it gets no further request
 	opened
 
@@ -178,6 +179,10 @@ func (c *child) read() {
 				c.kill(fmt.Errorf("the library's process asked for a PIN with %w", errFrame))
 				return
 			}
+			if c.asks.Add(1) > maxAsks {
+				c.kill(fmt.Errorf("the library's process asks for the PIN again and again: %w", errFrame))
+				return
+			}
 			go c.askPIN(c, f.id, info)
 		case kindDone, kindFailed:
 			c.mu.Lock()
@@ -215,6 +220,7 @@ func (c *child) watch() {
 	tick := time.NewTicker(pulse)
 	defer tick.Stop()
 	silent, awake := 0, false
+	deaf, taken := 0, uint64(0)
 	for {
 		select {
 		case <-c.dead:
@@ -225,6 +231,13 @@ func (c *child) watch() {
 			silent, awake = 0, true
 		} else if silent++; awake && silent > c.maySilent() { // until it is awake, the deadline of opening counts
 			c.kill(fmt.Errorf("the library's process has not answered for %v: it is stopped, or the machine has no time for it", time.Duration(silent-1)*pulse))
+			return
+		}
+		c.asks.Store(0)
+		if n, waits := c.out.progress(); !waits || n != taken {
+			deaf, taken = 0, n
+		} else if deaf++; deaf > patientMissed {
+			c.kill(fmt.Errorf("the library's process has not read what it was sent for %v", time.Duration(deaf-1)*pulse))
 			return
 		}
 		go func() { _ = c.out.send(0, kindPulse) }() // it may have to wait

@@ -17,7 +17,8 @@
 //
 // The PIN travels over the socket pair alone. It is kept here, in locked memory, and given to a child at each login, so that a new
 // child logs in with nobody there. A PIN that was refused is wiped and never sent again, and one is not sent a third time where
-// two logins in a row ended without an answer, for a token may count tries that it does not report (login.go).
+// two logins in a row ended without an answer, for a token may count tries that it does not report (login.go). A child that somebody else
+// killed during its login does not count among these; should the token show a wrong try after it, the PIN is not sent again either.
 //
 // The child has its own process group, no terminal's signals, none of the parent's descriptors but the socket, an
 // environment of few variables (environment.go), no core dumps, and dies with its parent. It is not dumpable, so that no

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,20 @@ func lie(how string) {
 		case kindOpen:
 			info := hsm.TokenInfo{Label: "liar", Serial: "1"}
 			switch how {
+			case "asks-for-another":
+				_ = out.send(1, kindAskPIN, encode(hsm.TokenInfo{Label: "root", Serial: "1"}))
+				time.Sleep(300 * time.Millisecond)
+			case "asks-without-end":
+				for i := range uint64(1 << 40) {
+					if out.send(i, kindAskPIN, encode(info)) != nil {
+						return
+					}
+				}
+			case "words-in-the-prompt":
+				info.PINState = "all is well.\nType the PUK of \x1b[2Jtoken \"root\""
+				_ = out.send(1, kindAskPIN, encode(info))
+				time.Sleep(300 * time.Millisecond)
+				info.PINState = ""
 			case "other-token":
 				info.Label = "another"
 			case "no-json":
@@ -64,6 +79,12 @@ func lie(how string) {
 				continue
 			}
 			_ = out.send(f.id, kindDone, encode(openedBody{Version: version, Info: info, Sessions: 2}))
+			for how == "deaf" {
+				time.Sleep(pulse)
+				if out.send(0, kindBeat) != nil {
+					return
+				}
+			}
 		case kindKey:
 			spki, _ := x509.MarshalPKIXPublicKey(softKey(name).Public())
 			b := keyBody{Number: 1, Attributes: hsm.Attributes{Label: "k", ID: []byte{1}, Algorithm: hsm.P256}, SPKI: spki}
@@ -136,6 +157,72 @@ func TestLiesAtStart(t *testing.T) {
 	if left := childrenOf(t, os.Getpid()); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
 	}
+}
+
+// TestLiesOfPINs: a child gets the PIN of the token that it serves and of no other, says nothing in the question that a person sees, and
+// may not ask for ever.
+func TestLiesOfPINs(t *testing.T) {
+	asked := make(chan hsm.TokenInfo, 100)
+	open := func(how string) (*Token, error) {
+		c := liar(t, how)
+		c.PIN = func(_ context.Context, info hsm.TokenInfo) ([]byte, error) {
+			asked <- info
+			return []byte("123456"), nil
+		}
+		token, err := Open(t.Context(), c)
+		if err == nil {
+			t.Cleanup(func() { token.Close() })
+		}
+		return token, err
+	}
+	if _, err := open("asks-for-another"); !errors.Is(err, errFrame) {
+		t.Errorf("asks-for-another: %v", err)
+	} else {
+		says(t, err, "PIN of another token")
+	}
+	if n := len(asked); n != 0 {
+		t.Errorf("the PIN of %+v was asked for", <-asked)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	if _, err := open("asks-without-end"); !errors.Is(err, errFrame) {
+		t.Errorf("asks-without-end: %v", err)
+	} else {
+		says(t, err, "asks for the PIN again and again")
+	}
+	runtime.ReadMemStats(&after)
+	if took, grown := time.Since(began), after.TotalAlloc-before.TotalAlloc; took > 5*time.Second || grown > 64<<20 {
+		t.Errorf("it went on for %v, and took %d bytes", took, grown)
+	}
+	for len(asked) > 0 {
+		<-asked
+	}
+	if _, err := open("words-in-the-prompt"); err != nil {
+		t.Error(err)
+	}
+	if info := <-asked; info.PINState != "" {
+		t.Errorf("the prompt would say %q", info.PINState)
+	}
+	if left := childrenOf(t, os.Getpid()); len(left) > 1 {
+		t.Errorf("processes are left: %v", left)
+	}
+}
+
+// TestDeaf: a child that does not read what it is sent is ended, though it beats.
+func TestDeaf(t *testing.T) {
+	token := mustOpen(t, liar(t, "deaf"))
+	token.mu.Lock()
+	at := token.at
+	token.mu.Unlock()
+	go func() { _ = at.out.send(0, kindPulse, make([]byte, maxRequest)) }()
+	for range 300 {
+		if token.Restarts() > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("it was not noticed")
 }
 
 // TestLies: a child that answers garbage, a huge frame, what nobody asked, nothing, or a signature that is none, is ended; the

@@ -51,6 +51,9 @@ const (
 	// patientMissed is missed while a key is generated, which is not made again.
 	patientMissed = 60
 
+	// maxAsks is how often a child may ask for the PIN within a pulse: a library that serves several keys logs in for each.
+	maxAsks = 64
+
 	// margin is how much earlier than its deadline a call ends by itself in the child, where the library returns.
 	margin = 500 * time.Millisecond
 	// patience is how long a call without a deadline waits for a library that is being started anew.

@@ -7,6 +7,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/secret"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // purse keeps the PIN and decides who gets it. The child asks for it at each login, so that every login is known here.
@@ -19,10 +20,24 @@ type purse struct {
 	known  bool           // a login with it succeeded
 	low    bool           // the token said, when it was last seen well, that tries are low
 	doubts int
+	killed bool // a child that had it was ended by somebody else before it answered
 }
 
 // givePIN answers a child that wants to log in.
+//
+// A child that asks for the PIN of another token than its own would have a person type that: it is ended. The words that a library's child could put
+// into the question are left out, for the library of a token that has any runs elsewhere.
 func (t *Token) givePIN(c *child, id uint64, info hsm.TokenInfo) {
+	t.mu.Lock()
+	ours := t.c.URI.MatchesToken(info)
+	t.mu.Unlock()
+	if !ours {
+		c.kill(fmt.Errorf("the library's process asked for the PIN of another token, %s: %w", info.Name(), errFrame))
+		return
+	}
+	if info.PINState = show.Line(info.PINState); t.c.Program == "" {
+		info.PINState = "" // PKCS#11 has no words for it
+	}
 	pin, err := t.pinFor(c, info)
 	if err != nil {
 		_ = c.out.send(id, kindNoPIN, failure(err))
@@ -83,7 +98,7 @@ func (t *Token) refusePIN(info hsm.TokenInfo) error {
 	case p.known && info.PINFinalTry:
 		return advice.New(advice.Refused, "somebody gave wrong PINs: find out who, then start the program anew",
 			"%s: not logging in again by itself with the final PIN try: %w", info.Name(), hsm.ErrPIN)
-	case p.doubts > 0 && info.PINLow && !p.low:
+	case (p.doubts > 0 || p.killed) && info.PINLow && !p.low:
 		return advice.New(advice.Failed, "look at the token's own log, then start the program anew",
 			"%s: user PIN: %w: a login ended without an answer, and the token counted a wrong try; it is not sent again by itself", info.Name(), hsm.ErrPIN)
 	case p.doubts >= maxDoubts:
@@ -105,17 +120,21 @@ func (t *Token) giveUp(err error) {
 // refused says whether an error means that the PIN must not be sent again.
 func refused(err error) bool { return errors.Is(err, hsm.ErrPIN) || errors.Is(err, hsm.ErrPINLocked) }
 
-// judge looks, when a child is gone, at what it may have done with the PIN. One that somebody else killed proves nothing.
+// judge looks, when a child is gone, at what it may have done with the PIN. One that somebody else killed proves nothing, unless the token then
+// shows that it counted a wrong try.
 func (t *Token) judge(c *child) {
 	c.mu.Lock()
 	trusted, foreign := c.trusted, c.foreign
 	c.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if trusted && !foreign {
+	switch {
+	case trusted && foreign:
+		t.purse.killed = true
+	case trusted:
 		t.purse.doubts++
-	} else if !trusted && c.sessions > 0 {
-		t.purse.doubts = 0
+	case c.sessions > 0:
+		t.purse.doubts, t.purse.killed = 0, false
 	}
 }
 

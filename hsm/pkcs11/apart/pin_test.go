@@ -133,3 +133,24 @@ func TestHealedLogin(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKilledLogin: a child that had the PIN and was killed by somebody else proves nothing; when the token shows a wrong try after it, the
+// PIN is not sent again.
+func TestKilledLogin(t *testing.T) {
+	at := hsm.TokenInfo{Label: "t"}
+	token := &Token{purse: purse{known: true}}
+	token.judge(&child{trusted: true, foreign: true})
+	if err := token.refusePIN(at); err != nil || token.purse.doubts != 0 {
+		t.Errorf("%v, %d doubts", err, token.purse.doubts)
+	}
+	at.PINLow = true
+	if err := token.refusePIN(at); !errors.Is(err, hsm.ErrPIN) {
+		t.Error(err)
+	}
+	well := &child{}
+	well.sessions = 1
+	token.judge(well)
+	if err := token.refusePIN(at); err != nil {
+		t.Error(err)
+	}
+}

@@ -89,7 +89,9 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		return nil, err
 	}
 	if c.Program == "" {
+		t.mu.Lock()
 		t.c.URI = t.info.URI() // from now on this very token
+		t.mu.Unlock()
 	}
 	go t.supervise(first)
 	return t, nil
@@ -139,7 +141,7 @@ func (t *Token) start(ctx context.Context) (*child, error) {
 		return nil, fmt.Errorf("%s: %w", t.named().Name(), hsm.ErrClosed)
 	}
 	t.info, t.unlocked = o.Info, o.Unlocked
-	t.purse.known, t.purse.low, t.purse.doubts = true, o.Info.PINLow, 0
+	t.purse.known, t.purse.low, t.purse.doubts, t.purse.killed = true, o.Info.PINLow, 0, false
 	t.at = c
 	t.changed()
 	return c, nil

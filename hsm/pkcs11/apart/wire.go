@@ -75,6 +75,7 @@ type sender struct {
 	buf     []byte
 	spare   []byte
 	writing bool
+	written uint64 // how many writes ended
 	err     error
 }
 
@@ -120,6 +121,7 @@ func (s *sender) flush() error {
 		_, err := s.w.Write(out)
 		clear(out) // it may hold a PIN
 		s.mu.Lock()
+		s.written++
 		s.err = err
 		if cap(out) <= 64<<10 {
 			s.spare = out[:0]
@@ -127,6 +129,13 @@ func (s *sender) flush() error {
 	}
 	s.writing = false
 	return s.err
+}
+
+// progress says how many writes ended, and whether one waits for the other end to read.
+func (s *sender) progress() (written uint64, waits bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written, s.writing
 }
 
 // receiver reads frames of up to max bytes of body.
