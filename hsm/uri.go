@@ -343,8 +343,9 @@ func escape(s string, inQuery bool) string {
 	var b strings.Builder
 	for i := range len(s) {
 		// A plus is plain by the RFC, but who reads the URI as a web form takes it for a space: it is read as it stands, and
-		// written escaped.
-		if c := s[i]; c != '+' && isPlain(c, inQuery) {
+		// written escaped. So is what a shell reads between quotation marks: people copy URIs into commands, and a label, which is
+		// anybody's, would be run. The query is the machine's own.
+		if c := s[i]; isPlain(c, inQuery) && c != '+' && c != '$' && c != '!' && (inQuery || c != '\'') {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02X", c)

@@ -134,3 +134,17 @@ func TestMatchesToken(t *testing.T) {
 		}
 	}
 }
+
+// A label that a shell would run between quotation marks does no such thing in a URI that is copied from the screen.
+func TestURIInAShell(t *testing.T) {
+	for _, label := range []string{"$(rm$IFS-rf$IFS*)", "`reboot`", "!!", "a'$(id)'b", `a"$(id)"b`, `a\`} {
+		u := hsm.URI{Token: label, Serial: "$1", Object: label, ID: []byte{1}}
+		text := u.String()
+		if strings.ContainsAny(text, "$`!'\"\\") {
+			t.Errorf("%q is written %s", label, text)
+		}
+		if again, err := hsm.ParseURI(text); err != nil || again.Token != label || again.Object != label {
+			t.Errorf("%q is read as %+v, %v", label, again, err)
+		}
+	}
+}

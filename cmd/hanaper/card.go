@@ -100,13 +100,20 @@ func triesLeft(t hsm.TokenInfo) (n int, known bool) {
 		return 0, false
 	}
 	defer c.Close()
-	n, err = c.Tries()
+	return triesIn(c)
+}
+
+// triesIn is triesLeft for a card that is open; nil is none.
+func triesIn(c *piv.Card) (n int, known bool) {
+	if c == nil {
+		return 0, false
+	}
+	n, err := c.Tries()
 	return n, err == nil
 }
 
 // triesText is what is known of a token's tries, in words.
-func triesText(t hsm.TokenInfo) string {
-	n, known := triesLeft(t)
+func triesText(t hsm.TokenInfo, n int, known bool) string {
 	switch {
 	case t.PINPad:
 		return "the PIN is typed at the token's own keys, which may show the tries left"

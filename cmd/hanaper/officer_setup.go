@@ -111,7 +111,7 @@ func theReader(named string) (string, error) {
 		if err == nil {
 			card.Close()
 			with = append(with, r)
-		} else if r == named {
+		} else if r == named || errors.Is(err, piv.ErrHeld) {
 			return "", err
 		}
 	}
@@ -179,7 +179,8 @@ func (s *setup) look() error {
 		tries = fmt.Sprint(n)
 	}
 	w := s.c.App.ErrWriter
-	fmt.Fprintf(w, "The card in reader %s. Tries of its PIN left: %s.\nA new card has the PIN, the PUK and the management key of its maker: see its papers.\n", show.Text(s.reader), tries)
+	fmt.Fprintf(w, "The card in reader %s. Tries of its PIN left: %s.\n%s\n", show.Text(s.reader), tries,
+		term.Wrap("A new card has the PIN, the PUK and the management key of its maker: see its papers. After a card-setup that was broken off, the PUK, or the PUK and the PIN, may be the new ones.", ""))
 	for _, t := range there {
 		fmt.Fprintln(w, term.Wrap(t, "  "))
 	}
@@ -378,11 +379,16 @@ func byHand(reader, name string, a hsm.Algorithm) string {
 	algorithm := map[hsm.Algorithm]string{hsm.P256: "ECCP256", hsm.P384: "ECCP384", hsm.RSA2048: "RSA2048"}[a]
 	var steps []string
 	for _, slot := range []string{"9c", "9d"} {
-		tool := fmt.Sprintf("yubico-piv-tool --reader=%q --slot=%s ", reader, slot)
+		tool := fmt.Sprintf("yubico-piv-tool --reader=%s --slot=%s ", shellWord(reader), slot)
 		steps = append(steps,
 			tool+"--key --action=generate --algorithm="+algorithm+" --output="+slot+".pub",
-			tool+fmt.Sprintf("--action=verify-pin --action=selfsign-certificate --subject=\"/CN=%s/\" --input=%s.pub --output=%s.pem", name, slot, slot),
+			tool+fmt.Sprintf("--action=verify-pin --action=selfsign-certificate --subject=%s --input=%s.pub --output=%s.pem", shellWord("/CN="+name+"/"), slot, slot),
 			tool+"--key --action=import-certificate --input="+slot+".pem")
 	}
 	return "the maker's tool may make the keys; for a YubiKey: " + strings.Join(steps, "; ") + "; then `hanaper officer enroll`"
+}
+
+// shellWord writes a word of a command that people copy: the name of a reader is what the device says of itself, and a shell must not run it.
+func shellWord(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

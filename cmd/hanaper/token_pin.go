@@ -89,7 +89,7 @@ type tokenAt struct {
 	info hsm.TokenInfo
 	ask  term.Prompter
 	log  *journal.Log
-	guid string // of a PIV card, when it was found
+	card *piv.Card // nil where it is no PIV card
 }
 
 // withToken finds the one token that the argument names, without a login.
@@ -131,12 +131,11 @@ func withToken(c *cli.Context, act func(tokenAt) error) error {
 	uri := info.URI().OnMachine(u)
 	at := tokenAt{c: c, uri: uri, info: info, ask: ask, log: log}
 	if isPIV(info) {
-		card, err := piv.Open(info.Reader)
-		if err != nil {
+		// It is held until the end: another card that is put in its place meanwhile, whatever it says of itself, is given nothing.
+		if at.card, err = piv.Open(info.Reader); err != nil {
 			return err
 		}
-		at.guid, _ = card.GUID() // empty where the card has none
-		card.Close()
+		defer at.card.Close()
 	}
 	return act(at)
 }
@@ -160,9 +159,9 @@ func changePIN(t tokenAt) error {
 	if t.c.Bool("puk") {
 		return changePUK(t)
 	}
-	tell := func() { fmt.Fprintf(t.c.App.ErrWriter, "Tries left: %s.\n", show.Line(triesText(t.info))) }
-	tell()
-	if n, known := triesLeft(t.info); t.info.PINLocked || known && n == 0 {
+	n, known := triesIn(t.card)
+	fmt.Fprintf(t.c.App.ErrWriter, "Tries left: %s.\n", show.Line(triesText(t.info, n, known)))
+	if t.info.PINLocked || known && n == 0 {
 		return advice.New(advice.Refused, "`hanaper token unblock` sets a new one", "%s: %w", t.info.Name(), hsm.ErrPINLocked)
 	}
 	var before, after []byte
@@ -179,7 +178,7 @@ func changePIN(t tokenAt) error {
 	}
 	err = change(t.log, changeLeaf{Kind: "pin-change", Token: &t.info}, func(*changeLeaf) error {
 		if isPIV(t.info) {
-			return t.inCard(func(c *piv.Card) error { return c.ChangePIN(before, after) })
+			return t.card.ChangePIN(before, after)
 		}
 		token, err := pkcs11.Open(t.c.Context, pkcs11.Config{URI: t.uri, PIN: hsm.PINBytes(before), Tell: tellPeople})
 		if err != nil {
@@ -209,7 +208,7 @@ func changePUK(t tokenAt) error {
 	}
 	defer clear(after)
 	err = change(t.log, changeLeaf{Kind: "puk-change", Token: &t.info}, func(*changeLeaf) error {
-		return t.inCard(func(c *piv.Card) error { return c.ChangePUK(before, after) })
+		return t.card.ChangePUK(before, after)
 	})
 	if err != nil {
 		return err
@@ -224,7 +223,8 @@ func unblock(t tokenAt) error {
 	if isPIV(t.info) {
 		which, warning = "PUK", pukTries
 	}
-	fmt.Fprintf(t.c.App.ErrWriter, "Tries of the PIN left: %s. %s\n", show.Line(triesText(t.info)), warning)
+	n, known := triesIn(t.card)
+	fmt.Fprintf(t.c.App.ErrWriter, "Tries of the PIN left: %s. %s\n", show.Line(triesText(t.info, n, known)), warning)
 	key, err := t.old(which)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func unblock(t tokenAt) error {
 	defer clear(pin)
 	err = change(t.log, changeLeaf{Kind: "pin-unblock", Token: &t.info}, func(*changeLeaf) error {
 		if isPIV(t.info) {
-			return t.inCard(func(c *piv.Card) error { return c.Unblock(key, pin) })
+			return t.card.Unblock(key, pin)
 		}
 		return t.asOfficer(t.c.Context, key, func(so hsm.SecurityOfficer) error { return so.InitPIN(pin) })
 	})
@@ -262,17 +262,4 @@ func (t tokenAt) takes(pin []byte) error {
 		return piv.CheckPIN(pin)
 	}
 	return hsm.CheckNewPIN(pin, t.info)
-}
-
-// inCard opens the PIV card in the token's reader. It is still the card that was named: people had time to change it.
-func (t tokenAt) inCard(act func(*piv.Card) error) error {
-	c, err := piv.Open(t.info.Reader)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if now, _ := c.GUID(); now != t.guid {
-		return advice.New(advice.Refused, "put the card back, and start again", "another card than %s is in reader %s now; nothing was sent to it", t.info.Name(), show.Text(t.info.Reader))
-	}
-	return act(c)
 }

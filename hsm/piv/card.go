@@ -10,6 +10,9 @@ import (
 	"github.com/hanaper/hanaper/internal/show"
 )
 
+// ErrHeld: the card is not to be had.
+var ErrHeld = errors.New("another program has held the card")
+
 // Card is a PIV card in a reader. Nobody else uses the card until Close. It is for one goroutine.
 type Card struct {
 	reader string
@@ -83,7 +86,7 @@ func (c *Card) exchange(class byte, a apdu, data []byte, answers bool) ([]byte, 
 	}
 	defer clear(command)
 	var whole []byte
-	for {
+	for range maxParts {
 		answer, err := c.link.transmit(command)
 		if err != nil {
 			return nil, err
@@ -104,6 +107,7 @@ func (c *Card) exchange(class byte, a apdu, data []byte, answers bool) ([]byte, 
 		}
 		command = []byte{0, 0xc0, 0, 0, byte(s)}
 	}
+	return nil, errors.New("an answer in more parts than any card gives")
 }
 
 // Answered says whether an error is the card's own answer, and not one of the way to it.

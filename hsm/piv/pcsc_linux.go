@@ -55,6 +55,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -133,7 +134,39 @@ type connection struct {
 	reader        string
 }
 
+// connect waits for a card that another program holds, and not for ever: libpcsclite has no end for that.
 func connect(reader string) (*connection, error) {
+	type answer struct {
+		c   *connection
+		err error
+	}
+	answers := make(chan answer)
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	gone := make(chan struct{})
+	go func() {
+		c, err := begin(reader)
+		select {
+		case answers <- answer{c, err}:
+		case <-gone:
+			if err == nil {
+				c.close()
+			}
+		}
+	}()
+	select {
+	case a := <-answers:
+		return a.c, a.err
+	case <-late.C:
+		close(gone)
+		return nil, advice.New(advice.Failed, "end that program", "reader %s: %w for %v", show.Text(reader), ErrHeld, patience)
+	}
+}
+
+// patience is how long a card may be held by another program.
+const patience = 10 * time.Second
+
+func begin(reader string) (*connection, error) {
 	f, err := library()
 	if err != nil {
 		return nil, err

@@ -7,6 +7,9 @@ var errTLV = errors.New("the card's answer is no BER-TLV")
 // maxAnswer bounds what a card may answer to one command, in bytes.
 const maxAnswer = 1 << 16
 
+// maxParts bounds in how many parts it may come.
+const maxParts = 512
+
 // encode writes a tag of one to three bytes, the length and the values (ISO/IEC 7816-4, section 5.2.2).
 func encode(tag uint32, values ...[]byte) []byte {
 	var out []byte

@@ -31,9 +31,9 @@ type child struct {
 	// askPIN is called, on a goroutine of its own, when the child wants to log in.
 	askPIN func(c *child, id uint64, info hsm.TokenInfo)
 
-	heard  atomic.Bool // something came since the last look
+	heard  atomic.Bool  // something came since the last look
 	asks   atomic.Int32 // how often it asked for a PIN since the last look
-	ending atomic.Bool // it gets no further request
+	ending atomic.Bool  // it gets no further request
 	opened
 
 	mu       sync.Mutex

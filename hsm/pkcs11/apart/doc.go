@@ -21,6 +21,6 @@
 // killed during its login does not count among these; should the token show a wrong try after it, the PIN is not sent again either.
 //
 // The child has its own process group, no terminal's signals, none of the parent's descriptors but the socket, an
-// environment of few variables (environment.go), no core dumps, and dies with its parent. It is not dumpable, so that no
-// other process of the same user can read its memory. A library that needs the network has it: network HSMs do.
+// environment of few variables (environment.go), no core dumps, and dies with its parent. Neither it nor the parent is dumpable, so that no
+// other process of the same user can read their memory, or take the socket out of them. A library that needs the network has it: network HSMs do.
 package apart

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/softhsm"
 )
@@ -146,6 +148,17 @@ func mustFile(t testing.TB) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// TestParentHardened: neither can the parent, which keeps the PIN and the other end of the socket.
+func TestParentHardened(t *testing.T) {
+	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || dumpable != 0 {
+		t.Errorf("dumpable: %d, %v", dumpable, err)
+	}
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core.Cur != 0 || core.Max != 0 {
+		t.Errorf("core dumps: %+v, %v", core, err)
+	}
 }
 
 // TestDiesWithParent: a child is gone with its parent, however that ended, and also when it is stopped.

@@ -24,9 +24,11 @@ const argument, socket = "pkcs11-library-apart", 3
 var hooked atomic.Bool
 
 // Main is called first in the main of every program that opens tokens apart. In a child it serves the library and does not
-// return; everywhere else it does nothing.
+// return; everywhere else it sees to it that no other process of the same user can read this one's memory, which holds the PIN, or take
+// over its end of the socket.
 func Main() {
 	if serve(openLibrary) {
+		harden()
 		hooked.Store(true)
 	}
 }

@@ -3,7 +3,6 @@ package cardtest
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -240,24 +239,32 @@ func (r *Readers) insert(i int, c *Card) error {
 	one := &r.readers[i]
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	// A card that comes before pcscd has seen the last one go would be taken for it, and get no power.
-	time.Sleep(time.Until(one.gone.Add(absence)))
-	conn, err := net.Dial("unix", r.bridge(i))
-	if err != nil {
-		return err
+	for range insertions {
+		// A card that comes before pcscd has seen the last one go would be taken for it, and get no power. Under load it looks less often:
+		// then the card is taken out and put in again.
+		time.Sleep(time.Until(one.gone.Add(absence)))
+		conn, err := net.Dial("unix", r.bridge(i))
+		if err != nil {
+			return err
+		}
+		c.powerOff()
+		taken := c.whenPowered()
+		one.card, one.conn = c, conn
+		go c.talk(conn)
+		select {
+		case <-taken:
+			time.Sleep(100 * time.Millisecond) // pcscd tells others a moment later
+			return nil
+		case <-time.After(patience / 2):
+		}
+		_ = conn.Close()
+		one.card, one.conn, one.gone = nil, nil, time.Now().Add(2*absence)
 	}
-	c.powerOff()
-	taken := c.whenPowered()
-	one.card, one.conn = c, conn
-	go c.talk(conn)
-	select {
-	case <-taken:
-		time.Sleep(100 * time.Millisecond) // pcscd tells others a moment later
-		return nil
-	case <-time.After(patience):
-		return errors.New("pcscd did not take the card")
-	}
+	return fmt.Errorf("pcscd did not take the card, which was put in %d times", insertions)
 }
+
+// insertions is how often a card is put in before that is a failure.
+const insertions = 6
 
 // Pull takes the card out of reader i and waits until pcscd has seen that it is gone. A command in progress gets no answer.
 func (r *Readers) Pull(t testing.TB, i int) {
