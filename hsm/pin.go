@@ -25,12 +25,18 @@ const maxPIN = 255
 // One newline at the end is cut off. Every other byte belongs to the PIN, so that a file with a byte that an editor put
 // there (see checkWritten) is refused before the token counts a wrong try.
 //
+// The final try before a token locks is not spent on a file: a service that is started again and again would lock it.
+//
 // After "sealed:" stands the path of a sealed PIN, which only programs open that link what can (package hsm/tpm).
 func PINFile(source string) PINSource {
 	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
 		path, err := pinPath(source)
 		if err != nil {
 			return nil, err
+		}
+		if t.PINFinalTry {
+			return nil, advice.New(advice.Refused, "find out who gave wrong PINs; then give the PIN once by hand, with the URI without pin-source, which sets the count back",
+				"%s: %w is left, and a file does not spend it", t.Name(), errFinalTry)
 		}
 		if !strings.HasPrefix(source, SealedPrefix) {
 			return readPIN(path, t)
@@ -41,6 +47,8 @@ func PINFile(source string) PINSource {
 		return openSealed(path)(ctx, t)
 	}
 }
+
+var errFinalTry = errors.New("the final try before the PIN locks")
 
 // SealedPrefix stands before the path of a sealed PIN.
 const SealedPrefix = "sealed:"

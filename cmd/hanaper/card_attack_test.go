@@ -131,3 +131,25 @@ func TestCardSetupKilled(t *testing.T) {
 		}
 	}
 }
+
+// The final try is not spent on a PIN from a file, which a service that is started again and again would send.
+func TestFinalTryIsNotAFiles(t *testing.T) {
+	r := cardtest.New(t)
+	d := desk{t, t.TempDir()}
+	c := cardtest.NewCard().WithSerial()
+	c.Put(t, cardtest.Signature, "P-256", "ada")
+	r.Insert(t, 0, c)
+	show := []string{"token", "show", cardURI(t, "ada") + "&pin-source=" + d.write("pin", "999999\n")}
+	for n := 2; n > 0; n-- {
+		d.refused(1, "PIN", "none", show...)
+		if p, _ := c.TriesLeft(); p != n {
+			t.Fatalf("%d tries are left", p)
+		}
+	}
+	for range 3 {
+		d.refused(3, "a file does not spend it", "none", show...)
+	}
+	if p, _ := c.TriesLeft(); p != 1 {
+		t.Errorf("%d tries are left", p)
+	}
+}

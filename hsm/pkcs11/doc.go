@@ -16,6 +16,10 @@
 // lock memory, the PIN is not kept but asked from its source again. A PIN that a token refused is wiped and never tried
 // again; one that it neither took nor refused is sent once more at most, for the token may count tries that it does not report (login.go). (The binding copies the PIN to the C heap for the moment of C_Login and frees it without wiping.)
 //
+// A token that went away is known again by label and serial, which whoever prepares a card chooses, and then gets the PIN that is kept: cards without a number
+// (a CHUID) all have the serial 00000000. Who may lay hands on the reader meanwhile can have the PIN of a card that is pulled; without the card
+// it is worth nothing. Programs with people ask for it each time where the URI says x-pin-policy=ask-each.
+//
 // A context ends every wait of ours, for a session, a turn or a token that went away, but not a call that the library does not
 // return from: such a call keeps its session, and a restart of the library waits for it. Set the vendor's own time limits.
 //
