@@ -106,6 +106,7 @@ func theReader(named string) (string, error) {
 		return "", err
 	}
 	var with []string
+	why := ""
 	for _, r := range all {
 		card, err := piv.Open(r)
 		if err == nil {
@@ -113,6 +114,8 @@ func theReader(named string) (string, error) {
 			with = append(with, r)
 		} else if r == named || errors.Is(err, piv.ErrHeld) {
 			return "", err
+		} else if !errors.Is(err, piv.ErrNoCard) {
+			why += "; " + err.Error()
 		}
 	}
 	switch {
@@ -121,7 +124,7 @@ func theReader(named string) (string, error) {
 	case named != "":
 		return "", advice.New(advice.Usage, "name one of them", "no reader %q is connected; readers: %s", named, show.List(all))
 	case len(with) == 0:
-		return "", advice.New(advice.Failed, "put a PIV card into a reader", "no PIV card is in any reader; readers: %s", show.List(all))
+		return "", advice.New(advice.Failed, "put a PIV card into a reader", "no PIV card is in any reader; readers: %s%s", show.List(all), show.Line(why))
 	case len(with) > 1:
 		return "", advice.New(advice.Usage, "name it with --reader, or pull the others", "PIV cards are in several readers: %s", show.List(with))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -12,6 +13,9 @@ import (
 
 // ErrHeld: the card is not to be had.
 var ErrHeld = errors.New("another program has held the card")
+
+// ErrNoCard: the reader is empty.
+var ErrNoCard = errors.New("no card is in the reader")
 
 // Card is a PIV card in a reader. Nobody else uses the card until Close. It is for one goroutine.
 type Card struct {
@@ -23,7 +27,23 @@ type Card struct {
 }
 
 // Open selects the PIV application of the card in a reader. A PIN that was given before is still given.
+//
+// A card that was reset a moment ago, as pcscd does when a program was killed while it used the card, is tried again.
 func Open(reader string) (*Card, error) {
+	for again := openings; ; again-- {
+		c, err := openOnce(reader)
+		if again == 0 || !errors.Is(err, errReset) {
+			return c, err
+		}
+		time.Sleep(openingPause)
+	}
+}
+
+const openings, openingPause = 5, 300 * time.Millisecond
+
+var errReset = errors.New("the card was reset, or has no power yet")
+
+func openOnce(reader string) (*Card, error) {
 	link, err := connect(reader)
 	if err != nil {
 		return nil, err

@@ -91,6 +91,12 @@ func pcsc(rv C.long, what string) error {
 	if code == 0 {
 		return nil
 	}
+	switch code {
+	case 0x8010000c:
+		return advice.New(advice.Failed, saying[code][1], "%s: %w (PC/SC 0x%08x)", what, ErrNoCard, code)
+	case 0x80100066, 0x80100067, 0x80100068:
+		return advice.New(advice.Failed, saying[code][1], "%s: %s: %w (PC/SC 0x%08x)", what, saying[code][0], errReset, code)
+	}
 	if s, known := saying[code]; known {
 		return advice.New(advice.Failed, s[1], "%s: %s (PC/SC 0x%08x)", what, s[0], code)
 	}
