@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/hsm/piv"
 	"github.com/hanaper/hanaper/hsm/pkcs11/cardtest"
@@ -114,6 +115,14 @@ func TestCardSetupKilled(t *testing.T) {
 			return
 		}
 		d.nothing("ada.json")
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) { // pcscd resets the card of a program that was killed
+			if card, err := piv.Open(r.Name(0)); err == nil {
+				card.Close()
+				break
+			} else if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
 		pin := newPIN
 		if at == 1 {
 			pin = cardtest.DefaultPIN

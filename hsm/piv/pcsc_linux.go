@@ -76,6 +76,7 @@ var saying = map[uint32][2]string{
 	0x80100009: {"no such reader", "`pcsc_scan` and `hanaper token list` show the readers"},
 	0x8010000b: {"another program uses the card alone", "end that program"},
 	0x8010000c: {"no card is in the reader", "put the card in"},
+	0x8010000f: {"no protocol is agreed with the card", "put it in again"},
 	0x8010001d: {"no PC/SC service runs", "start pcscd"},
 	0x8010001e: {"the PC/SC service stopped", "start pcscd"},
 	0x8010002e: {"there is no reader", "connect a card reader, and look whether pcscd runs"},
@@ -94,7 +95,7 @@ func pcsc(rv C.long, what string) error {
 	switch code {
 	case 0x8010000c:
 		return advice.New(advice.Failed, saying[code][1], "%s: %w (PC/SC 0x%08x)", what, ErrNoCard, code)
-	case 0x80100066, 0x80100067, 0x80100068:
+	case 0x8010000f, 0x80100066, 0x80100067, 0x80100068:
 		return advice.New(advice.Failed, saying[code][1], "%s: %s: %w (PC/SC 0x%08x)", what, saying[code][0], errReset, code)
 	}
 	if s, known := saying[code]; known {
