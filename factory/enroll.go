@@ -50,6 +50,9 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	if bad != nil {
 		return s.known(ctx, id, r.SPKIDigest(), clockFault(bad))
 	}
+	if f := s.damageFault(); f != nil {
+		return s.known(ctx, id, r.SPKIDigest(), f)
+	}
 	by := s.first(now)
 	if f := s.ending(by, now); f != nil {
 		return s.known(ctx, id, r.SPKIDigest(), f)
@@ -112,7 +115,7 @@ func differs(rec record.Record, in *record.Intent) string {
 func (s *Service) known(ctx context.Context, id string, key [32]byte, why *Fault) (*EnrollAnswer, bool, error) {
 	rec, err := s.c.Store.ByDevice(ctx, id)
 	switch {
-	case err != nil && !errors.Is(err, record.ErrNotFound):
+	case err != nil && !errors.Is(err, record.ErrNotFound) && why.Code != CodeDamaged:
 		return nil, false, away("the store", err)
 	case err != nil || rec.SPKIDigest != key || rec.Open():
 		return nil, false, why
@@ -320,6 +323,9 @@ func (s *Service) signed(ctx context.Context, err error) {
 
 // wrote notes for Health whether the store takes writes: one whose disk is full still answers questions.
 func (s *Service) wrote(ctx context.Context, err error) {
+	if errors.Is(err, record.ErrDamaged) {
+		s.damaged(err)
+	}
 	if ctx.Err() == nil {
 		s.storeDown.Store(err != nil && !slices.ContainsFunc([]error{record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned},
 			func(answer error) bool { return errors.Is(err, answer) }))

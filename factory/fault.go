@@ -32,6 +32,7 @@ const (
 	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
 	CodeClock       Code = "clock"        // 503: hanaperd's clock is not to be believed
 	CodeEnding      Code = "ca_ending"    // 503: the issuing certificate ends too soon for a device's
+	CodeDamaged     Code = "damaged"      // 503: the record is damaged; no new device is enrolled
 	CodeHeld        Code = "held"         // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
@@ -42,7 +43,7 @@ var statusOf = map[Code]int{
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
 	CodeEvidence: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
-	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable,
+	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable, CodeDamaged: http.StatusServiceUnavailable,
 	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
 }
 
@@ -78,7 +79,7 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld, CodeClock, CodeEnding:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld, CodeDamaged, CodeClock, CodeEnding:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
 		kind = advice.Usage

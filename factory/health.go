@@ -3,10 +3,13 @@ package factory
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hanaper/hanaper/factory/record"
 )
 
 const (
@@ -53,6 +56,9 @@ func (s *Service) probe(ctx context.Context) (well bool) {
 	store, said := "", map[string]error{}
 	if err != nil {
 		store, said["the store takes no writes"] = "takes no writes", err
+		if errors.Is(err, record.ErrDamaged) {
+			s.damaged(err)
+		}
 	}
 	var silent []string
 	for _, by := range s.issuers {
@@ -173,8 +179,11 @@ func (s *Service) Health(ctx context.Context) Health {
 	case s.storeDown.Load():
 		degrade(&h.Store, "the last write failed")
 	}
-	if err := s.answers(ctx); err != nil {
+	damage := s.damage.Load()
+	if err := s.answers(ctx); err != nil && damage == nil {
 		degrade(&h.Store, "does not answer")
+	} else if damage != nil {
+		degrade(&h.Store, "damaged: "+*damage)
 	} else if why, err := s.c.Store.Holding(ctx); err == nil && why != "" {
 		degrade(&h.Store, "held: "+why)
 	}

@@ -12,6 +12,7 @@ func (s *Service) Run(ctx context.Context) {
 	var marks sync.WaitGroup
 	marks.Go(func() { s.keepMarks(ctx) })
 	marks.Go(func() { s.watch(ctx) })
+	marks.Go(func() { s.keepChecked(ctx) })
 	defer marks.Wait()
 	recovered := false
 	for {

@@ -69,6 +69,8 @@ type Service struct {
 	// clockStarted is set once the clock was held against the record; clockSaid is what the log said of it last.
 	clockStarted atomic.Bool
 	clockSaid    atomic.Pointer[string]
+	// damage is what was found of the store when it was read as a whole; nil for nothing.
+	damage atomic.Pointer[string]
 	// tokenDown is true from a failed signature until the next good one, storeDown the same of writes.
 	tokenDown, storeDown atomic.Bool
 }

@@ -190,6 +190,8 @@ var (
 	ErrHeld = errors.New("the store is held")
 	// ErrAbandoned: the intent was closed meanwhile, and its certificate must not be handed out.
 	ErrAbandoned = errors.New("the intent was closed meanwhile")
+	// ErrDamaged: what lies on the disk is not what was written. It is a failure, and wraps what the database says.
+	ErrDamaged = errors.New("the store is damaged")
 	// ErrOvertaken: another list was numbered meanwhile; nothing was stored.
 	ErrOvertaken = errors.New("another revocation list was numbered meanwhile")
 )

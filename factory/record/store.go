@@ -10,7 +10,7 @@ type Store interface {
 	Journal
 	// Probe writes a row of its own, durably, and reads it back.
 	Probe(ctx context.Context) error
-	// Check reads the whole store for damage that no question has met yet. It may take long.
+	// Check reads the whole store, tables and indexes, for damage that no question has met yet: ErrDamaged. It may take minutes; writes go on meanwhile.
 	Check(ctx context.Context) error
 	// Counts tells how many rows each table holds.
 	Counts(ctx context.Context) (map[string]int64, error)

@@ -48,7 +48,7 @@ func (s *Store) do(ctx context.Context, steps func(tables.Tx) error) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return damaged(err)
 	}
 	return answer
 }
@@ -69,7 +69,7 @@ func (s *Store) Begin(ctx context.Context, in record.Intent) (rec record.Record,
 	c := &call{query: callBegin, args: []any{record.Fold(in.DeviceID), in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
 		orNull(in.Evidence), orNull(in.EvidenceDigest), issuer, in.Serial, in.TBSDigest[:], in.NotBefore.Unix(), in.NotAfter.Unix(), in.At.Unix()}}
 	if err := s.intents.Do(ctx, c); err != nil {
-		return rec, false, err
+		return rec, false, damaged(err)
 	}
 	switch c.a {
 	case 0:
@@ -103,7 +103,7 @@ func (s *Store) Finish(ctx context.Context, r record.Result) (done record.Done, 
 	}
 	c := &call{query: callFinish, args: []any{r.ID, r.TBSDigest[:], string(kind), r.Certificate, r.At.Unix(), r.Who}}
 	if err := s.results.Do(ctx, c); err != nil {
-		return done, err
+		return done, damaged(err)
 	}
 	if c.a != 0 {
 		return record.Done{Certificate: r.Certificate, At: r.At, Sequence: c.a}, nil
@@ -269,12 +269,6 @@ func (s *Store) Accept(ctx context.Context, who, note string) error {
 // Probe implements record.Store.
 func (s *Store) Probe(ctx context.Context) error {
 	return s.do(ctx, func(tx tables.Tx) error { return tables.Probe(tx, time.Now()) })
-}
-
-// Check implements record.Store: every row is read, which makes the server compare the checksum of each page, if it keeps any.
-func (s *Store) Check(ctx context.Context) error {
-	_, err := s.Counts(ctx)
-	return err
 }
 
 // Now is the database server's clock.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	driver "modernc.org/sqlite"
 
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/factory/record/tables"
@@ -48,9 +51,21 @@ func (s *Store) do(ctx context.Context, steps func(tables.Tx) error) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return damaged(err)
 	}
 	return answer
+}
+
+// damaged marks an error of the engine that says so of the file.
+func damaged(err error) error {
+	var e *driver.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff { // the primary code: SQLITE_CORRUPT, SQLITE_NOTADB
+		case 11, 26:
+			return fmt.Errorf("%w: %w", record.ErrDamaged, err)
+		}
+	}
+	return err
 }
 
 // Begin implements record.Store.
@@ -202,10 +217,10 @@ func (s *Store) Probe(ctx context.Context) error {
 func (s *Store) Check(ctx context.Context) error {
 	var found string
 	if err := s.DB.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&found); err != nil {
-		return err
+		return damaged(err)
 	}
 	if found != "ok" {
-		return fmt.Errorf("the store is damaged: %s", found)
+		return fmt.Errorf("%w: %s", record.ErrDamaged, strings.Join(strings.Fields(found), " "))
 	}
 	return nil
 }
