@@ -128,6 +128,9 @@ func (s *Service) notFound(err error, name, hint string) error {
 // carrying gives the number of a list that holds the revocation, signing one where none does yet; 0 where that has to wait.
 // Revocations that wait for each other share one list.
 func (s *Service) carrying(ctx context.Context, by *issuing, sequence int64) int64 {
+	// The revocation stands: nobody is kept waiting for a token that hangs.
+	ctx, cancel := context.WithTimeout(ctx, failover)
+	defer cancel()
 	c, err := s.renew(ctx, by, whenRevoked)
 	switch {
 	case err != nil:

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,15 +100,26 @@ func TestCardSetupKilled(t *testing.T) {
 		r.Insert(t, 0, c)
 		cmd := exec.Command(bin, setup(cardtest.DefaultPIN, cardtest.DefaultPUK)...)
 		changes, killed := 0, false
+		var started sync.Mutex // until the process is there to be killed
+		started.Lock()
 		c.Before(func(k cardtest.Command) {
 			if k.Instruction == 0x24 || k.Instruction == 0xdb || k.Instruction == 0x47 {
 				if changes++; changes == at { // the card makes this change all the same
 					killed = true
+					started.Lock()
 					_ = cmd.Process.Kill()
+					started.Unlock()
 				}
 			}
 		})
-		out, err := cmd.CombinedOutput()
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		started.Unlock()
+		err := cmd.Wait()
+		out := said.Bytes()
 		c.Before(nil)
 		if !killed {
 			if err != nil || at < 8 {
