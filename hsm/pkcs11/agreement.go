@@ -1,16 +1,14 @@
 package pkcs11
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"encoding/asn1"
-	"fmt"
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -100,36 +98,10 @@ func (t *Token) derive(s session, o p11.ObjectHandle, point []byte, size int) ([
 	if err != nil {
 		return nil, err
 	}
-	value := v[p11.CKA_VALUE]
-	if len(value) == 0 || len(value) > size {
-		return nil, fmt.Errorf("the token answered with a shared secret of %d bytes, not %d", len(value), size)
-	}
-	secret := make([]byte, size) // a token may cut leading zeros off
-	copy(secret[size-len(value):], value)
-	clear(value)
-	return secret, nil
+	return hsm.LeftPad(v[p11.CKA_VALUE], size)
 }
 
-// proveAgreement compares the token's answer with one computed here from the public half.
+// proveAgreement has the key agree once, as hsm.ProveAgreement says.
 func (k *Key) proveAgreement(ctx context.Context) error {
-	own, err := k.public.(*ecdsa.PublicKey).ECDH()
-	if err != nil {
-		return err
-	}
-	other, err := own.Curve().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	want, err := other.ECDH(own)
-	if err != nil {
-		return err
-	}
-	got, err := k.agree(ctx, other.PublicKey())
-	if err != nil {
-		return fmt.Errorf("test agreement: %w", err)
-	}
-	if !bytes.Equal(got, want) {
-		return advice.New(advice.Failed, "do not use this token until its vendor has explained it", "the token's agreement is not that of the key's public half")
-	}
-	return nil
+	return hsm.ProveAgreement(k.public.(*ecdsa.PublicKey), func(remote *ecdh.PublicKey) ([]byte, error) { return k.agree(ctx, remote) })
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -75,37 +76,12 @@ func (k *Key) agree(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	if len(x) == 0 || len(x) > size {
-		return nil, fmt.Errorf("the TPM answered with a shared secret of %d bytes, not %d", len(x), size)
-	}
-	secret := make([]byte, size) // a TPM may cut leading zeros off
-	copy(secret[size-len(x):], x)
-	clear(x)
-	return secret, nil
+	return hsm.LeftPad(x, size)
 }
 
-// proveAgreement compares the TPM's answer with one computed here from the public half.
+// proveAgreement has the key agree once, as hsm.ProveAgreement says.
 func (k *Key) proveAgreement(ctx context.Context) error {
-	own, err := k.f.key.(*ecdsa.PublicKey).ECDH()
-	if err != nil {
-		return err
-	}
-	other, err := own.Curve().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	want, err := other.ECDH(own)
-	if err != nil {
-		return err
-	}
-	got, err := k.agree(ctx, other.PublicKey())
-	if err != nil {
-		return fmt.Errorf("test agreement: %w", err)
-	}
-	if !bytes.Equal(got, want) {
-		return advice.New(advice.Failed, "do not use this TPM until its vendor has explained it", "the TPM's agreement is not that of the key's public half")
-	}
-	return nil
+	return hsm.ProveAgreement(k.f.key.(*ecdsa.PublicKey), func(remote *ecdh.PublicKey) ([]byte, error) { return k.agree(ctx, remote) })
 }
 
 // decrypter is an RSA key for OAEP decryption.

@@ -97,7 +97,7 @@ func (t *Token) attestorBlob(ctx context.Context) (*blob, error) {
 		if err != nil {
 			return nil, err
 		}
-		return create(w, root, want, t.pin.bytes(), nil)
+		return create(w, root, want, t.pin.Bytes(), nil)
 	}); err != nil {
 		return nil, err
 	}
@@ -232,7 +232,7 @@ func (t *Token) Activate(ctx context.Context, blob, encrypted []byte) ([]byte, e
 			_, err := tpm2.PolicySecret{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)}, PolicySession: handle, NonceTPM: nonce}.Execute(s)
 			return err
 		})
-		answer, err := tpm2.ActivateCredential{ActivateHandle: attestor.with(session(root, t.pin.bytes(), both)), KeyHandle: ek.with(policy),
+		answer, err := tpm2.ActivateCredential{ActivateHandle: attestor.with(session(root, t.pin.Bytes(), both)), KeyHandle: ek.with(policy),
 			CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: encrypted}}.Execute(w)
 		if err != nil {
 			return nil, err
@@ -260,7 +260,7 @@ func (t *Token) Certify(ctx context.Context, key hsm.Key, qualifying []byte) (pu
 			return made{}, err
 		}
 		// Certification asks for the key's authorisation as its administrator: its PIN, whatever its policy for use.
-		answer, err := tpm2.Certify{ObjectHandle: o.with(session(root, t.pin.bytes(), both)), SignHandle: attestor.with(tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(t.pin.bytes()), tpm2.Salted(root.handle, *root.public))),
+		answer, err := tpm2.Certify{ObjectHandle: o.with(session(root, t.pin.Bytes(), both)), SignHandle: attestor.with(tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(t.pin.Bytes()), tpm2.Salted(root.handle, *root.public))),
 			QualifyingData: tpm2.TPM2BData{Buffer: qualifying}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}}.Execute(w)
 		if err != nil {
 			return made{}, err

@@ -91,23 +91,7 @@ func loadEndorsement(w *wire, shape *endorsementShape) (object, error) {
 	if pub, name, err := readName(w, shape.place); err == nil && like(pub, &want) {
 		return object{shape.place, name, pub}, nil
 	}
-	answer, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)}, InPublic: tpm2.New2B(want)}.Execute(w)
-	if err != nil {
-		return object{}, err
-	}
-	w.keep(answer.ObjectHandle)
-	pub, err := answer.OutPublic.Contents()
-	if err != nil {
-		return object{}, err
-	}
-	name, err := tpm2.ObjectName(pub)
-	if err != nil {
-		return object{}, err
-	}
-	if !like(pub, &want) {
-		return object{}, errors.New("the TPM made another endorsement key than it was asked for")
-	}
-	return object{answer.ObjectHandle, *name, pub}, nil
+	return createPrimary(w, tpm2.TPMRHEndorsement, want, "endorsement key")
 }
 
 var errNoNV = errors.New("there is no such NV index")

@@ -146,7 +146,7 @@ func (t *Token) create(ctx context.Context, spec hsm.GenerateSpec) (*keyFile, er
 		if err := t.unchanged(w); err != nil {
 			return nil, err
 		}
-		return create(w, root, want, t.pin.bytes(), nil)
+		return create(w, root, want, t.pin.Bytes(), nil)
 	})
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (t *Token) create(ctx context.Context, spec hsm.GenerateSpec) (*keyFile, er
 		sum := sha256.Sum256(spki)
 		f.id = sum[:20]
 	}
-	f.seal(t.secret.bytes())
+	f.seal(t.secret.Bytes())
 	return f, f.check(spec)
 }
 

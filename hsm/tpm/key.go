@@ -155,7 +155,7 @@ func (t *Token) readKey(id []byte) (*keyFile, error) {
 		return nil, fmt.Errorf("%s: %w", show.Text(path), err)
 	case !bytes.Equal(f.id, id):
 		return f, fmt.Errorf("%s is the file of another key", show.Text(path))
-	case !t.public && !f.genuine(t.secret.bytes()):
+	case !t.public && !f.genuine(t.secret.Bytes()):
 		return f, advice.New(advice.Refused, "find out who changed it, and restore it from your own copy", "%s is not as this store wrote it: its code is wrong", show.Text(path))
 	}
 	return f, nil

@@ -81,10 +81,16 @@ func makeRoot(w *wire) (object, error) {
 			return object{h, name, pub}, nil
 		}
 	}
-	answer, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}, InPublic: tpm2.New2B(want)}.Execute(w)
+	root, err := createPrimary(w, tpm2.TPMRHOwner, want, "storage root key")
 	if wrongPIN(err) {
 		return object{}, fmt.Errorf("the storage hierarchy has a password of its own, and no storage root key lies at 0x81000001: make one with tpm2_createprimary -C o -P PASSWORD -G ecc -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt' and tpm2_evictcontrol: %w", err)
 	}
+	return root, err
+}
+
+// createPrimary makes a primary object of a hierarchy, and holds it to its template.
+func createPrimary(w *wire, hierarchy tpm2.TPMHandle, want tpm2.TPMTPublic, what string) (object, error) {
+	answer, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)}, InPublic: tpm2.New2B(want)}.Execute(w)
 	if err != nil {
 		return object{}, err
 	}
@@ -98,7 +104,7 @@ func makeRoot(w *wire) (object, error) {
 		return object{}, err
 	}
 	if !like(pub, &want) {
-		return object{}, errors.New("the TPM made another storage root key than it was asked for")
+		return object{}, fmt.Errorf("the TPM made another %s than it was asked for", what)
 	}
 	return object{answer.ObjectHandle, *name, pub}, nil
 }

@@ -24,7 +24,7 @@ func (t *Token) Quote(ctx context.Context, bank string, registers []int, qualify
 	}
 	type made struct{ statement, signature []byte }
 	m, err := withAttestor(ctx, t, func(w *wire, root, attestor object) (made, error) {
-		answer, err := tpm2.Quote{SignHandle: attestor.with(session(root, t.pin.bytes(), both)), QualifyingData: tpm2.TPM2BData{Buffer: qualifying},
+		answer, err := tpm2.Quote{SignHandle: attestor.with(session(root, t.pin.Bytes(), both)), QualifyingData: tpm2.TPM2BData{Buffer: qualifying},
 			InScheme:  tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 			PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: alg, PCRSelect: bits}}}}.Execute(w)
 		if err != nil {

@@ -59,7 +59,7 @@ func (t *Token) persist(ctx context.Context, k *Key) error {
 	}
 	f := *k.f
 	f.handle = at
-	f.seal(t.secret.bytes())
+	f.seal(t.secret.Bytes())
 	if err := durable.WriteFile(t.s.path(keysDir, f.id), f.encode(), 0o600); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/secret"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -39,8 +40,8 @@ type Token struct {
 	mu        sync.Mutex
 	info      hsm.TokenInfo
 	savedRoot *tpm2.TPMSContext
-	pin       *secret
-	secret    *secret // the login's: key of the codes
+	pin       *secret.Secret
+	secret    *secret.Secret // the login's: key of the codes
 	closed    bool
 	pss       error // what a probe of RSA-PSS said, once pssKnown
 	pssKnown  bool
@@ -116,14 +117,16 @@ func (t *Token) logIn(ctx context.Context, c Config) error {
 		clear(pin)
 		return t.fail(cmp.Or(err, fmt.Errorf("it has %d bytes, and the TPM takes %d at most", len(pin), maxPIN)), "the PIN cannot be right")
 	}
-	t.pin = newSecret(pin)
+	t.pin = secret.NewUnasked(pin)
+	clear(pin)
 	data, err := operate(ctx, t.c, func(w *wire) ([]byte, error) { return t.unseal(w, login, t.s.PCRs) })
 	if err != nil {
-		t.pin.wipe()
+		t.pin.Clear()
 		return t.fail(err, "log in")
 	}
-	t.secret = newSecret(data)
-	if !t.s.genuine(t.secret.bytes()) {
+	t.secret = secret.NewUnasked(data)
+	clear(data)
+	if !t.s.genuine(t.secret.Bytes()) {
 		t.wipe()
 		return t.fail(advice.New(advice.Refused, "find out who changed it, and restore it from your own copy", "%s is not as it was made: its code is wrong", storeFile), "log in")
 	}
@@ -155,9 +158,9 @@ func (t *Token) unseal(w *wire, b *blob, pcrs []pcrValue) ([]byte, error) {
 // authority is the session that authorises the use of what belongs to the store.
 func (t *Token) authority(root object, pcrs []pcrValue, d direction) tpm2.Session {
 	if len(pcrs) > 0 {
-		return policySession(root, pcrs, t.pin.bytes(), d)
+		return policySession(root, pcrs, t.pin.Bytes(), d)
 	}
-	return session(root, t.pin.bytes(), d)
+	return session(root, t.pin.Bytes(), d)
 }
 
 // policyFailed says which registers changed, where that is why the TPM refused.
@@ -191,8 +194,8 @@ func (t *Token) Info() hsm.TokenInfo {
 }
 
 func (t *Token) wipe() {
-	t.pin.wipe()
-	t.secret.wipe()
+	t.pin.Clear() // an operation that its caller left may still read there
+	t.secret.Clear()
 }
 
 // closeTime is how long Close waits for an operation under way.

@@ -12,6 +12,8 @@ import (
 type Secret struct {
 	page []byte
 	n    int
+	// ordinary memory was not mapped for this alone.
+	ordinary bool
 }
 
 // New copies pin, which the caller wipes. It is nil where the system does not lock memory: then the PIN is not kept.
@@ -28,8 +30,28 @@ func New(pin []byte) *Secret {
 	return &Secret{page: page, n: copy(page, pin)}
 }
 
-// Bytes is the PIN where it lies. It is gone after Wipe: copy what is used longer.
-func (s *Secret) Bytes() []byte { return s.page[:s.n] }
+// NewUnasked is New for what nobody can be asked for again: where the system does not lock memory, it lies in ordinary memory.
+func NewUnasked(b []byte) *Secret {
+	if s := New(b); s != nil {
+		return s
+	}
+	return &Secret{page: append(make([]byte, 0, len(b)), b...), n: len(b), ordinary: true}
+}
+
+// Bytes is the PIN where it lies; nil of a nil Secret. It is gone after Wipe: copy what is used longer.
+func (s *Secret) Bytes() []byte {
+	if s == nil {
+		return nil
+	}
+	return s.page[:s.n]
+}
+
+// Clear overwrites the PIN and leaves the page where it is, for what was left behind and may still read there.
+func (s *Secret) Clear() {
+	if s != nil {
+		clear(s.page)
+	}
+}
 
 // Equal compares without telling by its time where the two differ.
 func (s *Secret) Equal(pin []byte) bool { return subtle.ConstantTimeCompare(s.Bytes(), pin) == 1 }
@@ -40,7 +62,9 @@ func (s *Secret) Wipe() {
 		return
 	}
 	clear(s.page)
-	_ = unix.Munlock(s.page)
-	_ = unix.Munmap(s.page)
+	if !s.ordinary {
+		_ = unix.Munlock(s.page)
+		_ = unix.Munmap(s.page)
+	}
 	s.page, s.n = nil, 0
 }

@@ -47,11 +47,11 @@ type Config struct {
 // Store is a record.Store in a database.
 type Store struct {
 	tables.Reader
+	tables.Writer
 	pool *pgxpool.Pool
 	// intents and results are committed apart: results are numbered, and so wait for those of other servers. steps is for all the rest.
 	intents, results *batching.Queue[*call]
 	steps            *batching.Queue[op]
-	issuers          sync.Map
 	// turns has a token for each issuer whose list this process makes.
 	turns sync.Map
 	ended context.Context
@@ -83,6 +83,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("database %q on %s: %w", conf.ConnConfig.Database, conf.ConnConfig.Host, err), hint)
 	}
 	s.intents, s.results, s.steps = batching.New(s.calls), batching.New(s.calls), batching.New(s.commit)
+	s.Run = func(ctx context.Context, steps func(tables.Tx) error) error { return s.steps.Do(ctx, steps) }
+	s.Damaged = damaged
 	return s, nil
 }
 

@@ -44,6 +44,7 @@ const (
 // Store is a record.Store in one file, used by one process, which a lock beside it enforces.
 type Store struct {
 	tables.Reader
+	tables.Writer
 	path   string
 	lock   io.Closer
 	write  *sql.DB
@@ -52,10 +53,8 @@ type Store struct {
 	// file keeps other processes out.
 	mu    sync.Mutex
 	turns map[string]chan struct{}
-	// issuers are the numbers of issuers, which never change.
-	issuers sync.Map
-	ended   context.Context
-	end     context.CancelFunc
+	ended context.Context
+	end   context.CancelFunc
 }
 
 var _ record.Store = (*Store)(nil)
@@ -120,7 +119,10 @@ func ReadFile(ctx context.Context, path string) (*Store, error) {
 		db.Close()
 		return nil, advice.New(advice.Failed, "start hanaperd once on it: it brings a store of an earlier release up to date", "store %s: %w", show.Text(path), err)
 	}
-	return &Store{Reader: tables.Reader{DB: db}, path: path}, nil
+	s := &Store{Reader: tables.Reader{DB: db}, path: path}
+	s.Run = func(context.Context, func(tables.Tx) error) error { return errReadOnly }
+	s.Damaged = damaged
+	return s, nil
 }
 
 func reader(path string) (*sql.DB, error) {
@@ -186,6 +188,8 @@ func open(ctx context.Context, path string) (*Store, error) {
 		w.Close()
 		return nil, err
 	}
+	s.Run = func(ctx context.Context, steps func(tables.Tx) error) error { return s.writer.do(ctx, steps) }
+	s.Damaged = damaged
 	return s, nil
 }
 

@@ -46,9 +46,6 @@ func startWriter(ctx context.Context, db *sql.DB, path string) (*writer, error) 
 
 // do runs an op and waits until it is durable.
 func (w *writer) do(ctx context.Context, run op) error {
-	if w == nil {
-		return errReadOnly
-	}
 	return w.queue.Do(ctx, run)
 }
 

@@ -1,5 +1,0 @@
-package tpm
-
-import "golang.org/x/sys/unix"
-
-func dontDump(page []byte) { _ = unix.Madvise(page, unix.MADV_DONTDUMP) }
