@@ -57,11 +57,15 @@ func (s *Service) Challenge(_ context.Context, station string, q ChallengeReques
 	if s.c.Attestation == nil {
 		return nil, errNoAttestation
 	}
-	if !s.c.IDs.MatchString(q.DeviceID) {
-		return nil, fault(CodePolicy, "see devices.id_pattern in hanaperd's configuration", "device id %.80q is not of the allowed form", q.DeviceID)
-	}
 	if err := checkWord("lot", q.Lot); err != nil {
 		return nil, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
+	}
+	prof, err := s.profileOf(q.Lot)
+	if err != nil {
+		return nil, err
+	}
+	if f := prof.checkID(q.DeviceID); f != nil {
+		return nil, f
 	}
 	// A challenge that a clock which jumped has dated would be taken when its time comes.
 	now, bad := s.clock.check()

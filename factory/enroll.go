@@ -21,17 +21,20 @@ import (
 // Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
 // same device id gets the certificate on record again (isNew false); another key is refused.
 func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
-	r, err := csr.Parse([]byte(q.CSR), s.policy)
-	if err != nil {
-		return nil, false, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(),
-			Hint: "a device asks with one CN, a key of its own, and no extension"}
-	}
-	id := r.CommonName()
-	if !s.c.IDs.MatchString(id) {
-		return nil, false, fault(CodePolicy, "see devices.id_pattern in hanaperd's configuration", "device id %.80q is not of the allowed form", id)
-	}
 	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
 		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
+	}
+	prof, err := s.profileOf(q.Lot)
+	if err != nil {
+		return nil, false, err
+	}
+	r, err := csr.Parse([]byte(q.CSR), prof.Policy)
+	if err != nil {
+		return nil, false, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(), Hint: adviceOf(err)}
+	}
+	id := r.CommonName()
+	if f := prof.checkID(id); f != nil {
+		return nil, false, f
 	}
 	if err := s.compareStation(ctx, station, q.Last); err != nil {
 		return nil, false, err
@@ -54,7 +57,7 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return s.known(ctx, id, r.SPKIDigest(), f)
 	}
 	by := s.first(now)
-	if f := s.ending(by, now); f != nil {
+	if f := s.ending(by, prof, now); f != nil {
 		return s.known(ctx, id, r.SPKIDigest(), f)
 	}
 	if by.silent() {
@@ -125,11 +128,11 @@ func (s *Service) known(ctx context.Context, id string, key [32]byte, why *Fault
 }
 
 // ending refuses a certificate that would be shorter than the shortest that a device gets, or not valid at all.
-func (s *Service) ending(by *issuing, now time.Time) *Fault {
-	_, until := s.validity(by.cert, now)
-	if days := int(until.Sub(now) / (24 * time.Hour)); days < s.c.MinimumDays {
+func (s *Service) ending(by *issuing, p *Profile, now time.Time) *Fault {
+	_, until := p.validity(by.cert, now)
+	if days := int(until.Sub(now) / (24 * time.Hour)); days < p.MinimumDays {
 		return fault(CodeEnding, "have the ceremony issue the CA a new certificate, or name another CA in issuing.others; devices.minimum_days is the least",
-			"no new device is enrolled: the issuing certificate %q ends at %s, and a device's must last %d days", by.cert.Subject.CommonName, stamp(by.cert.NotAfter), s.c.MinimumDays)
+			"no new device is enrolled: the issuing certificate %q ends at %s, and a device's must last %d days", by.cert.Subject.CommonName, stamp(by.cert.NotAfter), p.MinimumDays)
 	}
 	return nil
 }
@@ -202,10 +205,14 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 	if bad != nil {
 		return nil, clockFault(bad)
 	}
-	if f := s.ending(by, now); f != nil {
+	in := rec.Intent
+	prof, err := s.profileOf(in.Lot)
+	if err != nil {
+		return nil, err
+	}
+	if f := s.ending(by, prof, now); f != nil {
 		return nil, f
 	}
-	in := rec.Intent
 	in.Serial, in.At = nil, now
 	prepared, err := s.prepareNew(by, &in)
 	if err != nil {
@@ -228,8 +235,12 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 
 // prepareNew is prepare for a certificate that this issuing CA would sign now.
 func (s *Service) prepareNew(by *issuing, in *record.Intent) (*ca.Prepared, error) {
+	prof, err := s.profileOf(in.Lot)
+	if err != nil {
+		return nil, err
+	}
 	in.Issuer = by.id
-	in.NotBefore, in.NotAfter = s.validity(by.cert, in.At)
+	in.NotBefore, in.NotAfter = prof.validity(by.cert, in.At)
 	return s.prepare(by.Issuer, in)
 }
 
@@ -244,13 +255,17 @@ func (s *Service) prepare(by *ca.Issuer, in *record.Intent) (*ca.Prepared, error
 		return nil, err
 	}
 	t := ca.Template{Subject: pkix.Name{CommonName: in.DeviceID}, PublicKey: pub, NotBefore: in.NotBefore, NotAfter: in.NotAfter}
-	if s.c.Organization != "" {
-		t.Subject.Organization = []string{s.c.Organization}
+	prof, err := s.profileOf(in.Lot)
+	if err != nil {
+		return nil, err
+	}
+	if prof.Organization != "" {
+		t.Subject.Organization = []string{prof.Organization}
 	}
 	if in.Serial != nil {
 		t.Serial = new(big.Int).SetBytes(in.Serial)
 	}
-	p, err := by.Prepare(s.profile, t, s.c.Rand)
+	p, err := by.Prepare(prof.Certificate, t, s.c.Rand)
 	if err != nil {
 		var rule *ca.RuleError
 		if errors.As(err, &rule) {
@@ -344,8 +359,8 @@ func (s *Service) answer(r record.Record) (*EnrollAnswer, error) {
 }
 
 // validity is that of a certificate signed now: never outside its issuer's.
-func (s *Service) validity(issuer *x509.Certificate, now time.Time) (from, to time.Time) {
-	from, to = now.Add(-backdate), now.AddDate(0, 0, s.c.Days)
+func (p *Profile) validity(issuer *x509.Certificate, now time.Time) (from, to time.Time) {
+	from, to = now.Add(-backdate), now.AddDate(0, 0, p.Days)
 	if from.Before(issuer.NotBefore) {
 		from = issuer.NotBefore
 	}

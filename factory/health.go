@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,9 +200,11 @@ func (s *Service) Health(ctx context.Context) Health {
 		degrade(&h.Clock, err.Error())
 	}
 	now := s.clock.best()
-	if f := s.ending(s.first(now), now); f != nil {
-		h.Status = "degraded"
-		h.Notes = append(h.Notes, f.Text)
+	for _, name := range slices.Sorted(maps.Keys(s.profiles)) {
+		if f := s.ending(s.first(now), s.profiles[name], now); f != nil && !slices.Contains(h.Notes, f.Text) {
+			h.Status = "degraded"
+			h.Notes = append(h.Notes, f.Text)
+		}
 	}
 	for _, e := range s.expiries() {
 		switch left := e.At.Sub(now); {

@@ -15,8 +15,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/hanaper/hanaper/ca"
-	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory/record"
 )
 
@@ -53,19 +51,23 @@ type ServiceConfig struct {
 	Expiries func() []Expiry
 	// MinimumDays is how long a device's certificate lasts at least; 0 means a year, or Days where that is less.
 	MinimumDays int
-	Rand        io.Reader
+	// Profiles stand beside the built-in one, which Days, MinimumDays, IDs and Organization describe; DefaultProfile is the name of the one
+	// for devices of lots that name none, empty for the built-in one.
+	Profiles       []*Profile
+	DefaultProfile string
+	Rand           io.Reader
 }
 
 // Service enrols and revokes. It is safe for concurrent use, and several may share a store.
 type Service struct {
 	c       ServiceConfig
 	issuers []*issuing
-	profile *ca.Profile
-	policy  *csr.Policy
-	devices turns
-	crlDue  chan struct{}
-	clock   *clock
-	vitals  vitals
+	// profiles are by name.
+	profiles map[string]*Profile
+	devices  turns
+	crlDue   chan struct{}
+	clock    *clock
+	vitals   vitals
 	// clockStarted is set once the clock was held against the record; clockSaid is what the log said of it last.
 	clockStarted atomic.Bool
 	clockSaid    atomic.Pointer[string]
@@ -111,13 +113,9 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	profile, err := ca.Builtin("device")
-	if err != nil {
+	s := &Service{c: c, crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap)}
+	if err := s.takeProfiles(); err != nil {
 		return nil, err
-	}
-	s := &Service{c: c, profile: profile, policy: csr.DevicePolicy(), crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap)}
-	if c.Attestation != nil {
-		s.policy = csr.AttestedDevicePolicy()
 	}
 	for _, one := range append([]IssuerConfig{c.IssuerConfig}, c.Others...) {
 		l, err := newIssuing(one)
