@@ -20,10 +20,14 @@ const (
 	RolePublisher = "publisher"
 	// RoleViewer reads what an operator reads, and changes nothing.
 	RoleViewer = "viewer"
+	// RoleGateway hands on what devices that it admitted ask: a renewal of their own certificates, and nothing else.
+	RoleGateway = "gateway"
 )
 
 // Roles lists them.
-func Roles() []string { return []string{RoleStation, RoleOperator, RolePublisher, RoleViewer} }
+func Roles() []string {
+	return []string{RoleStation, RoleOperator, RolePublisher, RoleViewer, RoleGateway}
+}
 
 const rolePrefix = "urn:hanaper:"
 
@@ -66,6 +70,6 @@ func isRoleURI(u *url.URL) bool {
 }
 
 func noRole(format string, args ...any) error {
-	return advice.New(advice.Refused, "use a certificate of profile station, operator, publisher or viewer, issued under the operations root",
+	return advice.New(advice.Refused, "use a certificate of profile station, operator, publisher, viewer or gateway, issued under the operations root",
 		"ca: certificate has no role: "+format, args...)
 }

@@ -72,13 +72,15 @@ const (
 	UseViewer    = ca.RoleViewer
 	UseServer    = "server"
 	UseGateway   = "gateway"
-	UseAnchor    = "anchor"
-	UseTrust     = "trust"
+	// UseGatewayClient is a gateway as a caller of the factory, for renewals; UseGateway is its TLS server.
+	UseGatewayClient = "gateway-client"
+	UseAnchor        = "anchor"
+	UseTrust         = "trust"
 )
 
 // NextUses lists them.
 func NextUses() []string {
-	return []string{UseFactory, UseStation, UseOperator, UsePublisher, UseViewer, UseServer, UseGateway, UseAnchor, UseTrust}
+	return []string{UseFactory, UseStation, UseOperator, UsePublisher, UseViewer, UseServer, UseGateway, UseGatewayClient, UseAnchor, UseTrust}
 }
 
 // NextKind is a kind of script that follows.

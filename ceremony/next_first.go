@@ -124,6 +124,8 @@ func (d *draft) join(c *renewal) error {
 			step.Profile, step.Publisher = "publisher", in.Name
 		case UseViewer:
 			step.Profile, step.Viewer = "viewer", in.Name
+		case UseGatewayClient:
+			step.Profile, step.Gateway = "gateway", in.Name
 		case UseServer:
 			step.Profile = "server"
 		case UseGateway:

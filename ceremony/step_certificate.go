@@ -108,11 +108,12 @@ type Certificate struct {
 	Policy string `yaml:"policy"`
 	// Subject takes the place of the request's.
 	Subject *SubjectConfig `yaml:"subject"`
-	// Station, Operator, Publisher and Viewer give the certificate its role under the Operations Root, and its name there.
+	// Station, Operator, Publisher, Viewer and Gateway give the certificate its role under the Operations Root, and its name there.
 	Station   string `yaml:"station"`
 	Operator  string `yaml:"operator"`
 	Publisher string `yaml:"publisher"`
 	Viewer    string `yaml:"viewer"`
+	Gateway   string `yaml:"gateway"`
 	// DNSNames and IPs take the place of the request's.
 	DNSNames        []string            `yaml:"dns_names"`
 	IPs             []string            `yaml:"ips"`
@@ -264,7 +265,7 @@ func (c *Certificate) policy(p *ca.Profile) (*csr.Policy, error) {
 type namedRole struct{ role, name string }
 
 func (c *Certificate) roles() []namedRole {
-	return []namedRole{{ca.RoleStation, c.Station}, {ca.RoleOperator, c.Operator}, {ca.RolePublisher, c.Publisher}, {ca.RoleViewer, c.Viewer}}
+	return []namedRole{{ca.RoleStation, c.Station}, {ca.RoleOperator, c.Operator}, {ca.RolePublisher, c.Publisher}, {ca.RoleViewer, c.Viewer}, {ca.RoleGateway, c.Gateway}}
 }
 
 // names sets the names that the script gives, in place of the request's.

@@ -13,7 +13,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 )
 
-// Caller is who speaks: a station, an operator, a publisher or a viewer, by the URI SAN of a certificate under the Operations Root.
+// Caller is who speaks: a station, an operator, a publisher, a viewer or a gateway, by the URI SAN of a certificate under the Operations Root.
 type Caller struct {
 	Role string
 	Name string

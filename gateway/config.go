@@ -23,6 +23,7 @@ type Config struct {
 	Upstream       UpstreamConfig `yaml:"upstream"`
 	IdentityHeader string         `yaml:"identity_header"`
 	StripHeaders   []string       `yaml:"strip_headers"`
+	Renewal        RenewalConfig  `yaml:"renewal"`
 	Limits         LimitsConfig   `yaml:"limits"`
 	Log            LogConfig      `yaml:"log"`
 }
@@ -54,6 +55,16 @@ type UpstreamConfig struct {
 	URL string `yaml:"url"`
 	CA  string `yaml:"ca"`
 	// Certificate and Key are the gateway's own, for an https upstream that asks for one.
+	Certificate string        `yaml:"certificate"`
+	Key         string        `yaml:"key"`
+	Timeout     time.Duration `yaml:"timeout"`
+}
+
+// RenewalConfig names the hanaperd that renews devices' certificates; without a URL there is none, and paths of EST are like all others.
+type RenewalConfig struct {
+	URL string `yaml:"url"`
+	// CA is the root of hanaperd's TLS certificate; Certificate and Key are the gateway's own as a caller, with the role gateway.
+	CA          string        `yaml:"ca"`
 	Certificate string        `yaml:"certificate"`
 	Key         string        `yaml:"key"`
 	Timeout     time.Duration `yaml:"timeout"`
@@ -93,6 +104,8 @@ type Settings struct {
 	upstreamSocket string
 	upstreamTLS    TLSConfig
 	upstreamWait   time.Duration
+	renewal        RenewalConfig
+	renewalURL     *url.URL
 	header         string
 	strip          []string
 	limits         LimitsConfig
@@ -139,12 +152,13 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		registry: abs(c.Registry.Path), upstreamCA: abs(c.Upstream.CA), upstreamTLS: TLSConfig{Certificate: abs(c.Upstream.Certificate), Key: abs(c.Upstream.Key)}, upstreamWait: c.Upstream.Timeout,
 		header: c.IdentityHeader, strip: c.StripHeaders, limits: c.Limits, log: c.Log,
 	}
+	s.renewal = RenewalConfig{URL: c.Renewal.URL, CA: abs(c.Renewal.CA), Certificate: abs(c.Renewal.Certificate), Key: abs(c.Renewal.Key), Timeout: c.Renewal.Timeout}
 	s.trust.State, s.trust.CA = abs(c.Trust.State), abs(c.Trust.CA)
 	if !strings.Contains(c.Trust.Source, "://") {
 		s.trust.Source = abs(c.Trust.Source)
 	}
 	for _, check := range []func() error{s.checkPresent, s.checkListen, s.checkTLS, func() error { return s.checkTrust(abs) },
-		func() error { return s.checkUpstream(c.Upstream.URL, abs) }, s.checkHeaders, s.checkLimits, s.checkLog} {
+		func() error { return s.checkUpstream(c.Upstream.URL, abs) }, s.checkRenewal, s.checkHeaders, s.checkLimits, s.checkLog} {
 		if err := check(); err != nil {
 			return nil, err
 		}

@@ -119,6 +119,30 @@ func (s *Settings) checkUpstream(raw string, abs func(string) string) error {
 	return nil
 }
 
+// checkRenewal wants mutual TLS whatever the address: hanaperd takes the gateway's word for which device has proven its key.
+func (s *Settings) checkRenewal() error {
+	r := &s.renewal
+	if r.URL == "" {
+		if *r != (RenewalConfig{}) {
+			return wrong("renewal.url", "such as https://hanaperd.example.com:8443", "is missing")
+		}
+		return nil
+	}
+	u, err := address.ParseURL(r.URL)
+	if err != nil || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
+		return wrong("renewal.url", "write https://host:port", "%q is not the address of a hanaperd", r.URL)
+	}
+	if r.CA == "" || r.Certificate == "" || r.Key == "" {
+		return wrong("renewal", "name ca, certificate and key: a certificate with the role gateway, under the Operations Root", "lacks files")
+	}
+	if r.Timeout < 0 {
+		return wrong("renewal.timeout", "such as 30s", "is negative")
+	}
+	r.Timeout = or(r.Timeout, defaultRenewalWait)
+	s.renewalURL = u
+	return nil
+}
+
 func (s *Settings) checkHeaders() error {
 	if s.header == "" {
 		s.header = DefaultIdentityHeader

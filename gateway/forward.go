@@ -125,10 +125,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.figures.requests.Add(1)
 	now := g.now()
 	g.registry.Seen(d.Device, now)
+	if g.renewal != nil && isRenewal(r.URL.Path) {
+		g.renewal.serve(flow, r, d.Device, s.chain[0])
+		g.tellRequest(r, d.Device, flow.status, now)
+		return
+	}
 	r.Header.Del("Upgrade") // no protocol but HTTP passes: it would escape the checks of each request
 	g.forward.ServeHTTP(flow, r.WithContext(context.WithValue(r.Context(), deviceKey{}, d.Device)))
+	g.tellRequest(r, d.Device, flow.status, now)
+}
+
+func (g *Gateway) tellRequest(r *http.Request, device string, status int, since time.Time) {
 	if g.settings.log.Requests {
-		g.log.Info("request", "device", d.Device, "method", r.Method, "path", r.URL.EscapedPath(), "status", flow.status, "took", g.now().Sub(now))
+		g.log.Info("request", "device", device, "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "took", g.now().Sub(since))
 	}
 }
 
@@ -158,6 +167,9 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 		g.log.Info("first contact", what...)
 	case met.Renewed:
 		g.log.Info("certificate renewed", what...)
+	}
+	if g.renewal != nil && (met.New || met.Renewed) {
+		g.renewal.seen.add(leaf)
 	}
 	if met.OldKey {
 		g.log.Warn("an earlier key of the device is in use again: a clone, or a device set back", what...)

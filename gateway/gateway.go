@@ -36,6 +36,8 @@ type Gateway struct {
 	figures  *figures
 	refusals *refusalLog
 	forward  http.Handler
+	// renewal is nil where devices' certificates are not renewed.
+	renewal *renewal
 }
 
 // NewGateway reads the files that s names (TLS identity, upstream CA) and opens nothing else. The registry stays the
@@ -48,13 +50,16 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 		figures: newFigures(now()), refusals: newRefusalLog(logger)}
 	g.sessions.open, g.sessions.perDevice = map[net.Conn]*session{}, map[string]int{}
 	var err error
-	if g.keys, err = loadKeyPair(s.tls); err != nil {
+	if g.keys, err = loadKeyPair("tls", s.tls); err != nil {
 		return nil, err
 	}
 	if err := g.keys.expired(now()); err != nil {
 		return nil, err
 	}
 	if g.forward, err = g.newForwarder(); err != nil {
+		return nil, err
+	}
+	if g.renewal, err = g.newRenewal(); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -106,6 +111,11 @@ func (g *Gateway) Reload() error {
 		return err
 	}
 	leaf := g.keys.current.Load().Leaf
+	if g.renewal != nil {
+		if err := g.renewal.keys.reload(); err != nil {
+			return err
+		}
+	}
 	g.log.Info("tls identity in force", "subject", leaf.Subject.String(), "not_after", leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
@@ -193,6 +203,9 @@ func (g *Gateway) Serve(ctx context.Context, listener, admin net.Listener) error
 		run(a, func() error { return a.Serve(admin) })
 	}
 	group.Go(func() error { g.watch(ctx); return nil })
+	if g.renewal != nil {
+		group.Go(func() error { g.renewal.tell(ctx); return nil })
+	}
 	return group.Wait()
 }
 
@@ -225,7 +238,7 @@ func (g *Gateway) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-keys.C:
-			if g.keys.changed() {
+			if g.keys.changed() || g.renewal != nil && g.renewal.keys.changed() {
 				if err := g.Reload(); err != nil {
 					g.log.Error("the new tls identity is not usable, the old one stays", "why", err)
 				}

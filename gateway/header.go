@@ -31,7 +31,9 @@ type headerFilter struct {
 }
 
 func newHeaderFilter(identity string, more []string) *headerFilter {
-	f := &headerFilter{folded: map[string]bool{"forwarded": true, "x-real-ip": true, "via": true}}
+	f := &headerFilter{folded: map[string]bool{"forwarded": true, "x-real-ip": true, "via": true,
+		// The gateway alone says whose certificate was shown (RFC 9440, section 4).
+		"client-cert": true, "client-cert-chain": true}}
 	for _, h := range append([]string{identity}, more...) {
 		f.folded[foldHeader(h)] = true
 	}

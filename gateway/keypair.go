@@ -17,6 +17,8 @@ import (
 
 // keyPair is the gateway's TLS identity, from two files that may be replaced while it runs.
 type keyPair struct {
+	// section is where the config names the files.
+	section           string
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate]
 	mu                sync.Mutex
@@ -29,8 +31,8 @@ type stamp struct {
 	modified time.Time
 }
 
-func loadKeyPair(c TLSConfig) (*keyPair, error) {
-	k := &keyPair{certFile: c.Certificate, keyFile: c.Key}
+func loadKeyPair(section string, c TLSConfig) (*keyPair, error) {
+	k := &keyPair{section: section, certFile: c.Certificate, keyFile: c.Key}
 	return k, k.reload()
 }
 
@@ -40,17 +42,17 @@ func (k *keyPair) reload() error {
 	defer k.mu.Unlock()
 	certPEM, certStamp, err := readOwn(k.certFile, 0)
 	if err != nil {
-		return fmt.Errorf("tls.certificate: %w", err)
+		return fmt.Errorf("%s.certificate: %w", k.section, err)
 	}
 	keyPEM, keyStamp, err := readOwn(k.keyFile, 0o077)
 	if err != nil {
-		return fmt.Errorf("tls.key: %w", err)
+		return fmt.Errorf("%s.key: %w", k.section, err)
 	}
 	defer clear(keyPEM)
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return advice.New(advice.Usage, "the certificate comes first in its file, and the key must be its own",
-			"tls.certificate %s with tls.key %s: %w", show.Text(k.certFile), show.Text(k.keyFile), err)
+			"%s.certificate %s with %s.key %s: %w", k.section, show.Text(k.certFile), k.section, show.Text(k.keyFile), err)
 	}
 	if pair.Leaf == nil {
 		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
@@ -83,7 +85,7 @@ func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
 // expired says that the certificate is of no use any more.
 func (k *keyPair) expired(now time.Time) error {
 	if leaf := k.current.Load().Leaf; now.After(leaf.NotAfter) {
-		return advice.New(advice.Usage, "put a new certificate there", "tls.certificate %s expired at %s", show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return advice.New(advice.Usage, "put a new certificate there", "%s.certificate %s expired at %s", k.section, show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

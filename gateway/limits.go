@@ -29,7 +29,19 @@ const (
 	maxRefusalLines = 50
 	// maxRefusalText bounds each text in such a line that an unproven peer can choose, in bytes before quoting.
 	maxRefusalText = 512
+	// maxRenewals bounds the renewals that wait for hanaperd at once, maxRenewalBody a request for one and maxRenewalAnswer hanaperd's
+	// answer, in bytes.
+	maxRenewals      = 32
+	maxRenewalBody   = 32 << 10
+	maxRenewalAnswer = 256 << 10
+	// maxSeen bounds the certificates that hanaperd is still to be told of, seenBatch those of one call. seenEvery and seenAgain lie
+	// between calls, after one that succeeded and one that did not.
+	maxSeen   = 100_000
+	seenBatch = 100
+	seenEvery = 2 * time.Second
+	seenAgain = 30 * time.Second
 
+	defaultRenewalWait  = 30 * time.Second
 	defaultConnections  = 20_000
 	defaultOfOneDevice  = 256
 	defaultHeaderBytes  = 32 << 10

@@ -45,8 +45,9 @@ func ceremonyNewCommand() *cli.Command {
 		ceremony.UseFactory: "certify the request of a factory's CA", ceremony.UseStation: "certify the request of a station", ceremony.UseOperator: "certify the request of an operator",
 		ceremony.UsePublisher: "certify the request of a publisher of CRLs", ceremony.UseViewer: "certify the request of one who only reads",
 		ceremony.UseServer: "certify the request of a server of the factory", ceremony.UseGateway: "certify the request of a gateway",
-		ceremony.UseAnchor: "take in the certificate of a CA outside; the first is an anchor, those after it are under it",
-		ceremony.UseTrust:  "first: the public key of an online role of trust, snapshot, timestamp or crl",
+		ceremony.UseGatewayClient: "certify the request of a gateway that hands on devices' renewals to the factory",
+		ceremony.UseAnchor:        "take in the certificate of a CA outside; the first is an anchor, those after it are under it",
+		ceremony.UseTrust:         "first: the public key of an online role of trust, snapshot, timestamp or crl",
 	} {
 		flags = append(flags, &cli.StringSliceFlag{Name: use, Usage: what + ", `NAME=FILE`; give one for each"})
 	}
