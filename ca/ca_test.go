@@ -150,7 +150,7 @@ func TestHierarchyOfEveryAlgorithm(t *testing.T) {
 
 func TestBuiltinProfiles(t *testing.T) {
 	names := Builtins()
-	if len(names) != 13 {
+	if len(names) != 14 {
 		t.Errorf("%d profiles", len(names))
 	}
 	for _, n := range names {
