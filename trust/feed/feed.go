@@ -27,7 +27,12 @@ const (
 	MinInterval     = 100 * time.Millisecond
 	// lookTimeout bounds one look, downloads included.
 	lookTimeout = 5 * time.Minute
+	// slowest is how many bytes of a file come in a second, once patience has ended, from the slowest source that is still waited for.
+	slowest = 64 << 10
 )
+
+// patience is how long each file may take, whatever its size.
+var patience = 15 * time.Second
 
 // Config says what to follow.
 type Config struct {
@@ -56,6 +61,8 @@ type Status struct {
 	Tried   time.Time `json:"tried"`
 	// Err is the error of the last look, nil if it went well.
 	Err error `json:"-"`
+	// Unkept is why the view in force is not kept in the state folder; nil if it is. Each look tries again.
+	Unkept error `json:"-"`
 }
 
 // Feed follows one repository. It is safe for concurrent use.
@@ -67,6 +74,8 @@ type Feed struct {
 	// history is what the next view must follow: the current one, or, until the pin has been seen again, a recalled one.
 	look    sync.Mutex
 	history *trust.View
+	// unkept is what is in force and still has to be kept; nil for nothing.
+	unkept *unkept
 	mu      sync.Mutex
 	status  Status
 }
@@ -119,13 +128,19 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	defer f.look.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	// First what is owed, which is kept also while the source is away.
+	f.keep()
 	err := f.refresh(ctx)
+	owed := f.owed()
+	if err == nil {
+		err = owed
+	}
 	if err != nil {
 		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("trust source %s: %w", show.Text(f.config.Source), err), advice.Hint(err))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.status.Tried, f.status.Err = f.config.Now(), err
+	f.status.Tried, f.status.Err, f.status.Unkept = f.config.Now(), err, owed
 	if err == nil {
 		f.status.Checked = f.status.Tried
 	}
@@ -150,12 +165,42 @@ func (f *Feed) refresh(ctx context.Context) error {
 	if err := f.checkEnvironment(next); err != nil {
 		return err
 	}
-	// Recorded before it is used. Where the disk fails the view is used all the same: forgetting it at a restart is what would
-	// happen anyway, and it may hold revocations.
-	err = f.state.save(next, rec)
+	// Recorded before it is used. Where the disk fails the view is used all the same, for it may hold revocations; it is kept as soon
+	// as the disk lets it, lest the next start forget them.
+	f.unkept = &unkept{view: next, files: rec}
+	f.keep()
 	f.history = next
 	f.current.Store(next)
-	return err
+	return nil
+}
+
+// unkept is an accepted repository that the state folder does not hold yet.
+type unkept struct {
+	view  *trust.View
+	files *recorder
+	why   error
+}
+
+// owed is why what is in force is not kept; nil if it is.
+func (f *Feed) owed() error {
+	if f.unkept == nil {
+		return nil
+	}
+	return f.unkept.why
+}
+
+// keep writes what is owed to the state folder, or notes why it cannot.
+func (f *Feed) keep() {
+	if f.unkept == nil {
+		return
+	}
+	err := f.state.save(f.unkept.view, f.unkept.files)
+	if err == nil {
+		f.unkept = nil
+		return
+	}
+	f.unkept.why = advice.Wrap(advice.Failed, fmt.Errorf("what it published last is in force, and not kept: a restart would forget it: %w", err),
+		"is there room on the disk of trust.state, and may the gateway write there? It is tried again at each look")
 }
 
 // Run looks at the source now and then at every interval until ctx ends, and calls changed with each new view, and once
@@ -223,7 +268,12 @@ func (f *Feed) Status() Status {
 	return f.status
 }
 
-// Close gives the state folder free. Run must have ended.
-func (f *Feed) Close() error { return f.state.close() }
+// Close keeps what is not kept yet, and gives the state folder free. Run must have ended.
+func (f *Feed) Close() error {
+	f.look.Lock()
+	defer f.look.Unlock()
+	f.keep()
+	return errors.Join(f.owed(), f.state.close())
+}
 
 var errDamaged = errors.New("is damaged")

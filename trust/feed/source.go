@@ -88,35 +88,71 @@ func (s *siteFS) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	late := time.AfterFunc(patience, func() { cancel(errSlow) })
+	end := func() { late.Stop(); cancel(nil) }
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
 	if err != nil {
+		end()
 		return nil, err
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
+		if context.Cause(ctx) == errSlow {
+			err = &fs.PathError{Op: "get", Path: name, Err: errSlow}
+		}
+		end()
 		return nil, err
 	}
 	switch res.StatusCode {
 	case http.StatusOK:
-		return &body{ReadCloser: res.Body, name: path.Base(name), size: max(res.ContentLength, 0)}, nil
+		return &body{ReadCloser: res.Body, name: path.Base(name), size: max(res.ContentLength, 0), ctx: ctx, late: late, end: end, began: time.Now()}, nil
 	case http.StatusNotFound, http.StatusGone:
 		err = &fs.PathError{Op: "get", Path: name, Err: fs.ErrNotExist}
 	default:
 		err = fmt.Errorf("the server answers %s for %s", show.Text(res.Status), name)
 	}
 	res.Body.Close()
+	end()
 	return nil, err
 }
+
+var errSlow = errors.New("it comes too slowly, or not at all")
 
 // ReadDir implements fs.ReadDirFS: a site has no listings.
 func (s *siteFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.ErrUnsupported}
 }
 
+// body is a file that is coming. It has patience, and then as long as what has come takes at the slowest rate: who sends a byte now and
+// then would hold up a whole look otherwise.
 type body struct {
 	io.ReadCloser
-	name string
-	size int64
+	name  string
+	size  int64
+	ctx   context.Context
+	late  *time.Timer
+	end   func()
+	began time.Time
+	got   int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.got += int64(n)
+	if err == nil && b.late.Stop() {
+		b.late.Reset(max(time.Until(b.began.Add(patience+time.Duration(b.got)*time.Second/slowest)), 1))
+	}
+	if err != nil && context.Cause(b.ctx) == errSlow {
+		err = errSlow
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	b.end()
+	return err
 }
 
 func (b *body) Stat() (fs.FileInfo, error) { return b, nil }
