@@ -73,7 +73,23 @@ func (t *TrustRepository) removed(s *Session, prev *trust.Repository, c trust.Co
 			gone = append(gone, removal{role.name, "", fmt.Sprintf("the key of the online role %s", show.Text(role.name))})
 		}
 	}
+	for _, rule := range prev.Policy().CRLs {
+		if !slices.ContainsFunc(c.Policy.CRLs, func(o trust.CRLRule) bool { return o.CA == rule.CA }) {
+			name := s.caNamed(prev, rule.CA)
+			gone = append(gone, removal{"crl_rules." + name, "", fmt.Sprintf("the rule for the CRL of %s: its devices are refused from its next update on", show.Text(name))})
+		}
+	}
 	return toldApart(append(gone, policyRemoved(prev.Policy(), c.Policy)...)), added
+}
+
+// caNamed is the name of a CA of the repository, by its id.
+func (s *Session) caNamed(rep *trust.Repository, id string) string {
+	for _, c := range slices.Concat(rep.Anchors(), rep.Intermediates()) {
+		if trust.IssuerID(c).String() == id {
+			return s.nameOf(c)
+		}
+	}
+	return id
 }
 
 // toldApart gives a certificate or key the name of its digest where its own is that of an online role, or of something else that is

@@ -1,8 +1,10 @@
 package ceremony
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -34,6 +36,8 @@ type TrustRepository struct {
 	RequireCRL bool     `yaml:"require_crl"`
 	KeyTypes   []string `yaml:"key_types"`
 	MinRSABits int      `yaml:"min_rsa_bits"`
+	// CRLRules are the CAs whose CRL gateways use beyond its next update.
+	CRLRules []CRLRuleConfig `yaml:"crl_rules"`
 	// Removes names what the last version has and this one has not: certificates and keys by their names, and fields of this step.
 	Removes []string `yaml:"removes"`
 	// Releases are revoked serials that later CRLs may leave out.
@@ -46,6 +50,15 @@ type TrustRepository struct {
 type ReleaseConfig struct {
 	Issuer string `yaml:"issuer"`
 	Serial string `yaml:"serial"`
+}
+
+// CRLRuleConfig has the CRL of a CA used for some hours after its next update, or, where the CA's key is gone, its last one as long as the CA lasts.
+type CRLRuleConfig struct {
+	// CA is a certificate of this ceremony.
+	CA         string `yaml:"ca"`
+	GraceHours int    `yaml:"grace_hours"`
+	// Frozen is the input that holds the last CRL, DER or PEM.
+	Frozen string `yaml:"frozen"`
 }
 
 // trustState is the officers' half as it was last signed.
@@ -302,6 +315,11 @@ func (t *TrustRepository) content(s *Session) (trust.Content, error) {
 		}
 		c.CRLs = append(c.CRLs, crl.Raw)
 	}
+	for _, r := range t.CRLRules {
+		if err := t.crlRule(s, &c, r); err != nil {
+			return c, err
+		}
+	}
 	for _, r := range t.Releases {
 		issuer, err := s.certificate(r.Issuer)
 		if err != nil {
@@ -314,6 +332,31 @@ func (t *TrustRepository) content(s *Session) (trust.Content, error) {
 		c.Releases = append(c.Releases, trust.Release{Issuer: trust.IssuerID(issuer.cert), Serial: n})
 	}
 	return c, nil
+}
+
+func (t *TrustRepository) crlRule(s *Session, c *trust.Content, r CRLRuleConfig) error {
+	issuer, err := s.certificate(r.CA)
+	if err != nil {
+		return err
+	}
+	c.Policy.Format = 2
+	c.Policy.CRLs = append(c.Policy.CRLs, trust.CRLRule{CA: trust.IssuerID(issuer.cert).String(), GraceHours: r.GraceHours, Frozen: r.Frozen != ""})
+	if r.Frozen == "" {
+		return nil
+	}
+	data, err := s.input(r.Frozen)
+	if err != nil {
+		return err
+	}
+	if block, rest := pem.Decode(data); block != nil && block.Type == "X509 CRL" && len(bytes.TrimSpace(rest)) == 0 {
+		data = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(data)
+	if err != nil || list.CheckSignatureFrom(issuer.cert) != nil {
+		return refuse(RuleReference, "input %q holds no CRL that %q signed", r.Frozen, r.CA)
+	}
+	c.CRLs = append(c.CRLs, data)
+	return nil
 }
 
 func (s *Session) certificateList(names []string) ([]*x509.Certificate, error) {
@@ -415,6 +458,13 @@ func (t *TrustRepository) shows(s *Session, v *shown) {
 		if _, ok := n.SetString(r.Serial, 16); ok && issuer != nil {
 			v.remark("RELEASES %s: no CRL need list it from now on", show.Line(s.holderOf(n, issuer)))
 		}
+	}
+	for _, r := range t.CRLRules {
+		if r.Frozen != "" {
+			v.remark("FREEZES the CRL of %s: gateways use it as long as the CA lasts, and what it does not list stays admitted unless another is published", show.Text(r.CA))
+			continue
+		}
+		v.remark("GRACE: gateways use the CRL of %s for %d hours after its next update", show.Text(r.CA), r.GraceHours)
 	}
 	if t.RequireCRL {
 		v.fact("gateways", "admit no device whose CA has no CRL")

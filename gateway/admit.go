@@ -205,11 +205,12 @@ func (j *judge) along(p path, leaf *x509.Certificate, now time.Time) Decision {
 			return refuse(NoCRL, "%q", c.Subject.String())
 		}
 		if ok {
-			if now.Before(info.ThisUpdate) || !now.Before(info.NextUpdate) || info.Number == nil {
+			ends := j.policy.CRLUntil(info)
+			if now.Before(info.ThisUpdate) || !now.Before(ends) || info.Number == nil {
 				return refuse(StaleCRL, "the CRL of %q is from %s, the next was due at %s", c.Subject.String(),
 					info.ThisUpdate.UTC().Format(time.RFC3339), info.NextUpdate.UTC().Format(time.RFC3339))
 			}
-			until = earlier(until, info.NextUpdate)
+			until = earlier(until, ends)
 		}
 		if j.view.Revoked(c, serial) {
 			return refuse(whose, "serial %x of %q", serial, c.Subject.String())

@@ -219,6 +219,42 @@ func TestTrustRefusals(t *testing.T) {
 			}
 		})
 	}
+	// One CA's list concerns its own devices; and the officers may have it used for longer.
+	id := trust.IssuerID(f.Factory.Cert)
+	stale.Issuer = id
+	ended := func(rules ...trust.CRLRule) View {
+		return edit(func(v *fleettest.View) {
+			v.CRLInfos[id], v.GatewayPolicy.CRLs, v.ExpiresAt = stale, rules, fleettest.Time.Add(9*time.Hour)
+			root := v.CRLInfos[trust.IssuerID(f.Root.Cert)]
+			root.NextUpdate = fleettest.Time.Add(9 * time.Hour)
+			v.CRLInfos[trust.IssuerID(f.Root.Cert)] = root
+		})
+	}
+	grace, frozen := trust.CRLRule{CA: id.String(), GraceHours: 2}, trust.CRLRule{CA: id.String(), Frozen: true}
+	elsewhere := trust.CRLRule{CA: trust.IssuerID(f.Root.Cert).String(), GraceHours: 2}
+	direct := fleettest.Issue(t, f.Root, fleettest.NewKey(t), fleettest.DeviceTemplate("device-2"))
+	for _, c := range []struct {
+		name  string
+		view  View
+		chain []*x509.Certificate
+		after time.Duration
+		want  Reason
+	}{
+		{"another CA's device", ended(), []*x509.Certificate{direct.Cert}, 0, Admitted},
+		{"no rule", ended(), chain, 0, StaleCRL},
+		{"a rule for another CA", ended(elsewhere), chain, 0, StaleCRL},
+		{"in the grace", ended(grace), chain, 2*time.Hour - time.Second, Admitted},
+		{"after it", ended(grace), chain, 2 * time.Hour, StaleCRL},
+		{"frozen", ended(frozen), chain, 8 * time.Hour, Admitted},
+	} {
+		got := Admit(c.view, c.chain, stale.NextUpdate.Add(c.after))
+		if got.Reason != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got.Words(), string(c.want))
+		}
+		if c.name == "in the grace" && !got.Until.Equal(stale.NextUpdate.Add(2*time.Hour)) {
+			t.Errorf("admitted until %v", got.Until)
+		}
+	}
 	noCRL := edit(func(v *fleettest.View) { v.CRLInfos = nil })
 	if got := newJudge(noCRL, Rules{CRLByPolicy: true}).admit(chain, fleettest.Time); !got.Admitted() {
 		t.Errorf("by a policy that asks for no CRL: %s", got.Words())

@@ -51,7 +51,8 @@ func (s *Settings) Assess(view View, now time.Time) (Assessment, error) {
 }
 
 func (j *judge) state(ca *authority, now time.Time) string {
-	_, hasCRL := j.view.CRL(ca.cert)
+	info, hasCRL := j.view.CRL(ca.cert)
+	ends := j.policy.CRLUntil(info)
 	switch {
 	case ca.fault != "":
 		return "unfit: " + ca.fault
@@ -61,6 +62,10 @@ func (j *judge) state(ca *authority, now time.Time) string {
 		return "not valid now"
 	case !hasCRL && j.crlRequired:
 		return "no CRL: devices are refused"
+	case hasCRL && (!now.Before(ends) || now.Before(info.ThisUpdate)):
+		return "its CRL is not current: devices are refused"
+	case hasCRL && !now.Before(info.NextUpdate):
+		return "its CRL has ended, and is used until " + ends.UTC().Format(time.RFC3339) + " by the officers' rule"
 	case len(ca.paths[0].certs) == 1:
 		return "root"
 	}

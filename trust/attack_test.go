@@ -122,23 +122,6 @@ func TestRootEndsFirst(t *testing.T) {
 	}
 }
 
-// TestCRLEndsFirst: nor does it outlive a CRL.
-func TestCRLEndsFirst(t *testing.T) {
-	w := trusttest.New(t)
-	w.Import()
-	end := w.Now.Add(12 * time.Hour)
-	now := w.Now
-	w.Now = end.AddDate(0, 0, -30)
-	list := w.MakeCRL(w.Issuing, 1)
-	w.Now = now
-	if err := w.Publish(func(p *trust.Publisher) error { return p.AddCRL(list) }); err != nil {
-		t.Fatal(err)
-	}
-	if v := w.View(); !v.Expires().Equal(end) || v.Valid(end) == nil || v.Valid(end.Add(-time.Second)) != nil {
-		t.Errorf("the view ends %v, the CRL %v", v.Expires(), end)
-	}
-}
-
 // TestOfficersCRLCounts: what the officers' CRL of a CA revokes is revoked, also where the online CRL is there and does not list it.
 func TestOfficersCRLCounts(t *testing.T) {
 	w := trusttest.New(t)

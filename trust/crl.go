@@ -271,12 +271,12 @@ func checkEntryExtensions(entry cryptobyte.String) error {
 	return nil
 }
 
-// checkDates refuses a CRL that is not current at now. Clocks may differ by five minutes.
-func (c *crl) checkDates(now time.Time) error {
+// checkDates refuses a CRL that nobody may use at now. Clocks may differ by five minutes.
+func (c *crl) checkDates(now time.Time, p Policy) error {
 	if c.info.ThisUpdate.After(now.Add(5 * time.Minute)) {
 		return errors.New("is dated in the future")
 	}
-	if !now.Before(c.info.NextUpdate) {
+	if !now.Before(p.CRLUntil(c.info)) {
 		return errors.New("is past its nextUpdate")
 	}
 	return nil

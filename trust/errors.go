@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -46,17 +47,33 @@ var hints = map[error]string{
 	ErrMixed:       "copy the whole repository again; timestamp.json last",
 }
 
+// expired says that something has expired, and who helps: the publisher signs the online roles anew, officers alone their own part.
+func expired(thing, detail string, args ...any) error {
+	hint := hints[ErrExpired]
+	if thing == expiringRoot || thing == expiringOfficers || strings.HasSuffix(thing, ".root.json") || strings.HasSuffix(thing, ".targets.json") {
+		hint = "check the clock; if it is right, only officers help: a ceremony signs the trust repository anew, and 'hanaper-repo import' publishes it"
+	}
+	if detail == "" {
+		return refuseWith(hint, ErrExpired, thing, "")
+	}
+	return refuseWith(hint, ErrExpired, thing, ": "+fmt.Sprintf(detail, args...))
+}
+
+func refuseWith(hint string, sentinel error, thing, detail string) error {
+	return advice.New(advice.Unverified, hint, "%s %w%s", show.Line(thing), sentinel, detail)
+}
+
 // refuse makes an error about the thing named that wraps the sentinel and carries its hint; detail may be empty.
 func refuse(sentinel error, thing string, detail string, args ...any) error {
 	if detail != "" {
 		detail = ": " + fmt.Sprintf(detail, args...)
 	}
-	return advice.New(advice.Unverified, hints[sentinel], "%s %w%s", show.Line(thing), sentinel, detail)
+	return refuseWith(hints[sentinel], sentinel, thing, detail)
 }
 
 // refuseHint is refuse with a hint of its own.
 func refuseHint(sentinel error, hint, thing, detail string, args ...any) error {
-	return advice.New(advice.Unverified, hint, "%s %w: %s", show.Line(thing), sentinel, fmt.Sprintf(detail, args...))
+	return refuseWith(hint, sentinel, thing, ": "+fmt.Sprintf(detail, args...))
 }
 
 // usage makes an error about what the caller asked for.

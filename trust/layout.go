@@ -55,7 +55,7 @@ func (p *Prepared) layoutContent(c Content, k Keys) error {
 	if err != nil {
 		return err
 	}
-	return p.layoutCRLs(c.CRLs, cas, names, released)
+	return p.layoutCRLs(c, cas, names, released)
 }
 
 func (p *Prepared) layoutReleases(list []Release, names map[ID]string) (map[ID]serials, error) {
@@ -78,16 +78,16 @@ func (p *Prepared) layoutReleases(list []Release, names map[ID]string) (map[ID]s
 	return released, nil
 }
 
-func (p *Prepared) layoutCRLs(list [][]byte, cas []*x509.Certificate, names map[ID]string, released map[ID]serials) error {
+func (p *Prepared) layoutCRLs(content Content, cas []*x509.Certificate, names map[ID]string, released map[ID]serials) error {
 	crls := map[ID]*crl{}
-	for i, der := range list {
+	for i, der := range content.CRLs {
 		der, err := derCRL(der)
 		var c *crl
 		if err == nil {
 			c, err = parseUnsignedCRL(der, cas, p.unsigned[string(der)])
 		}
 		if err == nil {
-			err = c.checkDates(p.now)
+			err = c.checkDates(p.now, content.Policy)
 		}
 		if err != nil {
 			return usage("", "trust content: CRL %d %w", i+1, err)
@@ -98,6 +98,9 @@ func (p *Prepared) layoutCRLs(list [][]byte, cas []*x509.Certificate, names map[
 		}
 		crls[id] = c
 		p.add(crlTarget(officersCRLPrefix, id), der)
+	}
+	if err := content.Policy.checkRules(func(id ID) bool { return names[id] != "" }, func(id ID) bool { return crls[id] != nil }); err != nil {
+		return usage("a rule names the SHA-256 of its CA's SubjectPublicKeyInfo; a frozen CRL is one of the content's", "trust content: %w", err)
 	}
 	if p.prev == nil {
 		return nil

@@ -91,10 +91,10 @@ func newestTargets(files fs.FS) (int64, error) {
 
 func (r *Repository) checkExpiry(now time.Time) error {
 	if !now.Before(r.roots.head.expires) {
-		return refuse(ErrExpired, metadataPath(metadata.ROOT, r.roots.head.version), "on %s", r.roots.head.expires.Format(time.RFC3339))
+		return expired(metadataPath(metadata.ROOT, r.roots.head.version), "on %s", r.roots.head.expires.Format(time.RFC3339))
 	}
 	if !now.Before(r.head.expires) {
-		return refuse(ErrExpired, metadataPath(metadata.TARGETS, r.head.version), "on %s", r.head.expires.Format(time.RFC3339))
+		return expired(metadataPath(metadata.TARGETS, r.head.version), "on %s", r.head.expires.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -174,8 +174,13 @@ func (rep *Repository) readTargets(r *reader, prev *Repository) error {
 	if prev != nil {
 		known = prev.crls
 	}
-	rep.crls, err = readCRLs(r, rep.targets, officersCRLPrefix, rep.cas, known, false)
-	return err
+	if rep.crls, err = readCRLs(r, rep.targets, officersCRLPrefix, rep.cas, known, false); err != nil {
+		return err
+	}
+	if err := rep.policy.checkRules(rep.names, func(id ID) bool { return rep.crls[id] != nil }); err != nil {
+		return refuse(ErrMalformed, policyTarget, "%v", err)
+	}
+	return nil
 }
 
 // checkSeparation refuses an online key that is a CA's key.

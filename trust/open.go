@@ -17,8 +17,8 @@ var (
 	timestampMeta = map[string]int64{"snapshot.json": MaxSnapshotSize}
 )
 
-// Open verifies a whole repository, starting from pin. Expired metadata or CRLs, broken thresholds and mixed versions are
-// refused. It knows no history: a reader that keeps state uses OpenAfter.
+// Open verifies a whole repository, starting from pin. Expired metadata, broken thresholds and mixed versions are
+// refused; a CRL that ended is not, for it concerns its CA alone. It knows no history: a reader that keeps state uses OpenAfter.
 func Open(files fs.FS, pin Pin, now time.Time) (*View, error) {
 	v, err := open(newReader(files), nil, pin, now)
 	if err != nil {
@@ -52,7 +52,7 @@ func Recall(files fs.FS, first [32]byte) (*View, error) {
 	return open(newReader(files), nil, Pin{digest: first}, time.Unix(0, 0))
 }
 
-// open does everything but compare with the past and ask for CRLs' expiry.
+// open does everything but compare with the past and ask for expiry.
 func open(r *reader, prev *View, pin Pin, now time.Time) (*View, error) {
 	roots, trusted, err := followChain(r, prev, pin)
 	if err != nil {

@@ -6,14 +6,16 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // Policy is what the officers ask of the gateways of an environment (policy.json).
 type Policy struct {
-	// Format is 1.
+	// Format is 1, and 2 where there are rules for CRLs: who knows only format 1 refuses such a policy.
 	Format int `json:"format"`
 	// Environment repeats the repository's.
 	Environment string `json:"environment"`
@@ -23,6 +25,70 @@ type Policy struct {
 	MinRSABits int `json:"min_rsa_bits"`
 	// RequireCRL refuses a device unless every CA above its certificate, its own issuer included, has a CRL in the view.
 	RequireCRL bool `json:"require_crl"`
+	// CRLs are the CAs whose CRL is used beyond its nextUpdate.
+	CRLs []CRLRule `json:"crls,omitempty"`
+}
+
+// CRLRule says how long the CRL of a CA is used: for GraceHours after its nextUpdate, or, if it is frozen, until its CA ends. The officers freeze
+// the CRL of a CA whose key is gone, and carry it in their part.
+type CRLRule struct {
+	// CA is the SHA-256 of the CA's SubjectPublicKeyInfo, 64 hex digits.
+	CA string `json:"ca"`
+	// GraceHours are 1 to MaxGraceHours.
+	GraceHours int  `json:"grace_hours,omitempty"`
+	Frozen     bool `json:"frozen,omitempty"`
+}
+
+// MaxGraceHours bounds a grace: what is revoked meanwhile is not known for as long.
+const MaxGraceHours = 90 * 24
+
+// CRLUntil is until when a CRL may be used, by its nextUpdate and the rules.
+func (p Policy) CRLUntil(info CRLInfo) time.Time {
+	for _, r := range p.CRLs {
+		switch id, _ := parseID(r.CA); {
+		case id != info.Issuer:
+		case r.Frozen:
+			return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		default:
+			return info.NextUpdate.Add(time.Duration(r.GraceHours) * time.Hour)
+		}
+	}
+	return info.NextUpdate
+}
+
+func (p Policy) checkCRLs() error {
+	if (len(p.CRLs) > 0) != (p.Format == 2) {
+		return usage("rules for CRLs are format 2, and only they", "%s: %d rules for CRLs in format %d", policyTarget, len(p.CRLs), p.Format)
+	}
+	for i, r := range p.CRLs {
+		if _, ok := parseID(r.CA); !ok {
+			return usage("name a CA by the SHA-256 of its SubjectPublicKeyInfo, 64 hex digits", "%s: crls: %q is no CA's id", policyTarget, r.CA)
+		}
+		if slices.ContainsFunc(p.CRLs[:i], func(o CRLRule) bool { return o.CA == r.CA }) {
+			return usage("give each CA one rule", "%s: crls: %s stands twice", policyTarget, r.CA)
+		}
+		if r.GraceHours < 0 || r.GraceHours > MaxGraceHours {
+			return usage(fmt.Sprintf("1 to %d", MaxGraceHours), "%s: crls: grace_hours is %d", policyTarget, r.GraceHours)
+		}
+		if (r.GraceHours > 0) == r.Frozen {
+			return usage("", "%s: crls: give %s either grace_hours or frozen", policyTarget, r.CA)
+		}
+	}
+	return nil
+}
+
+// checkRules holds the rules to the CAs, and to the CRLs that the officers' part carries.
+func (p Policy) checkRules(named func(ID) bool, carried func(ID) bool) error {
+	for _, r := range p.CRLs {
+		id, _ := parseID(r.CA)
+		if !named(id) {
+			return fmt.Errorf("%s: crls: the CA %s is not named", policyTarget, r.CA)
+		}
+		if r.Frozen && !carried(id) {
+			return fmt.Errorf("%s: crls: %s is frozen, and has no CRL here", policyTarget, r.CA)
+		}
+	}
+	return nil
 }
 
 var keyTypes = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA"}
@@ -45,7 +111,7 @@ func ParsePolicy(data []byte) (Policy, error) {
 }
 
 func (p Policy) check() error {
-	if p.Format != 1 {
+	if p.Format != 1 && p.Format != 2 {
 		return usage("use a release that knows this format", "%s: format %d is unknown", policyTarget, p.Format)
 	}
 	if err := CheckEnvironment(p.Environment); err != nil {
@@ -65,7 +131,7 @@ func (p Policy) check() error {
 	if p.MinRSABits < 2048 || p.MinRSABits > 4096 {
 		return usage("2048 to 4096", "%s: min_rsa_bits is %d", policyTarget, p.MinRSABits)
 	}
-	return nil
+	return p.checkCRLs()
 }
 
 // AllowsKey says whether the policy admits a device with this public key.
@@ -84,6 +150,6 @@ func (p Policy) AllowsKey(pub crypto.PublicKey) bool {
 func (p Policy) marshal() ([]byte, error) { return json.MarshalIndent(p, "", "  ") }
 
 func (p Policy) clone() Policy {
-	p.KeyTypes = slices.Clone(p.KeyTypes)
+	p.KeyTypes, p.CRLs = slices.Clone(p.KeyTypes), slices.Clone(p.CRLs)
 	return p
 }

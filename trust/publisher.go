@@ -217,7 +217,7 @@ func (p *Publisher) addCRL(data []byte) error {
 	}
 	c, err := parseCRL(der, p.view.officers.cas)
 	if err == nil {
-		err = c.checkDates(p.config.Now())
+		err = c.checkDates(p.config.Now(), p.view.officers.policy)
 	}
 	if err != nil {
 		return advice.New(advice.Unverified, "publish CRLs of the CAs that the officers named", "the CRL %w", err)

@@ -146,14 +146,14 @@ func openChain(r *reader, pin Pin) (*chain, *trustedmetadata.TrustedMetadata, er
 // fromTUF gives an error of go-tuf its sentinel.
 func fromTUF(thing string, err error) error {
 	var unsigned *metadata.ErrUnsignedMetadata
-	var expired *metadata.ErrExpiredMetadata
+	var late *metadata.ErrExpiredMetadata
 	var version *metadata.ErrBadVersionNumber
 	var mixed *metadata.ErrLengthOrHashMismatch
 	switch {
 	case errors.As(err, &unsigned):
 		return refuse(ErrSignature, thing, "%v", err)
-	case errors.As(err, &expired):
-		return refuse(ErrExpired, thing, "")
+	case errors.As(err, &late):
+		return expired(thing, "")
 	case errors.As(err, &version), errors.As(err, &mixed):
 		return refuse(ErrMixed, thing, "%v", err)
 	}

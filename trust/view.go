@@ -105,7 +105,7 @@ func (i CRLInfo) clone() CRLInfo {
 	return i
 }
 
-// Expires is the earliest expiry of all metadata and all CRLs.
+// Expires is the earliest expiry of all metadata. A CRL that ends counts for its CA alone: see Policy.CRLUntil.
 func (v *View) Expires() time.Time { return v.expires }
 
 // Valid is nil until Expires, and then an error (kind Unverified, ErrExpired) that says what has expired. Nothing may be
@@ -114,7 +114,7 @@ func (v *View) Valid(now time.Time) error {
 	if now.Before(v.expires) {
 		return nil
 	}
-	return refuse(ErrExpired, v.expiring, "on %s", v.expires.Format(time.RFC3339))
+	return expired(v.expiring, "on %s", v.expires.Format(time.RFC3339))
 }
 
 // Files are the files of the repository that the view rests on, by path, with their SHA-256: enough to open it again.
@@ -146,23 +146,32 @@ func (v *View) complete(snapshot, timestamp, crlRoleHead header) {
 		Snapshot: snapshot.version, Timestamp: timestamp.version,
 	}
 	v.onlineExpiry.timestamp, v.onlineExpiry.snapshot, v.onlineExpiry.crl = timestamp.expires, snapshot.expires, crlRoleHead.expires
-	v.expires, v.expiring = v.officers.roots.head.expires, "the root"
+	v.expires, v.expiring = v.officers.roots.head.expires, expiringRoot
 	earlier := func(t time.Time, what string) {
 		if t.Before(v.expires) {
 			v.expires, v.expiring = t, what
 		}
 	}
-	earlier(v.officers.head.expires, "the officers' targets metadata")
+	earlier(v.officers.head.expires, expiringOfficers)
 	earlier(crlRoleHead.expires, "the CRL role's metadata")
 	earlier(snapshot.expires, "the snapshot")
 	earlier(timestamp.expires, "the timestamp")
-	for _, id := range sortedIDs(v.crls) {
-		earlier(v.crls[id].info.NextUpdate, "the CRL of "+v.nameOf(id))
-	}
 	v.fingerprint = v.computeFingerprint()
 	for i, raw := range v.officers.roots.raw {
 		v.files[metadataPath("root", v.officers.roots.first+int64(i))] = sha256.Sum256(raw)
 	}
+}
+
+// What officers alone can sign anew.
+const (
+	expiringRoot     = "the root"
+	expiringOfficers = "the officers' targets metadata"
+)
+
+// Ends are when the parts of the view expire, by what each is called.
+func (v *View) Ends() map[string]time.Time {
+	return map[string]time.Time{expiringRoot: v.officers.roots.head.expires, expiringOfficers: v.officers.head.expires,
+		"the CRL role's metadata": v.onlineExpiry.crl, "the snapshot": v.onlineExpiry.snapshot, "the timestamp": v.onlineExpiry.timestamp}
 }
 
 func (v *View) nameOf(id ID) string {

@@ -26,9 +26,10 @@ func initCommand() *cli.Command {
 func importCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", Usage: "publish the officers' newer part", ArgsUsage: "TRUST-FOLDER",
-		Description: "TRUST-FOLDER is a later ceremony's trust/ folder. 'serve' may be running.\n\n" +
-			"Example:\n  hanaper-repo import --config hanaper-repo.yaml ceremony-2/trust",
-		Flags:  []cli.Flag{configFlag},
+		Description: "TRUST-FOLDER is a later ceremony's trust/ folder. 'serve' may be running. What appears and disappears is said before it is published; then\n" +
+			"the CRLs that the configuration names are taken up again.\n\n" +
+			"Examples:\n  hanaper-repo import --config hanaper-repo.yaml --dry-run ceremony-2/trust\n  hanaper-repo import --config hanaper-repo.yaml ceremony-2/trust",
+		Flags:  []cli.Flag{configFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would change, and publish nothing"}},
 		Action: func(c *cli.Context) error { return importOfficers(c, false) },
 	}
 }
@@ -62,10 +63,31 @@ func importOfficers(c *cli.Context, first bool) error {
 	if err := o.checkApart(c.Context, slices.Concat(rep.Anchors(), rep.Intermediates()), c.App.ErrWriter); err != nil {
 		return err
 	}
+	var was believed
+	if v := o.View(); v != nil {
+		was = v
+	}
+	for _, line := range changes(was, rep) {
+		fmt.Fprintln(c.App.ErrWriter, line)
+	}
+	if c.Bool("dry-run") {
+		return nil
+	}
+	sources, err := newSources(o.config)
+	if err != nil {
+		return err
+	}
 	if err := o.Import(files); err != nil {
 		return err
 	}
+	// A CA that is named again has no CRL until its list is handed over again.
+	for _, s := range sources {
+		if err := s.take(c.Context, o.AddCRL); err != nil {
+			fmt.Fprintf(c.App.ErrWriter, "hanaper-repo: warning: not published: %v\n", err)
+		}
+	}
 	v := o.View()
+	warnOfLists(c.App.ErrWriter, v, now())
 	fmt.Fprintf(c.App.ErrWriter, "hanaper-repo: published %s: root %d, targets %d, good until %s\n",
 		show.Text(v.Environment()), v.Versions().Root, v.Versions().Targets, stamp(v.Expires()))
 	return nil

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -395,5 +397,104 @@ func TestExampleConfig(t *testing.T) {
 	}
 	if _, err := loadConfig(at); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSlipTakenBack: a version that leaves a CA out, and then a right one again: its CRL comes back by itself, by import and by serve, and all
+// that changes is said first.
+func TestSlipTakenBack(t *testing.T) {
+	d := newDesk(t)
+	w := d.world
+	list := d.write("factory.crl", w.MakeCRL(w.Issuing, 3, 5))
+	d.config("crls: [{file: factory.crl}]\nserve: {listen: \"127.0.0.1:0\", interval: 100ms}\n")
+	d.ok("init", d.path("officers"))
+	state := func() statusCRL {
+		var s statusDocument
+		out, _, _ := d.run("status", "--json")
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err, out)
+		}
+		for _, c := range s.CRLs {
+			if c.Issuer == w.Issuing.Cert.Subject.String() {
+				return c
+			}
+		}
+		return statusCRL{}
+	}
+	if s := state(); s.Number != "3" || s.State != "current" {
+		t.Fatalf("init did not take up the configured CRL: %+v", s)
+	}
+	whole, less := w.Content, w.Content
+	less.Intermediates = nil
+	w.Content = less
+	w.Rebuild()
+	d.writeOfficers("slip")
+	_, errs, code := d.run("import", "--dry-run", d.path("slip"))
+	if code != 0 || !strings.Contains(errs, "- issuing CA CN=Specimen Issuing CA: its devices are refused") || state().Number != "3" {
+		t.Fatalf("dry run: exit %d: %s", code, errs)
+	}
+	w.Content = whole
+	w.Rebuild()
+	d.writeOfficers("right")
+	d.ok("import", d.path("slip"))
+	if s := state(); s.Number != "" {
+		t.Fatalf("%+v", s)
+	}
+	_, stop := d.serve()
+	if _, errs, code = d.run("import", d.path("right")); code != 0 || !strings.Contains(errs, "+ issuing CA CN=Specimen Issuing CA") {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	if s := state(); s.Number != "3" || s.Entries != 1 {
+		t.Errorf("the CRL is not back: %+v", s)
+	}
+	stop()
+	// The same with a file that only 'serve' is told of.
+	w.Content = less
+	w.Rebuild()
+	d.ok("import", d.writeOfficers("slip-2"))
+	_, stop = d.serve()
+	defer stop()
+	w.Content = whole
+	w.Rebuild()
+	d.writeOfficers("right-2")
+	if err := os.Rename(list, list+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code = d.run("import", d.path("right-2"))
+	if code != 0 || !strings.Contains(errs, "warning: CRL of CN=Specimen Issuing CA: none: its devices are refused") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if err := os.Rename(list+".away", list); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "CRL", func() bool { return state().Number == "3" })
+}
+
+// TestOneCRLEnded: what has ended for one CA is said by status, and neither ends the publication nor the service.
+func TestOneCRLEnded(t *testing.T) {
+	d := newDesk(t)
+	w := d.world
+	d.config("serve: {listen: \"127.0.0.1:0\", interval: 100ms}\n")
+	d.ok("init", d.path("officers"))
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(2 * time.Second)}
+	der, err := x509.CreateRevocationList(rand.Reader, list, w.Issuing.Cert, w.Issuing.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.ok("crl", "add", d.write("brief.crl", der))
+	time.Sleep(time.Until(list.NextUpdate))
+	out, errs, code := d.run("status")
+	if code != 4 || !strings.Contains(errs, "the CRL of CN=Specimen Issuing CA has ended: its devices are refused") || !strings.Contains(out, "current") {
+		t.Errorf("status: exit %d: %s%s", code, out, errs)
+	}
+	url, stop := d.serve()
+	defer stop()
+	res, err := http.Get(url + "/metadata/timestamp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("the others' trust is not served: %d", res.StatusCode)
 	}
 }

@@ -113,6 +113,13 @@ func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource,
 		for _, s := range sources {
 			faults.note(s.name, s.take(ctx, o.AddCRL))
 		}
+		if v := o.View(); v.Versions().Targets != was.Versions().Targets {
+			// The officers may name a CA again: its list is handed over again.
+			for _, s := range sources {
+				clear(s.handed)
+				faults.note(s.name, s.take(ctx, o.AddCRL))
+			}
+		}
 		if v := o.View(); v != was {
 			log.Info("published", "versions", v.Versions(), "good_until", stamp(v.Expires()))
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +26,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "verify and describe what is published; needs no token",
-		Description: "Exit code 4 if what is published does not verify or has expired.\n\n" +
+		Description: "Exit code 4 if what is published does not verify or has expired, also where that is the CRL of one CA.\n\n" +
 			"Example:\n  hanaper-repo status --config hanaper-repo.yaml",
 		Flags:  []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}},
 		Before: shell.NoArgs,
@@ -56,6 +57,8 @@ type statusCRL struct {
 	Entries    int    `json:"entries"`
 	ThisUpdate string `json:"this_update"`
 	NextUpdate string `json:"next_update"`
+	// State is "current", or what gateways make of it.
+	State string `json:"state"`
 }
 
 func status(c *cli.Context) error {
@@ -84,12 +87,12 @@ func status(c *cli.Context) error {
 	} else {
 		rows := [][]string{}
 		for _, l := range d.CRLs {
-			rows = append(rows, []string{l.Issuer, l.Number, strconv.Itoa(l.Entries), l.NextUpdate})
+			rows = append(rows, []string{l.Issuer, l.Number, strconv.Itoa(l.Entries), l.NextUpdate, l.State})
 		}
 		shell.Table(c.App.Writer, []string{"environment", "good until", "root", "targets", "crl", "snapshot", "timestamp"}, [][]string{{
 			d.Environment, d.Expires, strconv.Itoa(int(d.Versions.Root)), strconv.Itoa(int(d.Versions.Targets)), strconv.Itoa(int(d.Versions.CRL)),
 			strconv.Itoa(int(d.Versions.Snapshot)), strconv.Itoa(int(d.Versions.Timestamp))}})
-		shell.Table(c.App.Writer, []string{"crl of", "number", "revoked", "next update"}, rows)
+		shell.Table(c.App.Writer, []string{"crl of", "number", "revoked", "next update", "state"}, rows)
 		rows = nil
 		for _, l := range d.Logs {
 			rows = append(rows, []string{l.Origin, strconv.FormatInt(l.Size, 10), l.Root})
@@ -101,19 +104,29 @@ func status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return v.Valid(now())
+	if err := v.Valid(now()); err != nil {
+		return err
+	}
+	for _, ca := range slices.Concat(v.Anchors(), v.Intermediates()) {
+		if state, refused := listState(v, ca, now()); refused && state != noList {
+			return advice.New(advice.Unverified, "is its hanaperd running, and does its CRL reach this machine? The officers can grant a grace, or freeze the list of a CA whose key is gone",
+				"the CRL of %s has %s", show.Text(ca.Subject.String()), state)
+		}
+	}
+	return nil
 }
 
 func describe(v *trust.View) statusDocument {
 	f := v.Fingerprint()
 	d := statusDocument{Environment: v.Environment(), Valid: v.Valid(now()) == nil, Expires: stamp(v.Expires()), Versions: v.Versions(),
 		Fingerprint: hex.EncodeToString(f[:]), CRLs: []statusCRL{}, Logs: []statusLog{}}
-	names := map[trust.ID]string{}
-	for _, ca := range append(v.Anchors(), v.Intermediates()...) {
-		names[trust.IssuerID(ca)] = ca.Subject.String()
-	}
-	for _, l := range v.CRLs() {
-		d.CRLs = append(d.CRLs, statusCRL{names[l.Issuer], l.Issuer.String(), l.Number.String(), l.Entries, stamp(l.ThisUpdate), stamp(l.NextUpdate)})
+	for _, ca := range slices.Concat(v.Anchors(), v.Intermediates()) {
+		one := statusCRL{Issuer: ca.Subject.String(), IssuerID: trust.IssuerID(ca).String()}
+		one.State, _ = listState(v, ca, now())
+		if l, ok := v.CRL(ca); ok {
+			one.Number, one.Entries, one.ThisUpdate, one.NextUpdate = l.Number.String(), l.Entries, stamp(l.ThisUpdate), stamp(l.NextUpdate)
+		}
+		d.CRLs = append(d.CRLs, one)
 	}
 	for _, l := range v.Logs() {
 		d.Logs = append(d.Logs, statusLog{l.Origin, l.Size, base64.StdEncoding.EncodeToString(l.Root[:])})

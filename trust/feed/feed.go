@@ -76,8 +76,8 @@ type Feed struct {
 	history *trust.View
 	// unkept is what is in force and still has to be kept; nil for nothing.
 	unkept *unkept
-	mu      sync.Mutex
-	status  Status
+	mu     sync.Mutex
+	status Status
 }
 
 // New checks the config and loads the state. If the state folder holds an accepted repository, Current gives it at once.
