@@ -47,6 +47,14 @@ func (p *Policy) AsOf(v format.Version) *Policy {
 	return &old
 }
 
+// KeyAlgorithms lists the keys that may be certified, in the order of PolicyConfig.
+func (p *Policy) KeyAlgorithms() []string {
+	return slices.DeleteFunc(slices.Clone(keyAlgorithms), func(name string) bool { return !p.algorithms[name] })
+}
+
+// TakesEvidence says that a request may hold evidence of where its key was born.
+func (p *Policy) TakesEvidence() bool { return p.evidence }
+
 // DeviceName is the pattern of common names in the default policies for devices, stations and operators.
 const DeviceName = `[A-Za-z0-9][A-Za-z0-9._:@=+-]*`
 

@@ -120,6 +120,8 @@ func (s *Service) known(ctx context.Context, id string, key [32]byte, why *Fault
 	switch {
 	case err != nil && !errors.Is(err, record.ErrNotFound) && why.Code != CodeDamaged:
 		return nil, false, away("the store", err)
+	case err == nil && rec.SPKIDigest == key && rec.Open() && why.Code == CodeUnavailable:
+		return nil, false, pending("the issuing token", why)
 	case err != nil || rec.SPKIDigest != key || rec.Open():
 		return nil, false, why
 	}
@@ -307,7 +309,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	})
 	s.signed(ctx, err)
 	if err != nil {
-		return nil, away("the issuing token", err)
+		return nil, pending("the issuing token", err)
 	}
 	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
 	done, err := s.c.Store.Finish(context.WithoutCancel(ctx), record.Result{ID: rec.ID, TBSDigest: rec.TBSDigest, Generation: rec.Generation,

@@ -15,25 +15,26 @@ type Code string
 
 // The codes, each with the HTTP status that it is answered with.
 const (
-	CodeRequest     Code = "bad_request"  // 400: the body or the path is not well formed
-	CodeForbidden   Code = "forbidden"    // 403: the caller's role may not do this
-	CodeNotFound    Code = "not_found"    // 404
-	CodeMethod      Code = "method"       // 405
-	CodeOtherKey    Code = "other_key"    // 409: the device id has a certificate for another key
-	CodeKeyKnown    Code = "key_known"    // 409: the key belongs to another device id
-	CodeRevoked     Code = "revoked"      // 409: the device's certificate was revoked
-	CodeOtherIssuer Code = "other_issuer" // 409: the certificate is of another issuing CA than this service's
-	CodeLotFull     Code = "lot_full"     // 409: the lot has as many devices as it may have
-	CodeTooLarge    Code = "too_large"    // 413
-	CodeContent     Code = "content_type" // 415
-	CodePolicy      Code = "policy"       // 422: well formed, but policy does not allow it
-	CodeEvidence    Code = "evidence"     // 422: evidence of where the key was born is missing or not believed
-	CodeInternal    Code = "internal"     // 500
-	CodeUnavailable Code = "unavailable"  // 503: the token or the store is away; try again
-	CodeClock       Code = "clock"        // 503: hanaperd's clock is not to be believed
-	CodeEnding      Code = "ca_ending"    // 503: the issuing certificate ends too soon for a device's
-	CodeDamaged     Code = "damaged"      // 503: the record is damaged; no new device is enrolled
-	CodeHeld        Code = "held"         // 503: the record lags; nobody is enrolled until an operator has accepted it
+	CodeRequest     Code = "bad_request"     // 400: the body or the path is not well formed
+	CodeForbidden   Code = "forbidden"       // 403: the caller's role may not do this
+	CodeNotFound    Code = "not_found"       // 404
+	CodeMethod      Code = "method"          // 405
+	CodeOtherKey    Code = "other_key"       // 409: the device id has a certificate for another key
+	CodeKeyKnown    Code = "key_known"       // 409: the key belongs to another device id
+	CodeRevoked     Code = "revoked"         // 409: the device's certificate was revoked
+	CodeOtherIssuer Code = "other_issuer"    // 409: the certificate is of another issuing CA than this service's
+	CodeLotFull     Code = "lot_full"        // 409: the lot has as many devices as it may have
+	CodeTooLarge    Code = "too_large"       // 413
+	CodeContent     Code = "content_type"    // 415
+	CodePolicy      Code = "policy"          // 422: well formed, but policy does not allow it
+	CodeEvidence    Code = "evidence"        // 422: evidence of where the key was born is missing or not believed
+	CodeInternal    Code = "internal"        // 500
+	CodeNotDone     Code = "not_implemented" // 501: EST has it, hanaperd has not
+	CodeUnavailable Code = "unavailable"     // 503: the token or the store is away; try again
+	CodeClock       Code = "clock"           // 503: hanaperd's clock is not to be believed
+	CodeEnding      Code = "ca_ending"       // 503: the issuing certificate ends too soon for a device's
+	CodeDamaged     Code = "damaged"         // 503: the record is damaged; no new device is enrolled
+	CodeHeld        Code = "held"            // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
 var statusOf = map[Code]int{
@@ -42,7 +43,7 @@ var statusOf = map[Code]int{
 	CodeRevoked: http.StatusConflict, CodeOtherIssuer: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
 	CodeEvidence: http.StatusUnprocessableEntity,
-	CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
+	CodeInternal: http.StatusInternalServerError, CodeNotDone: http.StatusNotImplemented, CodeUnavailable: http.StatusServiceUnavailable,
 	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable, CodeDamaged: http.StatusServiceUnavailable,
 	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
 }
@@ -54,6 +55,8 @@ type Fault struct {
 	Text, Hint string
 	// RetryAfter is zero unless trying again may help.
 	RetryAfter time.Duration
+	// accepted says that the request itself is on record, and is brought to its end by a retry or by hanaperd.
+	accepted bool
 	// cause is for the log only.
 	cause error
 }
@@ -81,7 +84,7 @@ func (f *Fault) advise() error {
 	switch f.Code {
 	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld, CodeDamaged, CodeClock, CodeEnding:
 		kind = advice.Refused
-	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod:
+	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod, CodeNotDone:
 		kind = advice.Usage
 	}
 	return advice.Wrap(kind, f, f.Hint)
@@ -98,6 +101,13 @@ func fault(code Code, hint, format string, args ...any) *Fault {
 func away(what string, cause error) *Fault {
 	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again; nothing was handed out, and a retry gets the same certificate",
 		RetryAfter: retryAfter, cause: cause}
+}
+
+// pending is away for a request whose intent is on record.
+func pending(what string, cause error) *Fault {
+	f := away(what, cause)
+	f.accepted = true
+	return f
 }
 
 // otherIssuer refuses what only the holder of the key that issued a certificate can do: hand it out with its chain, or

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/hanaper/hanaper/ca"
+	"github.com/hanaper/hanaper/factory/est"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -64,7 +65,14 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/", a.route("", all, 0, func(context.Context, Caller, []byte, *http.Request) (*answer, error) {
 		return nil, fault(CodeNotFound, "see docs/spec/factory-api.md", "no such path")
 	}))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// EST reads its paths itself: a multiplexer would resolve dots in them, and answer with a redirection.
+		if est.Under(r.URL.EscapedPath()) {
+			a.est(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // enrollPath is the one call that waits for a signature.
@@ -96,25 +104,39 @@ func (a *api) work(ctx context.Context, who Caller, limit int64, h handler, w ht
 	var body []byte
 	if limit > 0 {
 		var err error
-		if body, err = readJSON(w, r, limit); err != nil {
+		if body, err = readBody(w, r, "application/json", limit); err != nil {
 			return nil, err
 		}
 	}
-	if r.URL.Path == enrollPath {
+	free, err := a.slot(ctx, r.URL.Path == enrollPath)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	return h(ctx, who, body, r)
+}
+
+// slot waits for a slot, for enrolments one that may wait for a token, and gives what frees it.
+func (a *api) slot(ctx context.Context, enrols bool) (free func(), err error) {
+	if enrols {
 		select {
 		case a.enrolling <- struct{}{}:
-			defer func() { <-a.enrolling }()
 		case <-ctx.Done():
 			return nil, away("hanaperd", errors.New("all slots for enrolment are in use"))
 		}
 	}
+	leave := func() {
+		if enrols {
+			<-a.enrolling
+		}
+	}
 	select {
 	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
+		return func() { <-a.slots; leave() }, nil
 	case <-ctx.Done():
+		leave()
 		return nil, away("hanaperd", errors.New("all slots are in use"))
 	}
-	return h(ctx, who, body, r)
 }
 
 func (a *api) admit(method string, roles []string, r *http.Request) (Caller, error) {
@@ -137,6 +159,12 @@ func (a *api) admit(method string, roles []string, r *http.Request) (Caller, err
 
 // refuse turns an error into an answer: status, code, hint, and Retry-After where trying again may help.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) *answer {
+	f := a.refused(w, r, who, method, err)
+	return &answer{status: f.Status(), body: refusal{Error: f.Text, Hint: f.Hint, Code: f.Code}}
+}
+
+// refused logs a refusal, and sets the headers that go with it.
+func (a *api) refused(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) *Fault {
 	f := asFault(err)
 	level, what := slog.LevelWarn, "refused"
 	switch {
@@ -153,7 +181,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, method 
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
 	}
-	return &answer{status: f.Status(), body: refusal{Error: f.Text, Hint: f.Hint, Code: f.Code}}
+	return f
 }
 
 func write(w http.ResponseWriter, a *answer) {
@@ -172,13 +200,24 @@ func write(w http.ResponseWriter, a *answer) {
 	_, _ = w.Write(a.raw)
 }
 
-// readJSON reads a bounded body of type application/json.
-func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, fault(CodeContent, "send application/json", "Content-Type is %.60q", r.Header.Get("Content-Type"))
+// checkType refuses a body of another media type, whatever its parameters, and a compressed one.
+func checkType(r *http.Request, want string) error {
+	if kinds := r.Header.Values("Content-Type"); len(kinds) > 1 {
+		return fault(CodeContent, "send "+want, "Content-Type is said %d times", len(kinds))
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != want {
+		return fault(CodeContent, "send "+want, "Content-Type is %.60q", r.Header.Get("Content-Type"))
 	}
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, fault(CodeContent, "send it uncompressed", "Content-Encoding is %.60q", r.Header.Get("Content-Encoding"))
+		return fault(CodeContent, "send it uncompressed", "Content-Encoding is %.60q", r.Header.Get("Content-Encoding"))
+	}
+	return nil
+}
+
+// readBody reads a bounded body of this media type.
+func readBody(w http.ResponseWriter, r *http.Request, kind string, limit int64) ([]byte, error) {
+	if err := checkType(r, kind); err != nil {
+		return nil, err
 	}
 	size := r.ContentLength
 	if size > limit {

@@ -248,7 +248,7 @@ func serveAt(t testing.TB, p *plant, dir string, change ...func(*factory.Service
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.store.Close() })
-	conf := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: []*x509.Certificate{p.issuing}}, Store: r.store, CRLInterval: -1,
+	conf := factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: p.issuer, Chain: []*x509.Certificate{p.issuing}}, Roots: []*x509.Certificate{p.fleet.cert}, Store: r.store, CRLInterval: -1,
 		Now: r.now.Now, Elapsed: r.now.Elapsed, Log: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&conf)

@@ -1,14 +1,17 @@
 package factory
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,7 +27,9 @@ type ServiceConfig struct {
 	IssuerConfig
 	// Others take its place, in their order, while none of its tokens signs; their lists are kept fresh, and what they issued is answered.
 	Others []IssuerConfig
-	Store  record.Store
+	// Roots are the Fleet Roots that their chains end in; EST hands them out.
+	Roots []*x509.Certificate
+	Store record.Store
 	// IDs is what a whole device id must match; nil means DefaultConfig's.
 	IDs          *regexp.Regexp
 	Days         int
@@ -185,6 +190,23 @@ func (s *Service) recoverOne(ctx context.Context, r record.Record) error {
 
 // CACertificates is the issuing certificate and those above it but for the root, in PEM.
 func (s *Service) CACertificates() []byte { return s.first(s.c.Now()).chainPEM }
+
+// allCACertificates is the DER of every configured issuing CA, those above it, and the Fleet Roots, each once.
+func (s *Service) allCACertificates() [][]byte {
+	var all [][]byte
+	add := func(certs []*x509.Certificate) {
+		for _, c := range certs {
+			if !slices.ContainsFunc(all, func(der []byte) bool { return bytes.Equal(der, c.Raw) }) {
+				all = append(all, c.Raw)
+			}
+		}
+	}
+	for _, l := range s.issuers {
+		add(l.Chain)
+	}
+	add(s.c.Roots)
+	return all
+}
 
 // Evidence is what was kept of where a device's key was born: the JSON of an Evidence.
 func (s *Service) Evidence(ctx context.Context, id string) ([]byte, error) {

@@ -38,6 +38,8 @@ type parts struct {
 	issuers []*issuer
 	callers *factory.Callers
 	server  tls.Certificate
+	// fleet are the Fleet Roots.
+	fleet []*x509.Certificate
 	// attestation is nil where no evidence is asked for.
 	attestation *factory.Attestation
 }
@@ -71,6 +73,7 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	if err != nil {
 		return nil, err
 	}
+	p.fleet = fleet
 	if err := p.loadChains(fleet); err != nil {
 		return nil, err
 	}
@@ -239,7 +242,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	for _, i := range p.issuers {
 		each = append(each, i.configure())
 	}
-	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
+	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
 	sc.TokenHealth = p.tokenHealth
 	if issuances != nil {
