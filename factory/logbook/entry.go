@@ -33,8 +33,14 @@ const (
 	Accept   Kind = 11 // an operator accepted it
 )
 
+// The further kinds of layout 2, which is layout 1 otherwise. A reader that knows layout 1 only refuses a log that holds one.
+const (
+	Swap   Kind = 12 // the keys of two device ids were exchanged
+	Permit Kind = 13 // a device was allowed a further generation with another key
+)
+
 var kindNames = map[Kind]string{Issue: "issue", Revoke: "revoke", Reissue: "reissue", Scrap: "scrap", Abandon: "abandon", OtherKey: "other_key",
-	Lot: "lot", TakeIn: "take_in", Lost: "lost", Held: "held", Accept: "accept"}
+	Lot: "lot", TakeIn: "take_in", Lost: "lost", Held: "held", Accept: "accept", Swap: "swap", Permit: "permit"}
 
 // Kinds lists the kinds in the order of their numbers.
 func Kinds() []Kind { return slices.Sorted(maps.Keys(kindNames)) }
@@ -56,7 +62,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", byte(k))
 }
 
-// LeafSize is the size of a leaf of layout 1, in bytes.
+// LeafSize is the size of a leaf of layouts 1 and 2, in bytes.
 const LeafSize = 1 + 2*sha256.Size
 
 // Leaf is an entry of the log: kind, SHA-256 of the certificate and SHA-256 of the details' text. Nobody learns a device id

@@ -23,6 +23,10 @@ type Intent struct {
 	Generation int
 	HardwareID string
 	Lot        string
+	// LotRevision is that of the lot that the request was held against; 0 where there was none.
+	LotRevision int64
+	// Permitted asks for a further generation that an operator permitted, and makes use of that permit.
+	Permitted bool
 	// Station is the name in the caller's certificate.
 	Station string
 	// SPKI is the DER of the device's SubjectPublicKeyInfo, SPKIDigest its SHA-256.
@@ -34,6 +38,10 @@ type Intent struct {
 	// stays where the evidence itself is kept elsewhere.
 	Evidence       []byte
 	EvidenceDigest []byte
+	// Profile is the name of the profile that the certificate is made by; empty for the built-in one. Asked is what the request asked beyond
+	// its name, and what became of that (JSON; the store does not read it).
+	Profile string
+	Asked   []byte
 	// Issuer names the issuing CA: the SHA-256 of its subject and key, so that a renewed issuing certificate is the same CA.
 	Issuer [32]byte
 	// Serial is the certificate's serial number, big endian without leading zeros.
@@ -130,14 +138,6 @@ type CRL struct {
 // KeepCRLs is how many lists of each issuer a store keeps.
 const KeepCRLs = 5
 
-// Lot bounds how many devices may be enrolled under a lot's name. A lot without a row has no bound.
-type Lot struct {
-	Name  string
-	Quota int64
-	// Taken counts the intents of new devices, those that are open included.
-	Taken int64
-}
-
 // Kind is what an event tells.
 type Kind string
 
@@ -154,6 +154,8 @@ const (
 	Lost     Kind = "lost"    // stands for one that is known to have been, and of which nothing else is known
 	Held     Kind = "held"    // the store was found to lag, and is not served
 	Accepted Kind = "accept"  // an operator accepted it
+	Swap     Kind = "swap"    // the keys of two device ids were exchanged
+	Permits  Kind = "permit"  // a device may have a further generation, with another key
 )
 
 // Event is one thing that happened. Events are only ever appended, and numbered from 1 without a gap.

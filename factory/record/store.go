@@ -6,6 +6,9 @@ import "context"
 // and where several processes share a store, by all of them. factory/record/recordtest says what each must do.
 type Store interface {
 	Enrolments
+	Lots
+	Acts
+	Devices
 	Revocations
 	Journal
 	// Probe writes a row of its own, durably, and reads it back.
@@ -20,8 +23,9 @@ type Store interface {
 // Enrolments are the devices and their certificates.
 type Enrolments interface {
 	// Begin records an intent and returns it with isNew true. Where the device id has a record, and the intent is not of the
-	// next generation, it changes nothing and returns the latest one. Where it refuses, it changes nothing: ErrKeyKnown, ErrQuota,
-	// ErrHeld.
+	// next generation, it changes nothing and returns the latest one; also where the next generation is asked for without a permit after
+	// the latest was revoked, or a permit is asked for that there is not. Where it refuses, it changes nothing: ErrKeyKnown, ErrQuota,
+	// ErrHeld, ErrLotChanged, ErrLotClosed, ErrLotID, ErrScrapped, ErrReserved.
 	Begin(ctx context.Context, in Intent) (r Record, isNew bool, err error)
 	// Finish records the certificate of an open intent, and its event, if the intent is still the one with this digest. Where a certificate is
 	// recorded already it changes nothing. Either way it returns the one on record, the only one that may be handed out;
@@ -40,9 +44,6 @@ type Enrolments interface {
 	ByDevice(ctx context.Context, deviceID string) (Record, error)
 	ByKey(ctx context.Context, spkiDigest [32]byte) (Record, error)
 	BySerial(ctx context.Context, issuer [32]byte, serial []byte) (Record, error)
-	// SetLot makes or changes the bound of a lot; what it has taken stays. Lot finds one, or ErrNotFound.
-	SetLot(ctx context.Context, name string, quota int64, who string) error
-	Lot(ctx context.Context, name string) (Lot, error)
 }
 
 // Revocations are the revoked serials and the signed lists of each issuer.

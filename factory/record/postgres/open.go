@@ -26,13 +26,31 @@ import (
 )
 
 //go:embed schema.sql
-var schema string
+var schema2 string
+
+// lots is what schema 3 adds to schema 2.
+//
+//go:embed lots.sql
+var lots string
+
+// from2 brings schema 2 up to date. The function that a server of the release before calls is dropped, so that such a server, which knows nothing of
+// orders, enrols nobody any more.
+const from2 = `ALTER TABLE lot RENAME TO old_lot;
+ALTER INDEX lot_pkey RENAME TO old_lot_pkey;
+DROP FUNCTION hanaper_begin(text, text, bytea, bytea, bytea, text, text, text, bytea, bytea, bigint, bytea, bytea, bigint, bigint, bigint);
+`
+
+const from2Lots = `
+INSERT INTO lot (name, quota, taken, state, revision, profile, environment, id_pattern, listed, stations, hardware_ids, opened_at)
+ SELECT name, quota, taken, 'open', 0, '', '', '', 0, '', '', 0 FROM old_lot ORDER BY name;
+DROP TABLE old_lot;
+`
 
 //go:embed functions.sql
 var functions string
 
 // Version is the schema's, in the table version; it is SQLite's too.
-const Version = 2
+const Version = 3
 
 // Config says where the database is.
 type Config struct {
@@ -167,6 +185,9 @@ func (s *Store) migrate(ctx context.Context) error {
 			switch {
 			case have > Version:
 				return fmt.Errorf("%w (schema %d; this one knows schema %d)", errNewer, have, Version)
+			case have == 2:
+				_, err := tx.Exec(ctx, from2+lots+from2Lots+functions+thisVersion())
+				return err
 			case have != Version:
 				return fmt.Errorf("it has schema %d, which no release has made in PostgreSQL", have)
 			}
@@ -180,9 +201,14 @@ func (s *Store) migrate(ctx context.Context) error {
 		if others > 0 {
 			return fmt.Errorf("it holds %d tables that are not ours: give hanaperd a database of its own", others)
 		}
-		_, err := tx.Exec(ctx, schema+functions+fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d);", Version, time.Now().Unix()))
+		_, err := tx.Exec(ctx, schema2+lots+functions+thisVersion())
 		return err
 	})
+}
+
+// thisVersion notes in the database that it has the present schema.
+func thisVersion() string {
+	return fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d);", Version, time.Now().Unix())
 }
 
 // Close waits for the writes at work and disconnects.

@@ -1,6 +1,6 @@
--- The factory's record, schema 2, as in SQLite. A change of this page raises the number in open.go and needs a step there.
--- Times are Unix seconds. Rows are only ever added, except in pending, mark, lot, crl (the last few of each issuer stay) and the
--- numbers of issuer. What SQLite's page calls references is kept by the steps that write, which costs a look-up less for each row.
+-- The factory's record, what schema 2 had of it, as in SQLite; lots.sql is the rest. A change of either page raises the number in open.go and needs a step there.
+-- Times are Unix seconds. Rows are only ever added, except in pending, mark, crl (the last few of each issuer stay), the
+-- numbers of issuer, and what lots.sql says. What SQLite's page calls references is kept by the steps that write, which costs a look-up less for each row.
 
 -- An issuing CA: the SHA-256 of its subject and key. crl_number is the last number taken for a list, signed or not.
 CREATE TABLE issuer (
@@ -15,7 +15,7 @@ CREATE TABLE device (
   fold TEXT NOT NULL UNIQUE
 );
 
--- Which device a key belongs to, whatever the generation: a key is never two devices'.
+-- Which device a key belongs to, whatever the generation: a key is never two devices'. Only a swap moves one.
 CREATE TABLE device_key (
   digest BYTEA PRIMARY KEY,
   device BIGINT NOT NULL
@@ -87,12 +87,6 @@ CREATE TABLE crl (
   next_update BIGINT NOT NULL,
   up_to       BIGINT NOT NULL,
   PRIMARY KEY (issuer, number)
-);
-
-CREATE TABLE lot (
-  name  TEXT PRIMARY KEY,
-  quota BIGINT NOT NULL,
-  taken BIGINT NOT NULL
 );
 
 -- What happened: numbered without a gap, never changed.

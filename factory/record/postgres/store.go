@@ -18,8 +18,9 @@ func (s *Store) Begin(ctx context.Context, in record.Intent) (rec record.Record,
 	if err != nil {
 		return rec, false, err
 	}
-	c := &call{query: callBegin, args: []any{record.Fold(in.DeviceID), in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
-		orNull(in.Evidence), orNull(in.EvidenceDigest), issuer, in.Serial, in.TBSDigest[:], in.NotBefore.Unix(), in.NotAfter.Unix(), in.At.Unix()}}
+	c := &call{query: callBegin, order: in.Lot, args: []any{record.Fold(in.DeviceID), in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
+		orNull(in.Evidence), orNull(in.EvidenceDigest), issuer, in.Serial, in.TBSDigest[:], in.NotBefore.Unix(), in.NotAfter.Unix(), in.At.Unix(), in.LotRevision,
+		in.Profile, orNull(in.Asked)}}
 	if err := s.intents.Do(ctx, c); err != nil {
 		return rec, false, damaged(err)
 	}
@@ -27,7 +28,10 @@ func (s *Store) Begin(ctx context.Context, in record.Intent) (rec record.Record,
 	case 0:
 		return record.Record{Intent: in, ID: c.b}, true, nil
 	case 1:
-		rec, err = s.ByDevice(ctx, in.DeviceID)
+		if rec, err = s.ByDevice(ctx, in.DeviceID); errors.Is(err, record.ErrNotFound) {
+			// A device without a record waits for a key, or was scrapped.
+			return s.Writer.Begin(ctx, in)
+		}
 		return rec, false, err
 	case 2:
 		return rec, false, record.ErrKeyKnown
@@ -35,6 +39,12 @@ func (s *Store) Begin(ctx context.Context, in record.Intent) (rec record.Record,
 		return rec, false, record.ErrQuota
 	case 4:
 		return rec, false, record.ErrHeld
+	case 6:
+		return rec, false, record.ErrLotChanged
+	case 7:
+		return rec, false, record.ErrLotClosed
+	case 8:
+		return rec, false, record.ErrLotID
 	}
 	return rec, false, fmt.Errorf("serial %x is taken", in.Serial)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,12 +25,14 @@ const commitTime = 25 * time.Second
 type call struct {
 	query string
 	args  []any
+	// order is what rows the call holds that calls of others want too: those of one message take them in one order, in all servers.
+	order string
 	// a and b are its answer.
 	a, b int64
 }
 
 const (
-	callBegin  = `SELECT outcome, certificate_id FROM hanaper_begin($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`
+	callBegin  = `SELECT outcome, certificate_id FROM hanaper_begin($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19)`
 	callFinish = `SELECT hanaper_finish($1,$2,$3,$4,$5,$6), 0::bigint`
 )
 
@@ -37,6 +40,8 @@ const (
 func (s *Store) calls(todo []*call) error {
 	ctx, cancel := s.commitContext()
 	defer cancel()
+	todo = slices.Clone(todo)
+	slices.SortStableFunc(todo, func(a, b *call) int { return strings.Compare(a.order, b.order) })
 	batch := &pgx.Batch{}
 	for _, c := range todo {
 		batch.Queue(c.query, c.args...).QueryRow(func(row pgx.Row) error { return row.Scan(&c.a, &c.b) })

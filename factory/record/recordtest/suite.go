@@ -62,7 +62,8 @@ func Suite(t *testing.T, open func(t *testing.T) (s record.Store, again func() r
 		{"one record a device", oneRecord}, {"ids without case", withoutCase}, {"the first certificate stays", firstStays},
 		{"results are conditional", conditional}, {"open intents", openIntents}, {"generations", generations},
 		{"revocation", revocation}, {"a serial that the store does not know", unknownSerial}, {"CRLs", lists}, {"CRLs that race", racingLists},
-		{"events", journal}, {"marks", marks}, {"lots", lots}, {"held", heldStore}, {"taken in", takenIn}, {"one leads", leads},
+		{"events", journal}, {"marks", marks}, {"lots", lots}, {"orders", orders}, {"listed ids", listedIDs}, {"exactly N", exactlyN}, {"reissue", reissues}, {"scrap", scraps}, {"swap", swaps}, {"lists of devices", deviceLists},
+		{"lots after a restore", distrusted}, {"held", heldStore}, {"taken in", takenIn}, {"one leads", leads},
 		{"many at once", manyAtOnce}, {"probe and check", probe}, {"the caller's end", cancelled}, {"after Close", afterClose},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -123,6 +124,7 @@ func oneRecord(t *testing.T, s *bench) {
 	ctx := t.Context()
 	in := Intent("a", "ka")
 	in.Evidence, in.EvidenceDigest = []byte("evidence"), bytes.Repeat([]byte{7}, 32)
+	in.Profile, in.Asked = "rsa", []byte("{}")
 	r, isNew, err := s.Begin(ctx, in)
 	if err != nil || !isNew || !r.Open() {
 		t.Fatal(r, isNew, err)
@@ -544,6 +546,6 @@ func afterClose(t *testing.T, s *bench) {
 func sameIntent(a, b record.Intent) bool {
 	return a.DeviceID == b.DeviceID && a.Generation == b.Generation && a.HardwareID == b.HardwareID && a.Lot == b.Lot && a.Station == b.Station && bytes.Equal(a.Serial, b.Serial) &&
 		bytes.Equal(a.SPKI, b.SPKI) && a.SPKIDigest == b.SPKIDigest && a.CSRDigest == b.CSRDigest && a.TBSDigest == b.TBSDigest && a.Issuer == b.Issuer &&
-		bytes.Equal(a.Evidence, b.Evidence) && bytes.Equal(a.EvidenceDigest, b.EvidenceDigest) &&
+		bytes.Equal(a.Evidence, b.Evidence) && bytes.Equal(a.EvidenceDigest, b.EvidenceDigest) && a.Profile == b.Profile && bytes.Equal(a.Asked, b.Asked) &&
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) && a.At.Equal(b.At)
 }

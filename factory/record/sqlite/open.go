@@ -30,11 +30,18 @@ import (
 )
 
 //go:embed schema.sql
-var schema string
+var schema2 string
+
+// lots is what schema 3 adds to schema 2.
+//
+//go:embed lots.sql
+var lots string
+
+var schema = schema2 + lots
 
 const (
 	// Version is the schema's, in PRAGMA user_version and in the table version.
-	Version = 2
+	Version = 3
 	// application marks the file as ours, in PRAGMA application_id ("HNPR").
 	application = 0x484e5052
 	// File is the name of the store in its folder.
@@ -245,9 +252,12 @@ func (s *Store) migrate(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	if have == 1 {
+	switch have {
+	case 1:
 		err = upgradeFrom1(ctx, tx)
-	} else {
+	case 2:
+		err = upgradeFrom2(ctx, tx)
+	default:
 		_, err = tx.ExecContext(ctx, schema)
 	}
 	if err != nil {

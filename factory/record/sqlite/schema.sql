@@ -1,6 +1,6 @@
--- The factory's record, schema 2. A change of this page raises the number in open.go and needs a step in upgrade.go.
--- Times are Unix seconds. Rows are only ever added, except in pending, mark, lot, crl (the last few of each issuer stay) and the
--- numbers of issuer.
+-- The factory's record, what schema 2 had of it; lots.sql is the rest. A change of either page raises the number in open.go and needs a step in upgrade.go.
+-- Times are Unix seconds. Rows are only ever added, except in pending, mark, crl (the last few of each issuer stay), the
+-- numbers of issuer, and what lots.sql says.
 
 -- An issuing CA: the SHA-256 of its subject and key. crl_number is the last number taken for a list, signed or not.
 CREATE TABLE issuer (
@@ -15,7 +15,7 @@ CREATE TABLE device (
   fold TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- Which device a key belongs to, whatever the generation: a key is never two devices'.
+-- Which device a key belongs to, whatever the generation: a key is never two devices'. Only a swap moves one.
 CREATE TABLE device_key (
   digest BLOB PRIMARY KEY,
   device INTEGER NOT NULL REFERENCES device(id)
@@ -87,12 +87,6 @@ CREATE TABLE crl (
   next_update INTEGER NOT NULL,
   up_to       INTEGER NOT NULL,
   PRIMARY KEY (issuer, number)
-) STRICT;
-
-CREATE TABLE lot (
-  name  TEXT PRIMARY KEY,
-  quota INTEGER NOT NULL,
-  taken INTEGER NOT NULL
 ) STRICT;
 
 -- What happened: numbered without a gap, never changed.

@@ -20,7 +20,7 @@ func fold(_ *modernc.FunctionContext, args []driver.Value) (driver.Value, error)
 	return record.Fold(id), nil
 }
 
-// from1 turns schema 1, of the first release, into schema 2. Two devices whose ids differ only by case become two generations of one,
+// from1 turns schema 1, of the first release, into the present one. Two devices whose ids differ only by case become two generations of one,
 // in the order in which they were enrolled: both certificates stay, and can be revoked. CRLs keep their numbers, which rise across issuers
 // as they did; the lists that the old store kept beyond the last few are dropped. Events are made of what it knew of times.
 const from1 = `
@@ -83,6 +83,20 @@ func upgradeFrom1(ctx context.Context, tx *sql.Tx) error {
 	}
 	if _, err := tx.ExecContext(ctx, from1); err != nil {
 		return fmt.Errorf("schema 1 cannot be brought up to date: %w", err)
+	}
+	return nil
+}
+
+// from2 takes over the lots of schema 2, which no order opened.
+const from2 = `
+INSERT INTO lot (name, quota, taken, state, revision, profile, environment, id_pattern, listed, stations, hardware_ids, opened_at)
+ SELECT name, quota, taken, 'open', 0, '', '', '', 0, '', '', 0 FROM old_lot ORDER BY name;
+DROP TABLE old_lot;
+`
+
+func upgradeFrom2(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, "ALTER TABLE lot RENAME TO old_lot;"+lots+from2); err != nil {
+		return fmt.Errorf("schema 2 cannot be brought up to date: %w", err)
 	}
 	return nil
 }

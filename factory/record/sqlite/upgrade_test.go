@@ -53,7 +53,7 @@ func TestUpgrade(t *testing.T) {
 	for range 2 { // the second time nothing is left to do
 		s := opened(t, dir)
 		n, err := s.Counts(ctx)
-		if err != nil || fmt.Sprint(n) != "map[certificate:11 crl:3 device:9 device_key:10 enrolment:10 event:12 issuer:1 lot:0 mark:0 pending:2 result:9 revocation:3 version:2]" {
+		if err != nil || fmt.Sprint(n) != "map[certificate:11 crl:3 device:9 device_key:10 enrolment:10 event:12 former_key:0 issuer:1 lot:0 lot_id:0 lot_order:0 mark:0 pending:2 permit:0 result:9 revocation:3 scrap:0 version:2]" {
 			t.Errorf("%v, %v", n, err)
 		}
 		for i := range 6 {
@@ -133,6 +133,65 @@ func TestUpgrade(t *testing.T) {
 	}
 	if r := recordtest.Issue(t, s, recordtest.Intent("new", "knew"), "der"); r.Sequence != 13 {
 		t.Errorf("the first certificate after the upgrade has the number %d", r.Sequence)
+	}
+}
+
+// TestUpgrade2: a store of schema 2 keeps all that it holds, and orders can open lots in it.
+func TestUpgrade2(t *testing.T) {
+	dir := t.TempDir()
+	b, err := os.ReadFile("testdata/schema-2.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, File), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time nothing is left to do
+		s := opened(t, dir)
+		recordtest.CheckSchema2(t, s)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := opened(t, dir)
+	defer s.Close()
+	recordtest.UseSchema2(t, s)
+}
+
+// TestUpgradeSame: a store that was brought up to date has the tables, columns and indexes of a new one.
+func TestUpgradeSame(t *testing.T) {
+	shape := func(dir string) string {
+		s := opened(t, dir)
+		defer s.Close()
+		rows, err := s.DB.Query(`SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_master WHERE name <> 'sqlite_sequence' ORDER BY 1`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		var out []string
+		for rows.Next() {
+			var one string
+			if err := rows.Scan(&one); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, one)
+		}
+		return strings.Join(out, "\n")
+	}
+	fresh := shape(t.TempDir())
+	one, _ := firstCut(t)
+	two := t.TempDir()
+	b, err := os.ReadFile("testdata/schema-2.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(two, File), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"schema 1": one, "schema 2": two} {
+		if got := shape(dir); got != fresh {
+			t.Errorf("%s became\n%s\nand a new store is\n%s", name, got, fresh)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 const (
 	columns = `c.id, e.form, e.generation, e.spki_digest, c.serial, e.spki, e.csr_digest, c.tbs_digest, i.digest, e.station, e.hardware_id, e.lot,
- e.evidence, e.evidence_digest, c.not_before, c.not_after, c.at, r.certificate, r.der, r.at, r.sequence, v.reason, v.at`
+ e.evidence, e.evidence_digest, e.profile, e.asked, c.not_before, c.not_after, c.at, r.certificate, r.der, r.at, r.sequence, v.reason, v.at`
 	from = ` FROM certificate c JOIN enrolment e ON e.id = c.enrolment JOIN issuer i ON i.id = c.issuer
  LEFT JOIN result r ON r.certificate = c.id LEFT JOIN revocation v ON v.issuer = c.issuer AND v.serial = c.serial`
 	// latest puts a device's newest generation first, and leaves out intents that were closed.
@@ -51,7 +51,7 @@ func scan(row scanner, none noRows) (record.Record, error) {
 	var from, to, at int64
 	var finished, issued, sequence, revoked, reason sql.NullInt64
 	err := row.Scan(&r.ID, &r.DeviceID, &r.Generation, &spki, &r.Serial, &r.SPKI, &csr, &tbs, &issuer, &r.Station, &r.HardwareID, &r.Lot,
-		&r.Evidence, &r.EvidenceDigest, &from, &to, &at, &finished, &r.Certificate, &issued, &sequence, &reason, &revoked)
+		&r.Evidence, &r.EvidenceDigest, &r.Profile, &r.Asked, &from, &to, &at, &finished, &r.Certificate, &issued, &sequence, &reason, &revoked)
 	if err != nil && none(err) {
 		return r, record.ErrNotFound
 	}
@@ -142,16 +142,6 @@ func all[T any](ctx context.Context, r *Reader, scan func(*sql.Rows) (T, error),
 		out = append(out, v)
 	}
 	return out, rows.Err()
-}
-
-// Lot implements record.Store.
-func (r *Reader) Lot(ctx context.Context, name string) (record.Lot, error) {
-	l := record.Lot{Name: name}
-	err := r.DB.QueryRowContext(ctx, r.bind(`SELECT quota, taken FROM lot WHERE name = ?`), name).Scan(&l.Quota, &l.Taken)
-	if noSQLRows(err) {
-		err = record.ErrNotFound
-	}
-	return l, err
 }
 
 func scanRevocation(row scanner, issuer [32]byte) (record.Revocation, error) {
@@ -248,7 +238,7 @@ func (r *Reader) Holding(ctx context.Context) (string, error) {
 }
 
 // Names of the tables, in an order in which rows can be put into them.
-var Names = []string{"issuer", "device", "device_key", "enrolment", "certificate", "pending", "result", "revocation", "crl", "lot", "event", "mark", "version"}
+var Names = []string{"issuer", "device", "device_key", "enrolment", "certificate", "pending", "result", "revocation", "crl", "lot", "lot_id", "lot_order", "permit", "scrap", "former_key", "event", "mark", "version"}
 
 // Counts implements record.Store.
 func (r *Reader) Counts(ctx context.Context) (map[string]int64, error) {

@@ -53,107 +53,10 @@ func Issuer(tx Tx, digest [32]byte) (int64, error) {
 	return number(tx, find, digest[:])
 }
 
-// Begin implements record.Store; issuer is the number of in.Issuer.
-func Begin(tx Tx, issuer int64, in record.Intent) (rec record.Record, isNew bool, err error) {
-	in.Generation = max(in.Generation, 1)
-	device, err := tx.Insert(`INSERT INTO device (fold) SELECT CAST(? AS TEXT) WHERE NOT EXISTS (SELECT 1 FROM mark WHERE name = '`+held+`') ON CONFLICT DO NOTHING`, record.Fold(in.DeviceID))
-	if err != nil {
-		return rec, false, err
-	}
-	isNew = device != 0
-	if !isNew {
-		rec, err = one(tx, byDevice, record.Fold(in.DeviceID))
-		if err == nil && in.Generation != rec.Generation+1 {
-			return rec, false, nil
-		}
-		if holding, bad := number(tx, `SELECT 1 FROM mark WHERE name = '`+held+`'`); bad != nil {
-			return rec, false, bad
-		} else if holding != 0 {
-			return record.Record{}, false, record.ErrHeld
-		}
-		if err != nil {
-			return rec, false, err
-		}
-		if device, err = number(tx, `SELECT id FROM device WHERE fold = ?`, record.Fold(in.DeviceID)); err != nil {
-			return rec, false, err
-		}
-	} else if in.Generation != 1 {
-		_, err := tx.Exec(`DELETE FROM device WHERE id = ?`, device)
-		return rec, false, errors.Join(err, record.ErrNotFound)
-	}
-	// What was done is undone by hand where a later step refuses: the transaction is shared with others.
-	undo := []func() error{}
-	if isNew {
-		undo = append(undo, func() error { _, err := tx.Exec(`DELETE FROM device WHERE id = ?`, device); return err })
-	}
-	refuse := func(why error) (record.Record, bool, error) {
-		for i := len(undo) - 1; i >= 0; i-- {
-			if err := undo[i](); err != nil {
-				return record.Record{}, false, fmt.Errorf("%w: %w", errUndone, err)
-			}
-		}
-		return record.Record{}, false, why
-	}
-	rows, err := tx.Exec(`INSERT INTO device_key (digest, device) VALUES (?, ?) ON CONFLICT DO NOTHING`, in.SPKIDigest[:], device)
-	if err != nil {
-		return rec, false, err
-	}
-	if rows == 0 {
-		owner, err := number(tx, `SELECT device FROM device_key WHERE digest = ?`, in.SPKIDigest[:])
-		if err != nil {
-			return rec, false, err
-		}
-		if owner != device {
-			return refuse(record.ErrKeyKnown)
-		}
-	} else {
-		undo = append(undo, func() error {
-			_, err := tx.Exec(`DELETE FROM device_key WHERE digest = ?`, in.SPKIDigest[:])
-			return err
-		})
-	}
-	if isNew && in.Lot != "" {
-		full, err := take(tx, in.Lot)
-		if err != nil {
-			return rec, false, err
-		}
-		if full {
-			return refuse(record.ErrQuota)
-		}
-		undo = append(undo, func() error { _, err := tx.Exec(`UPDATE lot SET taken = taken - 1 WHERE name = ?`, in.Lot); return err })
-	}
-	enrolment, err := enrol(tx, device, &in)
-	if err != nil {
-		return rec, false, err
-	}
-	undo = append(undo, func() error { _, err := tx.Exec(`DELETE FROM enrolment WHERE id = ?`, enrolment); return err })
-	id, err := intend(tx, enrolment, issuer, &in)
-	if err != nil {
-		return rec, false, err
-	}
-	if id == 0 {
-		return refuse(fmt.Errorf("serial %x is taken", in.Serial))
-	}
-	return record.Record{Intent: in, ID: id}, true, nil
-}
-
-// errUndone marks a failure that leaves a transaction in no state to go on with.
-var errUndone = errors.New("what was refused could not be undone")
-
-// take counts a device into a lot; full where the lot has a bound that is reached.
-func take(tx Tx, name string) (full bool, err error) {
-	bound, err := number(tx, `SELECT 1 FROM lot WHERE name = ?`, name)
-	if err != nil || bound == 0 {
-		return false, err
-	}
-	rows, err := tx.Exec(`UPDATE lot SET taken = taken + 1 WHERE name = ? AND taken < quota`, name)
-	return rows == 0, err
-}
-
-func enrol(tx Tx, device int64, in *record.Intent) (int64, error) {
-	return tx.Insert(`INSERT INTO enrolment (device, generation, form, spki, spki_digest, csr_digest, hardware_id, lot, station, evidence, evidence_digest, at)
- VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`, device, in.Generation, in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
-		orNull(in.Evidence), orNull(in.EvidenceDigest), in.At.Unix())
+func enrol(tx Tx, device int64, counted int, in *record.Intent) (int64, error) {
+	return tx.Insert(`INSERT INTO enrolment (device, generation, form, spki, spki_digest, csr_digest, hardware_id, lot, station, evidence, evidence_digest, at, counted, profile, asked)
+ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, device, in.Generation, in.DeviceID, in.SPKI, in.SPKIDigest[:], in.CSRDigest[:], in.HardwareID, in.Lot, in.Station,
+		orNull(in.Evidence), orNull(in.EvidenceDigest), in.At.Unix(), counted, in.Profile, orNull(in.Asked))
 }
 
 // orNull keeps no bytes as NULL, in both databases.
@@ -309,22 +212,13 @@ func takeNew(tx Tx, issuer int64, in record.Intent) (int64, error) {
 	if _, err := tx.Exec(`INSERT INTO device_key (digest, device) VALUES (?, ?) ON CONFLICT DO NOTHING`, in.SPKIDigest[:], device); err != nil {
 		return 0, err
 	}
-	enrolment, err := enrol(tx, device, &in)
+	enrolment, err := enrol(tx, device, 0, &in)
 	if err != nil {
 		return 0, err
 	}
 	id, err := tx.Insert(`INSERT INTO certificate (enrolment, issuer, serial, tbs_digest, not_before, not_after, at) VALUES (?,?,?,?,?,?,?)`,
 		enrolment, issuer, in.Serial, in.TBSDigest[:], in.NotBefore.Unix(), in.NotAfter.Unix(), in.At.Unix())
 	return id, err
-}
-
-// SetLot implements record.Store.
-func SetLot(tx Tx, name string, quota int64, who string, at time.Time) error {
-	if _, err := tx.Exec(`INSERT INTO lot (name, quota, taken) VALUES (?, ?, 0) ON CONFLICT (name) DO UPDATE SET quota = excluded.quota`, name, quota); err != nil {
-		return err
-	}
-	_, err := tx.Event(string(record.LotWas), at.Unix(), who, nil, nil, nil, nil, nil, fmt.Sprintf("lot %q holds %d devices", name, quota))
-	return err
 }
 
 // Revoke implements record.Store; issuer is the number of v.Issuer.
@@ -409,6 +303,9 @@ func Hold(tx Tx, reason string, at time.Time) error {
 func Accept(tx Tx, who, note string, at time.Time) error {
 	rows, err := tx.Exec(`DELETE FROM mark WHERE name = ?`, held)
 	if err != nil || rows == 0 {
+		return err
+	}
+	if err := distrustLots(tx, who, at); err != nil {
 		return err
 	}
 	_, err = tx.Event(string(record.Accepted), at.Unix(), who, nil, nil, nil, nil, nil, note)

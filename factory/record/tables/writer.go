@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,26 +22,30 @@ type Writer struct {
 }
 
 // answers are the errors that answer one caller, and are no reason to undo what others wrote in the same transaction.
-var answers = []error{record.ErrNotFound, record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned, record.ErrOvertaken}
+var answers = []error{record.ErrNotFound, record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned, record.ErrOvertaken, record.ErrLotKnown, record.ErrLotClosed,
+	record.ErrLotChanged, record.ErrLotID, record.ErrOrderOld, record.ErrScrapped, record.ErrOpen, record.ErrReserved, record.ErrChanged}
+
+// isAnswer says that an error is one of them.
+func isAnswer(err error) bool {
+	return slices.ContainsFunc(answers, func(a error) bool { return errors.Is(err, a) })
+}
 
 // Do runs steps durably. An answer among record's errors is given back and does not undo the transaction: what gave it has changed nothing.
 func (w *Writer) Do(ctx context.Context, steps func(Tx) error) error {
-	var answer error
+	var said error
 	err := w.Run(ctx, func(tx Tx) error {
-		answer = nil
+		said = nil
 		err := steps(tx)
-		for _, a := range answers {
-			if errors.Is(err, a) {
-				answer = err
-				return nil
-			}
+		if isAnswer(err) {
+			said = err
+			return nil
 		}
 		return err
 	})
 	if err != nil {
 		return w.Damaged(err)
 	}
-	return answer
+	return said
 }
 
 // Issuer gives the number of an issuer.
@@ -104,9 +109,42 @@ func (w *Writer) TakeIn(ctx context.Context, in record.Intent, certificate []byt
 	return rec, isNew, err
 }
 
+// OpenLot implements record.Store.
+func (w *Writer) OpenLot(ctx context.Context, o record.LotOrder) (on record.Lot, changed bool, err error) {
+	on, err = doing(ctx, w, func(tx Tx) (on record.Lot, err error) {
+		on, changed, err = OpenLot(tx, o)
+		return on, err
+	})
+	return on, changed, err
+}
+
+// CloseLot implements record.Store.
+func (w *Writer) CloseLot(ctx context.Context, name, who, note string, at time.Time) (on record.Lot, changed bool, err error) {
+	on, err = doing(ctx, w, func(tx Tx) (on record.Lot, err error) {
+		on, changed, err = CloseLot(tx, name, who, note, at)
+		return on, err
+	})
+	return on, changed, err
+}
+
 // SetLot implements record.Store.
 func (w *Writer) SetLot(ctx context.Context, name string, quota int64, who string) error {
 	return w.Do(ctx, func(tx Tx) error { return SetLot(tx, name, quota, who, time.Now()) })
+}
+
+// Reissue implements record.Store.
+func (w *Writer) Reissue(ctx context.Context, a record.Act) (changed bool, err error) {
+	return doing(ctx, w, func(tx Tx) (bool, error) { return Reissue(tx, a) })
+}
+
+// Scrap implements record.Store.
+func (w *Writer) Scrap(ctx context.Context, a record.Act, freeSlot bool) (changed bool, err error) {
+	return doing(ctx, w, func(tx Tx) (bool, error) { return Scrap(tx, a, freeSlot) })
+}
+
+// Swap implements record.Store.
+func (w *Writer) Swap(ctx context.Context, x record.Exchange) error {
+	return w.Do(ctx, func(tx Tx) error { return Swap(tx, x) })
 }
 
 // Revoke implements record.Store.
