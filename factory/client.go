@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,8 +34,11 @@ type ClientConfig struct {
 	// Tries is how often a call is made in all when the network or hanaperd is away; Timeout bounds each.
 	Tries   int
 	Timeout time.Duration
-	// Wait is the pause before the second try, doubled before each further one; zero means a second.
-	Wait time.Duration
+	// Wait is the pause before the second try, doubled before each further one up to MaxWait; zero means a second, and half a minute.
+	// Each pause is shortened by chance, to half of it at most, so that a line's stations do not come back all at once.
+	Wait, MaxWait time.Duration
+	// Proxy is the URL of the way to hanaperd, without credentials, ProxyFromEnvironment, or empty for none. ProxyCredentials is a file.
+	Proxy, ProxyCredentials string
 	// Note is told of each try that failed and will be repeated; nil for silence.
 	Note func(err error, wait time.Duration)
 }
@@ -66,10 +71,18 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if c.Wait == 0 {
 		c.Wait = time.Second
 	}
+	if c.MaxWait <= 0 {
+		c.MaxWait = longestWait
+	}
+	proxy, err := proxyFunc(c.Proxy, c.ProxyCredentials)
+	if err != nil {
+		return nil, err
+	}
 	t := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{c.Identity}, MinVersion: tls.VersionTLS13},
-		// A proxy from the environment has no business between a station and hanaperd.
-		Proxy:                 nil,
+		// One from the environment is taken only where the configuration says so.
+		Proxy: proxy, OnProxyConnectResponse: onProxyAnswer,
+		DialContext:           (&net.Dialer{Timeout: min(c.Timeout, dialTime)}).DialContext,
 		ResponseHeaderTimeout: c.Timeout, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime / 2,
 	}
 	return &Client{c: c, base: u, http: &http.Client{Transport: t, Timeout: c.Timeout,
@@ -190,15 +203,16 @@ func (c *Client) callHolding(ctx context.Context, held int64, method, path strin
 			return 0, err
 		}
 	}
-	wait := c.c.Wait
 	for try := 1; ; try++ {
 		var again time.Duration
 		status, again, err = c.once(ctx, held, method, path, body, out)
 		if err == nil || again < 0 || try >= c.c.Tries || ctx.Err() != nil {
 			return status, err
 		}
-		pause := max(wait, again)
-		wait *= 2
+		if again > longestRetryAfter {
+			return status, advice.Wrap(advice.KindOf(err), fmt.Errorf("%w; it asks for patience until %s", err, time.Now().Add(again).UTC().Format(time.RFC3339)), "run it again then")
+		}
+		pause := pauseBefore(try, c.c.Wait, c.c.MaxWait, again)
 		if c.c.Note != nil {
 			c.c.Note(err, pause)
 		}
@@ -243,9 +257,9 @@ func (c *Client) once(ctx context.Context, held int64, method, path string, body
 	}
 	f := decodeFault(resp.StatusCode, b)
 	again = -1
-	if f.Code == CodeUnavailable {
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		again = time.Duration(min(max(seconds, 0), 60)) * time.Second
+	after, asked := retryAfterOf(resp.Header.Get("Retry-After"), time.Now())
+	if f.Code == CodeUnavailable || asked && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
+		again = after
 	}
 	return resp.StatusCode, again, f.advise()
 }
@@ -261,10 +275,39 @@ func decodeFault(status int, b []byte) *Fault {
 	return &Fault{Code: no.Code, Text: "hanaperd: " + no.Error, Hint: no.Hint}
 }
 
+// pauseBefore is how long to wait after the try with this number: doubled each time and bounded, shortened by chance to half of it at
+// most, and never less than what the other side asked for, to which chance adds up to a tenth.
+func pauseBefore(try int, first, longest, asked time.Duration) time.Duration {
+	pause := longest
+	if shift := try - 1; shift < 20 {
+		pause = min(first<<shift, longest)
+	}
+	pause -= time.Duration(rand.Int64N(int64(pause)/2 + 1))
+	if asked > 0 {
+		pause = max(pause, asked+time.Duration(rand.Int64N(int64(asked)/10+1)))
+	}
+	return pause
+}
+
+// retryAfterOf reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. It says whether there is one that can be read.
+func retryAfterOf(header string, now time.Time) (time.Duration, bool) {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second, true
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(0, at.Sub(now)), true
+	}
+	return 0, false
+}
+
 // retryable is 0 for trouble of the network, -1 for a certificate that either side will refuse again.
 func retryable(err error) time.Duration {
 	var alert tls.AlertError
 	var verify *tls.CertificateVerificationError
+	var refused *errProxy
+	if errors.As(err, &refused) && refused.status < 500 || advice.KindOf(err) == advice.Usage {
+		return -1
+	}
 	if errors.As(err, &alert) || errors.As(err, &verify) || strings.Contains(err.Error(), "remote error: tls") {
 		return -1
 	}
@@ -277,7 +320,12 @@ func (c *Client) unreached(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
+	if said := proxyAdvice(err, c.base.String()); said != nil {
+		return said
+	}
 	switch {
+	case advice.KindOf(err) == advice.Usage:
+		return err
 	case errors.As(err, &verify):
 		return advice.New(advice.Unverified, "is factory.ca the root of hanaperd's own certificate, and the host in the URL a name of it?", "%s is not trusted: %w", show.Text(c.base.String()), err)
 	case retryable(err) < 0:

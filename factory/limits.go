@@ -27,6 +27,11 @@ const (
 	idleTime    = 2 * time.Minute
 	// retryAfter is what a caller is told to wait when the token or the store is away.
 	retryAfter = 5 * time.Second
+	// longestWait is the longest pause of a caller who waits by its own clock, longestRetryAfter the longest that it lets itself be told.
+	longestWait       = 30 * time.Second
+	longestRetryAfter = 5 * time.Minute
+	// dialTime is how long a caller waits for a connection.
+	dialTime = 10 * time.Second
 	// failover is how long a token may take for a signature where another one can take its place.
 	failover = 5 * time.Second
 	// leastDays is how long a device's certificate lasts at least, where neither minimum_days nor days says less.

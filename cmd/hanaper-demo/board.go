@@ -88,7 +88,7 @@ func (r *rig) provisionLocal(ctx context.Context) error {
 	if err := r.provision(ctx, localBoard, b.URI, r.gateway); err != nil {
 		return err
 	}
-	r.say("the station has key 02 born in the board's token, puts certificate 01 beside it, and lays out devices/%s", localBoard)
+	r.say("the station has keys 02 and 03 born in the board's token, puts certificate 01 beside them, and lays out devices/%s", localBoard)
 	said, err := r.start(ctx, localBoard, b.URI, "factory")
 	if err != nil {
 		return err

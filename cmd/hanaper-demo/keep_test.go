@@ -55,7 +55,7 @@ func TestBoard(t *testing.T) {
 		}
 	}
 	said := keep(t, []string{"board", "--boards", dir, "--kernel", "../../bin/kernel", "--dir", filepath.Join(t.TempDir(), "b")}, "director show", "it has firmware-2.1", "board-0001-main", "serial")
-	for _, want := range []string{"known upstream as board-0001", `board: token "board-0001"`, `board: token "board-0002"`, "Uptane key made now; it has factory", "Uptane key found; it has firmware-2.1", "booted and off again"} {
+	for _, want := range []string{"known upstream as board-0001", `board: token "board-0001"`, `board: token "board-0002"`, "Uptane key found; it has factory", "Uptane key made now; it has factory", "Uptane key found; it has firmware-2.1", "booted and off again"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("never said %q:\n%s", want, said)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/factory/station"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
+	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -43,7 +44,7 @@ func enroll(c *cli.Context) error {
 		return err
 	}
 	progress := term.Stderr()
-	s, err := station.New(conf, station.With{OpenToken: openToken, Step: progress.Step, Done: progress.Done})
+	s, err := station.New(conf, station.With{OpenToken: openToken, Tokens: pkcs11.List, Step: progress.Step, Done: progress.Done})
 	if err != nil {
 		return err
 	}

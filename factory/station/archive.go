@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
@@ -19,13 +20,17 @@ import (
 
 // archive is the file of the certificates that this station got, in PEM, one after another. A hanaperd whose store was lost, or put back
 // from an older copy, learns from it what it had handed out. The file decides nothing by itself: hanaperd checks its own signature on each.
-type archive struct{ path string }
+type archive struct {
+	path string
+	// mutex orders those who add while a run of many boards goes on.
+	mutex sync.Mutex
+}
 
 // tail is how much of the end of the file holds its last certificate for certain.
 const tail = 32 << 10
 
 // last is the last certificate, in PEM; empty where there is none.
-func (a archive) last() (string, error) {
+func (a *archive) last() (string, error) {
 	if a.path == "" {
 		return "", nil
 	}
@@ -67,10 +72,12 @@ func (a archive) last() (string, error) {
 }
 
 // add puts a certificate at the end, durably, unless it is the last one there.
-func (a archive) add(cert *x509.Certificate) error {
+func (a *archive) add(cert *x509.Certificate) error {
 	if a.path == "" {
 		return nil
 	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 	if last, err := a.last(); err != nil || last == string(text) {
 		return err
@@ -90,7 +97,7 @@ func (a archive) add(cert *x509.Certificate) error {
 }
 
 // all are the certificates in the file.
-func (a archive) all() ([]*x509.Certificate, error) {
+func (a *archive) all() ([]*x509.Certificate, error) {
 	b, err := input.Read(a.path, 1<<30)
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "it is made with the first device that is enrolled")
@@ -112,7 +119,7 @@ func (c *Config) Report(ctx context.Context) (sent, lacked int, err error) {
 	if c.Factory.Got == "" {
 		return 0, 0, advice.New(advice.Usage, "name the file in which this station keeps the certificates that it got", "factory.got is missing")
 	}
-	certs, err := archive{c.Factory.Got}.all()
+	certs, err := (&archive{path: c.Factory.Got}).all()
 	if err != nil {
 		return 0, 0, err
 	}

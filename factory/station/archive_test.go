@@ -15,7 +15,7 @@ func TestArchive(t *testing.T) {
 	leaf := func(id string) identity {
 		return root.issue(t, "server", ca.Template{Subject: pkix.Name{CommonName: id}, DNSNames: []string{id + ".example"}})
 	}
-	a := archive{filepath.Join(t.TempDir(), "got.pem")}
+	a := &archive{path: filepath.Join(t.TempDir(), "got.pem")}
 	if last, err := a.last(); last != "" || err != nil {
 		t.Fatal(last, err)
 	}

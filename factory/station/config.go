@@ -30,6 +30,9 @@ type Config struct {
 		Tries       int           `yaml:"tries"`
 		Timeout     time.Duration `yaml:"timeout"`
 		Got         string        `yaml:"got"`
+		// Proxy is empty for none, "environment", or http(s)://host:port.
+		Proxy            string `yaml:"proxy"`
+		ProxyCredentials string `yaml:"proxy_credentials"`
 	} `yaml:"factory"`
 	FleetRoot string `yaml:"fleet_root"`
 	Device    struct {
@@ -41,6 +44,9 @@ type Config struct {
 		Token         string `yaml:"token"`
 		KeyID         string `yaml:"key_id"`
 		CertificateID string `yaml:"certificate_id"`
+		// UptaneKeyID is empty where the device makes its Uptane key itself, outside of the token.
+		UptaneKeyID     string `yaml:"uptane_key_id"`
+		UptaneAlgorithm string `yaml:"uptane_algorithm"`
 		// Attestation is the kind of chip that says where the key was born; empty for no evidence.
 		Attestation             string   `yaml:"attestation"`
 		AttestationCertificates []string `yaml:"attestation_certificates"`
@@ -61,17 +67,21 @@ type Config struct {
 		ImportPath string `yaml:"import_path"`
 		Module     string `yaml:"module"`
 		WritePIN   bool   `yaml:"write_pin"`
+		// FirstToken is "told" or "demanded".
+		FirstToken string `yaml:"first_token"`
 	} `yaml:"sota"`
 
-	token          hsm.URI
-	keyID, certID  []byte
-	attestationIDs [][]byte
+	token                   hsm.URI
+	keyID, certID, uptaneID []byte
+	attestationIDs          [][]byte
 }
 
 const (
 	storePKCS11 = "pkcs11"
 	storeFile   = "file"
 	storeTPM    = "tpm"
+
+	firstTold, firstDemanded = "told", "demanded"
 )
 
 func defaults() Config {
@@ -79,7 +89,8 @@ func defaults() Config {
 	c.Factory.Tries, c.Factory.Timeout = 5, 30*time.Second
 	c.Device.KeyStore, c.Device.Algorithm = storePKCS11, string(hsm.P256)
 	c.Device.KeyID, c.Device.CertificateID = "02", "01"
-	c.Import, c.Sota.ImportPath, c.Sota.WritePIN = "import", "/var/sota/import", true
+	c.Device.UptaneKeyID, c.Device.UptaneAlgorithm = "03", string(hsm.RSA2048)
+	c.Import, c.Sota.ImportPath, c.Sota.WritePIN, c.Sota.FirstToken = "import", "/var/sota/import", true, firstTold
 	return c
 }
 
@@ -90,7 +101,8 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 		return nil, err
 	}
 	paths := []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
-		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain, &c.Factory.Got}
+		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain, &c.Factory.Got,
+		&c.Factory.ProxyCredentials}
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Kept)
 	}
@@ -129,15 +141,21 @@ func (c *Config) Check() error {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || strings.HasSuffix(c.Gateway.URL, "/") {
 		return bad("write it as https://host:port, without a slash at the end", "gateway.url is %.100q", c.Gateway.URL)
 	}
-	if !filepath.IsAbs(c.Sota.ImportPath) || strings.ContainsAny(c.Sota.ImportPath, "\"\\\n") {
+	if !filepath.IsAbs(c.Sota.ImportPath) {
 		return bad("it is a path on the device", "sota.import_path %.100q", c.Sota.ImportPath)
+	}
+	if c.Sota.FirstToken != firstTold && c.Sota.FirstToken != firstDemanded {
+		return bad("told or demanded", "sota.first_token is %.40q", c.Sota.FirstToken)
 	}
 	if c.Log != nil {
 		if _, err := c.Log.policy(); err != nil {
 			return err
 		}
 	}
-	return c.checkDevice(bad)
+	if err := c.checkDevice(bad); err != nil {
+		return err
+	}
+	return c.checkSota()
 }
 
 func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (err error) {
@@ -146,10 +164,16 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 	default:
 		return bad("P-256, RSA-2048, RSA-3072 or RSA-4096", "device.algorithm is %.40q", c.Device.Algorithm)
 	}
+	for _, id := range []*string{&c.Device.KeyID, &c.Device.CertificateID, &c.Device.UptaneKeyID} {
+		*id = strings.ToLower(*id)
+	}
 	if c.keyID, err = oneByte("device.key_id", c.Device.KeyID); err != nil {
 		return err
 	}
 	if c.certID, err = oneByte("device.certificate_id", c.Device.CertificateID); err != nil {
+		return err
+	}
+	if err := c.checkUptaneKey(bad); err != nil {
 		return err
 	}
 	if err := c.checkAttestation(bad); err != nil {
@@ -184,6 +208,22 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 		return bad("write it as pkcs11:token=LABEL?module-path=...&pin-source=...", "device.token must name a token, and no object in it")
 	}
 	return nil
+}
+
+// checkUptaneKey: the key that signs the device's manifests, where it is born in the token with the other one.
+func (c *Config) checkUptaneKey(bad func(hint, format string, args ...any) error) (err error) {
+	c.uptaneID = nil
+	if c.Device.KeyStore != storePKCS11 || c.Device.UptaneKeyID == "" {
+		return nil
+	}
+	if clientKeyTypes[hsm.Algorithm(c.Device.UptaneAlgorithm)] == "" {
+		return bad("RSA-2048, RSA-3072 or RSA-4096: the client signs with RSA keys in a token only", "device.uptane_algorithm is %.40q", c.Device.UptaneAlgorithm)
+	}
+	if c.Device.UptaneKeyID == c.Device.KeyID {
+		return bad("03 for the one and 02 for the other is what the field has", "device.uptane_key_id is device.key_id")
+	}
+	c.uptaneID, err = oneByte("device.uptane_key_id", c.Device.UptaneKeyID)
+	return err
 }
 
 // checkAttestation: what a device shows of where its key was born.

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 
 	"github.com/hanaper/hanaper/factory"
-	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
@@ -95,7 +94,15 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 	}
 	defer clear(sota)
 	files["sota.toml"] = sota
-	return place(f.c.Import, files)
+	if err := place(f.c.Import, files); err != nil {
+		return err
+	}
+	// What was written is read again, as the device will.
+	there, err := compare(filepath.Clean(f.c.Import), files)
+	if err == nil && !there {
+		err = advice.New(advice.Unverified, "look at the disk, and run it again", "import folder %s is not there after it was laid out", show.Text(f.c.Import))
+	}
+	return err
 }
 
 // check refuses a folder that lay would refuse, as far as that is known before there is a certificate.
@@ -202,62 +209,4 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 		return other("lacks some of the files")
 	}
 	return true, nil
-}
-
-// sota is aktualizr's configuration for this device.
-func (f *folder) sota(ctx context.Context) ([]byte, error) {
-	c := f.c
-	source, keyType := "file", map[hsm.Algorithm]string{hsm.P256: "", hsm.RSA2048: "RSA2048", hsm.RSA3072: "RSA3072", hsm.RSA4096: "RSA4096"}[hsm.Algorithm(c.Device.Algorithm)]
-	if c.Device.KeyStore == storePKCS11 {
-		source = "pkcs11"
-	}
-	var b bytes.Buffer
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# Written by hanaper-station for device %s.", show.Text(c.Device.ID))
-	line("[tls]\nserver_url_path = \"%s/gateway.url\"\nca_source = \"file\"\ncert_source = %q\npkey_source = %q\n", show.Text(c.Sota.ImportPath), source, source)
-	if source == "pkcs11" {
-		module := c.Sota.Module
-		if module == "" {
-			module = c.token.ModulePath
-		}
-		line("[p11]\nmodule = %q", module)
-		if err := f.pin(ctx, &b); err != nil {
-			return nil, err
-		}
-		line("uptane_key_id = \"03\"\ntls_clientcert_id = %q\ntls_pkey_id = %q\n", c.Device.CertificateID, c.Device.KeyID)
-	}
-	// The Uptane key is the ECU's own affair: aktualizr makes it at its first start.
-	line("[uptane]\nkey_source = \"file\"")
-	if keyType != "" {
-		line("key_type = %q", keyType)
-	}
-	line("\n[import]\nbase_path = %q\ntls_cacert_path = \"root.crt\"\ntls_clientcert_path = %q\ntls_pkey_path = %q\n", c.Sota.ImportPath,
-		map[bool]string{true: "", false: "client.pem"}[source == "pkcs11"], map[bool]string{true: "", false: "pkey.pem"}[source == "pkcs11"])
-	line("[provision]\nmode = \"DeviceCred\"\nprimary_ecu_serial = %q\nprimary_ecu_hardware_id = %q", c.Device.ID, c.Device.HardwareID)
-	return b.Bytes(), nil
-}
-
-// pin writes the token's PIN, which aktualizr takes from here only, or the place for it.
-func (f *folder) pin(ctx context.Context, b *bytes.Buffer) error {
-	if !f.c.Sota.WritePIN || f.c.token.PINSource == "" {
-		b.WriteString("# pass = \"the token's PIN\"\n")
-		return nil
-	}
-	pin, err := hsm.PINFile(f.c.token.PINSource)(ctx, hsm.TokenInfo{Label: f.c.token.Token, Serial: f.c.token.Serial})
-	if err != nil {
-		return err
-	}
-	defer clear(pin)
-	b.WriteString("pass = \"")
-	for _, c := range pin {
-		if c < 0x20 || c > 0x7e {
-			return advice.New(advice.Usage, "set sota.write_pin to false and fill it in", "the PIN holds a byte that TOML cannot hold as it is")
-		}
-		if c == '"' || c == '\\' {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(c)
-	}
-	b.WriteString("\"\n")
-	return nil
 }

@@ -1,7 +1,6 @@
 package station
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -13,9 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -29,6 +26,10 @@ type keyStore interface {
 	key(ctx context.Context) (k crypto.Signer, made bool, err error)
 	// putCertificate stores the device's certificate beside the key; the same one again changes nothing.
 	putCertificate(ctx context.Context, cert *x509.Certificate) error
+	// uptaneKey has the device's Uptane key made where the configuration wants it in the token.
+	uptaneKey(ctx context.Context) (made bool, err error)
+	// verify reads back what the device will use, and signs with it.
+	verify(ctx context.Context, cert *x509.Certificate) error
 	close()
 }
 
@@ -53,21 +54,34 @@ type tokenStore struct {
 func (s *tokenStore) close() { _ = s.token.Close() }
 
 func (s *tokenStore) key(ctx context.Context) (crypto.Signer, bool, error) {
-	k, err := s.token.Key(ctx, hsm.Query{ID: s.c.keyID})
+	return s.born(ctx, s.c.keyID, "device", "device.algorithm", hsm.Algorithm(s.c.Device.Algorithm))
+}
+
+func (s *tokenStore) uptaneKey(ctx context.Context) (bool, error) {
+	if s.c.uptaneID == nil {
+		return false, nil
+	}
+	_, made, err := s.born(ctx, s.c.uptaneID, "uptane", "device.uptane_algorithm", hsm.Algorithm(s.c.Device.UptaneAlgorithm))
+	return made, err
+}
+
+// born finds the key with this id, or has the token make it; one that could have been copied is refused.
+func (s *tokenStore) born(ctx context.Context, id []byte, label, setting string, algorithm hsm.Algorithm) (hsm.Key, bool, error) {
+	k, err := s.token.Key(ctx, hsm.Query{ID: id})
 	made := errors.Is(err, hsm.ErrNoKey)
 	if made {
-		k, err = s.token.Generate(ctx, hsm.GenerateSpec{Label: "device", ID: s.c.keyID, Algorithm: hsm.Algorithm(s.c.Device.Algorithm), Class: hsm.Sealed})
+		k, err = s.token.Generate(ctx, hsm.GenerateSpec{Label: label, ID: id, Algorithm: algorithm, Class: hsm.Sealed})
 	}
 	if err != nil {
 		return nil, false, err
 	}
 	a := k.Attributes()
-	if a.Algorithm != hsm.Algorithm(s.c.Device.Algorithm) {
-		return nil, false, advice.New(advice.Refused, "set device.algorithm to it, or give the device a fresh token", "the key with id %x in %s is %s, not %s",
-			s.c.keyID, s.token.Info().Name(), show.Text(a.Algorithm), show.Text(s.c.Device.Algorithm))
+	if a.Algorithm != algorithm {
+		return nil, false, advice.New(advice.Refused, "set "+setting+" to it, or give the device a fresh token", "the key with id %x in %s is %s, not %s",
+			id, s.token.Info().Name(), show.Text(a.Algorithm), show.Text(algorithm))
 	}
 	if !a.Local || !a.NeverExtractable || !a.AlwaysSensitive {
-		return nil, false, advice.New(advice.Refused, "give the device a fresh token", "the key with id %x in %s was not born sealed in it", s.c.keyID, s.token.Info().Name())
+		return nil, false, advice.New(advice.Refused, "give the device a fresh token", "the key with id %x in %s was not born sealed in it", id, s.token.Info().Name())
 	}
 	return k, made, nil
 }
@@ -120,6 +134,8 @@ func (s *fileStore) close() {
 
 func (s *fileStore) putCertificate(context.Context, *x509.Certificate) error { return nil }
 
+func (s *fileStore) uptaneKey(context.Context) (bool, error) { return false, nil }
+
 func softKey(a hsm.Algorithm) (crypto.Signer, error) {
 	switch a {
 	case hsm.RSA2048:
@@ -130,29 +146,4 @@ func softKey(a hsm.Algorithm) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, 4096)
 	}
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-}
-
-// checkAnswer holds what hanaperd sent to all that the device will rely on.
-func checkAnswer(a *factory.EnrollAnswer, c *Config, pub crypto.PublicKey, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	bad := func(format string, args ...any) error {
-		return advice.New(advice.Unverified, "nothing was written to the device; see hanaperd's configuration", "the answer of hanaperd: "+format, args...)
-	}
-	chain, err := factory.ParseCertificates([]byte(a.Chain))
-	if err != nil {
-		return nil, bad("chain: %w", err)
-	}
-	leaf, err := factory.ParseCertificates([]byte(a.Certificate))
-	if err != nil || len(leaf) != 1 || !bytes.Equal(leaf[0].Raw, chain[0].Raw) {
-		return nil, bad("the chain does not begin with the certificate")
-	}
-	if cn := chain[0].Subject.CommonName; cn != c.Device.ID || a.DeviceID != c.Device.ID {
-		return nil, bad("the certificate is for %.80q, not %q", cn, c.Device.ID)
-	}
-	if err := ca.CheckKeyMatches(chain[0], pub); err != nil {
-		return nil, bad("%w", err)
-	}
-	if err := ca.Verify(chain, roots, now); err != nil {
-		return nil, bad("%w", err)
-	}
-	return chain, nil
 }

@@ -43,15 +43,19 @@ type Result struct {
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	// NewKey and NewCertificate are false where an earlier run had got that far.
-	NewKey         bool   `json:"new_key"`
-	NewCertificate bool   `json:"new_certificate"`
-	Import         string `json:"import"`
+	NewKey         bool `json:"new_key"`
+	NewCertificate bool `json:"new_certificate"`
+	// NewUptaneKey is true where this run had the Uptane key made in the token.
+	NewUptaneKey bool   `json:"new_uptane_key,omitempty"`
+	Import       string `json:"import"`
 }
 
 // With is what a Station uses of its surroundings.
 type With struct {
 	// OpenToken opens the device's token and logs in. The Station closes it.
 	OpenToken func(context.Context, hsm.URI) (hsm.Token, error)
+	// Tokens lists what the device's module shows here; nil leaves the client's first-token rule unlooked at.
+	Tokens Tokens
 	// Step tells what is being done, Done what was done or tried. nil tells nobody.
 	Step, Done func(format string, args ...any)
 	// Now is the clock; nil is time.Now.
@@ -66,7 +70,9 @@ type Station struct {
 	makers     []*x509.Certificate // of device.attestation_chain
 	folder     *folder
 	issuances  *issuances
+	got        *archive
 	openToken  func(context.Context, hsm.URI) (hsm.Token, error)
+	tokens     Tokens
 	step, done func(format string, args ...any)
 	now        func() time.Time
 }
@@ -77,7 +83,7 @@ func New(c *Config, w With) (*Station, error) {
 		return nil, err
 	}
 	silent := func(string, ...any) {}
-	s := &Station{c: c, openToken: w.OpenToken, step: silent, done: silent, now: time.Now}
+	s := &Station{c: c, got: &archive{path: c.Factory.Got}, openToken: w.OpenToken, tokens: w.Tokens, step: silent, done: silent, now: time.Now}
 	if w.Step != nil {
 		s.step = w.Step
 	}
@@ -125,12 +131,67 @@ func (c *Config) client(note func(error, time.Duration)) (*factory.Client, error
 	if err != nil {
 		return nil, err
 	}
-	return factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout, Note: note})
+	return factory.NewClient(factory.ClientConfig{URL: c.Factory.URL, CA: roots, Identity: id, Tries: c.Factory.Tries, Timeout: c.Factory.Timeout, Note: note,
+		Proxy: c.Factory.Proxy, ProxyCredentials: c.Factory.ProxyCredentials})
 }
 
-// Enroll makes or finds the key, asks for the certificate, checks it, stores it, and lays out the folder. Every step may
-// be done already.
+// Enroll makes or finds the keys, asks for the certificate, checks it, stores it, lays out the folder, and reads back what the device
+// will use. Every step may be done already.
 func (s *Station) Enroll(ctx context.Context) (*Result, error) {
+	o, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer o.keys.close()
+	s.step("%s: certificate", show.Text(s.c.Device.ID))
+	evidence, err := s.evidence(ctx, o.keys, o.key)
+	if err != nil {
+		return nil, err
+	}
+	request, err := s.request(o.key, evidence)
+	if err != nil {
+		return nil, err
+	}
+	held, err := s.issuances.held()
+	if err != nil {
+		return nil, err
+	}
+	if request.Last, err = s.got.last(); err != nil {
+		return nil, err
+	}
+	a, isNew, err := s.client.EnrollHolding(ctx, request, held)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := checkAnswer(a, s.c, o.key.Public(), s.fleet, s.now())
+	if err != nil {
+		return nil, err
+	}
+	s.tellDiffers(a)
+	if err := s.got.add(chain[0]); err != nil {
+		return nil, err
+	}
+	// Before anything is written to the device: a factory whose record was put back does not go on making devices.
+	if err := s.issuances.accept(ctx, held, a.Log); err != nil {
+		return nil, err
+	}
+	if err := s.finish(ctx, o, chain); err != nil {
+		return nil, err
+	}
+	s.done("%s: enrolled", show.Text(s.c.Device.ID))
+	return s.result(o, a.Serial, chain, isNew), nil
+}
+
+// opened is a device's key store with its keys.
+type opened struct {
+	keys             keyStore
+	key              crypto.Signer
+	made, madeUptane bool
+}
+
+// open checks what can be known without the factory, opens the key store, and finds the device's keys or has them made. Whoever calls
+// it closes the key store.
+func (s *Station) open(ctx context.Context) (*opened, error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
@@ -139,55 +200,44 @@ func (s *Station) Enroll(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer keys.close()
-	key, made, err := keys.key(ctx)
+	o := &opened{keys: keys}
+	if store, is := keys.(*tokenStore); is {
+		err = s.firstToken(store.token.Info())
+	}
+	if err == nil {
+		o.key, o.made, err = keys.key(ctx)
+	}
+	if err == nil {
+		o.madeUptane, err = keys.uptaneKey(ctx)
+	}
 	if err != nil {
+		keys.close()
 		return nil, err
 	}
-	s.step("%s: certificate", show.Text(s.c.Device.ID))
-	evidence, err := s.evidence(ctx, keys, key)
-	if err != nil {
-		return nil, err
+	return o, nil
+}
+
+// finish writes to the device what was checked, and reads it back.
+func (s *Station) finish(ctx context.Context, o *opened, chain []*x509.Certificate) error {
+	if err := o.keys.putCertificate(ctx, chain[0]); err != nil {
+		return err
 	}
-	request, err := s.request(key, evidence)
-	if err != nil {
-		return nil, err
+	s.step("%s: import folder", show.Text(s.c.Device.ID))
+	if err := s.folder.lay(ctx, chain, o.key); err != nil {
+		return err
 	}
-	held, err := s.issuances.held()
-	if err != nil {
-		return nil, err
-	}
-	got := archive{s.c.Factory.Got}
-	if request.Last, err = got.last(); err != nil {
-		return nil, err
-	}
-	a, isNew, err := s.client.EnrollHolding(ctx, request, held)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := checkAnswer(a, s.c, key.Public(), s.fleet, s.now())
-	if err != nil {
-		return nil, err
-	}
+	s.step("%s: reading back", show.Text(s.c.Device.ID))
+	return o.keys.verify(ctx, chain[0])
+}
+
+func (s *Station) result(o *opened, serial string, chain []*x509.Certificate, isNew bool) *Result {
+	return &Result{DeviceID: s.c.Device.ID, Serial: serial, NotAfter: chain[0].NotAfter.UTC(), NewKey: o.made, NewUptaneKey: o.madeUptane, NewCertificate: isNew, Import: s.c.Import}
+}
+
+func (s *Station) tellDiffers(a *factory.EnrollAnswer) {
 	if a.Differs != "" {
 		s.done("%s: take care: it is enrolled already, and %s; the record stays", show.Text(s.c.Device.ID), show.Text(a.Differs))
 	}
-	if err := got.add(chain[0]); err != nil {
-		return nil, err
-	}
-	// Before anything is written to the device: a factory whose record was put back does not go on making devices.
-	if err := s.issuances.accept(ctx, held, a.Log); err != nil {
-		return nil, err
-	}
-	if err := keys.putCertificate(ctx, chain[0]); err != nil {
-		return nil, err
-	}
-	s.step("%s: import folder", show.Text(s.c.Device.ID))
-	if err := s.folder.lay(ctx, chain, key); err != nil {
-		return nil, err
-	}
-	s.done("%s: enrolled", show.Text(s.c.Device.ID))
-	return &Result{DeviceID: s.c.Device.ID, Serial: a.Serial, NotAfter: chain[0].NotAfter.UTC(), NewKey: made, NewCertificate: isNew, Import: s.c.Import}, nil
 }
 
 // check finds, before the token is touched, what would be refused after it: a device id that no policy allows, and an

@@ -1,5 +1,5 @@
 // Command boardtest is a simulated board: a device whose keys lie in its HSM (a SoftHSM token, or a TPM 2.0), which a station has
-// provisioned. It connects to the gateway with key 02 and certificate 01, makes its Uptane key 03 at its first start, and is a
+// provisioned. It connects to the gateway with key 02 and certificate 01, makes its Uptane key 03 at its first start if the station made none, and is a
 // client of Uptane as uptane/devicetest has it. As process 1 of a virtual machine it sets the machine up first, and switches it off
 // at the end (guest.go). It is for tests and for make board; no program links it.
 //
@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,8 +29,27 @@ import (
 	"github.com/hanaper/hanaper/uptane/devicetest"
 )
 
-// The ids of a board's objects, as sota.toml of the field has them.
+// The ids of a board's objects: those of the field, until its sota.toml says others.
 var certificateID, keyID, uptaneID = []byte{1}, []byte{2}, []byte{3}
+
+// readIDs takes the ids from the [p11] section of sota.toml, as the client of the field does; there is none for a TPM.
+func readIDs(folder string) error {
+	b, err := os.ReadFile(filepath.Join(folder, "sota.toml"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, "=")
+		to := map[string]*[]byte{"tls_clientcert_id": &certificateID, "tls_pkey_id": &keyID, "uptane_key_id": &uptaneID}[strings.TrimSpace(name)]
+		if to == nil {
+			continue
+		}
+		if *to, err = hex.DecodeString(strings.Trim(strings.TrimSpace(value), `"`)); err != nil || len(*to) != 1 {
+			return fmt.Errorf("sota.toml: %q", line)
+		}
+	}
+	return nil
+}
 
 // board is what a board is told.
 type board struct {
@@ -60,6 +80,9 @@ func main() {
 func (b board) run(ctx context.Context, say io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if err := readIDs(b.Import); err != nil {
+		return err
+	}
 	uri, err := hsm.ParseURI(b.Token)
 	if err != nil {
 		return err
