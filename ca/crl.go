@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -85,6 +86,10 @@ func crlName(issuer *x509.Certificate, number *big.Int) string {
 
 // marshalCRL encodes a TBSCertList (RFC 5280, section 5.1).
 func marshalCRL(issuer *x509.Certificate, alg x509.SignatureAlgorithm, t CRLTemplate) ([]byte, error) {
+	entries, err := marshalEntries(t.Entries)
+	if err != nil {
+		return nil, err
+	}
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)
@@ -94,9 +99,7 @@ func marshalCRL(issuer *x509.Certificate, alg x509.SignatureAlgorithm, t CRLTemp
 		addTime(b, seconds(t.NextUpdate))
 		if len(t.Entries) > 0 { // absent, not empty (section 5.1.2.6)
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, e := range t.Entries {
-					addEntry(b, e)
-				}
+				b.AddBytes(entries)
 			})
 		}
 		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
@@ -107,18 +110,6 @@ func marshalCRL(issuer *x509.Certificate, alg x509.SignatureAlgorithm, t CRLTemp
 		})
 	})
 	return b.Bytes()
-}
-
-func addEntry(b *cryptobyte.Builder, e x509.RevocationListEntry) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1BigInt(e.SerialNumber)
-		addTime(b, seconds(e.RevocationTime))
-		if e.ReasonCode != 0 { // unspecified is absent (section 5.3.1)
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				addExtension(b, oidReason, false, func(b *cryptobyte.Builder) { b.AddASN1Enum(int64(e.ReasonCode)) })
-			})
-		}
-	})
 }
 
 // PreparedCRL is a CRL that met every rule and may be signed once.
@@ -150,14 +141,39 @@ func (p *PreparedCRL) Sign(ctx context.Context, rand io.Reader) (*x509.Revocatio
 	if err != nil {
 		return nil, fmt.Errorf("ca: CRL %v: %w", p.specimen.Number, err)
 	}
-	crl, err := x509.ParseRevocationList(der)
+	return signedAs(p.specimen, der)
+}
+
+// signedAs is the specimen with the signature in der, whose other bytes must be those of the specimen: they were read and checked as such, and
+// a list of 100,000 entries is not read a second time.
+func signedAs(specimen *x509.RevocationList, der []byte) (*x509.RevocationList, error) {
+	was, _, err := splitSigned(specimen.Raw)
+	if err != nil {
+		return nil, fmt.Errorf("ca: the specimen cannot be read: %w", err)
+	}
+	is, signature, err := splitSigned(der)
 	if err != nil {
 		return nil, fmt.Errorf("ca: the signed CRL cannot be read: %w", err)
 	}
-	if !bytes.Equal(crl.RawTBSRevocationList, p.specimen.RawTBSRevocationList) {
+	if !bytes.Equal(is, was) || !bytes.HasPrefix(was, specimen.RawTBSRevocationList) {
 		return nil, advice.New(advice.Unverified, "report this; nothing was handed out", "ca: what was signed is not what was checked")
 	}
-	return crl, nil
+	list := *specimen
+	list.Raw, list.RawTBSRevocationList, list.Signature = der, is[:len(specimen.RawTBSRevocationList)], signature
+	return &list, nil
+}
+
+// splitSigned takes the signature off a CertificateList (RFC 5280, section 5.1): rest is tbsCertList and signatureAlgorithm.
+func splitSigned(der []byte) (rest, signature []byte, err error) {
+	input, list, tbs, alg := cryptobyte.String(der), cryptobyte.String(nil), cryptobyte.String(nil), cryptobyte.String(nil)
+	if !input.ReadASN1(&list, cbasn1.SEQUENCE) || !input.Empty() {
+		return nil, nil, errors.New("it is not one SEQUENCE")
+	}
+	whole := list
+	if !list.ReadASN1Element(&tbs, cbasn1.SEQUENCE) || !list.ReadASN1Element(&alg, cbasn1.SEQUENCE) || !list.ReadASN1BitStringAsBytes(&signature) || !list.Empty() {
+		return nil, nil, errors.New("it is not content, algorithm and signature")
+	}
+	return whole[:len(tbs)+len(alg)], signature, nil
 }
 
 // LintCRL holds a finished CRL to all rules that need no issuer.
@@ -207,18 +223,19 @@ func lintCRL(f *findings, crl *x509.RevocationList) {
 			f.add(ruleCRLForm, "extension %v stands twice", e.Id)
 		}
 	}
-	seen := make(map[string]bool, len(crl.RevokedCertificateEntries))
-	for _, e := range crl.RevokedCertificateEntries {
+	seen := make(map[serialKey]struct{}, len(crl.RevokedCertificateEntries))
+	for n := range crl.RevokedCertificateEntries {
+		e := &crl.RevokedCertificateEntries[n]
 		lintEntry(f, crl, e)
-		if key := string(e.SerialNumber.Bytes()); seen[key] {
+		key := keyOf(e.SerialNumber)
+		if _, twice := seen[key]; twice {
 			f.add(ruleCRLEntry, "serial %x stands twice", e.SerialNumber)
-		} else {
-			seen[key] = true
 		}
+		seen[key] = struct{}{}
 	}
 }
 
-func lintEntry(f *findings, crl *x509.RevocationList, e x509.RevocationListEntry) {
+func lintEntry(f *findings, crl *x509.RevocationList, e *x509.RevocationListEntry) {
 	if e.SerialNumber.Sign() <= 0 || serialOctets(e.SerialNumber) > 20 {
 		f.add(ruleCRLEntry, "serial %x", e.SerialNumber)
 	}
@@ -267,26 +284,22 @@ func checkCRLSequence(f *findings, crl *x509.RevocationList, issuer *x509.Certif
 	if crl.ThisUpdate.Before(previous.ThisUpdate) && !t.Redated {
 		f.add(ruleCRLThis, "thisUpdate %s is before the previous CRL's %s", crl.ThisUpdate.Format(time.RFC3339), previous.ThisUpdate.Format(time.RFC3339))
 	}
-	now := make(map[string]time.Time, len(crl.RevokedCertificateEntries))
-	for _, e := range crl.RevokedCertificateEntries {
-		now[string(e.SerialNumber.Bytes())] = e.RevocationTime
-	}
-	free := make(map[string]bool, len(t.Released))
+	free := make(map[serialKey]bool, len(t.Released))
 	for _, r := range t.Released {
 		if r != nil {
-			free[string(r.Bytes())] = true
+			free[keyOf(r)] = true
 		}
 	}
-	for _, e := range previous.RevokedCertificateEntries {
-		key := string(e.SerialNumber.Bytes())
-		if free[key] {
+	now := finder{entries: crl.RevokedCertificateEntries}
+	for n := range previous.RevokedCertificateEntries {
+		e := &previous.RevokedCertificateEntries[n]
+		if len(free) > 0 && free[keyOf(e.SerialNumber)] {
 			continue
 		}
-		at, ok := now[key]
-		if !ok {
+		if is := now.find(e.SerialNumber); is == nil {
 			f.add(ruleCRLDrop, "serial %x was revoked and is missing", e.SerialNumber)
-		} else if at.After(e.RevocationTime) {
-			f.add(ruleCRLDrop, "serial %x was revoked %s and is now %s", e.SerialNumber, e.RevocationTime.Format(time.RFC3339), at.Format(time.RFC3339))
+		} else if is.RevocationTime.After(e.RevocationTime) {
+			f.add(ruleCRLDrop, "serial %x was revoked %s and is now %s", e.SerialNumber, e.RevocationTime.Format(time.RFC3339), is.RevocationTime.Format(time.RFC3339))
 		}
 	}
 }

@@ -82,24 +82,45 @@ func (s *Service) due(by *issuing, turn record.ListTurn, now time.Time) bool {
 // signCRL makes the next list.
 func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn, now time.Time) (*record.CRL, error) {
 	var previous *x509.RevocationList
+	above := int64(0)
 	if turn.Last != nil {
 		var err error
-		if previous, err = x509.ParseRevocationList(turn.Last.DER); err != nil {
+		if previous, err = by.parse(turn.Last.DER); err != nil {
 			return nil, fmt.Errorf("CRL %d in the store: %w", turn.Last.Number, err)
 		}
-	}
-	above := int64(0)
-	if previous != nil {
 		above = turn.Last.Number
 	}
+	// after is how far the revocations are on the previous list for sure.
+	after := int64(0)
+	if previous != nil && by.whole.Load() {
+		if age := now.Sub(turn.Last.ThisUpdate); age >= 0 && age < s.c.CRLRefresh {
+			after = turn.Last.UpTo
+		}
+	}
 	if newer := s.newerPublished(by, above); newer != nil {
-		previous, above = newer, newer.Number.Int64()
+		previous, above, after = newer, newer.Number.Int64(), 0
+	}
+	revoked, earlier, err := turn.Revoked(ctx, after)
+	if err == nil && after > 0 && int64(len(previous.RevokedCertificateEntries)) < earlier {
+		s.c.Log.Error("the last list lacks revocations that it should have; all are read again", "number", turn.Last.Number, "entries", len(previous.RevokedCertificateEntries), "revoked", earlier)
+		after = 0
+		revoked, _, err = turn.Revoked(ctx, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	upTo := after
+	for _, r := range revoked {
+		upTo = max(upTo, r.Sequence)
+	}
+	if upTo < turn.UpTo {
+		return nil, fmt.Errorf("the store counts a revocation with the number %d and lists none above %d: %w", turn.UpTo, upTo, record.ErrDamaged)
 	}
 	number, err := turn.Number(ctx, above)
 	if err != nil {
 		return nil, err
 	}
-	t := s.listing(turn.Revoked, previous, now)
+	t := s.listing(revoked, previous, now)
 	t.Number = big.NewInt(number)
 	var list *x509.RevocationList
 	err = s.each(ctx, by, func(ctx context.Context, i *ca.Issuer) error {
@@ -116,34 +137,43 @@ func (s *Service) signCRL(ctx context.Context, by *issuing, turn record.ListTurn
 	if err != nil {
 		return nil, err
 	}
-	return &record.CRL{Number: number, DER: list.Raw, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, UpTo: turn.UpTo}, nil
+	by.keep(list)
+	if after == 0 {
+		by.whole.Store(true)
+	}
+	return &record.CRL{Number: number, DER: list.Raw, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, UpTo: upTo}, nil
 }
 
-// listing is the content of the next list: what the store has revoked, and what the previous list had and the store does
-// not know, for a store put back from a copy must not make a revocation be forgotten, nor later than it was.
+// listing is the content of the next list: what the previous list had, and what the store has revoked since, or in all. What the store does
+// not know stays, for a store put back from a copy must not make a revocation be forgotten, nor later than it was.
 func (s *Service) listing(revoked []record.Revocation, previous *x509.RevocationList, now time.Time) ca.CRLTemplate {
-	t := ca.CRLTemplate{Entries: make([]x509.RevocationListEntry, 0, len(revoked))}
+	fresh := make([]x509.RevocationListEntry, 0, len(revoked))
 	known := make(map[string]int, len(revoked))
 	for _, r := range revoked {
 		serial := new(big.Int).SetBytes(r.Serial)
 		if !listable(serial) {
 			// Kept by a release that took it. It is no certificate's, and one such entry would keep all others from being listed.
-			s.c.Log.Error("a revocation is on no list: its serial number is longer than one can be", "serial", fmt.Sprintf("%x", r.Serial), "who", r.Who)
+			s.c.Log.Error("a revocation is on no list: its serial number is longer than one can be", "serial", fmt.Sprintf("%x", r.Serial))
 			continue
 		}
-		known[string(serial.Bytes())] = len(t.Entries)
-		t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
+		known[string(serial.Bytes())] = len(fresh)
+		fresh = append(fresh, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: r.At.UTC(), ReasonCode: r.Reason})
 	}
+	t := ca.CRLTemplate{Entries: fresh}
 	if previous != nil {
-		for _, e := range previous.RevokedCertificateEntries {
+		// Those of the previous list come first, as they stand there: the next comparison of the two finds them at once.
+		t.Entries = make([]x509.RevocationListEntry, 0, len(previous.RevokedCertificateEntries)+len(fresh))
+		for n := range previous.RevokedCertificateEntries {
+			e := &previous.RevokedCertificateEntries[n]
 			at, ok := known[string(e.SerialNumber.Bytes())]
 			switch {
 			case !ok:
 				t.Entries = append(t.Entries, x509.RevocationListEntry{SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode})
-			case e.RevocationTime.Before(t.Entries[at].RevocationTime):
-				t.Entries[at].RevocationTime = e.RevocationTime
+			case e.RevocationTime.Before(fresh[at].RevocationTime):
+				fresh[at].RevocationTime = e.RevocationTime
 			}
 		}
+		t.Entries = append(t.Entries, fresh...)
 		if t.Redated = previous.ThisUpdate.After(now); t.Redated {
 			s.c.Log.Error("the last list was dated by a clock that was wrong; it is followed by one with the right date", "dated", previous.ThisUpdate, "now", now)
 		}
@@ -172,12 +202,19 @@ func (s *Service) publishedList(by *issuing) *x509.RevocationList {
 	if by.PublishedCRL == nil {
 		return nil
 	}
-	list, err := by.PublishedCRL()
+	der, err := by.PublishedCRL()
+	if err == nil && der == nil {
+		return nil
+	}
+	var list *x509.RevocationList
+	if err == nil {
+		list, err = by.parse(der)
+	}
 	if err != nil {
 		s.c.Log.Error("the published CRL cannot be read", "error", err)
 		return nil
 	}
-	if list == nil || list.Number == nil || !list.Number.IsInt64() || list.CheckSignatureFrom(by.cert) != nil {
+	if list.Number == nil || !list.Number.IsInt64() || list.CheckSignatureFrom(by.cert) != nil {
 		return nil
 	}
 	return list

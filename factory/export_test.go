@@ -9,3 +9,6 @@ var (
 	PauseBefore  = pauseBefore
 	RetryAfterOf = retryAfterOf
 )
+
+// IssuerID is the name of a CA in the store.
+var IssuerID = issuerID

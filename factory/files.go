@@ -56,14 +56,23 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// LoadCRL reads one CRL, PEM or DER.
-func LoadCRL(path string) (*x509.RevocationList, error) {
+// ReadCRL reads the DER of one CRL from a file that holds it in PEM or DER; it does not look into it.
+func ReadCRL(path string) ([]byte, error) {
 	b, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
 	if block, _ := pem.Decode(b); block != nil {
 		b = block.Bytes
+	}
+	return b, nil
+}
+
+// LoadCRL reads one CRL, PEM or DER.
+func LoadCRL(path string) (*x509.RevocationList, error) {
+	b, err := ReadCRL(path)
+	if err != nil {
+		return nil, err
 	}
 	list, err := x509.ParseRevocationList(b)
 	if err != nil {

@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -24,8 +25,8 @@ type IssuerConfig struct {
 	Clones []*ca.Issuer
 	// PublishCRL is given each new list (DER); nil if nobody else wants it.
 	PublishCRL func(der []byte) error
-	// PublishedCRL reads back what PublishCRL was last given, in this process or an earlier one; nil, nil if there is nothing.
-	PublishedCRL func() (*x509.RevocationList, error)
+	// PublishedCRL reads back what PublishCRL was last given (DER), in this process or an earlier one; nil, nil if there is nothing.
+	PublishedCRL func() ([]byte, error)
 }
 
 // issuing is an issuing CA at work: its certificate, and the tokens that hold its key.
@@ -39,6 +40,10 @@ type issuing struct {
 	crl atomic.Pointer[record.CRL]
 	// signedAt is when this process signed one, in Unix nanoseconds.
 	signedAt atomic.Int64
+	// whole says that this process has made a list from all revocations of the store; from then on it reads those that are new.
+	whole atomic.Bool
+	// kept is the list that this process signed or read last, so that it is not read again.
+	kept atomic.Pointer[x509.RevocationList]
 	// published is the number of the list that PublishCRL took last.
 	publishing sync.Mutex
 	published  int64
@@ -98,6 +103,27 @@ func newIssuing(c IssuerConfig) (*issuing, error) {
 // issuerID names a CA by its subject and key.
 func issuerID(c *x509.Certificate) [32]byte {
 	return sha256.Sum256(slices.Concat(c.RawSubject, c.RawSubjectPublicKeyInfo))
+}
+
+// parse reads a list. Whose it is, and what it says, is not checked.
+func (l *issuing) parse(der []byte) (*x509.RevocationList, error) {
+	if kept := l.kept.Load(); kept != nil && bytes.Equal(kept.Raw, der) {
+		return kept, nil
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, err
+	}
+	l.keep(list)
+	return list, nil
+}
+
+// keep remembers a list that will be asked for again, unless it takes too much memory.
+func (l *issuing) keep(list *x509.RevocationList) {
+	if len(list.RevokedCertificateEntries) > maxKept {
+		list = nil
+	}
+	l.kept.Store(list)
 }
 
 // awake says that one of its keys signed last, or has had time to come back.

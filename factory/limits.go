@@ -20,6 +20,8 @@ const (
 	maxHeader = 16 << 10
 	// maxPEM bounds certificate and CRL files read at start.
 	maxPEM = 64 << 20
+	// maxKept is how many entries a revocation list may have that is kept in memory as it was read: each takes about 250 bytes.
+	maxKept = 300_000
 
 	// requestTime is how long one request may take, from its first byte to the answer, waiting included.
 	requestTime = 30 * time.Second

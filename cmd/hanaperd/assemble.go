@@ -290,11 +290,11 @@ func (i *issuer) configure() factory.IssuerConfig {
 		return c
 	}
 	c.PublishCRL = func(der []byte) error { return durable.WriteFile(i.crl, der, 0o644) }
-	c.PublishedCRL = func() (*x509.RevocationList, error) {
+	c.PublishedCRL = func() ([]byte, error) {
 		if _, err := os.Stat(i.crl); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		return factory.LoadCRL(i.crl)
+		return factory.ReadCRL(i.crl)
 	}
 	return c
 }

@@ -71,9 +71,11 @@ type Revocations interface {
 type ListTurn struct {
 	// Last is the latest list, nil for none.
 	Last *CRL
-	// Revoked lists every revoked serial of the issuer, in order of serial, with the sequence number of the last of them in UpTo.
-	Revoked []Revocation
-	UpTo    int64
+	// UpTo is the sequence number of the issuer's last revocation, 0 for none.
+	UpTo int64
+	// Revoked lists the issuer's revocations whose sequence number is above after, in order of serial and without Who, and tells how many there
+	// are up to there. It may list some that were added since UpTo was read.
+	Revoked func(ctx context.Context, after int64) (above []Revocation, upTo int64, err error)
 	// Number takes the next number for good, whatever becomes of the list; it is greater than above and than all before.
 	Number func(ctx context.Context, above int64) (int64, error)
 }

@@ -23,7 +23,7 @@ func TestStoppedServer(t *testing.T) {
 	numbered, goOn, first := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	signed := func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
 		n, err := turn.Number(ctx, 0)
-		return &record.CRL{Number: n, DER: []byte{byte(len(turn.Revoked))}, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), UpTo: turn.UpTo}, err
+		return &record.CRL{Number: n, DER: []byte{byte(recordtest.Revoked(t, turn))}, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), UpTo: turn.UpTo}, err
 	}
 	go func() {
 		_, err := one.NextCRL(ctx, recordtest.Issuer, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {

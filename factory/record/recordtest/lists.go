@@ -103,9 +103,19 @@ func unknownSerial(t *testing.T, s *bench) {
 	}
 }
 
+// Revoked is how many revocations a list made now has.
+func Revoked(t testing.TB, turn record.ListTurn) int {
+	t.Helper()
+	all, earlier, err := turn.Revoked(context.Background(), 0)
+	if err != nil || earlier != 0 {
+		t.Error(earlier, err)
+	}
+	return len(all)
+}
+
 // list makes a list of what is revoked.
-func list(turn record.ListTurn, number int64) *record.CRL {
-	return &record.CRL{Number: number, DER: fmt.Appendf(nil, "list %d of %d", number, len(turn.Revoked)), ThisUpdate: At, NextUpdate: At.Add(time.Hour), UpTo: turn.UpTo}
+func list(t testing.TB, turn record.ListTurn, number int64) *record.CRL {
+	return &record.CRL{Number: number, DER: fmt.Appendf(nil, "list %d of %d", number, Revoked(t, turn)), ThisUpdate: At, NextUpdate: At.Add(time.Hour), UpTo: turn.UpTo}
 }
 
 func lists(t *testing.T, s *bench) {
@@ -134,11 +144,20 @@ func lists(t *testing.T, s *bench) {
 			t.Fatal(none, err)
 		}
 		got, err := s.NextCRL(ctx, Issuer, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
-			if len(turn.Revoked) != round+1 || (round > 0) != (turn.Last != nil) || turn.UpTo != int64(round)+1 {
+			if Revoked(t, turn) != round+1 || (round > 0) != (turn.Last != nil) || turn.UpTo != int64(round)+1 {
 				t.Fatalf("round %d: %+v", round, turn)
 			}
+			// Those since the last list, and how many there were before.
+			after := int64(0)
+			if turn.Last != nil {
+				after = turn.Last.UpTo
+			}
+			above, earlier, err := turn.Revoked(ctx, after)
+			if err != nil || earlier != int64(round) || len(above) != 1 || !bytes.Equal(above[0].Serial, serial) || above[0].Sequence != turn.UpTo || above[0].Reason != 1 || !above[0].At.Equal(At) {
+				t.Errorf("round %d: %d earlier, %+v, %v", round, earlier, above, err)
+			}
 			n, err := turn.Number(ctx, last+7)
-			return list(turn, n), err
+			return list(t, turn, n), err
 		})
 		if err != nil || got.Number != last+8 {
 			t.Fatal(got, err)
@@ -162,10 +181,10 @@ func lists(t *testing.T, s *bench) {
 	other := [32]byte{3}
 	if _, err := s.NextCRL(ctx, other, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
 		n, err := turn.Number(ctx, 0)
-		if len(turn.Revoked) != 0 || n != 1 {
+		if Revoked(t, turn) != 0 || n != 1 {
 			t.Errorf("%+v, number %d", turn, n)
 		}
-		return list(turn, n), err
+		return list(t, turn, n), err
 	}); err != nil {
 		t.Error(err)
 	}
@@ -188,10 +207,10 @@ func racingLists(t *testing.T, s *bench) {
 				}
 				got, err := two[w%2].NextCRL(ctx, Issuer, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
 					n, err := turn.Number(ctx, 0)
-					l := list(turn, n)
+					l := list(t, turn, n)
 					mu.Lock()
 					defer mu.Unlock()
-					sizes[n] = len(turn.Revoked)
+					sizes[n] = Revoked(t, turn)
 					return l, err
 				})
 				if err != nil {
@@ -226,7 +245,7 @@ func racingLists(t *testing.T, s *bench) {
 		if _, err := turn.Number(ctx, 0); err != nil {
 			return nil, err
 		}
-		return list(turn, n), nil
+		return list(t, turn, n), nil
 	})
 	if !errors.Is(err, record.ErrOvertaken) {
 		t.Errorf("a list with a number that is not the last one taken: %v", err)

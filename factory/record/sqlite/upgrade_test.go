@@ -124,8 +124,8 @@ func TestUpgrade(t *testing.T) {
 	last, _ := s.LatestCRLNumber(ctx, issuer)
 	if _, err := s.NextCRL(ctx, issuer, func(ctx context.Context, turn record.ListTurn) (*record.CRL, error) {
 		n, err := turn.Number(ctx, 0)
-		if err != nil || n != last+1 || len(turn.Revoked) != 3 {
-			t.Errorf("number %d after %d, %d revoked, %v", n, last, len(turn.Revoked), err)
+		if revoked := recordtest.Revoked(t, turn); err != nil || n != last+1 || revoked != 3 {
+			t.Errorf("number %d after %d, %d revoked, %v", n, last, revoked, err)
 		}
 		return nil, err
 	}); err != nil {

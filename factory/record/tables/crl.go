@@ -26,11 +26,11 @@ func (r *Reader) NextCRL(ctx context.Context, issuer [32]byte, do Do, make func(
 	}
 	// The revocations are read after the number: who takes it later than we read it makes ours fail.
 	turn := record.ListTurn{}
-	if turn.Revoked, err = r.revoked(ctx, issuer); err != nil {
+	if turn.UpTo, err = r.RevokedUpTo(ctx, issuer); err != nil {
 		return nil, err
 	}
-	for _, v := range turn.Revoked {
-		turn.UpTo = max(turn.UpTo, v.Sequence)
+	turn.Revoked = func(ctx context.Context, after int64) ([]record.Revocation, int64, error) {
+		return r.revoked(ctx, issuer, after)
 	}
 	last, err := r.LatestCRL(ctx, issuer)
 	switch err {

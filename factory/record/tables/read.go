@@ -167,9 +167,21 @@ func (r *Reader) RevokedUpTo(ctx context.Context, issuer [32]byte) (n int64, err
 	return n, err
 }
 
-func (r *Reader) revoked(ctx context.Context, issuer [32]byte) ([]record.Revocation, error) {
-	return all(ctx, r, func(rows *sql.Rows) (record.Revocation, error) { return scanRevocation(rows, issuer) },
-		revocations+` ORDER BY length(v.serial), v.serial`, issuer[:])
+// revoked lists the issuer's revocations behind a sequence number, and counts those up to it.
+func (r *Reader) revoked(ctx context.Context, issuer [32]byte, after int64) (above []record.Revocation, upTo int64, err error) {
+	if after > 0 {
+		if err := r.value(ctx, &upTo, `SELECT count(*) FROM revocation WHERE issuer = (SELECT id FROM issuer WHERE digest = ?) AND sequence <= ?`, issuer[:], after); err != nil {
+			return nil, 0, err
+		}
+	}
+	above, err = all(ctx, r, func(rows *sql.Rows) (record.Revocation, error) {
+		v := record.Revocation{Issuer: issuer}
+		var at int64
+		err := rows.Scan(&v.Serial, &at, &v.Reason, &v.Sequence)
+		v.At = seconds(at)
+		return v, err
+	}, `SELECT serial, at, reason, sequence FROM revocation WHERE issuer = (SELECT id FROM issuer WHERE digest = ?) AND sequence > ? ORDER BY serial`, issuer[:], after)
+	return above, upTo, err
 }
 
 // LatestCRL implements record.Store.
