@@ -176,6 +176,13 @@ func (c *Client) CRL(ctx context.Context) ([]byte, error) {
 	return der, err
 }
 
+// CACertificates fetches the issuing certificate and what stands between it and the Fleet Root, in PEM.
+func (c *Client) CACertificates(ctx context.Context) ([]byte, error) {
+	var certs []byte
+	_, err := c.call(ctx, http.MethodGet, "/v1/cacerts", nil, &certs)
+	return certs, err
+}
+
 // AcceptClock has hanaperd take its clock as right.
 func (c *Client) AcceptClock(ctx context.Context, note string) (*StoreAnswer, error) {
 	a := &StoreAnswer{}

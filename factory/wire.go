@@ -147,11 +147,19 @@ func Reasons() []string {
 	return names
 }
 
-func reasonName(code int) string {
+// ReasonOf names a reason by its code of RFC 5280, section 5.3.1; ok is false for one that no device's certificate is revoked for.
+func ReasonOf(code int) (name string, ok bool) {
 	for _, r := range reasons {
 		if r.code == code {
-			return r.name
+			return r.name, true
 		}
+	}
+	return "", false
+}
+
+func reasonName(code int) string {
+	if name, ok := ReasonOf(code); ok {
+		return name
 	}
 	return fmt.Sprintf("reason_%d", code)
 }
