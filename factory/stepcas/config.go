@@ -15,6 +15,7 @@ import (
 	kmsapi "go.step.sm/crypto/kms/apiv1"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -111,7 +112,7 @@ func identity(ctx context.Context, certificate, key string) (tls.Certificate, er
 		return tls.Certificate{}, err
 	}
 	if !samePublic(chain[0].PublicKey, signer.Public()) {
-		return tls.Certificate{}, fmt.Errorf("the key is not that of %s", certificate)
+		return tls.Certificate{}, fmt.Errorf("the key is not that of %s", show.Text(certificate))
 	}
 	who := tls.Certificate{PrivateKey: signer, Leaf: chain[0]}
 	for _, c := range chain {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Type is what step-ca's configuration names this service by.
@@ -210,7 +211,7 @@ func failed(err error) error {
 		return &failure{status: http.StatusBadGateway, cause: err}
 	}
 	if f.Hint != "" {
-		err = fmt.Errorf("%w (%s)", err, f.Hint)
+		err = fmt.Errorf("%w (%s)", err, show.Text(f.Hint))
 	}
 	return &failure{status: f.Status(), cause: err}
 }
