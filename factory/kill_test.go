@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/logbook"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/factory/record/postgres"
 	"github.com/hanaper/hanaper/factory/record/sqlite"
@@ -59,11 +61,15 @@ type crash struct {
 	cluster  *postgrestest.Cluster
 	database string
 	got      *handedOut
+	// log is whose checkpoints the stations keep; nil where no issuance log is kept. notes are all that they got.
+	log   *logbook.Policy
+	mu    sync.Mutex
+	notes map[string]bool
 }
 
 // newCrash lays a line out with so many servers on one record.
 func newCrash(t *testing.T, servers int, cluster *postgrestest.Cluster) *crash {
-	c := &crash{plant: newPlant(t), t: t, bin: programtest.Dir(t), dir: t.TempDir(), cluster: cluster, got: &handedOut{certs: map[string][]string{}}}
+	c := &crash{plant: newPlant(t), t: t, bin: programtest.Dir(t), dir: t.TempDir(), cluster: cluster, got: &handedOut{certs: map[string][]string{}}, notes: map[string]bool{}}
 	if cluster != nil {
 		c.database = cluster.Database()
 	}
@@ -90,13 +96,14 @@ func (c *crash) stations(ctx context.Context) *sync.WaitGroup {
 			}
 			clients = append(clients, client)
 		}
+		kept := logbook.NewKept(filepath.Join(c.dir, fmt.Sprintf("kept-%d", i)), c.log, nil)
 		group.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("dev-%d-%d", i, n)
 				q := deviceRequest(c.t, newKey(c.t), id)
 				// Each request is sent until it is answered, and one in four again after that: to any server.
 				for sent, to := 0, i+n; ctx.Err() == nil; to++ {
-					a, _, err := clients[to%len(clients)].Enroll(ctx, q)
+					a, err := c.ask(ctx, clients[to%len(clients)], q, kept)
 					if err != nil {
 						time.Sleep(5 * time.Millisecond)
 						continue
@@ -110,6 +117,34 @@ func (c *crash) stations(ctx context.Context) *sync.WaitGroup {
 		})
 	}
 	return &group
+}
+
+// ask enrols, and where there is a log holds what comes with the answer against the checkpoint that the station keeps.
+func (c *crash) ask(ctx context.Context, client *factory.Client, q factory.EnrollRequest, kept *logbook.Kept) (*factory.EnrollAnswer, error) {
+	if c.log == nil {
+		a, _, err := client.Enroll(ctx, q)
+		return a, err
+	}
+	held, err := kept.Size()
+	if err != nil {
+		c.t.Error(err)
+	}
+	a, _, err := client.EnrollHolding(ctx, q, held)
+	if err != nil || a.Log == nil || a.Log.Checkpoint == "" {
+		return a, err
+	}
+	proof, bad := logbook.ParseHashes(a.Log.Consistency)
+	if bad == nil {
+		_, bad = kept.Accept(ctx, logbook.Offer{Note: []byte(a.Log.Checkpoint), From: held, Proof: proof})
+	}
+	// The other server may not have the last checkpoint yet.
+	if bad != nil && !errors.Is(bad, logbook.ErrOlder) {
+		c.t.Error(bad)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notes[a.Log.Checkpoint] = true
+	return a, nil
 }
 
 // work lets the stations enrol for a moment, so that there is something to lose.
