@@ -28,7 +28,7 @@ var laterRelease = []struct{ what, file, old, now string }{
 	{"an added rule of ceremonies", "ceremony/step_key.go", "	if err := s.claimNew(g.Name); err != nil {\n		return err\n	}\n", "	if err := s.claimNew(g.Name); err != nil {\n		return err\n	}\n	if err := s.hold(Rule{\"CER-099\", \"never\", newest}, false, \"key %q exists\", g.Name); err != nil {\n		return err\n	}\n"},
 	{"an added lint", "ca/lint.go", "	lintRaw(f, c)\n", "	lintRaw(f, c)\n	f.add(Rule{\"CA-099\", \"never\", format.Must(\"1.3\")}, \"it exists\")\n"},
 	{"the lint's import", "ca/lint.go", "	\"github.com/hanaper/hanaper/internal/advice\"\n", "	\"github.com/hanaper/hanaper/internal/advice\"\n	\"github.com/hanaper/hanaper/internal/format\"\n"},
-	{"a list of weak keys that grew", "internal/weakkey/weakkey.go", "var faults = []fault{", "var faults = []fault{\n	{\"the key exists\", format.Must(\"1.3\"), func(*big.Int) bool { return true }, func(ed25519.PublicKey) bool { return true }},"},
+	{"a list of weak keys that grew", "internal/weakkey/weakkey.go", "var faults = []fault{", "var faults = []fault{\n	{\"the key exists\", \"\", format.Must(\"1.3\"), func(*big.Int) bool { return true }, func(ed25519.PublicKey) bool { return true }},"},
 	{"a stricter built-in profile", "ca/builtin.go", "40 * 366", "4"},
 	{"another order of extensions", "ca/tbs.go", "	addExtension(b, oidSKI, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(c.ski) })\n", ""},
 	{"the extension at its new place", "ca/tbs.go", "	if names != nil {\n		addExtension", "	addExtension(b, oidSKI, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(c.ski) })\n	if names != nil {\n		addExtension"},

@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -13,6 +14,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/hanaper/hanaper/internal/signature"
 )
@@ -47,9 +49,71 @@ func unhex(s string) string {
 	return string(b)
 }
 
-func pss(hash string, salt byte) string {
-	h := "300d06096086480165030402" + hash + "0500"
-	return unhex("304106092a864886f70d01010a3034a00f" + h + "a11c301a06092a864886f70d010108" + h + "a2030201" + hex.EncodeToString([]byte{salt}))
+// pss is the identifier of RSA-PSS, with the NULL that hashes have in it (RFC 4055, section 2.1).
+func pss(hash string, salt byte) string { return pssWith(hash, salt, true, true, false) }
+
+// pssWith says whether the hash, and the hash of MGF1, have their NULL, and whether the trailer field stands there with its default.
+func pssWith(hash string, salt byte, null, mgfNull, trailer bool) string {
+	id := func(null bool) string {
+		oid := "06096086480165030402" + hash
+		if null {
+			oid += "0500"
+		}
+		return tlvHex("30", oid)
+	}
+	mgf := tlvHex("30", "06092a864886f70d010108"+id(mgfNull))
+	params := tlvHex("a0", id(null)) + tlvHex("a1", mgf) + tlvHex("a2", "0201"+hex.EncodeToString([]byte{salt}))
+	if trailer {
+		params += "a303020101"
+	}
+	return unhex(tlvHex("30", "06092a864886f70d01010a"+tlvHex("30", params)))
+}
+
+// tlvHex is for contents of fewer than 128 octets, in hex.
+func tlvHex(tag, content string) string {
+	return tag + hex.EncodeToString([]byte{byte(len(content) / 2)}) + content
+}
+
+// requestAlgorithms are the identifiers that a request may have besides the one of sigAlgs: some stacks write NULL for ECDSA (Mbed TLS 2.28,
+// tpm2-openssl), others leave it out for RSA (RFC 4055, section 5: readers take both) or for the hashes of PSS (section 2.1: likewise). Botan writes PSS's trailer field, a default.
+// Certificates and CRLs have the one form.
+var requestAlgorithms = sync.OnceValue(func() map[string]x509.SignatureAlgorithm {
+	m := make(map[string]x509.SignatureAlgorithm)
+	for _, s := range sigAlgs {
+		m[s.der] = s.alg
+	}
+	for suffix, alg := range map[string]x509.SignatureAlgorithm{"02": x509.ECDSAWithSHA256, "03": x509.ECDSAWithSHA384, "04": x509.ECDSAWithSHA512} {
+		m[unhex("300c06082a8648ce3d0403"+suffix+"0500")] = alg
+	}
+	for suffix, alg := range map[string]x509.SignatureAlgorithm{"0b": x509.SHA256WithRSA, "0c": x509.SHA384WithRSA, "0d": x509.SHA512WithRSA} {
+		m[unhex("300b06092a864886f70d0101"+suffix)] = alg
+	}
+	for _, h := range []struct {
+		hash string
+		salt byte
+		alg  x509.SignatureAlgorithm
+	}{{"01", 32, x509.SHA256WithRSAPSS}, {"02", 48, x509.SHA384WithRSAPSS}, {"03", 64, x509.SHA512WithRSAPSS}} {
+		for _, null := range []bool{true, false} {
+			for _, mgfNull := range []bool{true, false} {
+				m[pssWith(h.hash, h.salt, null, mgfNull, false)] = h.alg
+				m[pssWith(h.hash, h.salt, null, mgfNull, true)] = h.alg
+			}
+		}
+	}
+	return m
+})
+
+// refuseAlgorithm says of an identifier that is not one of requestAlgorithms what to sign with instead.
+func refuseAlgorithm(id []byte) error {
+	hint := hints[ErrSignature]
+	has := func(oid string) bool { return bytes.Contains(id, []byte(unhex(oid))) }
+	switch {
+	case has("06092a864886f70d01010a"):
+		hint = "sign RSA-PSS with SHA-256 or longer, MGF1 with the same hash, and a salt as long as the hash; openssl: -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest"
+	case has("06092a864886f70d010105"), has("06072a8648ce3d0401"), has("06092a864886f70d010104"):
+		hint = "sign with SHA-256, not SHA-1 or MD5; openssl: -sha256"
+	}
+	return refuseAnd(hint, ErrSignature, "algorithm identifier %x", clip(id))
 }
 
 var sigAlgByDER = func() map[string]sigAlg {

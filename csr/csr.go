@@ -33,6 +33,7 @@ type Request struct {
 	sigAlg                     x509.SignatureAlgorithm
 	sig                        []byte
 	asksCA                     bool
+	asks, ignored              []Ask
 	evidence                   []byte
 }
 

@@ -28,21 +28,22 @@ var (
 	ErrPolicy           = errors.New("csr policy is not usable")
 )
 
+// hints are those of refusals that have one reason alone; the others bring their own.
 var hints = map[error]string{
 	ErrTooLarge:         "send one PKCS#10 request of at most 16 KiB",
-	ErrMalformed:        "send one PKCS#10 request, DER or PEM; `openssl req -verify -noout -in FILE` reads it too",
-	ErrTrailingData:     "send one request and nothing else",
-	ErrSignature:        "sign the request with SHA-256 or better",
-	ErrPossession:       "make the request anew with the private key of the public key in it",
-	ErrKeyType:          "generate a key of one of the allowed types",
+	ErrMalformed:        "make the request anew with a tool that writes DER (openssl, certtool, Mbed TLS, keytool)",
+	ErrTrailingData:     "send one request and nothing behind it",
+	ErrSignature:        "sign the request with SHA-256, SHA-384 or SHA-512 (RSA or ECDSA), or with Ed25519",
+	ErrPossession:       "make the request anew with the private key of the public key in it; where it was edited or converted after it was signed, send the first one",
+	ErrKeyType:          "generate a key on P-256, P-384 or P-521, an Ed25519 key, or an RSA key of 2048 to 4096 bits",
 	ErrWeakKey:          "generate a new key; if a token made this one, ask its maker for a firmware without the fault",
-	ErrNoCommonName:     "put exactly one CN into the subject",
-	ErrCommonNames:      "put exactly one CN into the subject",
+	ErrNoCommonName:     "put the device's id into the subject as its CN (openssl: -subj /CN=ID; an empty answer at the prompt leaves it out)",
+	ErrCommonNames:      "put exactly one CN into the subject: readers differ in which of two they take",
 	ErrCommonName:       "use a common name that the policy allows",
 	ErrSubject:          "leave the attribute out, or allow it in the policy",
 	ErrString:           "use PrintableString or UTF8String and printable characters",
-	ErrMultiValued:      "put each attribute into a relative distinguished name of its own",
-	ErrRequestAttribute: "leave the attribute out; only extensionRequest is known, and evidence of where the key was born where it is asked for",
+	ErrMultiValued:      "put each attribute into a relative distinguished name of its own (openssl: / between them, not +)",
+	ErrRequestAttribute: "leave the attribute out of the request, or have the profile ignore it by its object identifier (asks)",
 	ErrExtension:        "leave the extension out: the issuing profile sets the extensions",
 	ErrSAN:              "leave the name out, or allow its kind in the policy",
 	ErrDuplicate:        "let each thing stand once",
@@ -57,6 +58,11 @@ func kindOf(sentinel error) advice.Kind {
 		return advice.Unverified
 	}
 	return advice.Refused
+}
+
+// refuseAnd is refuse with a hint of its own, which says what to do on the device's side.
+func refuseAnd(hint string, sentinel error, detail string, args ...any) error {
+	return advice.New(kindOf(sentinel), hint, "csr: %w: "+detail, append([]any{sentinel}, args...)...)
 }
 
 // refuse makes an error that wraps sentinel; detail follows its text.

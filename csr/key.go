@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -37,20 +38,34 @@ func checkRSA(v format.Version, k *rsa.PublicKey) error {
 	bits := k.N.BitLen()
 	switch {
 	case bits < 2048:
-		return refuse(ErrWeakKey, "rsa modulus has %d bits, fewer than 2048", bits)
+		return refuseAnd("generate an RSA key of 2048, 3072 or 4096 bits, or a P-256 key", ErrWeakKey, "rsa modulus has %d bits, fewer than 2048", bits)
 	case bits > 8192: // bounds the work that a request can cause
-		return refuse(ErrKeyType, "rsa modulus has %d bits", bits)
+		return refuseAnd("generate an RSA key of at most 4096 bits, or a P-256 key", ErrKeyType, "rsa modulus has %d bits", bits)
 	case bits%8 != 0:
-		return refuse(ErrWeakKey, "rsa modulus has %d bits, not a multiple of 8", bits)
+		return refuseAnd("generate an RSA key of exactly 2048, 3072 or 4096 bits", ErrWeakKey, "rsa modulus has %d bits, not a multiple of 8", bits)
 	case k.E < minRSAPublic || k.E%2 == 0 || k.E > 1<<31-1:
-		return refuse(ErrWeakKey, "rsa exponent %d is not an odd number of at least %d", k.E, minRSAPublic)
+		return refuseAnd("generate the RSA key with the exponent 65537 (F4)", ErrWeakKey, "rsa exponent %d is not an odd number of at least %d", k.E, minRSAPublic)
 	}
 	return checkWeak(v, k)
 }
 
 func checkWeak(v format.Version, pub crypto.PublicKey) error {
 	if fault := weakkey.FaultAsOf(v, pub); fault != "" {
-		return refuse(ErrWeakKey, "%s", fault)
+		return refuseAnd(weakkey.Hint(fault), ErrWeakKey, "%s", fault)
 	}
 	return nil
+}
+
+// keyHint says what to do about a key that could not be read.
+func keyHint(spki []byte) string {
+	has := func(oid string) bool { return bytes.Contains(spki[:min(len(spki), 64)], []byte(unhex(oid))) }
+	switch {
+	case has("06092a864886f70d01010a"):
+		return "make a plain RSA key (rsaEncryption; openssl: -algorithm RSA), not one that is bound to PSS"
+	case has("06072a8648ce3d0201") && has("06072a8648ce3d0101"):
+		return "name the curve instead of its parameters (openssl: -pkeyopt ec_param_enc:named_curve)"
+	case has("06072a8648ce3d0201"):
+		return "use P-256, P-384 or P-521, and write the point uncompressed (openssl: ec -conv_form uncompressed)"
+	}
+	return hints[ErrKeyType]
 }

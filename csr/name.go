@@ -71,7 +71,7 @@ func KnownAttribute(name string) bool {
 func ParseName(der []byte) ([]Attribute, error) {
 	var rdns cryptobyte.String
 	if s := cryptobyte.String(der); !s.ReadASN1(&rdns, cbasn1.SEQUENCE) || !s.Empty() {
-		return nil, refuse(ErrMalformed, "the name is not one sequence")
+		return nil, refuseAnd("make the request anew: its subject is not of the form of RFC 5280, section 4.1.2.4", ErrMalformed, "the name is not one sequence")
 	}
 	attrs := make([]Attribute, 0, 4)
 	for !rdns.Empty() {
@@ -80,17 +80,17 @@ func ParseName(der []byte) ([]Attribute, error) {
 		var tag cbasn1.Tag
 		if !rdns.ReadASN1(&set, cbasn1.SET) || !set.ReadASN1(&seq, cbasn1.SEQUENCE) || !seq.ReadASN1ObjectIdentifier(&oid) ||
 			!seq.ReadAnyASN1(&value, &tag) || !seq.Empty() {
-			return nil, refuse(ErrMalformed, "a relative distinguished name cannot be read")
+			return nil, refuseAnd("make the request anew with a subject of CN alone; an attribute in this one cannot be read", ErrMalformed, "a relative distinguished name cannot be read")
 		}
 		if !set.Empty() {
 			return nil, refuse(ErrMultiValued, "at attribute %d", len(attrs)+1)
 		}
 		if len(attrs) == maxAttributes {
-			return nil, refuse(ErrSubject, "more than %d attributes", maxAttributes)
+			return nil, refuseAnd("make a subject of CN alone", ErrSubject, "more than %d attributes", maxAttributes)
 		}
 		kind, ok := attributeByOID(oid)
 		if !ok {
-			return nil, refuse(ErrSubject, "type %v is not known", oid)
+			return nil, refuseAnd("use in the subject only attributes that have a name in RFC 5280, at best CN alone", ErrSubject, "type %v is not known", oid)
 		}
 		if err := checkString(kind, tag, value); err != nil {
 			return nil, err
@@ -103,38 +103,38 @@ func ParseName(der []byte) ([]Attribute, error) {
 func checkString(kind attributeKind, tag cbasn1.Tag, value []byte) error {
 	switch {
 	case kind.tag != 0 && tag != kind.tag:
-		return refuse(ErrString, "%s has tag %d, wants %d", kind.name, tag, kind.tag)
+		return refuseAnd("write serialNumber, C and dnQualifier as PrintableString, DC and emailAddress as IA5String", ErrString, "%s has tag %d, wants %d", kind.name, tag, kind.tag)
 	case tag != cbasn1.PrintableString && tag != cbasn1.UTF8String && tag != cbasn1.IA5String,
 		tag == cbasn1.IA5String && kind.tag != tag:
-		return refuse(ErrString, "%s has tag %d, wants PrintableString or UTF8String", kind.name, tag)
+		return refuseAnd("write the subject as UTF8String or PrintableString (openssl: string_mask = utf8only)", ErrString, "%s has tag %d, wants PrintableString or UTF8String", kind.name, tag)
 	case tag == cbasn1.PrintableString && !printableString(value):
-		return refuse(ErrString, "%s %q has characters that a PrintableString cannot hold", kind.name, clip(value))
+		return refuseAnd("write it as UTF8String: a PrintableString has letters, digits and '()+,-./:=? alone", ErrString, "%s %q has characters that a PrintableString cannot hold", kind.name, clip(value))
 	case tag == cbasn1.IA5String && !ascii(value):
-		return refuse(ErrString, "%s has characters outside ASCII", kind.name)
+		return refuseAnd("write it in ASCII", ErrString, "%s has characters outside ASCII", kind.name)
 	}
 	return checkValue(kind, string(value))
 }
 
 func checkValue(kind attributeKind, v string) error {
 	if !utf8.ValidString(v) {
-		return refuse(ErrString, "%s is not UTF-8", kind.name)
+		return refuseAnd("encode the subject as UTF-8 (openssl: -utf8)", ErrString, "%s is not UTF-8", kind.name)
 	}
 	if n := utf8.RuneCountInString(v); n == 0 || n > kind.max {
 		if kind.name == "CN" {
-			return refuse(ErrCommonName, "it has %d characters, wants 1 to %d", n, kind.max)
+			return refuseAnd("give the device an id of 1 to 64 characters as its CN", ErrCommonName, "it has %d characters, wants 1 to %d", n, kind.max)
 		}
-		return refuse(ErrString, "%s has %d characters, wants 1 to %d", kind.name, n, kind.max)
+		return refuseAnd("shorten the attribute, or leave it out where it is empty", ErrString, "%s has %d characters, wants 1 to %d", kind.name, n, kind.max)
 	}
 	for _, r := range v {
 		if !unicode.IsPrint(r) { // also refuses control, format and direction marks, and spaces other than U+0020
-			return refuse(ErrString, "%s has the unprintable character %U", kind.name, r)
+			return refuseAnd("leave control characters, line ends and direction marks out of the subject; was the id read from a scanner or a file with its line end?", ErrString, "%s has the unprintable character %U", kind.name, r)
 		}
 	}
 	if strings.TrimSpace(v) != v {
-		return refuse(ErrString, "%s begins or ends with a space", kind.name)
+		return refuseAnd("trim the attribute; was the id read with a blank around it?", ErrString, "%s begins or ends with a space", kind.name)
 	}
 	if kind.name == "C" && (len(v) != 2 || v[0] < 'A' || v[0] > 'Z' || v[1] < 'A' || v[1] > 'Z') {
-		return refuse(ErrString, "C is not two capital letters")
+		return refuseAnd("write the country as two capital letters (ISO 3166), or leave it out", ErrString, "C is not two capital letters")
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func CheckCommonName(cn string) error {
 		return err
 	}
 	if strings.ContainsAny(cn, `/\`) || strings.Contains(cn, "..") || cn == "." {
-		return refuse(ErrCommonName, "%q has a slash, a backslash or a path step", cn)
+		return refuseAnd("choose device ids without / and \\ and without two dots in a row", ErrCommonName, "%q has a slash, a backslash or a path step", cn)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func MarshalName(n pkix.Name) ([]byte, error) {
 		for _, rdn := range n.ToRDNSequence() {
 			for _, a := range rdn {
 				if count++; count > maxAttributes && failed == nil {
-					failed = refuse(ErrSubject, "more than %d attributes", maxAttributes)
+					failed = refuseAnd("make a subject of CN alone", ErrSubject, "more than %d attributes", maxAttributes)
 				}
 				if err := addAttribute(b, a); err != nil && failed == nil {
 					failed = err
@@ -178,7 +178,7 @@ func MarshalName(n pkix.Name) ([]byte, error) {
 func addAttribute(b *cryptobyte.Builder, a pkix.AttributeTypeAndValue) error {
 	kind, ok := attributeByOID(a.Type)
 	if !ok {
-		return refuse(ErrSubject, "type %v is not known", a.Type)
+		return refuseAnd("use in the subject only attributes that have a name in RFC 5280, at best CN alone", ErrSubject, "type %v is not known", a.Type)
 	}
 	v, ok := a.Value.(string)
 	if !ok {

@@ -23,6 +23,10 @@ type PolicyConfig struct {
 	// Extensions that may be asked for besides subjectAltName: basicConstraints, keyUsage, extKeyUsage,
 	// subjectKeyIdentifier. They are read for form and otherwise ignored: the issuing profile sets the extensions.
 	Extensions []string `yaml:"extensions"`
+	// Ignored are what may be asked for, must be well-formed, and is left out of account; Request.Ignored lists what was: short names of subject
+	// attributes, the kinds of subject alternative name, the extensions above, challengePassword, unstructuredName, and dotted object
+	// identifiers of extensions and request attributes that Hanaper does not know.
+	Ignored []string `yaml:"ignored"`
 	// CA allows basicConstraints that ask for a CA.
 	CA bool `yaml:"ca"`
 	// Evidence allows the attribute with evidence of where the key was born (draft-ietf-lamps-csr-attestation). Whoever allows it must
@@ -32,10 +36,10 @@ type PolicyConfig struct {
 
 // Policy says what a request may hold.
 type Policy struct {
-	algorithms, attributes, extensions map[string]bool
-	sans                               [numKinds]bool
-	cn                                 *regexp.Regexp
-	ca, evidence                       bool
+	algorithms, attributes, extensions, ignored map[string]bool
+	sans                                        [numKinds]bool
+	cn                                          *regexp.Regexp
+	ca, evidence, ignoresAll                    bool
 	// asOf leaves out what is known to be weak only since a newer format of ceremonies.
 	asOf format.Version
 }
@@ -62,7 +66,7 @@ var keyAlgorithms = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "
 
 // NewPolicy checks the configuration.
 func NewPolicy(c PolicyConfig) (*Policy, error) {
-	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ca: c.CA,
+	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ignored: set(c.Ignored), ca: c.CA,
 		evidence: c.Evidence}
 	if len(c.KeyAlgorithms) == 0 {
 		return nil, refuse(ErrPolicy, "key_algorithms is empty")
@@ -89,6 +93,17 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 			return nil, refuse(ErrPolicy, "extensions: %q is not basicConstraints, keyUsage, extKeyUsage or subjectKeyIdentifier", e)
 		}
 	}
+	for _, i := range c.Ignored {
+		if !Askable(i) {
+			return nil, refuse(ErrPolicy, "ignored: %q is neither a name of what a request can ask for nor an object identifier", i)
+		}
+		if p.attributes[i] || p.extensions[i] || slices.Contains(c.SANs, i) {
+			return nil, refuse(ErrPolicy, "%q is both allowed and ignored", i)
+		}
+		if kind := slices.Index(kindNames[:], i); kind >= 0 {
+			p.sans[kind] = true
+		}
+	}
 	if c.CommonName != "" {
 		re, err := regexp.Compile(`\A(?:` + c.CommonName + `)\z`)
 		if err != nil {
@@ -107,6 +122,17 @@ func DevicePolicy() *Policy {
 // AttestedDevicePolicy is DevicePolicy, and evidence of where the key was born may stand in the request.
 func AttestedDevicePolicy() *Policy {
 	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, Evidence: true})
+}
+
+// KeptPolicy is for requests that were certified already, by whatever profile: it ignores whatever a profile can take or ignore. One CN, a
+// key that is not weak, and the proof of possession are asked for all the same.
+func KeptPolicy() *Policy {
+	p := builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, Evidence: true})
+	p.ignoresAll = true
+	for kind := range p.sans {
+		p.sans[kind] = parsedKinds[kind]
+	}
+	return p
 }
 
 // ClientPolicy is for stations and operators: one CN, organisation and unit; the role's URI comes from the ceremony.
@@ -144,14 +170,13 @@ func set(names []string) map[string]bool {
 }
 
 // checkName holds the subject to the policy and returns its CN.
-func (p *Policy) checkName(attrs []Attribute) (cn string, err error) {
+func (p *Policy) checkName(r *Request) (cn string, err error) {
+	attrs := r.attrs
 	found := 0
 	for _, a := range attrs {
 		if a.Type == "CN" {
 			cn = a.Value
 			found++
-		} else if !p.attributes[a.Type] {
-			return "", refuse(ErrSubject, "%s", a.Type)
 		}
 	}
 	if found == 0 {
@@ -160,11 +185,20 @@ func (p *Policy) checkName(attrs []Attribute) (cn string, err error) {
 	if found > 1 {
 		return "", refuse(ErrCommonNames, "%d of them", found)
 	}
+	for _, a := range attrs {
+		switch {
+		case a.Type == "CN":
+		case !p.attributes[a.Type] && !p.ignores(a.Type):
+			return "", refuseAnd("leave "+a.Type+" out of the subject (openssl: -subj /CN=ID), or have the profile take or ignore it (asks: "+a.Type+")", ErrSubject, "%s", a.Type)
+		default:
+			p.note(r, a.Type, a.Value)
+		}
+	}
 	if err := CheckCommonName(cn); err != nil {
 		return "", err
 	}
 	if p.cn != nil && !p.cn.MatchString(cn) {
-		return "", refuse(ErrCommonName, "%q does not match %s", cn, p.cn)
+		return "", refuseAnd("put an id of that form into the CN", ErrCommonName, "%q does not match %s", cn, p.cn)
 	}
 	return cn, nil
 }

@@ -57,7 +57,7 @@ func VerifyEvidence(kept []byte, cert *x509.Certificate, policy *attest.Policy) 
 	bad := func(reason error, format string, args ...any) error {
 		return advice.New(advice.Unverified, "take evidence and certificate of one device from the same record", "%w: "+format, append([]any{reason}, args...)...)
 	}
-	r, err := csr.Parse(k.Request, csr.AttestedDevicePolicy())
+	r, err := csr.Parse(k.Request, csr.KeptPolicy())
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ const fermatRounds = 100
 
 // fault is a way in which a key can be weak.
 type fault struct {
-	text string
+	text, hint string
 	// since is the format of ceremonies that was the newest when the fault was added here: a proof from before is held to
 	// what was known then.
 	since format.Version
@@ -28,10 +28,10 @@ type fault struct {
 }
 
 var faults = []fault{
-	{"rsa modulus has a small factor", format.First, smallFactor, nil},
-	{"rsa modulus has the mark of CVE-2017-15361 (ROCA)", format.First, roca, nil},
-	{"rsa primes are too near each other", format.First, fermat, nil},
-	{"the ed25519 point is of small order", format.First, nil, smallOrder},
+	{"rsa modulus has a small factor", "generate the key anew with a library that makes primes (openssl, Mbed TLS): the generator that made this one is broken", format.First, smallFactor, nil},
+	{"rsa modulus has the mark of CVE-2017-15361 (ROCA)", "ask the chip's maker for a firmware without the fault, or generate the key outside of the chip, and enrol with a new key", format.First, roca, nil},
+	{"rsa primes are too near each other", "generate the key anew with primes that are drawn independently of each other: the generator that made this one is broken", format.First, fermat, nil},
+	{"the ed25519 point is of small order", "generate an Ed25519 key: these octets are no key that anybody holds", format.First, nil, smallOrder},
 }
 
 // Fault says in what way pub is known to be weak, "" if in none:
@@ -174,4 +174,14 @@ func unhex(s string) []byte {
 		panic(err) // only for a constant of this file
 	}
 	return b
+}
+
+// Hint says what to do about a fault, by its words.
+func Hint(text string) string {
+	for _, f := range faults {
+		if f.text == text {
+			return f.hint
+		}
+	}
+	return "generate a new key"
 }
