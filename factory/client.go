@@ -43,6 +43,15 @@ type ClientConfig struct {
 	Note func(err error, wait time.Duration)
 }
 
+// ErrUnreached marks errors of a hanaperd that could not be reached, or did not let the caller in.
+var ErrUnreached = errors.New("hanaperd cannot be reached")
+
+// unreachedError is an error that is ErrUnreached besides what it says.
+type unreachedError struct{ error }
+
+func (e unreachedError) Is(target error) bool { return target == ErrUnreached }
+func (e unreachedError) Unwrap() error        { return e.error }
+
 // Client speaks to hanaperd.
 type Client struct {
 	c    ClientConfig
@@ -245,7 +254,7 @@ func (c *Client) once(ctx context.Context, held int64, method, path string, body
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return 0, retryable(err), c.unreached(err)
+		return 0, retryable(err), unreachedError{c.unreached(err)}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

@@ -25,7 +25,7 @@ func enrollCommand() *cli.Command {
 		Usage:       "give one device its key, certificate and import folder; run again, it goes on where it stopped",
 		Description: "Example:\n  hanaper-station enroll --config station.yaml --device-id vin-0001 --token \"pkcs11:token=vin-0001?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/run/vin-0001.pin\" --import devices/vin-0001",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaper-station.yaml", Usage: "configuration `FILE`; 'hanaper-station config' prints one", TakesFile: true},
+			configFlag(),
 			&cli.StringFlag{Name: "device-id", Aliases: []string{"d"}, Usage: "the device's `ID`: the CN of its certificate"},
 			&cli.StringFlag{Name: "hardware-id", Usage: "the ECU's hardware `ID`"},
 			&cli.StringFlag{Name: "lot", Usage: "production `LOT`"},
@@ -38,8 +38,12 @@ func enrollCommand() *cli.Command {
 	}
 }
 
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaper-station.yaml", Usage: "configuration `FILE`; 'hanaper-station config' prints one", TakesFile: true}
+}
+
 func enroll(c *cli.Context) error {
-	conf, err := loadConfig(c)
+	conf, err := deviceConfig(c)
 	if err != nil {
 		return err
 	}
@@ -74,7 +78,17 @@ func loadConfig(c *cli.Context) (*station.Config, error) {
 		return nil, err
 	}
 	override(conf, c)
+	return conf, nil
+}
+
+// deviceConfig is loadConfig for one device.
+func deviceConfig(c *cli.Context) (*station.Config, error) {
+	conf, err := loadConfig(c)
+	if err != nil {
+		return nil, err
+	}
 	if err := conf.Check(); err != nil {
+		path := c.String("config")
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", path, err), advice.Hint(err))
 	}
 	return conf, nil

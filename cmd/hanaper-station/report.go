@@ -2,13 +2,9 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hanaper/hanaper/factory/station"
-	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -18,20 +14,11 @@ func reportCommand() *cli.Command {
 		Usage:       "show hanaperd every certificate that this station got, after its store was lost or restored",
 		Description: "Certificates that hanaperd's record lacks are taken in. Nothing else is changed; run it as often as you like.\n\nExample:\n  hanaper-station report --config station.yaml",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaper-station.yaml", Usage: "configuration `FILE`; 'hanaper-station config' prints one", TakesFile: true},
+			configFlag(),
 		},
 		Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
-			path := c.String("config")
-			dir, err := filepath.Abs(filepath.Dir(path))
-			if err != nil {
-				return err
-			}
-			data, err := input.ReadFile(path)
-			if err != nil {
-				return advice.Wrap(advice.Usage, err, "'hanaper-station config' prints one")
-			}
-			conf, err := station.ParseConfig(path, data, dir)
+			conf, err := loadConfig(c)
 			if err != nil {
 				return err
 			}

@@ -116,20 +116,42 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 
 // Check parses what an enrolment needs, before any file, token or network is touched.
 func (c *Config) Check() error {
-	bad := func(hint, format string, args ...any) error { return advice.New(advice.Usage, hint, format, args...) }
-	for _, f := range []struct{ key, value, hint string }{
-		{"factory.url", c.Factory.URL, ""}, {"factory.ca", c.Factory.CA, ""}, {"factory.certificate", c.Factory.Certificate, ""},
-		{"factory.key", c.Factory.Key, ""}, {"fleet_root", c.FleetRoot, ""}, {"device.id", c.Device.ID, "give it with --device-id"},
-		{"device.hardware_id", c.Device.HardwareID, "give it with --hardware-id"}, {"gateway.url", c.Gateway.URL, ""},
-		{"gateway.root", c.Gateway.Root, ""}, {"import", c.Import, "give it with --import"},
-		{"sota.import_path", c.Sota.ImportPath, ""},
-	} {
+	c.fill()
+	if err := c.checkLine(); err != nil {
+		return err
+	}
+	if err := present([]field{{"device.id", c.Device.ID, "give it with --device-id"}, {"device.hardware_id", c.Device.HardwareID, "give it with --hardware-id"},
+		{"import", c.Import, "give it with --import"}}); err != nil {
+		return err
+	}
+	if err := c.checkDevice(); err != nil {
+		return err
+	}
+	return c.checkSota()
+}
+
+func bad(hint, format string, args ...any) error {
+	return advice.New(advice.Usage, hint, format, args...)
+}
+
+type field struct{ key, value, hint string }
+
+func present(fields []field) error {
+	for _, f := range fields {
 		if f.value == "" {
-			if f.hint == "" {
-				f.hint = "see 'hanaper-station config'"
-			}
 			return bad(f.hint, "%s is missing", f.key)
 		}
+	}
+	return nil
+}
+
+// checkLine is what does not depend on the device.
+func (c *Config) checkLine() error {
+	see := "see 'hanaper-station config'"
+	if err := present([]field{{"factory.url", c.Factory.URL, see}, {"factory.ca", c.Factory.CA, see}, {"factory.certificate", c.Factory.Certificate, see},
+		{"factory.key", c.Factory.Key, see}, {"fleet_root", c.FleetRoot, see}, {"gateway.url", c.Gateway.URL, see}, {"gateway.root", c.Gateway.Root, see},
+		{"sota.import_path", c.Sota.ImportPath, see}}); err != nil {
+		return err
 	}
 	if (c.Uptane.ImageRoot == "") != (c.Uptane.DirectorRoot == "") {
 		return bad("aktualizr pins both or none", "uptane has only one of image_root and director_root")
@@ -152,13 +174,10 @@ func (c *Config) Check() error {
 			return err
 		}
 	}
-	if err := c.checkDevice(bad); err != nil {
-		return err
-	}
-	return c.checkSota()
+	return nil
 }
 
-func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (err error) {
+func (c *Config) checkDevice() (err error) {
 	switch hsm.Algorithm(c.Device.Algorithm) {
 	case hsm.P256, hsm.RSA2048, hsm.RSA3072, hsm.RSA4096:
 	default:
@@ -173,10 +192,10 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 	if c.certID, err = oneByte("device.certificate_id", c.Device.CertificateID); err != nil {
 		return err
 	}
-	if err := c.checkUptaneKey(bad); err != nil {
+	if err := c.checkUptaneKey(); err != nil {
 		return err
 	}
-	if err := c.checkAttestation(bad); err != nil {
+	if err := c.checkAttestation(); err != nil {
 		return err
 	}
 	switch c.Device.KeyStore {
@@ -211,7 +230,7 @@ func (c *Config) checkDevice(bad func(hint, format string, args ...any) error) (
 }
 
 // checkUptaneKey: the key that signs the device's manifests, where it is born in the token with the other one.
-func (c *Config) checkUptaneKey(bad func(hint, format string, args ...any) error) (err error) {
+func (c *Config) checkUptaneKey() (err error) {
 	c.uptaneID = nil
 	if c.Device.KeyStore != storePKCS11 || c.Device.UptaneKeyID == "" {
 		return nil
@@ -227,7 +246,7 @@ func (c *Config) checkUptaneKey(bad func(hint, format string, args ...any) error
 }
 
 // checkAttestation: what a device shows of where its key was born.
-func (c *Config) checkAttestation(bad func(hint, format string, args ...any) error) error {
+func (c *Config) checkAttestation() error {
 	d := &c.Device
 	c.attestationIDs = nil
 	switch attest.Kind(d.Attestation) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -209,4 +210,10 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 		return other("lacks some of the files")
 	}
 	return true, nil
+}
+
+// holds says that the folder is there with the certificate of this serial for this device.
+func (f *folder) holds(id, serial string) bool {
+	chain, err := factory.LoadCertificates(filepath.Join(f.c.Import, "client.pem"))
+	return err == nil && chain[0].Subject.CommonName == id && serial != "" && hex.EncodeToString(chain[0].SerialNumber.Bytes()) == serial
 }

@@ -82,6 +82,14 @@ func New(c *Config, w With) (*Station, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
+	return load(c, w)
+}
+
+// load is New for a configuration that names no device yet.
+func load(c *Config, w With) (*Station, error) {
+	if err := c.checkLine(); err != nil {
+		return nil, err
+	}
 	silent := func(string, ...any) {}
 	s := &Station{c: c, got: &archive{path: c.Factory.Got}, openToken: w.OpenToken, tokens: w.Tokens, step: silent, done: silent, now: time.Now}
 	if w.Step != nil {
@@ -243,6 +251,14 @@ func (s *Station) tellDiffers(a *factory.EnrollAnswer) {
 // check finds, before the token is touched, what would be refused after it: a device id that no policy allows, and an
 // import folder of another device.
 func (s *Station) check(ctx context.Context) error {
+	if err := s.checkRequest(); err != nil {
+		return err
+	}
+	return s.folder.check(ctx)
+}
+
+// checkRequest holds the device's id to the rules of requests.
+func (s *Station) checkRequest() error {
 	specimen, err := softKey(hsm.P256)
 	if err != nil {
 		return err
@@ -254,7 +270,7 @@ func (s *Station) check(ctx context.Context) error {
 	if err != nil {
 		return advice.New(advice.Refused, "device ids begin with a letter or digit and hold letters, digits and . _ : @ = + -", "device id %q: %w", s.c.Device.ID, err)
 	}
-	return s.folder.check(ctx)
+	return nil
 }
 
 func (s *Station) request(key crypto.Signer, evidence []byte) (q factory.EnrollRequest, err error) {
