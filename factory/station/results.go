@@ -69,14 +69,16 @@ func openResults(path string) (r *results, err error) {
 		return nil, err
 	}
 	r = &results{path: path, last: map[string]End{}}
-	if r.lock, err = durable.Lock(path + ".lock"); err != nil {
+	lock, err := durable.Lock(path + ".lock")
+	if err != nil {
 		return nil, advice.New(advice.Failed, "wait for the other run", "%s: %w", show.Text(path), err)
 	}
 	defer func() {
 		if err != nil {
-			_ = r.lock.Close()
+			_ = lock.Close()
 		}
 	}()
+	r.lock = lock
 	b, err := input.Read(path, maxResults)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := durable.Create(path, []byte(resultsFormat+"\n"), 0o644); err != nil {
