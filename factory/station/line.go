@@ -70,7 +70,7 @@ func NewLine(conf *Config, c LineConfig, w With) (*Line, error) {
 		}
 		for what, value := range map[string]string{"device id": strings.ToLower(b.ID), "token": tokenOf(s), "import folder": importOf(s)} {
 			if other := seen[what+value]; err == nil && value != "" && other != "" {
-				err = fmt.Errorf("its %s is that of %s", what, other)
+				err = fmt.Errorf("its %s is that of %s", show.Line(what), show.Line(other))
 			}
 			seen[what+value] = b.Where
 		}
