@@ -178,11 +178,25 @@ func (c *Client) Accept(ctx context.Context, note string) (*StoreAnswer, error) 
 	return a, err
 }
 
-// CRL fetches the latest list, DER.
-func (c *Client) CRL(ctx context.Context) ([]byte, error) {
+// CRL fetches the latest list of the first issuing CA, DER.
+func (c *Client) CRL(ctx context.Context) ([]byte, error) { return c.CRLOf(ctx, "") }
+
+// CRLOf fetches the latest list of the issuing CA with this id, DER; of the first for "". Whose list it is, the caller checks.
+func (c *Client) CRLOf(ctx context.Context, id string) ([]byte, error) {
+	path := "/v1/crl"
+	if id != "" {
+		path += "/" + url.PathEscape(id)
+	}
 	var der []byte
-	_, err := c.call(ctx, http.MethodGet, "/v1/crl", nil, &der)
+	_, err := c.call(ctx, http.MethodGet, path, nil, &der)
 	return der, err
+}
+
+// Issuers lists the issuing CAs.
+func (c *Client) Issuers(ctx context.Context) (*IssuersAnswer, error) {
+	a := &IssuersAnswer{}
+	_, err := c.call(ctx, http.MethodGet, "/v1/issuers", nil, a)
+	return a, err
 }
 
 // CACertificates fetches the issuing certificate and what stands between it and the Fleet Root, in PEM.

@@ -244,22 +244,6 @@ func (s *Service) publish(by *issuing, c *record.CRL, look bool) {
 	by.published = c.Number
 }
 
-// LatestCRL is the list that GET /v1/crl serves: the latest in the store, whoever signed it, or the last one seen while the store is away.
-func (s *Service) LatestCRL(ctx context.Context) (*record.CRL, error) {
-	by := s.issuers[0]
-	c := by.crl.Load()
-	if n, err := s.c.Store.LatestCRLNumber(ctx, by.id); err == nil && n > 0 && (c == nil || n > c.Number) {
-		if last, err := s.c.Store.LatestCRL(ctx, by.id); err == nil {
-			c = &last
-			by.crl.Store(c)
-		}
-	}
-	if c == nil {
-		return nil, away("the issuing token", errors.New("no CRL is signed yet"))
-	}
-	return c, nil
-}
-
 // FreshCRL signs a new list of each issuing CA where one is due, or where a revocation is not in the latest, and hands it on.
 func (s *Service) FreshCRL(ctx context.Context) error {
 	var failed error

@@ -139,7 +139,7 @@ func TestListsAreNotSignedWithoutEnd(t *testing.T) {
 		}
 	}
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if c, err := r.service.LatestCRL(ctx); err == nil {
+		if c, err := r.service.LatestCRL(ctx, ""); err == nil {
 			if list, err := x509.ParseRevocationList(c.DER); err == nil && len(list.RevokedCertificateEntries) == many {
 				// One at the start, one for each interval, and one behind the last revocation.
 				if most := int64(time.Since(begin)/(300*time.Millisecond)) + 3; c.Number > most {

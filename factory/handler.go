@@ -47,6 +47,8 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle(enrollPath, a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
 	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, maxRevokeBody, a.revoke))
 	mux.Handle("/v1/crl", a.route(http.MethodGet, all, 0, a.crl))
+	mux.Handle("/v1/crl/{issuer}", a.route(http.MethodGet, all, 0, a.crl))
+	mux.Handle("/v1/issuers", a.route(http.MethodGet, all, 0, a.issuers))
 	mux.Handle("/v1/cacerts", a.route(http.MethodGet, all, 0, a.cacerts))
 	mux.Handle("/v1/devices/{id}", a.route(http.MethodGet, sees, 0, a.device))
 	mux.Handle("/v1/devices/{id}/evidence", a.route(http.MethodGet, sees, 0, a.evidence))
@@ -286,12 +288,16 @@ func (a *api) accept(ctx context.Context, who Caller, body []byte, _ *http.Reque
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 
-func (a *api) crl(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
-	c, err := a.service.LatestCRL(ctx)
+func (a *api) crl(ctx context.Context, _ Caller, _ []byte, r *http.Request) (*answer, error) {
+	c, err := a.service.LatestCRL(ctx, r.PathValue("issuer"))
 	if err != nil {
 		return nil, err
 	}
 	return &answer{status: http.StatusOK, raw: c.DER, kind: "application/pkix-crl"}, nil
+}
+
+func (a *api) issuers(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
+	return &answer{status: http.StatusOK, body: a.service.Issuers(ctx)}, nil
 }
 
 func (a *api) cacerts(context.Context, Caller, []byte, *http.Request) (*answer, error) {

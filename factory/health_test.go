@@ -114,6 +114,7 @@ func TestRoles(t *testing.T) {
 	}
 	may := map[string]string{ // path: roles that get past the door
 		"POST /v1/enroll": "station", "POST /v1/revoke": "operator", "GET /v1/crl": "station operator publisher viewer", "GET /v1/cacerts": "station operator publisher viewer",
+		"GET /v1/crl/{issuer}": "station operator publisher viewer", "GET /v1/issuers": "station operator publisher viewer",
 		"GET /v1/devices/{id}": "station operator viewer", "GET /v1/devices/{id}/evidence": "station operator viewer", "POST /v1/attestation/challenge": "station",
 		"POST /v1/known": "station operator", "GET /v1/store": "station operator viewer", "POST /v1/store/accept": "operator", "POST /v1/store/clock": "operator",
 		"GET /v1/log/latest": "station operator publisher viewer", "POST /v1/log/seen": "station operator publisher", "GET /v1/log/": "station operator publisher viewer",

@@ -217,7 +217,7 @@ func TestCRLStaysFresh(t *testing.T) {
 		if err := r.service.FreshCRL(ctx); err != nil {
 			t.Fatal(err)
 		}
-		c, err := r.service.LatestCRL(ctx)
+		c, err := r.service.LatestCRL(ctx, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -113,23 +114,53 @@ func deviceCommand() *cli.Command {
 
 func crlCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "crl",
-		Usage:       "as an operator, fetch the latest CRL from a running hanaperd",
-		Description: "Example:\n  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --out factory-ca.crl",
-		Flags:       append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "`FILE` to put it in, DER", TakesFile: true}),
-		Before:      shell.NoArgs,
+		Name:  "crl",
+		Usage: "fetch the latest CRL of an issuing CA from a running hanaperd",
+		Description: "Operators, viewers, publishers and stations may. Without --issuer it is the list of the first issuing CA.\n\n" +
+			"Examples:\n  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --out factory-ca.crl\n" +
+			"  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --issuers",
+		Flags: append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` to put it in, DER", TakesFile: true},
+			&cli.StringFlag{Name: "issuer", Usage: "the issuing CA's `ID`, as --issuers shows it"},
+			&cli.BoolFlag{Name: "issuers", Usage: "list the issuing CAs, and the numbers of their lists"}),
+		Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
+			if c.Bool("issuers") == c.IsSet("out") || c.Bool("issuers") && c.IsSet("issuer") {
+				return advice.New(advice.Usage, "--out FILE puts a list in a file, --issuers shows the issuing CAs", "give one of --out and --issuers")
+			}
 			client, err := caller(c)
 			if err != nil {
 				return err
 			}
-			der, err := client.CRL(c.Context)
+			if c.Bool("issuers") {
+				return showIssuers(c, client)
+			}
+			der, err := client.CRLOf(c.Context, c.String("issuer"))
 			if err != nil {
 				return err
 			}
 			return durable.WriteFile(c.String("out"), der, 0o644)
 		},
 	}
+}
+
+func showIssuers(c *cli.Context, client *factory.Client) error {
+	a, err := client.Issuers(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return shell.JSON(c.App.Writer, a)
+	}
+	var rows [][]string
+	for _, i := range a.Issuers {
+		until := "no list yet"
+		if i.NextUpdate != nil {
+			until = i.NextUpdate.Format(time.RFC3339)
+		}
+		rows = append(rows, []string{i.ID, i.Subject, i.NotAfter.Format(time.RFC3339), strconv.FormatInt(i.CRLNumber, 10), until})
+	}
+	shell.Table(c.App.Writer, []string{"id", "issuing CA", "until", "list", "list until"}, rows)
+	return nil
 }
 
 // listWait is how long revoke waits for the list that carries its revocation: lists are not signed at once, one after another.
