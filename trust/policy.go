@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -62,16 +63,16 @@ func (p Policy) checkCRLs() error {
 	}
 	for i, r := range p.CRLs {
 		if _, ok := parseID(r.CA); !ok {
-			return usage("name a CA by the SHA-256 of its SubjectPublicKeyInfo, 64 hex digits", "%s: crls: %q is no CA's id", policyTarget, r.CA)
+			return usage("name a CA by the SHA-256 of its SubjectPublicKeyInfo, 64 hex digits", "%s: crls: %s is no CA's id", policyTarget, show.Text(r.CA))
 		}
 		if slices.ContainsFunc(p.CRLs[:i], func(o CRLRule) bool { return o.CA == r.CA }) {
-			return usage("give each CA one rule", "%s: crls: %s stands twice", policyTarget, r.CA)
+			return usage("give each CA one rule", "%s: crls: %s stands twice", policyTarget, show.Text(r.CA))
 		}
 		if r.GraceHours < 0 || r.GraceHours > MaxGraceHours {
 			return usage(fmt.Sprintf("1 to %d", MaxGraceHours), "%s: crls: grace_hours is %d", policyTarget, r.GraceHours)
 		}
 		if (r.GraceHours > 0) == r.Frozen {
-			return usage("", "%s: crls: give %s either grace_hours or frozen", policyTarget, r.CA)
+			return usage("", "%s: crls: give %s either grace_hours or frozen", policyTarget, show.Text(r.CA))
 		}
 	}
 	return nil
@@ -82,10 +83,10 @@ func (p Policy) checkRules(named func(ID) bool, carried func(ID) bool) error {
 	for _, r := range p.CRLs {
 		id, _ := parseID(r.CA)
 		if !named(id) {
-			return fmt.Errorf("%s: crls: the CA %s is not named", policyTarget, r.CA)
+			return fmt.Errorf("%s: crls: the CA %s is not named", policyTarget, show.Text(r.CA))
 		}
 		if r.Frozen && !carried(id) {
-			return fmt.Errorf("%s: crls: %s is frozen, and has no CRL here", policyTarget, r.CA)
+			return fmt.Errorf("%s: crls: %s is frozen, and has no CRL here", policyTarget, show.Text(r.CA))
 		}
 	}
 	return nil

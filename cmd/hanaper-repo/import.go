@@ -68,7 +68,7 @@ func importOfficers(c *cli.Context, first bool) error {
 		was = v
 	}
 	for _, line := range changes(was, rep) {
-		fmt.Fprintln(c.App.ErrWriter, line)
+		fmt.Fprintln(c.App.ErrWriter, show.Line(line))
 	}
 	if c.Bool("dry-run") {
 		return nil

@@ -448,12 +448,12 @@ func TestSlipTakenBack(t *testing.T) {
 		t.Errorf("the CRL is not back: %+v", s)
 	}
 	stop()
-	// The same with a file that only 'serve' is told of.
+	// The same with a 'serve' that has handed the CRL over before, and a file that is away while the import looks.
+	_, stop = d.serve()
+	defer stop()
 	w.Content = less
 	w.Rebuild()
 	d.ok("import", d.writeOfficers("slip-2"))
-	_, stop = d.serve()
-	defer stop()
 	w.Content = whole
 	w.Rebuild()
 	d.writeOfficers("right-2")
