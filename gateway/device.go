@@ -47,6 +47,8 @@ type Registry interface {
 	// Err says why deletions made by others cannot be seen at present: the registry's file is gone or is another one, its disk
 	// does not answer. Nobody is admitted meanwhile. It does not block.
 	Err() error
+	// Trouble says why the last write failed: devices that are known are admitted, new ones cannot be. It does not block.
+	Trouble() error
 	// Changed receives a value after deletions or releases, made by whomever, have become visible to Deleted, and when Err
 	// changes.
 	Changed() <-chan struct{}

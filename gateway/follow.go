@@ -70,6 +70,7 @@ func FirstLook(ctx context.Context, f *feed.Feed, log *slog.Logger) (*trust.View
 
 // Follow puts each new view of f in force until ctx ends, and logs when the source fails and when it is well again.
 func (g *Gateway) Follow(ctx context.Context, f *feed.Feed) {
+	g.vitals.follow(f.Status)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -50,11 +50,15 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		transport.TLSClientConfig.RootCAs = pool
 	}
 	if t := s.upstreamTLS; t.Certificate != "" {
-		own, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		own, err := loadKeyPair("upstream", t)
 		if err != nil {
-			return nil, wrong("upstream.certificate", "PEM files, the certificate first in its chain", "%w", err)
+			return nil, err
 		}
-		transport.TLSClientConfig.Certificates = []tls.Certificate{own}
+		if err := own.expired(g.now()); err != nil {
+			return nil, err
+		}
+		g.upstreamKeys = own
+		transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.get(nil) }
 	}
 	if s.upstreamSocket != "" {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {

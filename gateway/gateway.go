@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,12 @@ type Gateway struct {
 	judge    atomic.Pointer[cachedJudge]
 	trustMu  sync.Mutex
 	sessions sessions
+	vitals   vitals
 	figures  *figures
 	refusals *refusalLog
 	forward  http.Handler
+	// upstreamKeys is what the upstream is shown; nil for none.
+	upstreamKeys *keyPair
 	// renewal is nil where devices' certificates are not renewed.
 	renewal *renewal
 }
@@ -85,6 +89,9 @@ func (g *Gateway) SetTrust(view View) error {
 	before := g.judge.Load()
 	after := newCachedJudge(view, g.rules, before)
 	g.judge.Store(after)
+	if before == nil || !before.judge.view.Expires().Equal(view.Expires()) {
+		g.vitals.renewed(g.now())
+	}
 	g.trustMu.Unlock()
 	if before == nil || before.judge.cas != after.judge.cas {
 		print := view.Fingerprint()
@@ -105,17 +112,26 @@ func (g *Gateway) SetTrust(view View) error {
 	return nil
 }
 
+// pairs are the gateway's own certificates and keys.
+func (g *Gateway) pairs() []*keyPair {
+	list := []*keyPair{g.keys}
+	if g.upstreamKeys != nil {
+		list = append(list, g.upstreamKeys)
+	}
+	if g.renewal != nil {
+		list = append(list, g.renewal.keys)
+	}
+	return list
+}
+
 // Reload reads the TLS files again; on an error the identity in force stays.
 func (g *Gateway) Reload() error {
-	if err := g.keys.reload(); err != nil {
-		return err
-	}
-	leaf := g.keys.current.Load().Leaf
-	if g.renewal != nil {
-		if err := g.renewal.keys.reload(); err != nil {
+	for _, k := range g.pairs() {
+		if err := k.reload(); err != nil {
 			return err
 		}
 	}
+	leaf := g.keys.current.Load().Leaf
 	g.log.Info("tls identity in force", "subject", leaf.Subject.String(), "not_after", leaf.NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
@@ -238,7 +254,7 @@ func (g *Gateway) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-keys.C:
-			if g.keys.changed() || g.renewal != nil && g.renewal.keys.changed() {
+			if slices.ContainsFunc(g.pairs(), (*keyPair).changed) {
 				if err := g.Reload(); err != nil {
 					g.log.Error("the new tls identity is not usable, the old one stays", "why", err)
 				}
@@ -247,6 +263,7 @@ func (g *Gateway) watch(ctx context.Context) {
 			g.sweep()
 		case <-sweep.C:
 			g.sweep()
+			g.logHealth()
 		}
 	}
 }

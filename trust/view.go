@@ -168,10 +168,9 @@ const (
 	expiringOfficers = "the officers' targets metadata"
 )
 
-// Ends are when the parts of the view expire, by what each is called.
-func (v *View) Ends() map[string]time.Time {
-	return map[string]time.Time{expiringRoot: v.officers.roots.head.expires, expiringOfficers: v.officers.head.expires,
-		"the CRL role's metadata": v.onlineExpiry.crl, "the snapshot": v.onlineExpiry.snapshot, "the timestamp": v.onlineExpiry.timestamp}
+// OfficersEnds are when the parts of the view expire that officers alone sign anew, by what each is called.
+func (v *View) OfficersEnds() map[string]time.Time {
+	return map[string]time.Time{expiringRoot: v.officers.roots.head.expires, expiringOfficers: v.officers.head.expires}
 }
 
 func (v *View) nameOf(id ID) string {

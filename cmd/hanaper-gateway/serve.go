@@ -52,6 +52,10 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err != nil {
 		return err
 	}
+	known, err := settings.KnownRegistry()
+	if err != nil {
+		return err
+	}
 	devices, err := registry.Open(settings.Registry())
 	if err != nil {
 		return err
@@ -61,6 +65,9 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 			err = e
 		}
 	}()
+	if err := settings.HoldRegistry(known, devices.ID()); err != nil {
+		return err
+	}
 	g, err := gateway.NewGateway(settings, devices, log, nil)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (r *SQLite) Meet(ctx context.Context, m gateway.Meeting) (gateway.Met, erro
 		return gateway.Met{}, gateway.ErrDeleted
 	}
 	generation := r.generation.Load()
-	if f, ok := r.recent.Get(m.Device); ok && f.certificate == m.Certificate && f.generation == generation {
+	if f, ok := r.recent.Get(m.Device); ok && f == m.Certificate {
 		return gateway.Met{}, nil
 	}
 	one := &meeting{Meeting: m, generation: generation, answer: make(chan outcome, 1)}
@@ -75,6 +75,7 @@ func (r *SQLite) writer() {
 		case <-tick.C:
 			// A full disk shows at the next meeting, which waits for its answer; last-seen times are lost meanwhile.
 			_ = r.flush()
+			r.probe()
 		}
 	}
 }
@@ -106,13 +107,23 @@ func (r *SQLite) meetAll(list []*meeting) {
 		}
 		return nil
 	})
+	r.noteWrite(err)
 	for i, m := range list {
 		if err != nil {
 			outcomes[i] = outcome{err: err}
 		} else if outcomes[i].err == nil {
-			r.recent.Add(m.Device, face{certificate: m.Certificate, generation: m.generation})
+			r.remember(m)
 		}
 		m.answer <- outcomes[i]
+	}
+}
+
+// remember keeps a device's certificate in memory, unless tombstones have come or gone since it was asked for.
+func (r *SQLite) remember(m *meeting) {
+	r.faces.Lock()
+	defer r.faces.Unlock()
+	if r.generation.Load() == m.generation {
+		r.recent.Add(m.Device, m.Certificate)
 	}
 }
 

@@ -30,6 +30,8 @@ const (
 	// flushEvery is how often last-seen times are written, pollEvery how often deletions by others are looked for.
 	flushEvery = 2 * time.Second
 	pollEvery  = 500 * time.Millisecond
+	// probeEvery is for how long nothing is written before a write is tried.
+	probeEvery = 10 * time.Second
 	// maxBlind is for how long looking for them may fail before nobody is admitted.
 	maxBlind = 15 * time.Second
 	// maxUnwritten bounds the last-seen times in memory.
@@ -49,27 +51,27 @@ type SQLite struct {
 	done     sync.WaitGroup
 	once     sync.Once
 
-	// recent is the certificate by which each device was last met.
-	recent  *lru.Cache[string, face]
+	// recent is the certificate by which each device was last met. A device whose tombstone comes or goes is taken out of it.
+	recent  *lru.Cache[string, [32]byte]
 	deleted atomic.Pointer[map[string]bool]
-	// generation counts deletions and releases; a change empties recent.
+	// generation counts deletions and releases. faces guards what is put into recent against a change of it.
 	generation atomic.Int64
+	faces      sync.Mutex
 
-	// file is the file that was opened; lost is why it is not the one at path any more. looked is when the tombstones were
+	// id is the registry's own name, made with its file.
+	id string
+	// files are those that were opened, by path; lost is why they are not there any more. looked is when the tombstones were
 	// last looked at, on the clock that began with opened.
-	file   os.FileInfo
+	files  map[string]os.FileInfo
 	opened time.Time
 	lost   atomic.Pointer[error]
 	looked atomic.Int64
+	// sick is why the last write failed; wrote is when the last one was good, on the same clock.
+	sick  atomic.Pointer[error]
+	wrote atomic.Int64
 
 	seenMu sync.Mutex
 	seen   map[string]time.Time
-}
-
-// face is a certificate, by its hash, and the generation in which it was met.
-type face struct {
-	certificate [32]byte
-	generation  int64
 }
 
 var _ gateway.Registry = (*SQLite)(nil)
@@ -85,16 +87,16 @@ CREATE INDEX IF NOT EXISTS certificates_by_device ON certificates (device, turn)
 CREATE INDEX IF NOT EXISTS devices_deleted ON devices (name) WHERE deleted <> 0;
 CREATE TABLE IF NOT EXISTS generation (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
 INSERT OR IGNORE INTO generation VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS about (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, probed INTEGER NOT NULL DEFAULT 0);
+INSERT OR IGNORE INTO about (one, id) VALUES (1, randomblob(16));
 `
 
-// format is kept in SQLite's user_version.
-const format = 1
+// format is kept in SQLite's user_version. Format 2 has about.
+const format = 2
 
 // Open opens the registry at path and makes it if it is not there.
 func Open(path string) (*SQLite, error) {
-	if f, err := input.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, advice.Wrap(advice.Usage, fmt.Errorf("registry: %w", err), "registry.path names a file in a folder that exists and that the gateway may write")
-	} else if err := f.Close(); err != nil {
+	if err := touch(path); err != nil {
 		return nil, err
 	}
 	r := &SQLite{path: path, meetings: make(chan *meeting, batch), changed: make(chan struct{}, 1), stop: make(chan struct{}),
@@ -109,7 +111,7 @@ func Open(path string) (*SQLite, error) {
 		return nil, err
 	}
 	r.read.SetMaxOpenConns(2)
-	if r.recent, err = lru.New[string, face](known); err != nil {
+	if r.recent, err = lru.New[string, [32]byte](known); err != nil {
 		return nil, err
 	}
 	if err := r.prepare(); err != nil {
@@ -117,16 +119,41 @@ func Open(path string) (*SQLite, error) {
 		r.read.Close()
 		return nil, advice.Wrap(advice.Failed, fmt.Errorf("registry %s: %w", show.Text(path), err), "is it a registry of hanaper-gateway, and is there room on the disk?")
 	}
-	if r.file, err = os.Stat(path); err != nil {
-		r.write.Close()
-		r.read.Close()
-		return nil, err
+	r.files = map[string]os.FileInfo{}
+	// The log of changes is as much a part of the registry as the file: what other processes write to another one is not seen.
+	for _, name := range []string{path, path + "-wal"} {
+		if r.files[name], err = os.Stat(name); err != nil {
+			r.write.Close()
+			r.read.Close()
+			return nil, err
+		}
 	}
 	r.done.Add(2)
 	go r.writer()
 	go r.watcher()
 	return r, nil
 }
+
+// touch makes the file if it is not there, and refuses one that others may read or write: device ids are personal data, and tombstones are
+// not for everybody to lift.
+func touch(path string) error {
+	f, err := input.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return advice.Wrap(advice.Usage, fmt.Errorf("registry: %w", err), "registry.path names a file in a folder that exists and that the gateway may write")
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return advice.New(advice.Usage, "chmod 600 "+path, "registry %s may be read or written by others (mode %04o)", show.Text(path), mode)
+	}
+	return nil
+}
+
+// ID is the registry's own name: a file that was put in its place has another.
+func (r *SQLite) ID() string { return r.id }
 
 func (r *SQLite) prepare() error {
 	var version int
@@ -140,6 +167,9 @@ func (r *SQLite) prepare() error {
 		if _, err := r.write.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", format)); err != nil {
 			return err
 		}
+	}
+	if err := r.write.QueryRow("SELECT lower(hex(id)) FROM about").Scan(&r.id); err != nil {
+		return err
 	}
 	if _, err := r.look(true); err != nil {
 		return err
@@ -173,10 +203,34 @@ func (r *SQLite) look(must bool) (changed bool, err error) {
 	if err := rows.Err(); err != nil {
 		return false, err
 	}
+	r.faces.Lock()
+	r.forget(set, g)
 	r.deleted.Store(&set)
 	r.generation.Store(g)
+	r.faces.Unlock()
 	r.looked.Store(int64(time.Since(r.opened)))
 	return true, nil
+}
+
+// forget takes the devices whose tombstone comes or goes out of memory: they are met anew, and no other is. Where a tombstone has come and
+// gone between two looks nobody knows whose it was, and all are.
+func (r *SQLite) forget(set map[string]bool, generation int64) {
+	var was map[string]bool
+	if p := r.deleted.Load(); p != nil {
+		was = *p
+	}
+	changed := int64(0)
+	for _, one := range []struct{ in, out map[string]bool }{{set, was}, {was, set}} {
+		for name := range one.in {
+			if !one.out[name] {
+				r.recent.Remove(name)
+				changed++
+			}
+		}
+	}
+	if generation-r.generation.Load() != changed {
+		r.recent.Purge()
+	}
 }
 
 // watcher notices what other processes delete and release.
@@ -201,10 +255,12 @@ func (r *SQLite) watcher() {
 // whether the answer is the same as before.
 func (r *SQLite) checkFile() (same bool) {
 	var lost error
-	if now, err := os.Stat(r.path); err != nil {
-		lost = fmt.Errorf("the registry's file is gone: %w", err)
-	} else if !os.SameFile(now, r.file) {
-		lost = fmt.Errorf("another file was put in the place of the registry %s: start the gateway anew", show.Text(r.path))
+	for name, opened := range r.files {
+		if now, err := os.Stat(name); err != nil {
+			lost = fmt.Errorf("the registry's file is gone: %w", err)
+		} else if !os.SameFile(now, opened) {
+			lost = fmt.Errorf("another file was put in the place of the registry's %s: start the gateway anew", show.Text(name))
+		}
 	}
 	before := r.lost.Load()
 	if lost == nil {
@@ -224,6 +280,36 @@ func (r *SQLite) Err() error {
 		return fmt.Errorf("the registry %s has not answered for %s", show.Text(r.path), blind.Round(time.Second))
 	}
 	return nil
+}
+
+// Trouble implements gateway.Registry.
+func (r *SQLite) Trouble() error {
+	if sick := r.sick.Load(); sick != nil {
+		return *sick
+	}
+	return nil
+}
+
+// noteWrite notes how a write ended.
+func (r *SQLite) noteWrite(err error) {
+	if err != nil {
+		err = fmt.Errorf("registry %s: %w", show.Text(r.path), err)
+		r.sick.Store(&err)
+		return
+	}
+	r.sick.Store(nil)
+	r.wrote.Store(int64(time.Since(r.opened)))
+}
+
+// probe writes a row of its own where nobody else has written for some time: a disk that is full is known before a new device comes.
+func (r *SQLite) probe() {
+	if r.sick.Load() == nil && time.Since(r.opened)-time.Duration(r.wrote.Load()) < probeEvery {
+		return
+	}
+	r.noteWrite(r.tx(context.Background(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("UPDATE about SET probed = ?", time.Now().Unix())
+		return err
+	}))
 }
 
 func (r *SQLite) tell() {
@@ -278,7 +364,7 @@ func (r *SQLite) flush() error {
 	if len(seen) == 0 {
 		return nil
 	}
-	return r.tx(context.Background(), func(tx *sql.Tx) error {
+	err := r.tx(context.Background(), func(tx *sql.Tx) error {
 		device, err := tx.Prepare("UPDATE devices SET last_seen = ?1 WHERE name = ?2 AND last_seen < ?1 AND deleted = 0")
 		if err != nil {
 			return err
@@ -292,13 +378,15 @@ func (r *SQLite) flush() error {
 				return err
 			}
 			if f, ok := r.recent.Peek(name); ok {
-				if _, err := cert.Exec(at.Unix(), f.certificate[:]); err != nil {
+				if _, err := cert.Exec(at.Unix(), f[:]); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})
+	r.noteWrite(err)
+	return err
 }
 
 func (r *SQLite) tx(ctx context.Context, do func(*sql.Tx) error) error {

@@ -1,0 +1,266 @@
+package gateway
+
+import (
+	"crypto/x509"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/trust/feed"
+)
+
+// warnAhead are the times before an end at which the log says that it comes; health says it from the first of them on.
+var warnAhead = []time.Duration{30 * 24 * time.Hour, 7 * 24 * time.Hour, 24 * time.Hour}
+
+// Health is how the gateway fares, as /healthz tells it.
+type Health struct {
+	// Status is "ok"; "degraded" while something needs a person, although devices are admitted; "failing" while devices are refused that
+	// should be admitted: all, or new ones.
+	Status      string `json:"status"`
+	Environment string `json:"environment"`
+	// Error is why it fails.
+	Error string `json:"error,omitempty"`
+	// Notes say what needs a person.
+	Notes            []string  `json:"notes,omitempty"`
+	TrustExpires     time.Time `json:"trust_expires,omitzero"`
+	TrustFingerprint string    `json:"trust_fingerprint,omitempty"`
+	// Ends are what ends within 30 days, or has ended.
+	Ends []End `json:"ends,omitempty"`
+}
+
+// End is something that ends.
+type End struct {
+	Name string    `json:"name"`
+	At   time.Time `json:"at"`
+}
+
+// vitals are what is known of the gateway's surroundings.
+type vitals struct {
+	mu sync.Mutex
+	// source is the trust source's status; nil before it is followed.
+	source func() feed.Status
+	// since is when the view in force was put there.
+	since time.Time
+	// said are the notes that the log holds, warned the shortest time before each end that it has told of.
+	said   map[string]bool
+	warned map[string]time.Duration
+}
+
+func (v *vitals) follow(status func() feed.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.source = status
+}
+
+func (v *vitals) renewed(at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.since = at
+}
+
+// Health says how the gateway fares.
+func (g *Gateway) Health() Health {
+	h := Health{Status: "ok", Environment: g.settings.environment}
+	now, fail := g.now(), func(why string) {
+		h.Status = "failing"
+		if h.Error == "" {
+			h.Error = why
+		}
+	}
+	if err := g.registry.Err(); err != nil {
+		fail(err.Error())
+	}
+	if err := g.registry.Trouble(); err != nil {
+		fail("the registry takes no new devices: " + err.Error())
+	}
+	current := g.judge.Load()
+	if current == nil {
+		fail(NoTrust.Text())
+	} else {
+		view := current.judge.view
+		h.TrustExpires, h.TrustFingerprint = view.Expires().UTC(), fmt.Sprintf("%x", view.Fingerprint())
+		if err := view.Valid(now); err != nil {
+			fail(err.Error())
+		}
+		h.Notes = append(h.Notes, current.judge.notes(now)...)
+		h.Notes = append(h.Notes, g.notRenewed(view, now)...)
+	}
+	h.Notes = append(h.Notes, g.sourceNotes()...)
+	for _, e := range g.ends() {
+		if left := e.At.Sub(now); left <= warnAhead[0] {
+			h.Ends = append(h.Ends, e)
+			if left <= 0 {
+				h.Notes = append(h.Notes, fmt.Sprintf("%s ended on %s", e.Name, e.At.Format(time.RFC3339)))
+			} else {
+				h.Notes = append(h.Notes, fmt.Sprintf("%s ends on %s", e.Name, e.At.Format(time.RFC3339)))
+			}
+		}
+	}
+	if h.Status == "ok" && len(h.Notes) > 0 {
+		h.Status = "degraded"
+	}
+	return h
+}
+
+// notes name the CAs whose devices are refused although nobody took the CA away, and those whose CRL is used by an exception.
+func (j *judge) notes(now time.Time) (notes []string) {
+	for _, name := range slices.Sorted(maps.Keys(j.cas.bySubject)) {
+		for _, ca := range j.cas.bySubject[name] {
+			if s := j.state(ca, now); s != "ok" && s != "root" && s != "revoked" {
+				notes = append(notes, fmt.Sprintf("CA %s: %s", show.Text(ca.cert.Subject.String()), s))
+			}
+		}
+	}
+	return notes
+}
+
+// notRenewed says that nothing fresh came in time: a publisher signs anew when half of a life has passed.
+func (g *Gateway) notRenewed(view View, now time.Time) []string {
+	g.vitals.mu.Lock()
+	since := g.vitals.since
+	g.vitals.mu.Unlock()
+	left := view.Expires().Sub(now)
+	if left <= 0 || since.IsZero() || left > view.Expires().Sub(since)/3 {
+		return nil
+	}
+	return []string{fmt.Sprintf("trust was not signed anew in time: from %s on every device is refused. Is 'hanaper-repo serve' running, and has the officers' part not ended?",
+		view.Expires().UTC().Format(time.RFC3339))}
+}
+
+func (g *Gateway) sourceNotes() (notes []string) {
+	g.vitals.mu.Lock()
+	source := g.vitals.source
+	g.vitals.mu.Unlock()
+	if source == nil {
+		return nil
+	}
+	s := source()
+	if s.Unkept != nil {
+		notes = append(notes, "trust is not kept: "+show.Line(s.Unkept.Error()))
+	} else if s.Err != nil {
+		since := "this gateway started"
+		if !s.Checked.IsZero() {
+			since = s.Checked.UTC().Format(time.RFC3339)
+		}
+		notes = append(notes, fmt.Sprintf("the trust source fails since %s: %s", since, show.Line(s.Err.Error())))
+	}
+	return notes
+}
+
+// ends are what ends, and is not renewed by a program: the gateway's certificates, the officers' part of trust, and the CAs.
+func (g *Gateway) ends() (list []End) {
+	add := func(name string, at time.Time) { list = append(list, End{name, at.UTC()}) }
+	for _, k := range g.pairs() {
+		add(k.section+".certificate", k.current.Load().Leaf.NotAfter)
+	}
+	current := g.judge.Load()
+	if current == nil {
+		return list
+	}
+	if v, ok := current.judge.view.(interface{ OfficersEnds() map[string]time.Time }); ok {
+		ends := v.OfficersEnds()
+		for _, name := range slices.Sorted(maps.Keys(ends)) {
+			add(name+" of trust", ends[name])
+		}
+	}
+	for _, c := range slices.Concat(current.judge.view.Anchors(), current.judge.view.Intermediates()) {
+		add("CA "+show.Text(c.Subject.String()), c.NotAfter)
+	}
+	return list
+}
+
+// logHealth writes what has changed: a line for each note that comes, and one for each that goes.
+func (g *Gateway) logHealth() {
+	h := g.Health()
+	now := g.now()
+	g.vitals.mu.Lock()
+	defer g.vitals.mu.Unlock()
+	is := map[string]bool{}
+	if h.Error != "" {
+		is["failing: "+h.Error] = true
+	}
+	for _, n := range h.Notes {
+		// Follow tells of the source as it happens; ends are told below, at their times.
+		if !strings.HasPrefix(n, "the trust source fails") && !strings.Contains(n, " ends on ") {
+			is[n] = true
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(is)) {
+		if !g.vitals.said[n] {
+			g.log.Error("health", "what", n)
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(g.vitals.said)) {
+		if !is[n] {
+			g.log.Info("health: over", "what", n)
+		}
+	}
+	g.vitals.said = is
+	if g.vitals.warned == nil {
+		g.vitals.warned = map[string]time.Duration{}
+	}
+	for _, e := range h.Ends {
+		key := e.Name + e.At.String()
+		for _, ahead := range slices.Backward(warnAhead) {
+			if left := e.At.Sub(now); left > 0 && left <= ahead {
+				if was, told := g.vitals.warned[key]; !told || ahead < was {
+					g.vitals.warned[key] = ahead
+					g.log.Warn("it ends soon", "what", e.Name, "at", e.At.Format(time.RFC3339))
+				}
+				break
+			}
+		}
+	}
+}
+
+// writeHealth prints the figures of health in the Prometheus text format.
+func (g *Gateway) writeHealth(w io.Writer) {
+	gauge := func(name, help string, v int64) {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n%s %d\n", name, help, name, name, v)
+	}
+	yes := func(b bool) int64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	h := g.Health()
+	gauge("hanaper_gateway_healthy", "1 while nothing needs a person.", yes(h.Status == "ok"))
+	gauge("hanaper_gateway_registry_ok", "1 while the registry answers and takes new devices.", yes(g.registry.Err() == nil && g.registry.Trouble() == nil))
+	g.vitals.mu.Lock()
+	source := g.vitals.source
+	g.vitals.mu.Unlock()
+	if source != nil {
+		s := source()
+		gauge("hanaper_gateway_trust_kept", "1 while the trust in force is kept on disk: else a restart forgets it.", yes(s.Unkept == nil))
+		gauge("hanaper_gateway_trust_checked_seconds", "When the trust source was last in order, Unix time.", max(s.Checked.Unix(), 0))
+	}
+	if current := g.judge.Load(); current != nil {
+		view := current.judge.view
+		gauge("hanaper_gateway_trust_expires_seconds", "When the trust view expires, Unix time.", view.Expires().Unix())
+		fmt.Fprint(w, "# HELP hanaper_gateway_crl_next_update_seconds When the CRL of a CA is due, Unix time; 0 where there is none.\n# TYPE hanaper_gateway_crl_next_update_seconds gauge\n")
+		for _, c := range slices.Concat(view.Anchors(), view.Intermediates()) {
+			due := int64(0)
+			if info, ok := view.CRL(c); ok {
+				due = info.NextUpdate.Unix()
+			}
+			fmt.Fprintf(w, "hanaper_gateway_crl_next_update_seconds{ca=%s} %d\n", label(c), due)
+		}
+	}
+	fmt.Fprint(w, "# HELP hanaper_gateway_ends_seconds When something ends that no program renews, Unix time.\n# TYPE hanaper_gateway_ends_seconds gauge\n")
+	for _, e := range g.ends() {
+		fmt.Fprintf(w, "hanaper_gateway_ends_seconds{what=%s} %d\n", quoteLabel(e.Name), e.At.Unix())
+	}
+}
+
+func label(c *x509.Certificate) string { return quoteLabel(show.Text(c.Subject.String())) }
+
+// quoteLabel is the value of a label in the Prometheus text format.
+func quoteLabel(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
+}
