@@ -72,8 +72,15 @@ type RenewalConfig struct {
 
 // LimitsConfig bounds what devices may ask; 0 is the default of each.
 type LimitsConfig struct {
-	Connections int           `yaml:"connections"`
-	OfOneDevice int           `yaml:"device_connections"`
+	Connections int `yaml:"connections"`
+	OfOneDevice int `yaml:"device_connections"`
+	// Handshakes are those under way from one address.
+	Handshakes int `yaml:"address_handshakes"`
+	// Requests are those under way, OfOneRequests those of one device.
+	Requests      int `yaml:"requests"`
+	OfOneRequests int `yaml:"device_requests"`
+	// Upstream are the connections to the upstream.
+	Upstream    int           `yaml:"upstream_connections"`
 	HeaderBytes int           `yaml:"header_bytes"`
 	BodyBytes   int64         `yaml:"body_bytes"`
 	Header      time.Duration `yaml:"header"`
@@ -109,7 +116,9 @@ type Settings struct {
 	header         string
 	strip          []string
 	limits         LimitsConfig
-	log            LogConfig
+	// connectionsByDefault: the configuration says nothing of them.
+	connectionsByDefault bool
+	log                  LogConfig
 }
 
 // DefaultIdentityHeader carries the device id upstream, as OTA Connect's services expect it.

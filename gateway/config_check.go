@@ -161,10 +161,15 @@ func (s *Settings) checkHeaders() error {
 
 func (s *Settings) checkLimits() error {
 	l := &s.limits
-	if l.Connections < 0 || l.OfOneDevice < 0 || l.HeaderBytes < 0 || l.BodyBytes < 0 || l.Header < 0 || l.Idle < 0 || l.Stall < 0 {
+	if l.Connections < 0 || l.OfOneDevice < 0 || l.Handshakes < 0 || l.Requests < 0 || l.OfOneRequests < 0 || l.Upstream < 0 || l.HeaderBytes < 0 || l.BodyBytes < 0 || l.Header < 0 || l.Idle < 0 || l.Stall < 0 {
 		return wrong("limits", "0 or absent is the default", "may not be negative")
 	}
+	s.connectionsByDefault = l.Connections == 0
 	l.Connections = or(l.Connections, defaultConnections)
+	l.Handshakes = or(l.Handshakes, defaultHandshakes)
+	l.Requests = or(l.Requests, defaultRequests)
+	l.OfOneRequests = or(l.OfOneRequests, defaultOfOneRequests)
+	l.Upstream = or(l.Upstream, defaultUpstream)
 	l.OfOneDevice = or(l.OfOneDevice, defaultOfOneDevice)
 	l.HeaderBytes = or(l.HeaderBytes, defaultHeaderBytes)
 	l.BodyBytes = or(l.BodyBytes, defaultBodyBytes)

@@ -31,8 +31,9 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: s.upstreamWait,
-		MaxIdleConns:          1024,
-		MaxIdleConnsPerHost:   1024,
+		MaxConnsPerHost:       s.limits.Upstream,
+		MaxIdleConns:          s.limits.Upstream,
+		MaxIdleConnsPerHost:   s.limits.Upstream,
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true,
 		ForceAttemptHTTP2:     true,
@@ -96,7 +97,7 @@ func (buffers) Put(b []byte) { bufferPool.Put(&b) }
 // ServeHTTP takes one request of a device that has proven its key.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s, ok := r.Context().Value(sessionKey{}).(*session)
-	if !ok || r.TLS == nil {
+	if !ok || s == nil || r.TLS == nil {
 		answer(w, http.StatusForbidden, string(NoCertificate), NoCertificate.Text())
 		return
 	}
@@ -106,9 +107,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// As a rule connState has bound it. No request is judged without; binding again changes nothing.
 	s.bind(g, s.conn)
 	d := s.check(g)
-	if d.Admitted() && !g.sessions.count(s, d.Device, g.settings.limits.OfOneDevice) {
-		w.Header().Set("Connection", "close")
-		answer(w, http.StatusTooManyRequests, "connections", "the device has too many connections")
+	if d.Admitted() && s.crowded.Load() {
+		g.busy(w, s, d.Device, DeviceBusy, "the device has too many connections")
 		return
 	}
 	if d.Admitted() {
@@ -126,6 +126,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
 		return
 	}
+	switch ok, all := g.flights.enter(d.Device); {
+	case all:
+		g.busy(w, s, d.Device, GatewayBusy, GatewayBusy.Text())
+		return
+	case !ok:
+		g.busy(w, s, d.Device, DeviceBusy, "the device has too many requests under way")
+		return
+	}
+	defer g.flights.leave(d.Device)
 	g.figures.requests.Add(1)
 	now := g.now()
 	g.registry.Seen(d.Device, now)
@@ -194,6 +203,20 @@ func (g *Gateway) turnAway(w http.ResponseWriter, s *session, d Decision) {
 		status = http.StatusServiceUnavailable
 	}
 	answer(w, status, string(d.Reason), d.Reason.Text())
+}
+
+// busy answers a request beyond a bound, and ends the connection where there is one of its own.
+func (g *Gateway) busy(w http.ResponseWriter, s *session, device string, r Reason, text string) {
+	d := Decision{Reason: r, Detail: text, Device: device}
+	g.figures.refusedRequest[r].Add(1)
+	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", "5")
+	status := http.StatusTooManyRequests
+	if r == GatewayBusy {
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, string(r), text)
 }
 
 // unfit says why a request is not forwarded: what proxies and upstreams are known to read differently.

@@ -30,6 +30,11 @@ func TestForgedIdentity(t *testing.T) {
 		"Connection: keep-alive\r\nConnection: x-ats-device-uuid\r\n",
 		"Proxy-Connection: x-ats-device-uuid\r\n",
 		"X-Forwarded-For: victim\r\nx_forwarded_for: victim\r\nForwarded: for=victim\r\nX-Real-IP: victim\r\nX-Forwarded-Client-Cert: victim\r\n",
+		"x-ats-namespace: victim\r\nX_Ats_Namespace: victim\r\nX-ATS-Traceid: victim\r\n",
+		"Client-Cert: victim\r\nclient_cert: victim\r\nClient-Cert-Chain: victim\r\nClient.Cert: victim\r\n",
+		"Proxy: victim\r\npROXY: victim\r\n",
+		"Transfer_Encoding: victim\r\nContent_Length: victim\r\ncontent.length: victim\r\nTransfer.Encoding: victim\r\nHost_: ok\r\n",
+		"SSL_CLIENT_S_DN: victim\r\nX-SSL-Client-Verify: victim\r\nX-Original-URL: /victim\r\nX-HTTP-Method-Override: victim\r\n",
 		"X-Client-Cert: victim\r\nx_client_cert: victim\r\n",
 		"Transfer-Encoding: chunked\r\nTrailer: X-Ats-Device-Uuid\r\n",
 	} {

@@ -34,6 +34,7 @@ type Gateway struct {
 	judge    atomic.Pointer[cachedJudge]
 	trustMu  sync.Mutex
 	sessions sessions
+	flights  flights
 	vitals   vitals
 	figures  *figures
 	refusals *refusalLog
@@ -50,8 +51,12 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	if now == nil {
 		now = time.Now
 	}
+	if err := s.checkDescriptors(); err != nil {
+		return nil, err
+	}
 	g := &Gateway{settings: s, registry: registry, log: logger, now: now, rules: s.Rules(),
 		figures: newFigures(now()), refusals: newRefusalLog(logger)}
+	g.flights = flights{of: map[string]int{}, most: s.limits.Requests, ofOne: s.limits.OfOneRequests}
 	g.sessions.open, g.sessions.perDevice = map[net.Conn]*session{}, map[string]int{}
 	var err error
 	if g.keys, err = loadKeyPair("tls", s.tls); err != nil {
@@ -212,8 +217,14 @@ func (g *Gateway) Serve(ctx context.Context, listener, admin net.Listener) error
 			return nil
 		})
 	}
-	bounded := &boundedListener{Listener: listener, places: make(chan struct{}, g.settings.limits.Connections), done: make(chan struct{})}
-	run(server, func() error { return server.ServeTLS(bounded, "", "") })
+	door := newDoorway(listener, g)
+	group.Go(func() error {
+		if err := door.run(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	run(server, func() error { return server.Serve(door) })
 	if admin != nil {
 		a := &http.Server{Handler: g.adminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 		run(a, func() error { return a.Serve(admin) })
@@ -238,7 +249,7 @@ func (g *Gateway) server() *http.Server {
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: l.Idle / 2, PingTimeout: 15 * time.Second, WriteByteTimeout: l.Stall},
 		ConnState:                    g.connState,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, sessionKey{}, g.sessions.add(c))
+			return context.WithValue(ctx, sessionKey{}, g.sessions.get(c))
 		},
 		ErrorLog: log.New(serverLog{g}, "", 0),
 	}
@@ -264,47 +275,9 @@ func (g *Gateway) watch(ctx context.Context) {
 		case <-sweep.C:
 			g.sweep()
 			g.logHealth()
+			g.refusals.summarise()
 		}
 	}
-}
-
-// boundedListener holds back connections beyond a number.
-type boundedListener struct {
-	net.Listener
-	places chan struct{}
-	done   chan struct{}
-	once   sync.Once
-}
-
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
-	}
-	return &boundedConn{Conn: c, release: func() { <-l.places }}, nil
-}
-
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	once    sync.Once
-	release func()
-}
-
-func (c *boundedConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(c.release)
-	return err
 }
 
 // NewLogger is the logger that c asks for, to standard error.

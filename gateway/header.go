@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -30,10 +31,23 @@ type headerFilter struct {
 	folded map[string]bool
 }
 
+// claims are headers, in the folded spelling, by which some upstream is told who speaks, for whom, or what is asked: they are the gateway's to
+// set, or nobody's. A word that ends in "-" stands for all that begin with it.
+var claims = []string{
+	"forwarded", "via", "x-real-ip", "true-client-ip", "x-forwarded-", "x-original-", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override",
+	// Services of OTA Connect and ota-tuf take tenant and identity from these.
+	"x-ats-", "x-here-",
+	// The gateway alone says whose certificate was shown (RFC 9440, section 4), and no other proxy's way of saying it is taken either.
+	"client-cert", "client-cert-", "x-client-cert", "x-client-cert-", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert",
+	// To a CGI it is HTTP_PROXY.
+	"proxy",
+}
+
+// framing says how a message is framed or where it goes. In its own spelling HTTP takes care of it; in any other a careless upstream might.
+var framing = []string{"content-length", "transfer-encoding", "host", "connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection", "proxy-authorization", "expect"}
+
 func newHeaderFilter(identity string, more []string) *headerFilter {
-	f := &headerFilter{folded: map[string]bool{"forwarded": true, "x-real-ip": true, "via": true,
-		// The gateway alone says whose certificate was shown (RFC 9440, section 4).
-		"client-cert": true, "client-cert-chain": true}}
+	f := &headerFilter{folded: map[string]bool{}}
 	for _, h := range append([]string{identity}, more...) {
 		f.folded[foldHeader(h)] = true
 	}
@@ -51,5 +65,13 @@ func (f *headerFilter) strip(h http.Header) {
 
 func (f *headerFilter) refuses(name string) bool {
 	folded := foldHeader(name)
-	return f.folded[folded] || strings.HasPrefix(folded, "x-forwarded-")
+	if f.folded[folded] {
+		return true
+	}
+	for _, c := range claims {
+		if folded == c || strings.HasSuffix(c, "-") && strings.HasPrefix(folded, c) {
+			return true
+		}
+	}
+	return slices.Contains(framing, folded) && !strings.EqualFold(name, folded)
 }

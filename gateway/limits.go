@@ -41,9 +41,16 @@ const (
 	seenEvery = 2 * time.Second
 	seenAgain = 30 * time.Second
 
-	defaultRenewalWait  = 30 * time.Second
-	defaultConnections  = 20_000
-	defaultOfOneDevice  = 256
+	defaultRenewalWait = 30 * time.Second
+	defaultConnections = 20_000
+	defaultOfOneDevice = 256
+	// defaultHandshakes are those under way from one address: a fleet may stand behind one.
+	defaultHandshakes    = 512
+	defaultRequests      = 4096
+	defaultOfOneRequests = 128
+	defaultUpstream      = 1024
+	// toldMore is how many connections beyond its bound a device may have, to be told of it.
+	toldMore            = 4
 	defaultHeaderBytes  = 32 << 10
 	defaultBodyBytes    = 1 << 30
 	defaultHeaderWait   = 10 * time.Second

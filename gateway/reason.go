@@ -40,6 +40,16 @@ const (
 	// The registry's.
 	Deleted      Reason = "device-deleted"
 	RegistryDown Reason = "registry-unavailable"
+
+	// Handshakes that ended before the device was judged, and limits.
+	TLSVersion      Reason = "tls-version"
+	NotTLS          Reason = "not-tls"
+	ClientAlert     Reason = "client-alert"
+	HandshakeSlow   Reason = "handshake-slow"
+	HandshakeBroken Reason = "handshake-broken"
+	AddressBusy     Reason = "address-limit"
+	DeviceBusy      Reason = "device-limit"
+	GatewayBusy     Reason = "gateway-limit"
 )
 
 var reasonText = map[Reason]string{
@@ -75,6 +85,14 @@ var reasonText = map[Reason]string{
 	Revoked:         "the certificate is revoked",
 	Deleted:         "the device was deleted, and has not been released",
 	RegistryDown:    "the registry cannot be reached",
+	TLSVersion:      "the peer offers no version of TLS that is taken",
+	NotTLS:          "the peer does not speak TLS",
+	ClientAlert:     "the peer ended the handshake: it does not take the gateway's certificate, or an algorithm",
+	HandshakeSlow:   "the handshake was not done in time",
+	HandshakeBroken: "the peer went away in the handshake",
+	AddressBusy:     "the address has too many handshakes under way",
+	DeviceBusy:      "the device has too many connections or requests",
+	GatewayBusy:     "the gateway has as many requests under way as it takes",
 }
 
 // Text is the reason in plain words.
@@ -84,5 +102,6 @@ func (r Reason) Text() string { return reasonText[r] }
 func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
-		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown}
+		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown,
+		TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
 }

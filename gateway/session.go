@@ -27,7 +27,12 @@ type session struct {
 	// met is whether the registry knows; its own lock, for a slow disk must not hold up a sweep.
 	met    bool
 	meetMu sync.Mutex
+	// crowded: the device has too many connections, and is told so at this one's first request.
+	crowded atomic.Bool
 }
+
+// claimed is the device id in the certificate whose key was proven.
+func (s *session) claimed() string { return claimedName(s.chain[0]) }
 
 type sessionKey struct{}
 
@@ -35,7 +40,7 @@ type sessionKey struct{}
 type sessions struct {
 	mu   sync.Mutex
 	open map[net.Conn]*session
-	// perDevice counts the connections of each device that has made a request.
+	// perDevice counts the connections of each device, from the handshake on.
 	perDevice map[string]int
 }
 
