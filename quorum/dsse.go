@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
@@ -153,4 +154,59 @@ func countOfficers(list []Officer) int {
 func PayloadDigest(env []byte, payloadType string) (Digest, error) {
 	_, payload, err := parseEnvelope(env, payloadType)
 	return Sum(payload), err
+}
+
+// UnverifiedPayload is what an envelope of this type holds. Nothing says that anybody signed it: it serves to find out whose key to verify it by.
+func UnverifiedPayload(env []byte, payloadType string) ([]byte, error) {
+	_, payload, err := parseEnvelope(env, payloadType)
+	return payload, err
+}
+
+// VerifyDSSEKey checks an envelope that one key signed, which the caller trusts, in the key's default scheme, and returns the payload. A
+// second signature is refused.
+func VerifyDSSEKey(env []byte, payloadType string, key crypto.PublicKey) ([]byte, error) {
+	e, payload, err := parseEnvelope(env, payloadType)
+	if err != nil {
+		return nil, err
+	}
+	id, err := KeyID(key)
+	if err != nil {
+		return nil, err
+	}
+	scheme, err := DefaultScheme(key)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.Signatures) != 1 || e.Signatures[0].KeyID != id {
+		return nil, unverified("", "%w: it is not signed by the key %.16s, and by no other", ErrSignature, id)
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signatures[0].Sig)
+	if err != nil || !verify(scheme, key, dsse.PAE(e.PayloadType, payload), sig) {
+		return nil, unverified("", "%w: that of key %.16s", ErrSignature, id)
+	}
+	return payload, nil
+}
+
+// JoinDSSE returns one envelope with the signatures of all, which must hold the same payload. Of two signatures of one key the first stays. It
+// verifies none.
+func JoinDSSE(payloadType string, envs ...[]byte) ([]byte, error) {
+	var joined dsse.Envelope
+	for i, env := range envs {
+		e, _, err := parseEnvelope(env, payloadType)
+		switch {
+		case err != nil:
+			return nil, err
+		case i == 0:
+			joined = e
+			continue
+		case e.Payload != joined.Payload:
+			return nil, unverified("", "%w: two envelopes hold different payloads", ErrEnvelope)
+		}
+		for _, s := range e.Signatures {
+			if !slices.ContainsFunc(joined.Signatures, func(have dsse.Signature) bool { return have.KeyID == s.KeyID }) {
+				joined.Signatures = append(joined.Signatures, s)
+			}
+		}
+	}
+	return marshalEnvelope(joined)
 }
