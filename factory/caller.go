@@ -131,6 +131,23 @@ func (c *Callers) Check(leaf *x509.Certificate) (Caller, error) {
 	return who, nil
 }
 
+// Holder tells whose certificate this is, which something that was signed names, with those between it and an Operations Root behind it: its chain is
+// verified here, and all that Check looks at.
+func (c *Callers) Holder(chain []*x509.Certificate) (Caller, error) {
+	above := x509.NewCertPool()
+	for _, i := range chain[1:] {
+		above.AddCert(i)
+	}
+	who, err := c.Check(chain[0])
+	if err != nil {
+		return who, err
+	}
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: c.pool, Intermediates: above, CurrentTime: c.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return Caller{}, fmt.Errorf("does not chain to the Operations Root: %w", err)
+	}
+	return who, nil
+}
+
 // TLS is the server's configuration. There are no session tickets: each connection proves its key anew.
 func (c *Callers) TLS(certificate tls.Certificate) *tls.Config {
 	return &tls.Config{

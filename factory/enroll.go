@@ -21,10 +21,29 @@ import (
 // Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
 // same device id gets the certificate on record again (isNew false); another key is refused.
 func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	for try := 0; ; try++ {
+		a, isNew, err = s.enroll(ctx, station, q)
+		if !errors.Is(err, record.ErrLotChanged) {
+			return a, isNew, err
+		}
+		// The lot was opened, changed or closed since it was read.
+		s.lots.forget(q.Lot)
+		if try == 3 {
+			return nil, false, away("the store", err)
+		}
+	}
+}
+
+// enroll is Enroll with the lot as it was read last.
+func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
 	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
 		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
 	}
-	prof, err := s.profileOf(q.Lot)
+	lot, err := s.lotOf(ctx, q.Lot, false)
+	if err != nil {
+		return nil, false, err
+	}
+	prof, err := s.profile(lot.Profile)
 	if err != nil {
 		return nil, false, err
 	}
@@ -64,7 +83,23 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		// The line's next boards do not queue up behind one that waits for a token which hangs.
 		return s.known(ctx, id, r.SPKIDigest(), away("the issuing token", errSilent))
 	}
-	in := record.Intent{DeviceID: id, Generation: 1, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
+	if lot, err = s.admit(ctx, lot, asks{q.Lot, station, id, q.HardwareID}, r.SPKIDigest(), now); err != nil {
+		var f *Fault
+		if errors.As(err, &f) {
+			return s.known(ctx, id, r.SPKIDigest(), f)
+		}
+		return nil, false, err
+	}
+	rate := s.rateOf(station)
+	if f := s.refuseRate(station, rate); f != nil {
+		return s.known(ctx, id, r.SPKIDigest(), f)
+	}
+	defer func() {
+		if !isNew {
+			s.meter.giveBack(station, rate)
+		}
+	}()
+	in := record.Intent{DeviceID: id, Generation: 1, LotRevision: lot.Revision, Profile: prof.Name, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
 		CSRDigest: sha256.Sum256(r.Raw()), At: now}
 	if evidence != nil {
 		sum := sha256.Sum256(evidence)
@@ -75,8 +110,26 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, err
 	}
 	rec, isNew, err := s.c.Store.Begin(ctx, in)
+	if err == nil && !isNew && (rec.SPKIDigest != in.SPKIDigest || !rec.RevokedAt.IsZero()) {
+		next, permitted, bad := s.further(ctx, rec, in)
+		if bad != nil {
+			return nil, false, bad
+		}
+		if permitted {
+			rec, isNew, err = s.c.Store.Begin(ctx, next)
+		}
+	}
 	s.wrote(ctx, err)
 	switch {
+	case errors.Is(err, record.ErrLotChanged):
+		return nil, false, err
+	case errors.Is(err, record.ErrLotClosed), errors.Is(err, record.ErrLotID):
+		return nil, false, s.lotAnswer(err, id, q.Lot)
+	case errors.Is(err, record.ErrScrapped):
+		return nil, false, scrapped(id)
+	case errors.Is(err, record.ErrReserved):
+		s.noteOtherKey(ctx, rec, &in)
+		return nil, false, reserved(id)
 	case errors.Is(err, record.ErrKeyKnown):
 		return nil, false, fault(CodeKeyKnown, "is the right board connected? this one is enrolled already; each device needs a key of its own", "this key belongs to another device id")
 	case errors.Is(err, record.ErrQuota):
@@ -91,7 +144,7 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	}
 	if rec.SPKIDigest != in.SPKIDigest {
 		s.noteOtherKey(ctx, rec, &in)
-		return nil, false, fault(CodeOtherKey, "is the right board connected? an id is never given to a second key, also after a revocation: enrol a repaired device under a new id",
+		return nil, false, fault(CodeOtherKey, "is the right board connected? an id is given to a second key only where an operator permits it: 'hanaperd device reissue' after a repair, 'hanaperd device swap' after boards were scanned wrongly",
 			"device id %q is enrolled with another key", id)
 	}
 	if a, err = s.again(ctx, rec); err != nil {
@@ -208,7 +261,7 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 		return nil, clockFault(bad)
 	}
 	in := rec.Intent
-	prof, err := s.profileOf(in.Lot)
+	prof, err := s.profileOn(&in)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +290,7 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 
 // prepareNew is prepare for a certificate that this issuing CA would sign now.
 func (s *Service) prepareNew(by *issuing, in *record.Intent) (*ca.Prepared, error) {
-	prof, err := s.profileOf(in.Lot)
+	prof, err := s.profileOn(in)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +310,7 @@ func (s *Service) prepare(by *ca.Issuer, in *record.Intent) (*ca.Prepared, error
 		return nil, err
 	}
 	t := ca.Template{Subject: pkix.Name{CommonName: in.DeviceID}, PublicKey: pub, NotBefore: in.NotBefore, NotAfter: in.NotAfter}
-	prof, err := s.profileOf(in.Lot)
+	prof, err := s.profileOn(in)
 	if err != nil {
 		return nil, err
 	}
@@ -338,13 +391,17 @@ func (s *Service) signed(ctx context.Context, err error) {
 	}
 }
 
+// answersOfStore say nothing against the store.
+var answersOfStore = []error{record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned, record.ErrNotFound, record.ErrLotKnown, record.ErrLotClosed, record.ErrLotChanged, record.ErrLotID,
+	record.ErrOrderOld, record.ErrScrapped, record.ErrOpen, record.ErrReserved, record.ErrChanged}
+
 // wrote notes for Health whether the store takes writes: one whose disk is full still answers questions.
 func (s *Service) wrote(ctx context.Context, err error) {
 	if errors.Is(err, record.ErrDamaged) {
 		s.damaged(err)
 	}
 	if ctx.Err() == nil {
-		s.storeDown.Store(err != nil && !slices.ContainsFunc([]error{record.ErrKeyKnown, record.ErrQuota, record.ErrHeld, record.ErrAbandoned},
+		s.storeDown.Store(err != nil && !slices.ContainsFunc(answersOfStore,
 			func(answer error) bool { return errors.Is(err, answer) }))
 	}
 }

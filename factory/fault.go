@@ -24,6 +24,17 @@ const (
 	CodeRevoked     Code = "revoked"         // 409: the device's certificate was revoked
 	CodeOtherIssuer Code = "other_issuer"    // 409: the certificate is of another issuing CA than this service's
 	CodeLotFull     Code = "lot_full"        // 409: the lot has as many devices as it may have
+	CodeLotClosed   Code = "lot_closed"      // 409: the lot is closed
+	CodeLotTime     Code = "lot_time"        // 409: the lot has not begun, or has ended
+	CodeLotUnknown  Code = "lot_unknown"     // 409: no open lot is named, and one is needed
+	CodeLotID       Code = "lot_id"          // 409: the device id or the hardware id is not of the lot
+	CodeLotStation  Code = "lot_station"     // 403: the station may not enrol under this lot
+	CodeLotKnown    Code = "lot_known"       // 409: the lot is there already, by another order
+	CodeScrapped    Code = "scrapped"        // 409: the device was scrapped
+	CodeUnfinished  Code = "unfinished"      // 409: an enrolment of the device is open
+	CodeChanged     Code = "changed"         // 409: the devices are not what the request says of them
+	CodeOrder       Code = "order"           // 422: the order is not one that may be applied
+	CodeRate        Code = "rate"            // 429: the station enrols more new devices than it may; try again
 	CodeTooLarge    Code = "too_large"       // 413
 	CodeContent     Code = "content_type"    // 415
 	CodePolicy      Code = "policy"          // 422: well formed, but policy does not allow it
@@ -45,6 +56,9 @@ var statusOf = map[Code]int{
 	CodeEvidence: http.StatusUnprocessableEntity,
 	CodeInternal: http.StatusInternalServerError, CodeNotDone: http.StatusNotImplemented, CodeUnavailable: http.StatusServiceUnavailable,
 	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable, CodeDamaged: http.StatusServiceUnavailable,
+	CodeLotClosed: http.StatusConflict, CodeLotTime: http.StatusConflict, CodeLotUnknown: http.StatusConflict, CodeLotID: http.StatusConflict,
+	CodeLotStation: http.StatusForbidden, CodeLotKnown: http.StatusConflict, CodeScrapped: http.StatusConflict, CodeUnfinished: http.StatusConflict,
+	CodeChanged: http.StatusConflict, CodeOrder: http.StatusUnprocessableEntity, CodeRate: http.StatusTooManyRequests,
 	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
 }
 
@@ -82,7 +96,8 @@ func (f *Fault) Status() int {
 func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
-	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeHeld, CodeDamaged, CodeClock, CodeEnding:
+	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeLotClosed, CodeLotTime, CodeLotUnknown, CodeLotID,
+		CodeLotStation, CodeLotKnown, CodeScrapped, CodeUnfinished, CodeChanged, CodeOrder, CodeHeld, CodeDamaged, CodeClock, CodeEnding:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod, CodeNotDone:
 		kind = advice.Usage

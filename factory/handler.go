@@ -54,6 +54,7 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/devices/{id}/evidence", a.route(http.MethodGet, sees, 0, a.evidence))
 	mux.Handle("/v1/attestation/challenge", a.route(http.MethodPost, station, maxEnrollBody, a.challenge))
 	mux.Handle("/v1/known", a.route(http.MethodPost, both, maxTakeInBody, a.takeIn))
+	a.handleLots(mux, operator, sees)
 	mux.Handle("/v1/store", a.route(http.MethodGet, sees, 0, a.storeState))
 	mux.Handle("/v1/store/accept", a.route(http.MethodPost, operator, maxRevokeBody, a.accept))
 	mux.Handle("/v1/log/latest", a.route(http.MethodGet, all, 0, a.logLatest))

@@ -10,6 +10,13 @@ const (
 	maxRevokeBody = 4 << 10
 	// maxTakeInBody holds the JSON of a few thousand certificates.
 	maxTakeInBody = 4 << 20
+	// maxOrderBody holds a signed order with its list of ids; maxActBody what an operator does to devices.
+	maxOrderBody = 8 << 20
+	maxActBody   = 8 << 10
+	// maxPage is the longest page of a list of lots or devices, usualPage the length where none is asked for.
+	maxPage, usualPage = 1000, 100
+	// maxLotsKept bounds the lots that are remembered without asking the store.
+	maxLotsKept = 4096
 	// maxNote bounds what an operator writes beside an acceptance.
 	maxNote = 1000
 	// maxAnswer is what a client reads of an answer; the largest is a CRL.

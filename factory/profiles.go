@@ -2,12 +2,14 @@ package factory
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -72,8 +74,21 @@ func (s *Service) profile(name string) (*Profile, error) {
 	return nil, fault(CodePolicy, "name its file under profiles in hanaperd's configuration, on every server", "hanaperd has no profile %.80q", name)
 }
 
-// profileOf finds the profile for devices of a lot.
-func (s *Service) profileOf(string) (*Profile, error) { return s.profile("") }
+// profileOf finds the profile for devices of a lot: that of its order, else the default.
+func (s *Service) profileOf(lot string) (*Profile, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	defer cancel()
+	l, err := s.lotOf(ctx, lot, false)
+	if err != nil {
+		return nil, err
+	}
+	return s.profile(l.Profile)
+}
+
+// profileOn finds the profile that an intent on record names. Those of before profiles had names were made by the built-in one.
+func (s *Service) profileOn(in *record.Intent) (*Profile, error) {
+	return s.profile(cmp.Or(in.Profile, DeviceProfile))
+}
 
 // checkID refuses a device id that is not of the profile's form.
 func (p *Profile) checkID(id string) *Fault {

@@ -40,6 +40,8 @@ type ServiceConfig struct {
 	CRLInterval time.Duration
 	// Attestation judges evidence of where keys were born; nil refuses requests that hold any.
 	Attestation *Attestation
+	// Lots says who may order lots, and what is asked of devices by lots and stations.
+	Lots LotPolicy
 	// TokenHealth is nil while a token can be used, as far as can be known without a signature; nil where nothing is known.
 	TokenHealth func() error
 	// Witnesses hold, elsewhere, how far the record had come.
@@ -70,6 +72,8 @@ type Service struct {
 	// profiles are by name.
 	profiles map[string]*Profile
 	devices  turns
+	lots     lotCache
+	meter    meter
 	crlDue   chan struct{}
 	clock    *clock
 	vitals   vitals
@@ -118,7 +122,7 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	s := &Service{c: c, crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap)}
+	s := &Service{c: c, crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap), meter: meter{since: c.Elapsed}}
 	if err := s.takeProfiles(); err != nil {
 		return nil, err
 	}
@@ -226,7 +230,12 @@ func (s *Service) Device(ctx context.Context, id string) (*DeviceAnswer, error) 
 	if err != nil {
 		return nil, err
 	}
-	return describe(r), nil
+	a := describe(r)
+	if a.Scrapped, err = s.c.Store.Scrapped(ctx, id); err != nil {
+		return nil, away("the store", err)
+	}
+	a.Permit, err = s.permitOf(ctx, id)
+	return a, err
 }
 
 func (s *Service) onRecord(ctx context.Context, id string) (r record.Record, err error) {
@@ -245,7 +254,7 @@ func (s *Service) onRecord(ctx context.Context, id string) (r record.Record, err
 
 func describe(r record.Record) *DeviceAnswer {
 	a := &DeviceAnswer{DeviceID: r.DeviceID, Status: "issued", Serial: fmt.Sprintf("%x", r.Serial), HardwareID: r.HardwareID, Lot: r.Lot,
-		Station: r.Station, KeyDigest: fmt.Sprintf("%x", r.SPKIDigest), NotBefore: r.NotBefore.UTC(), NotAfter: r.NotAfter.UTC()}
+		Station: r.Station, Generation: r.Generation, KeyDigest: fmt.Sprintf("%x", r.SPKIDigest), NotBefore: r.NotBefore.UTC(), NotAfter: r.NotAfter.UTC()}
 	if e, err := ParseEvidence("evidence", r.Evidence); err == nil && e.Verdict != nil {
 		a.Attested = &AttestedAnswer{Kind: e.Verdict.Kind, Manufacturer: e.Verdict.Manufacturer, Chip: e.Verdict.Certificate, EvidenceDigest: fmt.Sprintf("%x", r.EvidenceDigest)}
 	}

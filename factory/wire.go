@@ -95,6 +95,10 @@ type DeviceAnswer struct {
 	Certificate string     `json:"certificate,omitempty"`
 	// Attested says of which chip there was good evidence that it made the key; nil for none.
 	Attested *AttestedAnswer `json:"attested,omitempty"`
+	// Generation counts the enrolments of the device id from 1. Scrapped says that the id gets no further certificate; Permit that it may be enrolled again.
+	Generation int           `json:"generation,omitempty"`
+	Scrapped   bool          `json:"scrapped,omitempty"`
+	Permit     *PermitAnswer `json:"permit,omitempty"`
 }
 
 // AttestedAnswer names the chip that made a device's key: Chip is the SHA-256 of its certificate, EvidenceDigest that of what GET
