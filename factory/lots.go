@@ -127,7 +127,7 @@ func (s *Service) checkOrder(o *order.Order, now time.Time) error {
 	}
 	for _, id := range o.IDs.List {
 		if f := p.checkID(id); f != nil {
-			return no(f.Hint, "%s", f.Text)
+			return f
 		}
 		if pattern != nil && !pattern.MatchString(id) {
 			return no("", "its list has the id %q, which does not match its pattern", id)
