@@ -170,8 +170,8 @@ func (c *Callers) TLS(certificate tls.Certificate) *tls.Config {
 	}
 }
 
-// of tells who sent a request over this connection, as things stand now.
-func (c *Callers) of(s *tls.ConnectionState) (Caller, error) {
+// Of tells who sent a request over this connection, as things stand now.
+func (c *Callers) Of(s *tls.ConnectionState) (Caller, error) {
 	if s == nil || len(s.VerifiedChains) == 0 {
 		return Caller{}, fault(CodeForbidden, "", "no client certificate")
 	}

@@ -78,6 +78,12 @@ type Config struct {
 	// Log is nil where no issuance log is kept.
 	Log *LogConfig `yaml:"log"`
 
+	// Console is where operators' browsers find their pages.
+	Console struct {
+		Enabled bool   `yaml:"enabled"`
+		Listen  string `yaml:"listen"`
+	} `yaml:"console"`
+
 	Limits struct {
 		Concurrent int `yaml:"concurrent"`
 	} `yaml:"limits"`
@@ -116,6 +122,7 @@ func DefaultConfig() Config {
 	c.CRL.Refresh = 24 * time.Hour
 	c.CRL.Interval = 2 * time.Second
 	c.Attestation.ChallengeLifetime = 5 * time.Minute
+	c.Console.Enabled = true
 	c.Limits.Concurrent = 256
 	return c
 }
@@ -233,6 +240,14 @@ func (c *Config) check(path string) error {
 	// Mutual TLS stands before it, so that others may reach it.
 	if err := address.CheckListen(c.Listen, true); err != nil {
 		return bad("write host:port", "listen: %w", err)
+	}
+	if c.Console.Listen != "" {
+		if err := address.CheckListen(c.Console.Listen, true); err != nil {
+			return bad("write host:port, or leave it out for /console/ on listen", "console.listen: %w", err)
+		}
+		if c.Console.Listen == c.Listen {
+			return bad("leave console.listen out: the pages are under /console/ on listen then", "console.listen is listen")
+		}
 	}
 	var err error
 	if where, err := c.checkIssuers(); err != nil {

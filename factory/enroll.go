@@ -21,8 +21,10 @@ import (
 // Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
 // same device id gets the certificate on record again (isNew false); another key is refused.
 func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	asked := Refusal{At: s.c.Now(), Caller: "station " + station, Lot: q.Lot}
+	defer func(began time.Time) { err = s.tally.enrolment(ctx, asked, isNew, err, time.Since(began)) }(time.Now())
 	for try := 0; ; try++ {
-		a, isNew, err = s.enroll(ctx, station, q)
+		a, isNew, err = s.enroll(ctx, station, q, &asked)
 		if !errors.Is(err, record.ErrLotChanged) {
 			return a, isNew, err
 		}
@@ -34,8 +36,8 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 	}
 }
 
-// enroll is Enroll with the lot as it was read last.
-func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+// enroll is Enroll with the lot as it was read last; asked is told the device.
+func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, asked *Refusal) (a *EnrollAnswer, isNew bool, err error) {
 	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
 		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
 	}
@@ -52,6 +54,7 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest) (
 		return nil, false, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(), Hint: adviceOf(err)}
 	}
 	id := r.CommonName()
+	asked.Device = id
 	if f := prof.checkID(id); f != nil {
 		return nil, false, f
 	}

@@ -53,6 +53,7 @@ func (a *api) est(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
+	a.service.tally.answered(est.Root+"/"+string(op), http.StatusOK)
 	// RFC 8951, section 3: nobody is to look at it. Clients of before do.
 	h.Set("Content-Transfer-Encoding", "base64")
 	write(w, &answer{status: http.StatusOK, raw: est.Encode(der), kind: kind})

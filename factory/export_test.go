@@ -1,5 +1,7 @@
 package factory
 
+import "context"
+
 // WatchExpiries has the log tell of what ends, as Run does now and then.
 func (s *Service) WatchExpiries() { s.watchExpiries() }
 
@@ -12,3 +14,9 @@ var (
 
 // IssuerID is the name of a CA in the store.
 var IssuerID = issuerID
+
+// Metrics are what GET /metrics answers while nothing is in work.
+func (s *Service) Metrics(ctx context.Context) []byte { return s.metrics(ctx, load{limit: 256}) }
+
+// WatchLots notes how far the open lots have come, as Run does each minute.
+func (s *Service) WatchLots(ctx context.Context) { s.watchLots(ctx) }

@@ -73,6 +73,8 @@ type Fault struct {
 	accepted bool
 	// cause is for the log only.
 	cause error
+	// told says that it was counted as a refusal, with what is known of the device.
+	told bool
 }
 
 func (f *Fault) Error() string {

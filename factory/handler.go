@@ -99,6 +99,7 @@ func (a *api) route(method string, roles []string, limit int64, h handler) http.
 			ans = a.refuse(w, r, who, method, err)
 		}
 		write(w, ans)
+		a.service.tally.answered(r.Pattern, ans.status)
 	})
 }
 
@@ -121,6 +122,8 @@ func (a *api) work(ctx context.Context, who Caller, limit int64, h handler, w ht
 
 // slot waits for a slot, for enrolments one that may wait for a token, and gives what frees it.
 func (a *api) slot(ctx context.Context, enrols bool) (free func(), err error) {
+	a.service.tally.waiting.Add(1)
+	defer a.service.tally.waiting.Add(-1)
 	if enrols {
 		select {
 		case a.enrolling <- struct{}{}:
@@ -143,7 +146,7 @@ func (a *api) slot(ctx context.Context, enrols bool) (free func(), err error) {
 }
 
 func (a *api) admit(method string, roles []string, r *http.Request) (Caller, error) {
-	who, err := a.callers.of(r.TLS)
+	who, err := a.callers.Of(r.TLS)
 	if err != nil {
 		return who, err
 	}
@@ -179,6 +182,10 @@ func (a *api) refused(w http.ResponseWriter, r *http.Request, who Caller, method
 	}
 	if f.Code == CodeMethod {
 		w.Header().Set("Allow", method) // RFC 9110, section 15.5.6
+	}
+	// A question that has no answer is no refusal, except to who may not ask.
+	if !f.told && (r.Method != http.MethodGet || f.Code == CodeForbidden) {
+		a.service.tally.refused(Refusal{At: a.service.c.Now(), Caller: who.String(), What: show.Text(r.URL.Path)}, f)
 	}
 	a.log.Log(r.Context(), level, what, "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
 	if f.RetryAfter > 0 {
@@ -338,8 +345,8 @@ func (a *api) live(context.Context, Caller, []byte, *http.Request) (*answer, err
 }
 
 func (a *api) metrics(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {
-	h := a.service.Health(ctx)
-	return &answer{status: http.StatusOK, raw: h.Metrics(a.service.clock.best()), kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
+	raw := a.service.metrics(ctx, load{inWork: len(a.slots), limit: cap(a.slots)})
+	return &answer{status: http.StatusOK, raw: raw, kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
 }
 
 func (a *api) health(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {

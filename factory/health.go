@@ -241,29 +241,3 @@ func (c *Callers) Expiry() (e Expiry, ok bool) {
 	}
 	return Expiry{Name: "the Operations Root's CRL", At: l.next.UTC(), Hint: "have the ceremony issue a fresh one, and put it where operations.crl says: when it ends, every station is refused"}, true
 }
-
-// Metrics are Health in the text form that Prometheus reads (exposition format 0.0.4).
-func (h *Health) Metrics(now time.Time) []byte {
-	var b strings.Builder
-	gauge := func(name, help string) { fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name) }
-	one := func(well bool) int {
-		if well {
-			return 1
-		}
-		return 0
-	}
-	gauge("hanaperd_up", "1 for each part that is well: service, token, store, clock.")
-	for _, p := range []struct{ name, state string }{{"service", h.Status}, {"token", h.Token}, {"store", h.Store}, {"clock", h.Clock}} {
-		fmt.Fprintf(&b, "hanaperd_up{part=%q} %d\n", p.name, one(p.state == "ok"))
-	}
-	gauge("hanaperd_expiry_seconds", "Seconds until something ends; negative once it has.")
-	for _, e := range h.Expiries {
-		fmt.Fprintf(&b, "hanaperd_expiry_seconds{what=\"%s\"} %d\n", labelEscape.Replace(e.Name), int64(e.At.Sub(now)/time.Second))
-	}
-	gauge("hanaperd_crl_number", "Number of the latest revocation list.")
-	fmt.Fprintf(&b, "hanaperd_crl_number %d\n", h.CRLNumber)
-	return []byte(b.String())
-}
-
-// labelEscape escapes a label's value as the format wants it.
-var labelEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)

@@ -149,6 +149,7 @@ func (l *issuing) inOrder() []*signingKey {
 func (s *Service) each(ctx context.Context, by *issuing, do func(context.Context, *ca.Issuer) error) (err error) {
 	keys := by.inOrder()
 	for n, k := range keys {
+		began := time.Now()
 		err = func() error {
 			trial := k.failed.Load() != 0
 			if trial && !k.trying.CompareAndSwap(false, true) {
@@ -165,6 +166,7 @@ func (s *Service) each(ctx context.Context, by *issuing, do func(context.Context
 			return do(ctx, k.Issuer)
 		}()
 		if err == nil {
+			s.tally.token.observe(time.Since(began))
 			k.note(nil)
 			return nil
 		}

@@ -26,6 +26,12 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 	if err != nil {
 		return nil, err
 	}
+	if len(q.Note) > maxNote {
+		return nil, fault(CodeRequest, "say it shorter", "note is longer than %d bytes", maxNote)
+	}
+	if err := checkText("note", q.Note); err != nil {
+		return nil, err
+	}
 	what, err := s.find(ctx, q)
 	if err != nil {
 		return nil, err
@@ -33,7 +39,7 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 	a := &RevokeAnswer{DeviceID: what.rec.DeviceID, Serial: fmt.Sprintf("%x", what.serial), Known: what.known}
 	at := s.clock.best()
 	for n, by := range what.issuers {
-		on, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: by.id, Serial: what.serial, Reason: reason, At: at, Who: "operator " + operator})
+		on, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: by.id, Serial: what.serial, Reason: reason, At: at, Who: "operator " + operator, Note: q.Note})
 		s.wrote(ctx, err)
 		if err != nil {
 			return nil, away("the store", err)

@@ -74,6 +74,8 @@ func (s *Service) watch(ctx context.Context) {
 			wait = probeSick
 		}
 		s.watchExpiries()
+		s.LogStatus(ctx)
+		s.watchLots(ctx)
 		select {
 		case <-ctx.Done():
 			return

@@ -62,7 +62,9 @@ type ServiceConfig struct {
 	// for devices of lots that name none, empty for the built-in one.
 	Profiles       []*Profile
 	DefaultProfile string
-	Rand           io.Reader
+	// Version is hanaperd's, for metrics.
+	Version string
+	Rand    io.Reader
 }
 
 // Service enrols and revokes. It is safe for concurrent use, and several may share a store.
@@ -77,6 +79,9 @@ type Service struct {
 	crlDue   chan struct{}
 	clock    *clock
 	vitals   vitals
+	tally    tally
+	logSeen  logSeen
+	pace     pace
 	// clockStarted is set once the clock was held against the record; clockSaid is what the log said of it last.
 	clockStarted atomic.Bool
 	clockSaid    atomic.Pointer[string]
@@ -126,6 +131,7 @@ func NewService(c ServiceConfig) (*Service, error) {
 	if err := s.takeProfiles(); err != nil {
 		return nil, err
 	}
+	s.c.Store = timedStore(c.Store, &s.tally.store)
 	for _, one := range append([]IssuerConfig{c.IssuerConfig}, c.Others...) {
 		l, err := newIssuing(one)
 		if err != nil {

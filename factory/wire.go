@@ -39,6 +39,8 @@ type RevokeRequest struct {
 	DeviceID string `json:"device_id,omitempty"`
 	Serial   string `json:"serial,omitempty"`
 	Reason   string `json:"reason"`
+	// Note is kept in the record beside the revocation; it may be left out.
+	Note string `json:"note,omitempty"`
 	// Unknown lets a serial be revoked that the record does not know, as after a loss of the store.
 	Unknown bool `json:"unknown,omitempty"`
 }

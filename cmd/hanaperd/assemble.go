@@ -23,6 +23,7 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
@@ -244,7 +245,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	}
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Log: log}
-	sc.TokenHealth = p.tokenHealth
+	sc.TokenHealth, sc.Version = p.tokenHealth, shell.Running()
 	if issuances != nil {
 		sc.IssuanceLog = served{issuances}
 		sc.Witnesses = append(sc.Witnesses, served{issuances}.witnesses()...)

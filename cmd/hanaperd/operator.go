@@ -49,6 +49,7 @@ func revokeCommand() *cli.Command {
 			&cli.StringFlag{Name: "serial", Usage: "the certificate's serial number, in `HEX`"},
 			&cli.BoolFlag{Name: "unknown", Usage: "revoke the serial also where hanaperd's record does not know it, as after a loss of the store"},
 			&cli.StringFlag{Name: "reason", Required: true, Usage: "one of " + strings.Join(factory.Reasons(), ", ")},
+			&cli.StringFlag{Name: "note", Usage: "`WORDS` that stay in the record beside it"},
 		),
 		Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
@@ -56,7 +57,7 @@ func revokeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			q := factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Unknown: c.Bool("unknown"), Reason: c.String("reason")}
+			q := factory.RevokeRequest{DeviceID: c.String("device-id"), Serial: c.String("serial"), Unknown: c.Bool("unknown"), Reason: c.String("reason"), Note: c.String("note")}
 			a, err := client.Revoke(c.Context, q)
 			if err != nil {
 				return err

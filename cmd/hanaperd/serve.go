@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -79,9 +78,9 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 			return err
 		}
 	}
-	l, err := net.Listen("tcp", p.config.Listen)
+	servers, err := p.listen(s, log)
 	if err != nil {
-		return advice.Wrap(advice.Failed, err, "is listen in the configuration an address of this machine, and free?")
+		return err
 	}
 	var background sync.WaitGroup
 	inner, stop := context.WithCancel(ctx)
@@ -92,8 +91,8 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		background.Go(func() { issuances.Run(inner) })
 	}
 	background.Go(func() { followCRL(inner, p, log) })
-	log.Info("serving", "address", l.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
-	if err := factory.Serve(ctx, l, factory.NewHandler(s, p.callers, p.config.Limits.Concurrent), p.callers.TLS(p.server), log); err != nil {
+	log.Info("serving", "address", servers[0].listener.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
+	if err := serveAll(ctx, servers, p.callers.TLS(p.server), log); err != nil {
 		return err
 	}
 	log.Info("stopped")

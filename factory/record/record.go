@@ -121,6 +121,8 @@ type Revocation struct {
 	Reason int
 	// Who revoked: "operator olga".
 	Who string
+	// Note is what stands in its event beside it, in words; it is not read back from a list.
+	Note string
 	// Sequence is the number of its event.
 	Sequence int64
 }

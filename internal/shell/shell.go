@@ -203,6 +203,9 @@ func JSON(w io.Writer, v any) error {
 	return err
 }
 
+// Running is the version of the running program, as --version prints it.
+func Running() string { return version() }
+
 func version() string {
 	if Version != "devel" {
 		return Version

@@ -247,7 +247,7 @@ func Revoke(tx Tx, issuer int64, v record.Revocation) (record.Revocation, bool, 
 	if certificate != 0 {
 		known = certificate
 	}
-	if v.Sequence, err = tx.Event(string(record.Revoke), v.At.Unix(), v.Who, known, nil, issuer, v.Serial, v.Reason, ""); err != nil {
+	if v.Sequence, err = tx.Event(string(record.Revoke), v.At.Unix(), v.Who, known, nil, issuer, v.Serial, v.Reason, v.Note); err != nil {
 		return v, false, err
 	}
 	_, err = tx.Exec(`UPDATE revocation SET sequence = ? WHERE issuer = ? AND serial = ?`, v.Sequence, issuer, v.Serial)

@@ -1,0 +1,92 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"time"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/record"
+)
+
+// when shows a time, UTC to the second, for people and for programs.
+func when(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "never"
+	}
+	t = t.UTC()
+	// #nosec: both are made of digits and signs by package time.
+	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04:05") + `</time>`)
+}
+
+// span shows how long something lasts, in the two largest units that matter.
+func span(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		d, sign = -d, "-"
+	}
+	days, hours, minutes := int(d/(24*time.Hour)), int(d/time.Hour)%24, int(d/time.Minute)%60
+	switch {
+	case days >= 30:
+		return fmt.Sprintf("%s%d days", sign, days)
+	case days > 0:
+		return fmt.Sprintf("%s%d d %d h", sign, days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%s%d h %d min", sign, hours, minutes)
+	case minutes > 0:
+		return fmt.Sprintf("%s%d min", sign, minutes)
+	}
+	return fmt.Sprintf("%s%d s", sign, int(d/time.Second))
+}
+
+// reason says in words what a code of a refusal means to somebody at the line.
+func reason(c factory.Code) string {
+	if words, known := reasons[c]; known {
+		return words
+	}
+	return string(c)
+}
+
+var reasons = map[factory.Code]string{
+	factory.CodeRequest:     "the request is not well formed",
+	factory.CodeForbidden:   "the certificate may not do this",
+	factory.CodeNotFound:    "there is no such device or certificate",
+	factory.CodeMethod:      "the request is of the wrong kind",
+	factory.CodeOtherKey:    "the device id has another key",
+	factory.CodeKeyKnown:    "the key belongs to another device id",
+	factory.CodeRevoked:     "the device is revoked",
+	factory.CodeOtherIssuer: "the certificate is another CA's",
+	factory.CodeLotFull:     "the lot is full",
+	factory.CodeTooLarge:    "the request is too long",
+	factory.CodeContent:     "the request is of the wrong type",
+	factory.CodePolicy:      "the request breaks a rule",
+	factory.CodeEvidence:    "where the key was born is not proven",
+	factory.CodeInternal:    "internal error",
+	factory.CodeUnavailable: "token or store is away",
+	factory.CodeClock:       "the server's clock is not believed",
+	factory.CodeEnding:      "the issuing certificate ends too soon",
+	factory.CodeDamaged:     "the record is damaged",
+	factory.CodeHeld:        "the record is held",
+}
+
+// kind says in words what an event tells.
+func kind(k record.Kind) string {
+	if words, known := kinds[k]; known {
+		return words
+	}
+	return string(k)
+}
+
+var kinds = map[record.Kind]string{
+	record.Issue:    "enrolled",
+	record.Reissue:  "enrolled anew, with another key",
+	record.Abandon:  "an intent was closed for a new one",
+	record.Revoke:   "revoked",
+	record.OtherKey: "refused: another key",
+	record.Scrap:    "scrapped",
+	record.LotWas:   "lot",
+	record.TakenIn:  "taken in from elsewhere",
+	record.Lost:     "lost: known to have been, and no more",
+	record.Held:     "the record was held",
+	record.Accepted: "the record was accepted",
+}
