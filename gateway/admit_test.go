@@ -305,6 +305,26 @@ func TestSignature(t *testing.T) {
 	}
 }
 
+// criticals are extensions that crypto/x509 knows, or parses past, and that are not processed here.
+var criticals = map[string][]pkix.Extension{
+	"policyConstraints":   {{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, 0x00}}},
+	"inhibitAnyPolicy":    {{Id: asn1.ObjectIdentifier{2, 5, 29, 54}, Critical: true, Value: []byte{0x02, 0x01, 0x00}}},
+	"policyMappings":      {{Id: asn1.ObjectIdentifier{2, 5, 29, 33}, Critical: true, Value: []byte{0x30, 0x0a, 0x30, 0x08, 0x06, 0x02, 0x2a, 0x03, 0x06, 0x02, 0x2a, 0x04}}},
+	"certificatePolicies": {{Id: asn1.ObjectIdentifier{2, 5, 29, 32}, Critical: true, Value: []byte{0x30, 0x06, 0x30, 0x04, 0x06, 0x02, 0x2a, 0x03}}},
+}
+
+// TestCriticalExtensionsOfLeaves: the same in a device's certificate.
+func TestCriticalExtensionsOfLeaves(t *testing.T) {
+	f := fleettest.New(t)
+	for name, ext := range criticals {
+		leaf := fleettest.DeviceTemplate("device-1")
+		leaf.ExtraExtensions = ext
+		if got := Admit(f.View, []*x509.Certificate{fleettest.Issue(t, f.Factory, fleettest.NewKey(t), leaf).Cert}, fleettest.Time); got.Reason != BadExtension {
+			t.Errorf("%s: %s", name, got.Words())
+		}
+	}
+}
+
 // TestAuthorityRefusals: one thing wrong with the factory's CA at a time.
 func TestAuthorityRefusals(t *testing.T) {
 	for _, c := range []struct {
@@ -313,6 +333,10 @@ func TestAuthorityRefusals(t *testing.T) {
 		want Reason
 	}{
 		{"sound", func(c *x509.Certificate) {}, Admitted},
+		{"policyConstraints", func(c *x509.Certificate) { c.ExtraExtensions = criticals["policyConstraints"] }, BadIssuer},
+		{"inhibitAnyPolicy", func(c *x509.Certificate) { c.ExtraExtensions = criticals["inhibitAnyPolicy"] }, BadIssuer},
+		{"policyMappings", func(c *x509.Certificate) { c.ExtraExtensions = criticals["policyMappings"] }, BadIssuer},
+		{"certificatePolicies", func(c *x509.Certificate) { c.ExtraExtensions = criticals["certificatePolicies"] }, BadIssuer},
 		{"no keyCertSign", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }, BadIssuer},
 		{"no CA", func(c *x509.Certificate) { c.IsCA = false }, BadIssuer},
 		{"server EKU", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, BadIssuer},

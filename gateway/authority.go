@@ -143,8 +143,9 @@ func checkAuthority(c *x509.Certificate) (fault string) {
 		return "it has no subject key identifier"
 	case emptyName(c.RawSubject):
 		return "its subject is empty"
-	case len(c.UnhandledCriticalExtensions) > 0:
-		return "it has the unknown critical extension " + c.UnhandledCriticalExtensions[0].String()
+	}
+	if oid := unprocessed(c, caCritical); oid != "" {
+		return "it has the critical extension " + oid + ", which is not processed here"
 	}
 	if detail := checkKey(c.PublicKey); detail != "" {
 		return "its key: " + detail

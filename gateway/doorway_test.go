@@ -221,4 +221,3 @@ func TestFloodOfRefusals(t *testing.T) {
 		}
 	}
 }
-

@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -19,6 +20,7 @@ import (
 )
 
 var (
+	oidKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidSAN             = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidBasic           = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
@@ -44,8 +46,9 @@ func checkLeaf(c *x509.Certificate, policy trust.Policy) (name string, reason Re
 		return "", BadKeyUsage, "keyCertSign or cRLSign on a device's certificate"
 	case len(c.AuthorityKeyId) == 0:
 		return "", NoAuthorityKey, ""
-	case len(c.UnhandledCriticalExtensions) > 0:
-		return "", BadExtension, "unknown: " + c.UnhandledCriticalExtensions[0].String()
+	}
+	if oid := unprocessed(c, leafCritical); oid != "" {
+		return "", BadExtension, "critical, and not processed here: " + oid
 	}
 	if ext := extension(c, oidNameConstraints); ext != nil {
 		return "", BadExtension, "name constraints on a device's certificate"
@@ -63,6 +66,26 @@ func checkLeaf(c *x509.Certificate, policy trust.Policy) (name string, reason Re
 		return "", TooManyNames, detail
 	}
 	return deviceName(c.RawSubject)
+}
+
+// leafCritical and caCritical are the extensions that are processed here, and so may be critical (RFC 5280, section 4.2). crypto/x509 knows
+// more of them, such as policyConstraints, for its own Verify, which is not what finds the path.
+var (
+	leafCritical = []asn1.ObjectIdentifier{oidKeyUsage, oidSAN, oidBasic, oidExtKeyUsage}
+	caCritical   = []asn1.ObjectIdentifier{oidKeyUsage, oidSAN, oidBasic, oidExtKeyUsage, oidNameConstraints}
+)
+
+// unprocessed is a critical extension that is not among these; "" for none.
+func unprocessed(c *x509.Certificate, processed []asn1.ObjectIdentifier) string {
+	for _, e := range c.Extensions {
+		if e.Critical && !slices.ContainsFunc(processed, e.Id.Equal) {
+			return e.Id.String()
+		}
+	}
+	if len(c.UnhandledCriticalExtensions) > 0 {
+		return c.UnhandledCriticalExtensions[0].String()
+	}
+	return ""
 }
 
 // goodSerial: positive, and at most 20 octets of DER, of which the first bit is the sign.

@@ -5,13 +5,17 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -25,7 +29,7 @@ func admitCommand() *cli.Command {
 		Usage:     "say whether a certificate would be admitted, and why",
 		ArgsUsage: "CERT",
 		Description: "CERT is PEM or DER, its first certificate is the device's. The trust is that of --config, or the folder --trust from\n" +
-			"--root on. The registry is not asked. Exit code 0: admitted; 3: refused.\n\n" +
+			"--root on. With --config the registry is asked, where there is one, whether the device is barred. Exit code 0: admitted; 3: refused.\n\n" +
 			"Example:\n  hanaper-gateway admit --config gateway.yaml devices/vin-0001/client.pem",
 		Flags: []cli.Flag{configFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "trust", Usage: "the trust repository's `FOLDER`"},
@@ -68,6 +72,11 @@ func admit(c *cli.Context) error {
 		now = *at
 	}
 	d := gateway.AdmitUnder(view, rules, chain, now)
+	if d.Admitted() {
+		if d, err = unlessBarred(c, d); err != nil {
+			return err
+		}
+	}
 	a := admission{Admitted: d.Admitted(), Reason: string(d.Reason), Text: d.Words(), Device: d.Device, Until: d.Until.UTC()}
 	for _, p := range d.Path {
 		a.Path = append(a.Path, link{Subject: p.Subject.String(), Serial: hex.EncodeToString(p.SerialNumber.Bytes())})
@@ -81,6 +90,30 @@ func admit(c *cli.Context) error {
 		err = advice.New(advice.Refused, "", "refused (%s): %s", show.Text(a.Reason), show.Text(a.Text))
 	}
 	return err
+}
+
+// unlessBarred asks the registry of the configuration, where there is one, whether operators have barred the device.
+func unlessBarred(c *cli.Context, d gateway.Decision) (gateway.Decision, error) {
+	config := c.String("config")
+	if config == "" {
+		return d, nil
+	}
+	settings, err := gateway.LoadSettings(config)
+	if err != nil {
+		return d, err
+	}
+	if _, err := os.Stat(settings.Registry()); errors.Is(err, fs.ErrNotExist) {
+		return d, nil
+	}
+	r, err := registry.Open(settings.Registry())
+	if err != nil {
+		return d, err
+	}
+	defer r.Close()
+	if r.Deleted(d.Device) {
+		return gateway.Decision{Reason: gateway.Deleted, Device: d.Device, Detail: "'hanaper-gateway devices show' says why"}, nil
+	}
+	return d, nil
 }
 
 func explain(w io.Writer, a admission) {

@@ -301,6 +301,14 @@ func TestServe(t *testing.T) {
 	if code, out, _ := run("devices", "show", "--registry", s.path("devices.db"), "device-b"); code != 0 || !strings.Contains(out, "stolen") {
 		t.Errorf("%d %s", code, out)
 	}
+	// admit knows of it too; without the registry's configuration it judges the certificate alone.
+	cert := s.write("b.der", b.Cert.Raw)
+	if code, _, errs := run("admit", "--config", s.path("gateway.yaml"), cert); code != 3 || !strings.Contains(errs, "device-deleted") {
+		t.Errorf("admit: %d %s", code, errs)
+	}
+	if code, out, errs := run("admit", "--trust", s.world.Dir, "--root", s.path("1.root.json"), cert); code != 0 || !strings.Contains(out, "admitted as device-b") {
+		t.Errorf("admit: %d %s", code, errs)
+	}
 	if code, _, errs := run("devices", "release", "--config", s.path("gateway.yaml"), "device-b"); code != 0 {
 		t.Fatal(errs)
 	}
