@@ -285,13 +285,19 @@ func (c *Client) once(ctx context.Context, held int64, method, path string, body
 		}
 		return resp.StatusCode, 0, nil
 	}
-	f := decodeFault(resp.StatusCode, b)
+	again, err = refusedBy(resp, b)
+	return resp.StatusCode, again, err
+}
+
+// refusedBy reads an answer that is no success; again is how long to wait at least before another call, negative where none may help.
+func refusedBy(resp *http.Response, body []byte) (again time.Duration, err error) {
+	f := decodeFault(resp.StatusCode, body)
 	again = -1
 	after, asked := retryAfterOf(resp.Header.Get("Retry-After"), time.Now())
 	if f.Code == CodeUnavailable || asked && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
 		again = after
 	}
-	return resp.StatusCode, again, f.advise()
+	return again, f.advise()
 }
 
 func decodeFault(status int, b []byte) *Fault {

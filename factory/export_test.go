@@ -1,6 +1,9 @@
 package factory
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // WatchExpiries has the log tell of what ends, as Run does now and then.
 func (s *Service) WatchExpiries() { s.watchExpiries() }
@@ -20,3 +23,10 @@ func (s *Service) Metrics(ctx context.Context) []byte { return s.metrics(ctx, lo
 
 // WatchLots notes how far the open lots have come, as Run does each minute.
 func (s *Service) WatchLots(ctx context.Context) { s.watchLots(ctx) }
+
+// SetBatchTimes shortens what a batch waits; it gives back what undoes that.
+func SetBatchTimes(line, whole time.Duration) (undo func()) {
+	l, w := lineTime, batchTime
+	lineTime, batchTime = line, whole
+	return func() { lineTime, batchTime = l, w }
+}

@@ -35,6 +35,7 @@ const (
 	CodeChanged     Code = "changed"         // 409: the devices are not what the request says of them
 	CodeOrder       Code = "order"           // 422: the order is not one that may be applied
 	CodeRate        Code = "rate"            // 429: the station enrols more new devices than it may; try again
+	CodeTimeout     Code = "timeout"         // 408: a batch's caller did not send, or did not read
 	CodeTooLarge    Code = "too_large"       // 413
 	CodeContent     Code = "content_type"    // 415
 	CodePolicy      Code = "policy"          // 422: well formed, but policy does not allow it
@@ -54,7 +55,7 @@ var statusOf = map[Code]int{
 	CodeRevoked: http.StatusConflict, CodeOtherIssuer: http.StatusConflict, CodeTooLarge: http.StatusRequestEntityTooLarge,
 	CodeContent: http.StatusUnsupportedMediaType, CodePolicy: http.StatusUnprocessableEntity,
 	CodeEvidence: http.StatusUnprocessableEntity,
-	CodeInternal: http.StatusInternalServerError, CodeNotDone: http.StatusNotImplemented, CodeUnavailable: http.StatusServiceUnavailable,
+	CodeInternal: http.StatusInternalServerError, CodeNotDone: http.StatusNotImplemented, CodeTimeout: http.StatusRequestTimeout, CodeUnavailable: http.StatusServiceUnavailable,
 	CodeLotFull: http.StatusConflict, CodeHeld: http.StatusServiceUnavailable, CodeDamaged: http.StatusServiceUnavailable,
 	CodeLotClosed: http.StatusConflict, CodeLotTime: http.StatusConflict, CodeLotUnknown: http.StatusConflict, CodeLotID: http.StatusConflict,
 	CodeLotStation: http.StatusForbidden, CodeLotKnown: http.StatusConflict, CodeScrapped: http.StatusConflict, CodeUnfinished: http.StatusConflict,

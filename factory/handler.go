@@ -23,6 +23,8 @@ type api struct {
 	// slots bounds the requests in work, enrolling those of them that wait for a token: revocations and questions find a slot also
 	// while it hangs.
 	slots, enrolling chan struct{}
+	// batching bounds the lines of all batches in work.
+	batching chan struct{}
 }
 
 // answer is what a handler gives back: JSON of body, or raw bytes of a type.
@@ -37,6 +39,7 @@ type answer struct {
 // Callers.TLS.
 func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	a := &api{service: s, callers: c, log: s.c.Log, slots: make(chan struct{}, concurrent), enrolling: make(chan struct{}, max(1, concurrent-max(1, concurrent/4)))}
+	a.batching = make(chan struct{}, max(1, cap(a.enrolling)/2))
 	mux := http.NewServeMux()
 	station, operator := []string{ca.RoleStation}, []string{ca.RoleOperator}
 	both := []string{ca.RoleStation, ca.RoleOperator}
@@ -45,6 +48,7 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	// Whom a stolen gateway would let ask must be able to ask little: it is none of all.
 	all := append(sees[:len(sees):len(sees)], ca.RolePublisher)
 	mux.Handle(enrollPath, a.route(http.MethodPost, station, maxEnrollBody, a.enroll))
+	mux.HandleFunc(batchPath, a.enrollBatch)
 	mux.Handle("/v1/revoke", a.route(http.MethodPost, operator, maxRevokeBody, a.revoke))
 	mux.Handle("/v1/crl", a.route(http.MethodGet, all, 0, a.crl))
 	mux.Handle("/v1/crl/{issuer}", a.route(http.MethodGet, all, 0, a.crl))
@@ -172,26 +176,30 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, who Caller, method 
 // refused logs a refusal, and sets the headers that go with it.
 func (a *api) refused(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) *Fault {
 	f := asFault(err)
+	if f.Code == CodeMethod {
+		w.Header().Set("Allow", method) // RFC 9110, section 15.5.6
+	}
+	a.logRefusal(r.Context(), r, who, f)
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
+	}
+	return f
+}
+
+func (a *api) logRefusal(ctx context.Context, r *http.Request, who Caller, f *Fault) {
 	level, what := slog.LevelWarn, "refused"
 	switch {
-	case errors.Is(r.Context().Err(), context.Canceled):
+	case errors.Is(ctx.Err(), context.Canceled):
 		// Whatever failed, failed because nobody waits any more: neither token nor store is to blame.
 		level, what = slog.LevelInfo, "the caller hung up before the answer"
 	case f.Status() >= 500:
 		level = slog.LevelError
 	}
-	if f.Code == CodeMethod {
-		w.Header().Set("Allow", method) // RFC 9110, section 15.5.6
-	}
 	// A question that has no answer is no refusal, except to who may not ask.
 	if !f.told && (r.Method != http.MethodGet || f.Code == CodeForbidden) {
 		a.service.tally.refused(Refusal{At: a.service.c.Now(), Caller: who.String(), What: show.Text(r.URL.Path)}, f)
 	}
-	a.log.Log(r.Context(), level, what, "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
-	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
-	}
-	return f
+	a.log.Log(ctx, level, what, "caller", who.String(), "path", r.URL.Path, "code", string(f.Code), "error", f.Error())
 }
 
 func write(w http.ResponseWriter, a *answer) {

@@ -6,6 +6,12 @@ import "time"
 const (
 	// maxEnrollBody holds the JSON of one enrolment: an RSA-4096 request is 1.7 kB in PEM.
 	maxEnrollBody = 32 << 10
+	// maxBatchLines bounds the lines of one batch, each as long as maxEnrollBody at most.
+	maxBatchLines = 10000
+	// batchWidth is how many lines of one batch are in work at the same time: enough to share the store's commits and use every session of a token.
+	batchWidth = 32
+	// flushAt is how many bytes of answers are written together.
+	flushAt = 64 << 10
 	// maxRevokeBody holds the JSON of one revocation.
 	maxRevokeBody = 4 << 10
 	// maxTakeInBody holds the JSON of a few thousand certificates.
@@ -33,7 +39,9 @@ const (
 	// requestTime is how long one request may take, from its first byte to the answer, waiting included.
 	requestTime = 30 * time.Second
 	headerTime  = 10 * time.Second
-	idleTime    = 2 * time.Minute
+	// lingerTime is how long a connection that was ended in the middle of a body is kept for its caller to read why.
+	lingerTime = time.Second
+	idleTime   = 2 * time.Minute
 	// retryAfter is what a caller is told to wait when the token or the store is away.
 	retryAfter = 5 * time.Second
 	// longestWait is the longest pause of a caller who waits by its own clock, longestRetryAfter the longest that it lets itself be told.
@@ -47,4 +55,11 @@ const (
 	leastDays = 365
 	// backdate is how far before the moment of signing a device's certificate begins, for devices whose clock is slow.
 	backdate = 5 * time.Minute
+)
+
+// lineTime is how long a batch waits for one line of its caller, and for its caller to read; batchTime is how long it may take in all. Tests
+// set them.
+var (
+	lineTime  = 30 * time.Second
+	batchTime = 10 * time.Minute
 )

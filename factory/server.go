@@ -18,6 +18,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, conf *tls.Config
 	srv := &http.Server{
 		Handler: h, TLSConfig: conf, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, IdleTimeout: idleTime,
 		WriteTimeout: requestTime + headerTime, MaxHeaderBytes: maxHeader,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), stoppingKey{}, ctx)
+		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)

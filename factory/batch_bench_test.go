@@ -1,0 +1,121 @@
+package factory_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/factory"
+)
+
+// batchOf is how many lines a batch of the figures has.
+const batchOf = 100
+
+// inBatches enrols a pile in batches, over as many connections as there are clients, and gives enrolments per second.
+func inBatches(t testing.TB, clients []*factory.Client, p *pile) float64 {
+	start := time.Now()
+	var group sync.WaitGroup
+	for _, c := range clients {
+		group.Go(func() {
+			for {
+				var some []factory.EnrollRequest
+				for range batchOf {
+					q, ok := p.take()
+					if !ok {
+						break
+					}
+					some = append(some, q)
+				}
+				if len(some) == 0 {
+					return
+				}
+				_, err := c.EnrollBatch(context.Background(), some, 0, func(r factory.BatchResult) {
+					if r.Err != nil {
+						t.Error(r.Err)
+					}
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	return float64(len(p.requests)) / time.Since(start).Seconds()
+}
+
+// estClients speak EST over one keep-alive connection each.
+func estClients(t testing.TB, r *running) []*http.Client {
+	pool := x509.NewCertPool()
+	pool.AddCert(r.operations.cert)
+	var out []*http.Client
+	for i := range connections {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{r.station(t, fmt.Sprintf("est-%d", i)).tls()}}}
+		t.Cleanup(tr.CloseIdleConnections)
+		out = append(out, &http.Client{Transport: tr})
+	}
+	return out
+}
+
+// byEST enrols a pile by simpleenroll.
+func byEST(t testing.TB, r *running, clients []*http.Client, p *pile) float64 {
+	bodies := make([][]byte, len(p.requests))
+	at := map[string]int{}
+	for i, q := range p.requests {
+		bodies[i], at[q.CSR] = estBody(t, q), i
+	}
+	return p.drain(t, len(clients), func(w int, q factory.EnrollRequest) error {
+		status, text, err := postEST(clients[w], r.url+"/.well-known/est/lot-1/simpleenroll", bodies[at[q.CSR]])
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("%d %s", status, text)
+		}
+		return err
+	})
+}
+
+// postEST sends one request as EST has it.
+func postEST(c *http.Client, url string, form []byte) (status int, text string, err error) {
+	resp, err := c.Post(url, "application/pkcs10", bytes.NewReader(form))
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// BenchmarkCompareWays prints the figures of the ways in, in turn, round by round, in one run and one process: batches beside the in-process
+// limit, and EST beside the JSON API.
+func BenchmarkCompareWays(b *testing.B) {
+	const rounds, each = 5, 3000
+	r := serve(b, newPlant(b))
+	clients, ests := stations(b, r), estClients(b, r)
+	var batch, limit, ofLimit, single, est, ofSingle []float64
+	for round := range rounds + 1 {
+		one, two, three, four := newPile(b, each), newPile(b, each), newPile(b, each), newPile(b, each)
+		runtime.GC()
+		lines := inBatches(b, clients[:2], one)
+		runtime.GC()
+		bare := inProcess(b, r, two, runtime.NumCPU())
+		runtime.GC()
+		json := overHTTPS(b, r, clients, three)
+		runtime.GC()
+		forms := byEST(b, r, ests, four)
+		if round == 0 {
+			continue // warms up
+		}
+		batch, limit, ofLimit = append(batch, lines), append(limit, bare), append(ofLimit, lines/bare)
+		single, est, ofSingle = append(single, json), append(est, forms), append(ofSingle, forms/json)
+	}
+	fmt.Printf("\nfigure ways-batch %.0f certificates/s\nfigure ways-limit %.0f certificates/s\nratio ways-batch/limit %.3f\n", median(batch), median(limit), median(ofLimit))
+	fmt.Printf("figure ways-json %.0f certificates/s\nfigure ways-est %.0f certificates/s\nratio ways-est/json %.3f\n", median(single), median(est), median(ofSingle))
+}
