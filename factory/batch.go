@@ -263,6 +263,7 @@ func (b *batch) work() {
 			line.EnrollAnswer, line.Status = nil, f.Status()
 			line.refusal, line.RetryAfter = refusalOf(f)
 		}
+		b.api.service.tally.answered(batchPath, line.Status)
 		b.out <- encodeLine(line)
 	}
 }
@@ -274,7 +275,7 @@ func (b *batch) enroll(q batchRequest) (*EnrollAnswer, bool, error) {
 		return nil, false, fault(CodeTooLarge, "", "the line is longer than %d bytes", maxEnrollBody)
 	}
 	// A connection that is open for long ends with its certificate.
-	who, err := b.api.callers.of(b.r.TLS)
+	who, err := b.api.callers.Of(b.r.TLS)
 	if err != nil {
 		return nil, false, err
 	}

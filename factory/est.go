@@ -48,15 +48,16 @@ func (a *api) est(w http.ResponseWriter, r *http.Request) {
 	default:
 		der, kind, err = a.estWork(ctx, route, who, label, w, r)
 	}
+	ans := &answer{status: http.StatusOK, kind: kind}
 	if err != nil {
-		a.estRefuse(w, r, who, route.method, err)
-		return
+		ans = a.estRefuse(w, r, who, route.method, err)
+	} else {
+		// RFC 8951, section 3: nobody is to look at it. Clients of before do.
+		w.Header().Set("Content-Transfer-Encoding", "base64")
+		ans.raw = est.Encode(der)
 	}
-	h := w.Header()
-	a.service.tally.answered(est.Root+"/"+string(op), http.StatusOK)
-	// RFC 8951, section 3: nobody is to look at it. Clients of before do.
-	h.Set("Content-Transfer-Encoding", "base64")
-	write(w, &answer{status: http.StatusOK, raw: est.Encode(der), kind: kind})
+	write(w, ans)
+	a.service.tally.answered(est.Root+"/"+string(op), ans.status)
 }
 
 // estWork reads the body first and takes a slot then, as api.work does.
@@ -86,7 +87,7 @@ func (a *api) estWork(ctx context.Context, route estRoute, who Caller, label str
 
 // estRefuse answers in words (RFC 7030, section 4.2.3). A request that is on record, and waits for its signature, is answered 202:
 // clients of EST ask again then.
-func (a *api) estRefuse(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) {
+func (a *api) estRefuse(w http.ResponseWriter, r *http.Request, who Caller, method string, err error) *answer {
 	f := a.refused(w, r, who, method, err)
 	status := f.Status()
 	if f.accepted {
@@ -97,7 +98,7 @@ func (a *api) estRefuse(w http.ResponseWriter, r *http.Request, who Caller, meth
 		text += "hint: " + f.Hint + "\n"
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	write(w, &answer{status: status, raw: []byte(text), kind: "text/plain; charset=utf-8"})
+	return &answer{status: status, raw: []byte(text), kind: "text/plain; charset=utf-8"}
 }
 
 func (a *api) estCACerts(context.Context, Caller, string, []byte) ([]byte, string, error) {
