@@ -21,7 +21,10 @@ func boardsCommand() *cli.Command {
 		Description: "The list is a CSV file whose first row names the columns (device_id, and any of hardware_id, lot, token, import), or a folder with one folder a board. In token and import {id} stands for the device's id. " +
 			"Each board's end is kept beside the list as soon as it is known, and a summary of all of them, with reasons, at the end of the run. Exit code 0: all are enrolled; 3: some were refused; 1: some failed, or were not begun.\n\n" +
 			"Example:\n  hanaper-station boards --config station.yaml --boards monday.csv --import \"devices/{id}\" --concurrent 4",
-		Flags: append(lineFlags(),
+		Flags: append(listFlags(),
+			&cli.StringFlag{Name: "ends", Usage: "the `FILE` of the boards' ends; beside the list where it is not named", TakesFile: true},
+			&cli.StringFlag{Name: "summary", Usage: "the summary, a CSV `FILE`; beside the list where it is not named", TakesFile: true},
+			&cli.IntFlag{Name: "concurrent", Value: 4, Usage: "how many boards are at work at once, a `NUMBER` from 1 to 64"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "check the configuration and every row, and stop there"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"}),
 		Before: shell.NoArgs,
@@ -29,8 +32,8 @@ func boardsCommand() *cli.Command {
 	}
 }
 
-// lineFlags are those of verbs about a list of boards.
-func lineFlags() []cli.Flag {
+// listFlags are those of verbs about a list of boards.
+func listFlags() []cli.Flag {
 	return []cli.Flag{
 		configFlag(),
 		&cli.StringFlag{Name: "boards", Aliases: []string{"b"}, Required: true, Usage: "the `LIST`: a CSV file, or a folder with one folder a board", TakesFile: true},
@@ -38,37 +41,31 @@ func lineFlags() []cli.Flag {
 		&cli.StringFlag{Name: "lot", Usage: "production `LOT`, where the list has none"},
 		&cli.StringFlag{Name: "token", Usage: "the devices' token, a pkcs11: or tpm: `URI` with {id} in it, where the list has none"},
 		&cli.StringFlag{Name: "import", Usage: "import `FOLDER` with {id} in it, where the list has none", TakesFile: true},
-		&cli.StringFlag{Name: "ends", Usage: "the `FILE` of the boards' ends; beside the list where it is not named", TakesFile: true},
-		&cli.StringFlag{Name: "summary", Usage: "the summary, a CSV `FILE`; beside the list where it is not named", TakesFile: true},
-		&cli.IntFlag{Name: "concurrent", Value: 4, Usage: "how many boards are at work at once, a `NUMBER` from 1 to 64"},
 	}
 }
 
-// lineConfig reads the list.
-func lineConfig(c *cli.Context) (*station.Config, station.LineConfig, error) {
-	var l station.LineConfig
+// listed reads configuration and list.
+func listed(c *cli.Context) (*station.Config, []station.Board, error) {
 	conf, err := loadConfig(c)
 	if err != nil {
-		return nil, l, err
+		return nil, nil, err
 	}
-	path := filepath.Clean(c.String("boards"))
-	if l.Boards, err = station.ReadBoards(path); err != nil {
-		return nil, l, err
-	}
-	l.Ends, l.Summary, l.Concurrent = path+".ends", path+".summary.csv", c.Int("concurrent")
-	if c.IsSet("ends") {
-		l.Ends = c.String("ends")
-	}
-	if c.IsSet("summary") {
-		l.Summary = c.String("summary")
-	}
-	return conf, l, nil
+	boards, err := station.ReadBoards(filepath.Clean(c.String("boards")))
+	return conf, boards, err
 }
 
 func boards(c *cli.Context) error {
-	conf, list, err := lineConfig(c)
+	conf, all, err := listed(c)
 	if err != nil {
 		return err
+	}
+	path := filepath.Clean(c.String("boards"))
+	list := station.LineConfig{Boards: all, Ends: path + ".ends", Summary: path + ".summary.csv", Concurrent: c.Int("concurrent")}
+	if c.IsSet("ends") {
+		list.Ends = c.String("ends")
+	}
+	if c.IsSet("summary") {
+		list.Summary = c.String("summary")
 	}
 	progress := term.Stderr()
 	begun := time.Now()
@@ -86,6 +83,11 @@ func boards(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return tell(c, t)
+}
+
+// tell prints what came of a run of many boards, and gives the error that it ends with.
+func tell(c *cli.Context, t *station.Tally) (err error) {
 	if c.Bool("json") {
 		err = shell.JSON(c.App.Writer, t)
 	} else {

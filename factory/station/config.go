@@ -61,8 +61,9 @@ type Config struct {
 		DirectorRoot string `yaml:"director_root"`
 	} `yaml:"uptane"`
 	// Log is nil where no checkpoints are kept.
-	Log    *LogConfig `yaml:"log"`
-	Import string     `yaml:"import"`
+	Log    *LogConfig  `yaml:"log"`
+	Spool  SpoolConfig `yaml:"spool"`
+	Import string      `yaml:"import"`
 	Sota   struct {
 		ImportPath string `yaml:"import_path"`
 		Module     string `yaml:"module"`
@@ -90,6 +91,7 @@ func defaults() Config {
 	c.Device.KeyStore, c.Device.Algorithm = storePKCS11, string(hsm.P256)
 	c.Device.KeyID, c.Device.CertificateID = "02", "01"
 	c.Device.UptaneKeyID, c.Device.UptaneAlgorithm = "03", string(hsm.RSA2048)
+	c.Spool.State = "spool"
 	c.Import, c.Sota.ImportPath, c.Sota.WritePIN, c.Sota.FirstToken = "import", "/var/sota/import", true, firstTold
 	return c
 }
@@ -102,7 +104,7 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 	}
 	paths := []*string{&c.Factory.CA, &c.Factory.Certificate, &c.Factory.Key, &c.FleetRoot, &c.Gateway.Root,
 		&c.Uptane.ImageRoot, &c.Uptane.DirectorRoot, &c.Import, &c.Device.AttestationChain, &c.Factory.Got,
-		&c.Factory.ProxyCredentials}
+		&c.Factory.ProxyCredentials, &c.Spool.State, &c.Spool.Root, &c.Spool.CRL}
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Kept)
 	}
@@ -145,19 +147,29 @@ func present(fields []field) error {
 	return nil
 }
 
+// seeConfig is the hint for a setting that is missing.
+const seeConfig = "see 'hanaper-station config'"
+
+// checkFactory is what a caller of hanaperd needs.
+func (c *Config) checkFactory() error {
+	if c.Factory.Tries < 1 || c.Factory.Tries > 100 || c.Factory.Timeout < time.Second {
+		return bad("5 tries of 30s are a good value", "factory.tries must be 1 to 100, factory.timeout at least 1s")
+	}
+	return present([]field{{"factory.url", c.Factory.URL, seeConfig}, {"factory.ca", c.Factory.CA, seeConfig}, {"factory.certificate", c.Factory.Certificate, seeConfig},
+		{"factory.key", c.Factory.Key, seeConfig}})
+}
+
 // checkLine is what does not depend on the device.
 func (c *Config) checkLine() error {
-	see := "see 'hanaper-station config'"
-	if err := present([]field{{"factory.url", c.Factory.URL, see}, {"factory.ca", c.Factory.CA, see}, {"factory.certificate", c.Factory.Certificate, see},
-		{"factory.key", c.Factory.Key, see}, {"fleet_root", c.FleetRoot, see}, {"gateway.url", c.Gateway.URL, see}, {"gateway.root", c.Gateway.Root, see},
-		{"sota.import_path", c.Sota.ImportPath, see}}); err != nil {
+	if err := c.checkFactory(); err != nil {
+		return err
+	}
+	if err := present([]field{{"fleet_root", c.FleetRoot, seeConfig}, {"gateway.url", c.Gateway.URL, seeConfig}, {"gateway.root", c.Gateway.Root, seeConfig},
+		{"sota.import_path", c.Sota.ImportPath, seeConfig}, {"spool.state", c.Spool.State, seeConfig}}); err != nil {
 		return err
 	}
 	if (c.Uptane.ImageRoot == "") != (c.Uptane.DirectorRoot == "") {
 		return bad("aktualizr pins both or none", "uptane has only one of image_root and director_root")
-	}
-	if c.Factory.Tries < 1 || c.Factory.Tries > 100 || c.Factory.Timeout < time.Second {
-		return bad("5 tries of 30s are a good value", "factory.tries must be 1 to 100, factory.timeout at least 1s")
 	}
 	u, err := url.Parse(c.Gateway.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || strings.HasSuffix(c.Gateway.URL, "/") {

@@ -215,5 +215,8 @@ func compare(dir string, files map[string][]byte) (bool, error) {
 // holds says that the folder is there with the certificate of this serial for this device.
 func (f *folder) holds(id, serial string) bool {
 	chain, err := factory.LoadCertificates(filepath.Join(f.c.Import, "client.pem"))
-	return err == nil && chain[0].Subject.CommonName == id && serial != "" && hex.EncodeToString(chain[0].SerialNumber.Bytes()) == serial
+	return err == nil && chain[0].Subject.CommonName == id && serial != "" && serialOf(chain[0]) == serial
 }
+
+// serialOf is a certificate's serial as hanaperd writes it.
+func serialOf(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }

@@ -33,6 +33,7 @@ func (c *LogConfig) policy() (*logbook.Policy, error) {
 type issuances struct {
 	kept   *logbook.Kept
 	demand bool
+	// client is nil where nothing can be asked.
 	client *factory.Client
 	done   func(format string, args ...any)
 }
@@ -80,7 +81,11 @@ func (i *issuances) accept(ctx context.Context, held int64, a *factory.LogAnswer
 	if err != nil {
 		return advice.New(advice.Failed, "try again", "the answer's proof of the issuance log: %w", err)
 	}
-	_, err = i.kept.Accept(ctx, logbook.Offer{Note: []byte(a.Checkpoint), From: held, Proof: proof, Files: i.client, Source: "hanaperd's answer"})
+	offer := logbook.Offer{Note: []byte(a.Checkpoint), From: held, Proof: proof, Source: "hanaperd's answer"}
+	if i.client != nil {
+		offer.Files = i.client
+	}
+	_, err = i.kept.Accept(ctx, offer)
 	if errors.Is(err, logbook.ErrOlder) || errors.Is(err, logbook.ErrFork) {
 		i.report(ctx)
 	}
@@ -89,6 +94,10 @@ func (i *issuances) accept(ctx context.Context, held int64, a *factory.LogAnswer
 
 // report shows hanaperd what the station keeps; what becomes of it changes nothing here.
 func (i *issuances) report(ctx context.Context) {
+	if i.client == nil {
+		i.done("hanaperd is not told: take the file of the evidence to it")
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	last, ok, err := i.kept.Last()

@@ -24,6 +24,8 @@ import (
 type keyStore interface {
 	// key gives the device's key, made if there is none yet.
 	key(ctx context.Context) (k crypto.Signer, made bool, err error)
+	// find gives the device's key, and makes none.
+	find(ctx context.Context) (crypto.Signer, error)
 	// putCertificate stores the device's certificate beside the key; the same one again changes nothing.
 	putCertificate(ctx context.Context, cert *x509.Certificate) error
 	// uptaneKey has the device's Uptane key made where the configuration wants it in the token.
@@ -55,6 +57,10 @@ func (s *tokenStore) close() { _ = s.token.Close() }
 
 func (s *tokenStore) key(ctx context.Context) (crypto.Signer, bool, error) {
 	return s.born(ctx, s.c.keyID, "device", "device.algorithm", hsm.Algorithm(s.c.Device.Algorithm))
+}
+
+func (s *tokenStore) find(ctx context.Context) (crypto.Signer, error) {
+	return s.token.Key(ctx, hsm.Query{ID: s.c.keyID})
 }
 
 func (s *tokenStore) uptaneKey(ctx context.Context) (bool, error) {
@@ -109,11 +115,19 @@ type fileStore struct {
 
 func (s *fileStore) waiting() string { return filepath.Clean(s.folder) + ".pkey.pem" }
 
-func (s *fileStore) key(context.Context) (crypto.Signer, bool, error) {
+func (s *fileStore) find(context.Context) (crypto.Signer, error) {
 	for _, path := range []string{filepath.Join(s.folder, "pkey.pem"), s.waiting()} {
 		if _, err := os.Stat(path); err == nil {
-			return factory.FileKey(path)
+			k, _, err := factory.FileKey(path)
+			return k, err
 		}
+	}
+	return nil, fmt.Errorf("a key for import folder %s: %w", show.Text(s.folder), hsm.ErrNoKey)
+}
+
+func (s *fileStore) key(ctx context.Context) (crypto.Signer, bool, error) {
+	if k, err := s.find(ctx); !errors.Is(err, hsm.ErrNoKey) {
+		return k, false, err
 	}
 	k, err := softKey(s.algorithm)
 	if err != nil {

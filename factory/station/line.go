@@ -47,6 +47,7 @@ type Tally struct {
 // Line is a run of many boards.
 type Line struct {
 	c        LineConfig
+	base     *Station
 	stations []*Station // of the boards, in their order
 	now      func() time.Time
 }
@@ -60,7 +61,7 @@ func NewLine(conf *Config, c LineConfig, w With) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Line{c: c, now: base.now}
+	l := &Line{c: c, base: base, now: base.now}
 	var wrong []string
 	seen := map[string]string{}
 	for _, b := range c.Boards {

@@ -27,9 +27,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"time"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm"
@@ -60,12 +62,31 @@ type With struct {
 	Step, Done func(format string, args ...any)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// offline has nothing asked of hanaperd.
+	offline bool
+}
+
+// filled is w with something in each place that may be nil.
+func (w With) filled() With {
+	silent := func(string, ...any) {}
+	if w.Step == nil {
+		w.Step = silent
+	}
+	if w.Done == nil {
+		w.Done = silent
+	}
+	if w.Now == nil {
+		w.Now = time.Now
+	}
+	return w
 }
 
 // Station is one device's enrolment with everything loaded that needs neither token nor network.
 type Station struct {
 	c          *Config
 	client     *factory.Client
+	identity   tls.Certificate
+	name       string // of this station, as its certificate has it
 	fleet      []*x509.Certificate
 	makers     []*x509.Certificate // of device.attestation_chain
 	folder     *folder
@@ -90,17 +111,8 @@ func load(c *Config, w With) (*Station, error) {
 	if err := c.checkLine(); err != nil {
 		return nil, err
 	}
-	silent := func(string, ...any) {}
-	s := &Station{c: c, got: &archive{path: c.Factory.Got}, openToken: w.OpenToken, tokens: w.Tokens, step: silent, done: silent, now: time.Now}
-	if w.Step != nil {
-		s.step = w.Step
-	}
-	if w.Done != nil {
-		s.done = w.Done
-	}
-	if w.Now != nil {
-		s.now = w.Now
-	}
+	w = w.filled()
+	s := &Station{c: c, got: &archive{path: c.Factory.Got}, openToken: w.OpenToken, tokens: w.Tokens, step: w.Step, done: w.Done, now: w.Now}
 	var err error
 	if s.fleet, err = factory.LoadCertificates(c.FleetRoot); err != nil {
 		return nil, err
@@ -121,11 +133,19 @@ func load(c *Config, w With) (*Station, error) {
 		return nil, advice.New(advice.Refused, "have the ceremony issue a new one", "this station's certificate %s expired at %s",
 			show.Text(c.Factory.Certificate), id.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+	s.identity, s.name = id, id.Leaf.Subject.CommonName
+	if _, name, err := ca.RoleOf(id.Leaf); err == nil {
+		s.name = name
+	}
 	s.client, err = c.client(func(err error, wait time.Duration) { s.done("%v; next try in %s", err, wait.Round(time.Second)) })
 	if err != nil {
 		return nil, err
 	}
-	s.issuances, err = newIssuances(c.Log, s.client, s.now, s.done)
+	client := s.client
+	if w.offline {
+		client = nil
+	}
+	s.issuances, err = newIssuances(c.Log, client, s.now, s.done)
 	return s, err
 }
 
