@@ -199,7 +199,7 @@ func (c *Config) readPending(id string) (*pending, error) {
 	}
 	b, err := input.Read(c.pendingFile(id), maxSpool)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, advice.New(advice.Refused, "answers go back to the station that wrote the spool; is spool.state the right folder?", "this station wrote no spool %s", id)
+		return nil, advice.New(advice.Refused, "answers go back to the station that wrote the spool; is spool.state the right folder?", "this station wrote no spool %s", show.Text(id))
 	}
 	if err != nil {
 		return nil, err
