@@ -13,9 +13,11 @@ const (
 	// minutes, and so that it costs the line nothing to speak of it rests checkRest times as long as it has read.
 	checkEvery = 6 * time.Hour
 	checkRest  = 20
-	// checkAgain is when it is tried again where the store was away, and when damage is looked at again: an index may have been made anew.
-	checkAgain = time.Minute
 )
+
+// checkAgain is when it is tried again where the store was away, and when damage is looked at again: an index may have been made anew. Tests
+// have less time.
+var checkAgain = time.Minute
 
 // keepChecked reads the whole store for damage at the start, and now and then, until ctx ends.
 func (s *Service) keepChecked(ctx context.Context) {

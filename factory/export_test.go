@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 )
-
 // WatchExpiries has the log tell of what ends, as Run does now and then.
 func (s *Service) WatchExpiries() { s.watchExpiries() }
 
@@ -29,4 +28,10 @@ func SetBatchTimes(line, whole time.Duration) (undo func()) {
 	l, w := lineTime, batchTime
 	lineTime, batchTime = line, whole
 	return func() { lineTime, batchTime = l, w }
+}
+
+// CheckAgain sets after how long a damaged store is looked at again, and gives what it was.
+func CheckAgain(d time.Duration) (was time.Duration) {
+	was, checkAgain = checkAgain, d
+	return was
 }

@@ -92,6 +92,12 @@ func (s *said) add(line string) {
 	s.text.WriteString(line + "\n")
 }
 
+// Write is add for what writes lines.
+func (s *said) Write(b []byte) (int, error) {
+	s.add(string(b))
+	return len(b), nil
+}
+
 func (s *said) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,23 +35,48 @@ type Cluster struct {
 // Start makes a cluster and starts its server, with these options (-c NAME=VALUE) besides its own.
 func Start(t testing.TB, options ...string) *Cluster {
 	t.Helper()
+	return StartIn(t, "", "", options...)
+}
+
+// StartIn is Start with the data, or only the write-ahead log, below a folder that may be small: the log comes in files of a megabyte.
+func StartIn(t testing.TB, parent, wal string, options ...string) *Cluster {
+	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
 		t.Fatal("no PostgreSQL server is installed: scripts/install-peers test")
 	}
 	c := &Cluster{t: t, bin: filepath.Dir(slices.Max(found)), options: options}
 	// The server's sockets need a short path, and its folder must be open to the user that it runs as.
-	if c.dir, err = os.MkdirTemp("", "hanaper-pg-"); err != nil {
+	if c.dir, err = os.MkdirTemp(parent, "hanaper-pg-"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(c.dir) })
-	if os.Getuid() == 0 {
+	if os.Getuid() == 0 && !nobodyElse() {
 		c.as = unprivileged(t)
 		if err := os.Chown(c.dir, int(c.as.Uid), int(c.as.Gid)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, err := c.command("initdb", "-D", c.data(), "-U", "hanaper", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--data-checksums").CombinedOutput(); err != nil {
+	args := []string{"-D", c.data(), "-U", "hanaper", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--data-checksums"}
+	if parent != "" || wal != "" {
+		args = append(args, "--wal-segsize=1")
+	}
+	if parent != "" {
+		c.options = append(c.options, "-c", "min_wal_size=2MB", "-c", "max_wal_size=8MB")
+	}
+	if wal != "" {
+		wal = filepath.Join(wal, "wal")
+		if err := os.Mkdir(wal, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if c.as != nil {
+			if err := os.Chown(wal, int(c.as.Uid), int(c.as.Gid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args = append(args, "--waldir="+wal)
+	}
+	if out, err := c.command("initdb", args...).CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}
 	if c.log, err = os.Create(filepath.Join(c.dir, "log")); err != nil {
@@ -81,8 +106,19 @@ func unprivileged(t testing.TB) *syscall.Credential {
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
+// nobodyElse says that this is root of a user namespace that has no other user.
+func nobodyElse() bool {
+	users, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(users))
+	return err == nil && len(f) == 3 && f[2] == "1"
+}
+
 func (c *Cluster) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(c.bin, name), args...)
+	args = append([]string{filepath.Join(c.bin, name)}, args...)
+	if os.Getuid() == 0 && c.as == nil {
+		args = append([]string{"unshare", "--user", "--map-user=1000", "--map-group=1000"}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Env = c.dir, []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	// It ends with the test, also where that is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as, Pdeathsig: syscall.SIGQUIT}
@@ -116,6 +152,9 @@ func (c *Cluster) Run() {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
+
+// Ended says that the server ended, by itself or by Kill and Stop.
+func (c *Cluster) Ended() bool { return !c.running() }
 
 func (c *Cluster) running() bool {
 	select {

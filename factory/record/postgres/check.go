@@ -34,7 +34,7 @@ func (s *Store) checkTable(ctx context.Context, table string) error {
 		}
 		var rows int64
 		if err := tx.QueryRow(ctx, `SELECT count(hash_record_extended(t, 0)) FROM `+table+` t`).Scan(&rows); err != nil {
-			return err
+			return fmt.Errorf("table %s: %w", table, err)
 		}
 		indexes, err := indexesOf(ctx, tx, table)
 		if err != nil {
@@ -47,7 +47,7 @@ func (s *Store) checkTable(ctx context.Context, table string) error {
 		for _, i := range indexes {
 			var entries int64
 			if err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+table+` ORDER BY `+i.columns+` OFFSET 0) o`).Scan(&entries); err != nil {
-				return err
+				return fmt.Errorf("index %s of table %s: %w", i.name, table, err)
 			}
 			if entries != rows {
 				return fmt.Errorf("%w: table %s has %d rows, and its index %s %d entries", record.ErrDamaged, table, rows, i.name, entries)
