@@ -30,6 +30,8 @@ type Template struct {
 	CA bool
 	// Evidence is the DER of an AttestationBundle, nil for none.
 	Evidence []byte
+	// RenewalProof is what SignRenewal made, empty for none.
+	RenewalProof string
 }
 
 // Create makes a request signed by key, with the hash that fits it, and verifies the signature in software. It needs no
@@ -99,6 +101,7 @@ func attributesOf(san []byte, t Template) (attributes [][]byte) {
 	for _, add := range []func(*cryptobyte.Builder){
 		func(b *cryptobyte.Builder) { addExtensionRequest(b, san, t.CA) },
 		func(b *cryptobyte.Builder) { addEvidence(b, t.Evidence) },
+		func(b *cryptobyte.Builder) { addRenewalProof(b, t.RenewalProof) },
 	} {
 		var b cryptobyte.Builder
 		add(&b)

@@ -34,7 +34,7 @@ type Request struct {
 	sig                        []byte
 	asksCA                     bool
 	asks, ignored              []Ask
-	evidence                   []byte
+	evidence, renewalProof     []byte
 }
 
 // Raw is the request's DER.

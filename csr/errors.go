@@ -47,6 +47,7 @@ var hints = map[error]string{
 	ErrExtension:        "leave the extension out: the issuing profile sets the extensions",
 	ErrSAN:              "leave the name out, or allow its kind in the policy",
 	ErrDuplicate:        "let each thing stand once",
+	ErrRenewalProof:     "sign the text of docs/spec/renewal.md with the old key, and put the signature into the request",
 	ErrPolicy:           "mend the policy",
 }
 
@@ -54,7 +55,7 @@ func kindOf(sentinel error) advice.Kind {
 	switch sentinel {
 	case ErrTooLarge, ErrMalformed, ErrTrailingData, ErrPolicy:
 		return advice.Usage
-	case ErrPossession:
+	case ErrPossession, ErrRenewalProof:
 		return advice.Unverified
 	}
 	return advice.Refused

@@ -107,7 +107,16 @@ func (p *Policy) parseAttributes(attributes cryptobyte.String, r *Request) error
 	for !attributes.Empty() {
 		var attr, values, value cryptobyte.String
 		var oid asn1.ObjectIdentifier
-		if !attributes.ReadASN1(&attr, cbasn1.SEQUENCE) || !attr.ReadASN1ObjectIdentifier(&oid) ||
+		if !attributes.ReadASN1(&attr, cbasn1.SEQUENCE) {
+			return refuse(ErrMalformed, "an attribute cannot be read")
+		}
+		if isRenewalProof(attr) {
+			if err := p.readRenewalProof(attr, r); err != nil {
+				return err
+			}
+			continue
+		}
+		if !attr.ReadASN1ObjectIdentifier(&oid) ||
 			!attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() {
 			return refuseAnd("make the request anew without attributes: one in it is not of the form of RFC 2986, section 4.1", ErrMalformed, "an attribute cannot be read")
 		}

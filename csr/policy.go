@@ -40,6 +40,8 @@ type Policy struct {
 	sans                                        [numKinds]bool
 	cn                                          *regexp.Regexp
 	ca, evidence, ignoresAll                    bool
+	// renewal allows the proof by an old key; ForRenewal sets it.
+	renewal bool
 	// asOf leaves out what is known to be weak only since a newer format of ceremonies.
 	asOf format.Version
 }

@@ -208,7 +208,7 @@ func (s *Service) again(ctx context.Context, rec record.Record) (*EnrollAnswer, 
 		return nil, err
 	}
 	// What has lain on a disk is looked at again before it is handed out.
-	if by := s.by(rec.Issuer); !intact(rec, by.cert) {
+	if by := s.knows(rec.Issuer); !intact(rec, by.cert) {
 		s.c.Log.Error("the certificate on record is damaged; restore the store from a backup", "device", rec.DeviceID, "serial", a.Serial)
 		return nil, fault(CodeInternal, "have the store checked, and restored from a backup", "the certificate of device id %q is damaged in the factory's record", rec.DeviceID)
 	}
@@ -369,7 +369,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	}
 	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
 	done, err := s.c.Store.Finish(context.WithoutCancel(ctx), record.Result{ID: rec.ID, TBSDigest: rec.TBSDigest, Generation: rec.Generation,
-		Certificate: cert.Raw, At: s.clock.best(), Who: "station " + rec.Station})
+		Certificate: cert.Raw, At: s.clock.best(), Who: actor(rec)})
 	s.wrote(ctx, err)
 	if errors.Is(err, record.ErrAbandoned) {
 		return nil, away("the store", errors.New("another server took this device's intent over"))
@@ -378,7 +378,10 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 		return nil, away("the store", err)
 	}
 	rec.State, rec.Certificate, rec.IssuedAt, rec.Sequence = record.StateIssued, done.Certificate, done.At, done.Sequence
-	s.c.Log.Info("enrolled", "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
+	if err := s.withdrawn(ctx, rec); err != nil {
+		return nil, err
+	}
+	s.c.Log.Info(enrolledOrRenewed(rec), "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
 		"hardware_id", rec.HardwareID, "lot", rec.Lot, "sequence", rec.Sequence)
 	return s.answer(rec)
 }
@@ -411,7 +414,7 @@ func (s *Service) wrote(ctx context.Context, err error) {
 
 // answer hands out what is on record, with the chain of the CA that issued it.
 func (s *Service) answer(r record.Record) (*EnrollAnswer, error) {
-	by := s.by(r.Issuer)
+	by := s.knows(r.Issuer)
 	if by == nil {
 		return nil, otherIssuer(r)
 	}

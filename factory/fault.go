@@ -49,6 +49,17 @@ const (
 	CodeHeld        Code = "held"            // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
+// The codes of renewals.
+const (
+	CodeNotLatest   Code = "not_latest"  // 409: the device has a later certificate than the one that is to be renewed
+	CodeEarly       Code = "too_early"   // 409: the certificate may be renewed later
+	CodeOften       Code = "too_often"   // 409: the device got as many certificates within a year as it may
+	CodeExpired     Code = "expired"     // 409: the certificate that is to be renewed has expired
+	CodeCertificate Code = "certificate" // 422: the certificate that is to be renewed is not one on record
+	CodeRenewalKey  Code = "renewal_key" // 422: the device may not renew with this key
+	CodeKeyProof    Code = "key_proof"   // 422: the old key does not vouch for the new one
+)
+
 var statusOf = map[Code]int{
 	CodeRequest: http.StatusBadRequest, CodeForbidden: http.StatusForbidden, CodeNotFound: http.StatusNotFound,
 	CodeMethod: http.StatusMethodNotAllowed, CodeOtherKey: http.StatusConflict, CodeKeyKnown: http.StatusConflict,
@@ -61,6 +72,9 @@ var statusOf = map[Code]int{
 	CodeLotStation: http.StatusForbidden, CodeLotKnown: http.StatusConflict, CodeScrapped: http.StatusConflict, CodeUnfinished: http.StatusConflict,
 	CodeChanged: http.StatusConflict, CodeOrder: http.StatusUnprocessableEntity, CodeRate: http.StatusTooManyRequests,
 	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
+
+	CodeNotLatest: http.StatusConflict, CodeEarly: http.StatusConflict, CodeOften: http.StatusConflict, CodeExpired: http.StatusConflict,
+	CodeCertificate: http.StatusUnprocessableEntity, CodeRenewalKey: http.StatusUnprocessableEntity, CodeKeyProof: http.StatusUnprocessableEntity,
 }
 
 // Fault is a refusal or failure with a code. The service returns it, the server encodes it, the client decodes it again.
@@ -100,7 +114,8 @@ func (f *Fault) advise() error {
 	kind := advice.Failed
 	switch f.Code {
 	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeLotClosed, CodeLotTime, CodeLotUnknown, CodeLotID,
-		CodeLotStation, CodeLotKnown, CodeScrapped, CodeUnfinished, CodeChanged, CodeOrder, CodeHeld, CodeDamaged, CodeClock, CodeEnding:
+		CodeLotStation, CodeLotKnown, CodeScrapped, CodeUnfinished, CodeChanged, CodeOrder, CodeHeld, CodeDamaged, CodeClock, CodeEnding,
+		CodeNotLatest, CodeEarly, CodeOften, CodeExpired, CodeCertificate, CodeRenewalKey, CodeKeyProof:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod, CodeNotDone:
 		kind = advice.Usage

@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory/est"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // api maps HTTP to the service; nothing is decided here but who may call what.
@@ -65,6 +66,7 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/log/seen", a.route(http.MethodPost, append(both, ca.RolePublisher), maxReport, a.logSeen))
 	mux.Handle("/v1/log/", a.route(http.MethodGet, all, 0, a.logFile))
 	mux.Handle("/v1/store/clock", a.route(http.MethodPost, operator, maxRevokeBody, a.acceptClock))
+	mux.Handle("/v1/renewal/seen", a.route(http.MethodPost, []string{ca.RoleGateway}, maxTakeInBody, a.seen))
 	mux.Handle("/healthz", a.route(http.MethodGet, all, 0, a.health))
 	mux.Handle("/readyz", a.route(http.MethodGet, all, 0, a.health))
 	mux.Handle("/livez", a.route(http.MethodGet, all, 0, a.live))
@@ -287,6 +289,15 @@ func (a *api) takeIn(ctx context.Context, who Caller, body []byte, _ *http.Reque
 		return nil, err
 	}
 	ans, err := a.service.TakeIn(ctx, who.String(), q.Certificates)
+	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) seen(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	var q SeenRequest
+	if err := strict.JSON("body", body, &q); err != nil {
+		return nil, fault(CodeRequest, `send {"certificates": "..."}`, "%v", err)
+	}
+	ans, err := a.service.Seen(ctx, who.Name, q.Certificates)
 	return &answer{status: http.StatusOK, body: ans}, err
 }
 

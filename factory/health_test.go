@@ -115,7 +115,7 @@ func TestRoles(t *testing.T) {
 		"POST /v1/enroll": "station", "POST /v1/revoke": "operator", "GET /v1/crl": "station operator publisher viewer", "GET /v1/cacerts": "station operator publisher viewer",
 		"GET /v1/crl/{issuer}": "station operator publisher viewer", "GET /v1/issuers": "station operator publisher viewer",
 		"GET /v1/devices/{id}": "station operator viewer", "GET /v1/devices/{id}/evidence": "station operator viewer", "POST /v1/attestation/challenge": "station",
-		"POST /v1/known": "station operator", "GET /v1/store": "station operator viewer", "POST /v1/store/accept": "operator", "POST /v1/store/clock": "operator",
+		"POST /v1/known": "station operator", "GET /v1/store": "station operator viewer", "POST /v1/store/accept": "operator", "POST /v1/store/clock": "operator", "POST /v1/renewal/seen": "gateway",
 		"GET /v1/log/latest": "station operator publisher viewer", "POST /v1/log/seen": "station operator publisher", "GET /v1/log/": "station operator publisher viewer",
 		"GET /healthz": "station operator publisher viewer", "GET /readyz": "station operator publisher viewer", "GET /livez": "station operator publisher viewer",
 		"GET /metrics": "station operator publisher viewer", "GET /": "station operator publisher viewer",

@@ -83,21 +83,27 @@ func newIssuing(c IssuerConfig) (*issuing, error) {
 	if c.Issuer == nil || len(c.Chain) == 0 {
 		return nil, errors.New("factory: issuer and chain are needed")
 	}
-	l := &issuing{IssuerConfig: c, cert: c.Issuer.Certificate()}
-	if !c.Chain[0].Equal(l.cert) {
+	l := &issuing{IssuerConfig: c}
+	if !c.Chain[0].Equal(c.Issuer.Certificate()) {
 		return nil, errors.New("factory: the chain does not begin with the issuing certificate")
 	}
-	l.id = issuerID(l.cert)
+	l.describe()
 	for _, i := range append([]*ca.Issuer{c.Issuer}, c.Clones...) {
 		if !i.Certificate().Equal(l.cert) {
 			return nil, errors.New("factory: a cloned key has another certificate")
 		}
 		l.keys = append(l.keys, &signingKey{Issuer: i})
 	}
-	for _, cert := range c.Chain {
+	return l, nil
+}
+
+// describe fills in what follows from the chain.
+func (l *issuing) describe() {
+	l.cert = l.Chain[0]
+	l.id = issuerID(l.cert)
+	for _, cert := range l.Chain {
 		l.chainPEM = append(l.chainPEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
-	return l, nil
 }
 
 // issuerID names a CA by its subject and key.
@@ -195,6 +201,19 @@ func (s *Service) first(now time.Time) *issuing {
 		}
 	}
 	return s.issuers[0]
+}
+
+// knows finds a CA whose certificates are handed out: an issuing one, or one whose certificates are renewed; nil for no such.
+func (s *Service) knows(id [32]byte) *issuing {
+	if by := s.by(id); by != nil {
+		return by
+	}
+	for _, by := range s.renewed {
+		if by.id == id {
+			return by
+		}
+	}
+	return nil
 }
 
 // by finds a configured issuing CA; nil for one that is not.

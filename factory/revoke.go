@@ -47,6 +47,12 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 		if changed {
 			s.c.Log.Info("revoked", "device", a.DeviceID, "serial", a.Serial, "reason", q.Reason, "operator", operator, "known", what.known)
 		}
+		if q.DeviceID != "" {
+			// A renewed device may have more than one that is valid, and one that is being signed now.
+			if err := s.endOthers(ctx, what.rec, reason, "operator "+operator); err != nil {
+				return nil, err
+			}
+		}
 		number := s.carrying(ctx, by, on.Sequence)
 		if n == 0 {
 			a.Reason, a.RevokedAt, a.CRLNumber = reasonName(on.Reason), on.At.UTC(), number
@@ -64,6 +70,12 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 		rec, err := s.c.Store.ByDevice(ctx, q.DeviceID)
 		if err != nil {
 			return target{}, s.notFound(err, q.DeviceID, "")
+		}
+		if rec.Open() && rec.Generation > 1 {
+			// Its renewal is being signed: what it has now is revoked, and the renewal with it.
+			if rec, err = s.lastIssued(ctx, q.DeviceID); err != nil {
+				return target{}, err
+			}
 		}
 		if rec.Open() {
 			return target{}, fault(CodeNotFound, "its enrolment is still open", "device id %q has no certificate", rec.DeviceID)
@@ -91,6 +103,36 @@ func (s *Service) find(ctx context.Context, q RevokeRequest) (target, error) {
 		return target{}, s.notFound(record.ErrNotFound, q.Serial, "is the serial right? one that this record does not know is revoked if you say so (--unknown)")
 	}
 	return target{serial: serial.Bytes(), issuers: s.issuers}, nil
+}
+
+// lastIssued is a device's latest certificate that is no open intent.
+func (s *Service) lastIssued(ctx context.Context, id string) (record.Record, error) {
+	all, err := s.c.Store.Generations(ctx, id, maxGenerations)
+	if err != nil {
+		return record.Record{}, away("the store", err)
+	}
+	for _, g := range all {
+		if g.State == record.StateIssued {
+			return g, nil
+		}
+	}
+	return record.Record{}, s.notFound(record.ErrNotFound, id, "")
+}
+
+// endOthers revokes what else a device has that is valid.
+func (s *Service) endOthers(ctx context.Context, rec record.Record, reason int, who string) error {
+	all, err := s.c.Store.Generations(ctx, rec.DeviceID, maxGenerations)
+	if err != nil {
+		return away("the store", err)
+	}
+	for _, g := range all {
+		if s.live(g) {
+			if err := s.end(ctx, g, reason, who); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // maxSerial is the length of the longest serial number, in octets of its DER, which has one more where the highest bit is set (RFC 5280,

@@ -13,6 +13,7 @@ func (s *Service) Run(ctx context.Context) {
 	marks.Go(func() { s.keepMarks(ctx) })
 	marks.Go(func() { s.watch(ctx) })
 	marks.Go(func() { s.keepChecked(ctx) })
+	marks.Go(func() { s.keepSuperseded(ctx) })
 	defer marks.Wait()
 	recovered := false
 	for {

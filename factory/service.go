@@ -44,6 +44,8 @@ type ServiceConfig struct {
 	Lots LotPolicy
 	// TokenHealth is nil while a token can be used, as far as can be known without a signature; nil where nothing is known.
 	TokenHealth func() error
+	// Renewal lets devices renew through gateways; nil for no renewal.
+	Renewal *Renewal
 	// Witnesses hold, elsewhere, how far the record had come.
 	Witnesses []Witness
 	// IssuanceLog follows the store; nil for none.
@@ -71,6 +73,8 @@ type ServiceConfig struct {
 type Service struct {
 	c       ServiceConfig
 	issuers []*issuing
+	// renewed are further CAs whose certificates are renewed; they sign nothing here.
+	renewed []*issuing
 	// profiles are by name.
 	profiles map[string]*Profile
 	devices  turns
@@ -142,7 +146,7 @@ func NewService(c ServiceConfig) (*Service, error) {
 		}
 		s.issuers = append(s.issuers, l)
 	}
-	return s, nil
+	return s, s.takeRenewal()
 }
 
 // Recover brings every intent that was open when it began to its end. Those that it cannot finish now stay open, and a

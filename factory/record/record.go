@@ -27,7 +27,7 @@ type Intent struct {
 	LotRevision int64
 	// Permitted asks for a further generation that an operator permitted, and makes use of that permit.
 	Permitted bool
-	// Station is the name in the caller's certificate.
+	// Station is the name in the caller's certificate. Of a renewal stands here "gateway NAME", which is no station's name.
 	Station string
 	// SPKI is the DER of the device's SubjectPublicKeyInfo, SPKIDigest its SHA-256.
 	SPKI       []byte

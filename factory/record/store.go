@@ -44,6 +44,8 @@ type Enrolments interface {
 	ByDevice(ctx context.Context, deviceID string) (Record, error)
 	ByKey(ctx context.Context, spkiDigest [32]byte) (Record, error)
 	BySerial(ctx context.Context, issuer [32]byte, serial []byte) (Record, error)
+	// Generations lists up to limit of a device's records that are not abandoned, the newest generation first.
+	Generations(ctx context.Context, deviceID string, limit int) ([]Record, error)
 }
 
 // Revocations are the revoked serials and the signed lists of each issuer.

@@ -21,8 +21,10 @@ const (
 	from = ` FROM certificate c JOIN enrolment e ON e.id = c.enrolment JOIN issuer i ON i.id = c.issuer
  LEFT JOIN result r ON r.certificate = c.id LEFT JOIN revocation v ON v.issuer = c.issuer AND v.serial = c.serial`
 	// latest puts a device's newest generation first, and leaves out intents that were closed.
-	latest   = ` AND (r.certificate IS NULL OR r.der IS NOT NULL) ORDER BY e.generation DESC, c.id DESC LIMIT 1`
-	byDevice = `SELECT ` + columns + from + ` WHERE e.device = (SELECT id FROM device WHERE fold = ?)` + latest
+	latest      = ` AND (r.certificate IS NULL OR r.der IS NOT NULL) ORDER BY e.generation DESC, c.id DESC LIMIT 1`
+	byDevice    = `SELECT ` + columns + from + ` WHERE e.device = (SELECT id FROM device WHERE fold = ?)` + latest
+	generations = `SELECT ` + columns + from + ` WHERE e.device = (SELECT id FROM device WHERE fold = ?) AND (r.certificate IS NULL OR r.der IS NOT NULL)
+ ORDER BY e.generation DESC, c.id DESC LIMIT ?`
 	byKey    = `SELECT ` + columns + from + ` WHERE e.device = (SELECT device FROM device_key WHERE digest = ?)` + latest
 	bySerial = `SELECT ` + columns + from + ` WHERE c.serial = ? AND c.issuer = (SELECT id FROM issuer WHERE digest = ?)`
 	byID     = `SELECT ` + columns + from + ` WHERE c.id = ?`
@@ -110,6 +112,11 @@ func (r *Reader) value(ctx context.Context, into any, query string, args ...any)
 // ByDevice implements record.Store.
 func (r *Reader) ByDevice(ctx context.Context, deviceID string) (record.Record, error) {
 	return r.one(ctx, byDevice, record.Fold(deviceID))
+}
+
+// Generations implements record.Store.
+func (r *Reader) Generations(ctx context.Context, deviceID string, limit int) ([]record.Record, error) {
+	return all(ctx, r, func(rows *sql.Rows) (record.Record, error) { return scan(rows, noSQLRows) }, generations, record.Fold(deviceID), limit)
 }
 
 // ByKey implements record.Store.
