@@ -75,6 +75,8 @@ type Config struct {
 	} `yaml:"clock"`
 
 	Attestation AttestationConfig `yaml:"attestation"`
+	// Renewal is nil where no certificates are renewed.
+	Renewal *RenewalConfig `yaml:"renewal"`
 	// Log is nil where no issuance log is kept.
 	Log *LogConfig `yaml:"log"`
 
@@ -144,6 +146,11 @@ func LoadConfig(path string) (*Config, error) {
 		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark)
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Folder)
+	}
+	if c.Renewal != nil {
+		for i := range c.Renewal.IssuedBy {
+			paths = append(paths, &c.Renewal.IssuedBy[i])
+		}
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -263,6 +270,11 @@ func (c *Config) check(path string) error {
 	}
 	if err := c.Attestation.check(); err != nil {
 		return bad(advice.Hint(err), "%w", err)
+	}
+	if c.Renewal != nil {
+		if err := c.Renewal.check(); err != nil {
+			return bad(seeExample, "%w", err)
+		}
 	}
 	switch {
 	case c.Devices.Days < 1 || c.Devices.Days > 36500:

@@ -24,7 +24,7 @@ var estRoutes = map[est.Operation]estRoute{
 	est.CACerts:        {http.MethodGet, ca.Roles(), (*api).estCACerts},
 	est.CSRAttrs:       {http.MethodGet, ca.Roles(), (*api).estCSRAttrs},
 	est.SimpleEnroll:   {http.MethodPost, []string{ca.RoleStation}, (*api).estEnroll},
-	est.SimpleReenroll: {http.MethodPost, []string{ca.RoleStation}, (*api).estReenroll},
+	est.SimpleReenroll: {http.MethodPost, []string{ca.RoleStation, ca.RoleGateway}, (*api).estReenroll},
 }
 
 // est answers one request of EST (docs/spec/est.md): the same callers, bounds and slots as the JSON API has, other forms.
@@ -62,6 +62,11 @@ func (a *api) est(w http.ResponseWriter, r *http.Request) {
 
 // estWork reads the body first and takes a slot then, as api.work does.
 func (a *api) estWork(ctx context.Context, route estRoute, who Caller, label string, w http.ResponseWriter, r *http.Request) ([]byte, string, error) {
+	if who.Role == ca.RoleGateway {
+		if err := estForGateway(label); err != nil {
+			return nil, "", err
+		}
+	}
 	var body []byte
 	enrols := route.method == http.MethodPost
 	if enrols {
@@ -82,6 +87,9 @@ func (a *api) estWork(ctx context.Context, route estRoute, who Caller, label str
 		return nil, "", err
 	}
 	defer free()
+	if who.Role == ca.RoleGateway && enrols {
+		return a.estRenew(ctx, who, r.Header, body)
+	}
 	return route.answer(a, ctx, who, label, body)
 }
 

@@ -225,6 +225,8 @@ func (s *Service) renewAs(ctx context.Context, who string, rec record.Record, r 
 		return nil, false, fault(CodeKeyKnown, "each device needs a key of its own", "this key belongs to another device id")
 	case errors.Is(err, record.ErrHeld):
 		return nil, false, s.heldFault(ctx)
+	case errors.Is(err, record.ErrScrapped), errors.Is(err, record.ErrReserved):
+		return nil, false, fault(CodeRevoked, "ask an operator what became of it", "device id %q gets no certificate through a gateway any more", rec.DeviceID)
 	case err != nil:
 		return nil, false, away("the store", err)
 	case isNew:
@@ -233,6 +235,10 @@ func (s *Service) renewAs(ctx context.Context, who string, rec record.Record, r 
 	case next.Generation == in.Generation && next.SPKIDigest == in.SPKIDigest:
 		a, err := s.again(ctx, next) // another server was faster
 		return a, false, err
+	}
+	if next.ID == rec.ID {
+		// The record's own look, under the device's lock: it was revoked, or an operator permitted another key.
+		return nil, false, fault(CodeRevoked, "an operator permits a new certificate for it (hanaperd device reissue)", "the certificate of device id %q was revoked meanwhile", rec.DeviceID)
 	}
 	return nil, false, fault(CodeNotLatest, "ask again", "device id %q got a later certificate meanwhile", rec.DeviceID)
 }
@@ -287,7 +293,7 @@ func (s *Service) withdrawn(ctx context.Context, rec record.Record) error {
 // withdrawLater does what a crash kept withdrawn from doing.
 func (s *Service) withdrawLater(ctx context.Context, rec record.Record) error {
 	old, found, err := s.before(ctx, rec)
-	if err != nil || !found || old.RevokedAt.IsZero() || old.Reason == reasonSuperseded || old.RevokedAt.After(rec.IssuedAt) || !s.live(rec) {
+	if err != nil || !found || old.RevokedAt.IsZero() || old.Reason == record.ReasonSuperseded || old.RevokedAt.After(rec.IssuedAt) || !s.live(rec) {
 		return err
 	}
 	return s.end(ctx, rec, old.Reason, "hanaperd")

@@ -23,9 +23,6 @@ type SeenAnswer struct {
 	Ended        int `json:"ended"`
 }
 
-// reasonSuperseded is the CRL reason code superseded (RFC 5280, section 5.3.1).
-const reasonSuperseded = 4
-
 // Seen takes a gateway's word that devices use these certificates: what they had before is revoked as superseded. A certificate that is not on
 // record octet for octet changes nothing, so that a lie ends a certificate early whose successor was issued, and no other.
 func (s *Service) Seen(ctx context.Context, gateway, certificates string) (*SeenAnswer, error) {
@@ -73,7 +70,7 @@ func (s *Service) endEarlier(ctx context.Context, rec record.Record, who string)
 		if g.Generation >= rec.Generation || !s.live(g) {
 			continue
 		}
-		if err := s.end(ctx, g, reasonSuperseded, who); err != nil {
+		if err := s.end(ctx, g, record.ReasonSuperseded, who); err != nil {
 			return ended, err
 		}
 		ended++

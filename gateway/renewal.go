@@ -184,7 +184,7 @@ func (n *renewal) pass(w http.ResponseWriter, resp *http.Response) error {
 	case len(body) > maxRenewalAnswer:
 		return fmt.Errorf("hanaperd's answer is longer than %d bytes", maxRenewalAnswer)
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("%w: %s", errRefusedUs, clip(string(body)))
+		return fmt.Errorf("%w: %s", errRefusedUs, show.Text(clip(string(body))))
 	case resp.StatusCode < 200 || resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return fmt.Errorf("hanaperd answered %d", resp.StatusCode)
 	}

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // seenPath is where hanaperd is told which certificates devices came with, so that the one before can end.
@@ -105,7 +107,7 @@ func (n *renewal) tellSome(ctx context.Context) (told bool, err error) {
 	defer resp.Body.Close()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxRenewalAnswer))
 	if resp.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("hanaperd answered %d: %s", resp.StatusCode, clip(string(said)))
+		return false, fmt.Errorf("hanaperd answered %d: %s", resp.StatusCode, show.Text(clip(string(said))))
 	}
 	n.seen.drop(len(batch))
 	return true, nil

@@ -349,6 +349,16 @@ func generations(t *testing.T, s *bench) {
 	third := Intent("a", "kb")
 	third.Generation, third.Serial = 3, append([]byte{9}, third.Serial[1:]...)
 	Issue(t, s, third, "three")
+	all, err := s.Generations(ctx, "A", 10)
+	if err != nil || len(all) != 3 || string(all[0].Certificate) != "three" || string(all[1].Certificate) != "two" || string(all[2].Certificate) != "one" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if some, err := s.Generations(ctx, "a", 2); err != nil || len(some) != 2 || some[1].Generation != 2 {
+		t.Errorf("%+v, %v", some, err)
+	}
+	if none, err := s.Generations(ctx, "b", 10); err != nil || len(none) != 0 {
+		t.Errorf("%+v, %v", none, err)
+	}
 	events, err := s.Events(ctx, 0, 10)
 	if err != nil || len(events) != 3 || events[0].Kind != record.Issue || events[1].Kind != record.Reissue || events[2].Kind != record.Reissue {
 		t.Errorf("%+v, %v", events, err)
