@@ -424,7 +424,7 @@ func TestSeen(t *testing.T) {
 	if err := r.service.FreshCRL(ctx); err != nil {
 		t.Fatal(err)
 	}
-	list, err := r.service.LatestCRL(ctx)
+	list, err := r.service.LatestCRL(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
