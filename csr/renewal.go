@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -43,6 +45,13 @@ func (p *Policy) ForRenewal(old *x509.Certificate) (*Policy, error) {
 	}
 	delete(q.attributes, "CN")
 	q.sans = [numKinds]bool{kindDNS: len(old.DNSNames) > 0, kindEmail: len(old.EmailAddresses) > 0, kindIP: len(old.IPAddresses) > 0, kindURI: len(old.URIs) > 0}
+	for kind, has := range q.sans {
+		q.attributes[kindNames[kind]] = has // not left out of account, even where everything else is
+		q.sans[kind] = has || p.ignores(kindNames[kind])
+	}
+	// What the certificate has is compared, whatever the profile leaves out of account otherwise.
+	q.ignored = maps.Clone(p.ignored)
+	maps.DeleteFunc(q.ignored, func(name string, _ bool) bool { return q.attributes[name] })
 	return &q, nil
 }
 
@@ -54,7 +63,8 @@ func (r *Request) Renews(old *x509.Certificate) error {
 		return err
 	}
 	for _, a := range r.attrs {
-		found := false
+		// What the profile leaves out of account is not certified.
+		found := slices.ContainsFunc(r.ignored, func(i Ask) bool { return i.Name == a.Type })
 		for _, h := range have {
 			found = found || h.Type == a.Type && h.Value == a.Value
 		}

@@ -205,6 +205,50 @@ func TestRenews(t *testing.T) {
 	}
 }
 
+// TestRenewsWhatIsIgnored: what the profile leaves out of account may be asked for again, and what the certificate has counts all the same.
+func TestRenewsWhatIsIgnored(t *testing.T) {
+	key := signers(t)["P-256"]
+	plain := aged(t, key, nil)
+	named := aged(t, key, func(c *x509.Certificate) { c.DNSNames = []string{"dev-1.example"} })
+	for _, ignored := range [][]string{{"OU", "O", "dns"}, {"all"}} {
+		base, err := NewPolicy(PolicyConfig{KeyAlgorithms: keyAlgorithms, Ignored: ignored})
+		if err != nil && ignored[0] == "all" {
+			base = DevicePolicy()
+			base.ignoresAll = true
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			old  *x509.Certificate
+			tmpl Template
+			want error
+		}{
+			"an OU":        {plain, Template{Subject: pkix.Name{CommonName: "dev-1", OrganizationalUnit: []string{"x"}}}, nil},
+			"a name":       {plain, Template{Subject: pkix.Name{CommonName: "dev-1"}, DNSNames: []string{"x.example"}}, nil},
+			"its name":     {named, Template{Subject: pkix.Name{CommonName: "dev-1"}, DNSNames: []string{"dev-1.example"}}, nil},
+			"another name": {named, Template{Subject: pkix.Name{CommonName: "dev-1"}, DNSNames: []string{"x.example"}}, ErrSAN},
+			"another O":    {plain, Template{Subject: pkix.Name{CommonName: "dev-1", Organization: []string{"x"}}}, ErrSubject},
+			"another CN":   {plain, Template{Subject: pkix.Name{CommonName: "dev-2"}}, ErrSubject},
+		} {
+			der, err := Create(rand.Reader, key, c.tmpl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			policy, err := base.ForRenewal(c.old)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := Parse(der, policy)
+			if err == nil {
+				err = r.Renews(c.old)
+			}
+			if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("%v, %s: %v, want %v", ignored, name, err, c.want)
+			}
+		}
+	}
+}
+
 // TestBadRenewalProofs: what is no proof is refused when it is read, whatever else it is.
 func TestBadRenewalProofs(t *testing.T) {
 	key := signers(t)["P-256"]

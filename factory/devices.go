@@ -114,6 +114,11 @@ func (s *Service) RevokeDevices(ctx context.Context, who string, q RevokeDevices
 			continue
 		case !l.RevokedAt.IsZero():
 			a.Already++
+			// It may be one that was renewed: what it was renewed to came by no station, and is the same device's.
+			if err := s.endRenewals(ctx, l.Record, reason, who); err != nil {
+				all.Wait()
+				return nil, err
+			}
 			continue
 		case s.by(l.Issuer) == nil:
 			all.Wait()
@@ -123,6 +128,9 @@ func (s *Service) RevokeDevices(ctx context.Context, who string, q RevokeDevices
 		all.Go(func() {
 			defer func() { <-slots }()
 			_, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: l.Issuer, Serial: l.Serial, Reason: reason, At: s.clock.best(), Who: who})
+			if err == nil {
+				err = s.endRenewals(ctx, l.Record, reason, who)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -122,7 +122,7 @@ func (s *Service) renews(cert *x509.Certificate) *issuing {
 
 // renewing parses a request that renews old, and holds its key to the policy.
 func (s *Service) renewing(rec record.Record, old *x509.Certificate, data []byte) (*csr.Request, error) {
-	profile, err := s.profileOf(rec.Lot)
+	profile, err := s.profileOn(&rec.Intent)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (s *Service) renewing(rec record.Record, old *x509.Certificate, data []byte
 
 // mayRenew holds a renewal of the latest certificate to the policy's times and counts.
 func (s *Service) mayRenew(ctx context.Context, rec record.Record, r *csr.Request, now time.Time) error {
-	profile, err := s.profileOf(rec.Lot)
+	profile, err := s.profileOn(&rec.Intent)
 	if err != nil {
 		return err
 	}
@@ -225,8 +225,8 @@ func (s *Service) renewAs(ctx context.Context, who string, rec record.Record, r 
 		return nil, false, fault(CodeKeyKnown, "each device needs a key of its own", "this key belongs to another device id")
 	case errors.Is(err, record.ErrHeld):
 		return nil, false, s.heldFault(ctx)
-	case errors.Is(err, record.ErrScrapped), errors.Is(err, record.ErrReserved):
-		return nil, false, fault(CodeRevoked, "ask an operator what became of it", "device id %q gets no certificate through a gateway any more", rec.DeviceID)
+	case errors.Is(err, record.ErrScrapped):
+		return nil, false, scrapped(rec.DeviceID)
 	case err != nil:
 		return nil, false, away("the store", err)
 	case isNew:

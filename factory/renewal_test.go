@@ -538,6 +538,23 @@ func TestRevokeWhileRenewed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a stolen station's devices", func(t *testing.T) {
+		r := renewing(t, p)
+		d, o := r.owner(t, "dev-1"), r.owner(t, "dev-2")
+		r.now.add(21 * day)
+		first, other := r.renew(t, d.asks(t)), r.renew(t, o.asks(t))
+		if _, err := r.service.Seen(ctx, "gw-1", pemOf("CERTIFICATE", other.cert.Raw)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.service.RevokeDevices(ctx, "operator olga", factory.RevokeDevicesRequest{DeviceQuery: factory.DeviceQuery{Station: "line-1"}, Reason: "key_compromise"}); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range []*x509.Certificate{d.cert, first.cert, other.cert} {
+			if reason, is := r.revoked(t, c); !is || reason != 1 {
+				t.Errorf("%d: %d %v", i, reason, is)
+			}
+		}
+	})
 	t.Run("an open intent", func(t *testing.T) {
 		r := renewing(t, p)
 		d := r.owner(t, "dev-1")

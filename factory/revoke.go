@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/hanaper/hanaper/factory/record"
@@ -117,6 +118,28 @@ func (s *Service) lastIssued(ctx context.Context, id string) (record.Record, err
 		}
 	}
 	return record.Record{}, s.notFound(record.ErrNotFound, id, "")
+}
+
+// endRenewals revokes what a certificate was renewed to through gateways, up to the next generation that came by a station.
+func (s *Service) endRenewals(ctx context.Context, rec record.Record, reason int, who string) error {
+	all, err := s.c.Store.Generations(ctx, rec.DeviceID, maxGenerations)
+	if err != nil {
+		return away("the store", err)
+	}
+	for _, g := range slices.Backward(all) {
+		if g.Generation <= rec.Generation {
+			continue
+		}
+		if !strings.HasPrefix(g.Station, gatewayWord) {
+			return nil
+		}
+		if s.live(g) {
+			if err := s.end(ctx, g, reason, who); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // endOthers revokes what else a device has that is valid.
