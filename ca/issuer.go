@@ -16,6 +16,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -282,6 +285,20 @@ func (p *Prepared) Warnings() []string { return p.warnings }
 // the specimen. It works once, whether it succeeds or not, and however many call it at a time: the others get ErrRedeemed.
 // It waits for the key no longer than ctx where the key has SignContext, as hsm.Key has; a plain crypto.Signer is waited for.
 func (p *Prepared) Sign(ctx context.Context, rand io.Reader) (*x509.Certificate, error) {
+	der, err := p.SignDER(ctx, rand)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("ca: the signed certificate cannot be read: %w", err)
+	}
+	return cert, nil
+}
+
+// SignDER is Sign for a caller who needs no more than the bytes: they are those of the specimen, which was read when it was prepared, but for
+// the signature.
+func (p *Prepared) SignDER(ctx context.Context, rand io.Reader) ([]byte, error) {
 	if !p.redeemed.CompareAndSwap(false, true) {
 		return nil, advice.New(advice.Refused, "prepare it anew", "ca: certificate %x: %w", p.specimen.SerialNumber, ErrRedeemed)
 	}
@@ -289,14 +306,11 @@ func (p *Prepared) Sign(ctx context.Context, rand io.Reader) (*x509.Certificate,
 	if err != nil {
 		return nil, fmt.Errorf("ca: certificate %x for %s: %w", p.specimen.SerialNumber, show.Text(describe(p.specimen)), err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("ca: the signed certificate cannot be read: %w", err)
-	}
-	if !bytes.Equal(cert.RawTBSCertificate, p.specimen.RawTBSCertificate) {
+	whole, inner, tbs := cryptobyte.String(der), cryptobyte.String(nil), cryptobyte.String(nil)
+	if !whole.ReadASN1(&inner, cbasn1.SEQUENCE) || !whole.Empty() || !inner.ReadASN1Element(&tbs, cbasn1.SEQUENCE) || !bytes.Equal(tbs, p.specimen.RawTBSCertificate) {
 		return nil, advice.New(advice.Unverified, "report this; nothing was handed out", "ca: what was signed is not what was checked")
 	}
-	return cert, nil
+	return der, nil
 }
 
 // signOnce signs and verifies against pub, the key in the issuer's certificate, whatever key.Public says now.

@@ -144,28 +144,6 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 }
 
-// BenchmarkCompareEnroll prints the figures of make bench: ours and the in-process limit in turn, round by round, in
-// one run.
-func BenchmarkCompareEnroll(b *testing.B) {
-	const rounds, each = 5, 3000
-	r := serve(b, newPlant(b))
-	clients := stations(b, r)
-	var ours, limit, ratio []float64
-	for round := range rounds + 1 {
-		mine, theirs := newPile(b, each), newPile(b, each)
-		runtime.GC()
-		https := overHTTPS(b, r, clients, mine)
-		runtime.GC()
-		bare := inProcess(b, r, theirs, runtime.NumCPU())
-		if round == 0 {
-			continue // warms up
-		}
-		ours, limit, ratio = append(ours, https), append(limit, bare), append(ratio, https/bare)
-	}
-	fmt.Printf("\nfigure enroll-https %.0f certificates/s\nfigure enroll-in-process %.0f certificates/s\nratio enroll-https %.3f\n",
-		median(ours), median(limit), median(ratio))
-}
-
 func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))
 	return s[len(s)/2]

@@ -39,8 +39,7 @@ type stepCA struct {
 	server        identity
 	// challenges is the address that it asks for http-01.
 	challenges string
-	log        *said
-	end        func()
+	process    int
 }
 
 // freeAddress is an address of this machine that is free now.
@@ -81,7 +80,7 @@ func newServerCA(t testing.TB) identity {
 func startStepCA(t testing.TB, s *stepCA, config map[string]any) {
 	t.Helper()
 	address := freeAddress(t)
-	s.url, s.log = "https://"+address, &said{}
+	s.url = "https://" + address
 	all := map[string]any{"address": address, "dnsNames": []string{"127.0.0.1"}, "db": map[string]string{"type": "badgerv2", "dataSource": filepath.Join(s.dir, "db")},
 		"logger": map[string]string{"format": "json"}}
 	for k, v := range config {
@@ -102,14 +101,24 @@ func startStepCA(t testing.TB, s *stepCA, config map[string]any) {
 	}
 	cmd := exec.Command(programtest.StepCA(t), append(args, path)...)
 	cmd.Env = append(os.Environ(), append(softhsm.ForTest(t).Env(), "STEPPATH="+s.dir, "HOME="+s.dir)...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	// Its log goes into a file: reading it would be this process's work.
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	said := func() string {
+		text, _ := os.ReadFile(log.Name())
+		return string(text[max(0, len(text)-20_000):])
+	}
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.process = cmd.Process.Pid
 	done := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(done) }()
-	s.end = func() {
+	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-done:
@@ -118,14 +127,13 @@ func startStepCA(t testing.TB, s *stepCA, config map[string]any) {
 			<-done
 		}
 		if t.Failed() {
-			t.Logf("step-ca said: %s", out.String())
+			t.Logf("step-ca said: %s", said())
 		}
-	}
-	t.Cleanup(s.end)
+	})
 	for {
 		select {
 		case <-done:
-			t.Fatalf("step-ca ended: %s", out.String())
+			t.Fatalf("step-ca ended: %s", said())
 		case <-time.After(50 * time.Millisecond):
 		}
 		if resp, err := s.client().Get(s.url + "/health"); err == nil {

@@ -5,6 +5,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 )
 
@@ -68,6 +69,24 @@ func (q *Queue[T]) Stop() {
 	<-q.ended
 }
 
+// gather takes what waits. Whoever can run now may be about to ask: they run first, and come along, until none comes any more. Where
+// nobody else runs this takes no time.
+func (q *Queue[T]) gather(todo []asked[T]) []asked[T] {
+	for idle := 0; len(todo) < Max && idle < patience; {
+		select {
+		case a := <-q.asked:
+			todo, idle = append(todo, a), 0
+		default:
+			idle++
+			runtime.Gosched()
+		}
+	}
+	return todo
+}
+
+// patience is how often in a row others are let run without one who asks.
+const patience = 3
+
 func (q *Queue[T]) loop() {
 	defer close(q.ended)
 	for {
@@ -78,15 +97,7 @@ func (q *Queue[T]) loop() {
 		case <-q.quit:
 			return
 		}
-	more:
-		for len(todo) < Max {
-			select {
-			case a := <-q.asked:
-				todo = append(todo, a)
-			default:
-				break more
-			}
-		}
+		todo = q.gather(todo)
 		changes := make([]T, len(todo))
 		for i, a := range todo {
 			changes[i] = a.change
