@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -21,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/bench"
 	"github.com/hanaper/hanaper/internal/programtest"
@@ -187,6 +189,13 @@ func (r *rivals) theirs(p *pile, fresh bool) load {
 	return l
 }
 
+// certified is theirs for callers who have a client certificate too, which step-ca verifies in the handshake as we do.
+func (r *rivals) certified(p *pile) load {
+	l := r.theirs(p, true)
+	l.Certificate, l.Key = r.fleet.leaf(r.t, "device", ca.Template{Subject: pkix.Name{CommonName: "caller"}}).pems(r.t)
+	return l
+}
+
 func commonName(t testing.TB, q factory.EnrollRequest) string {
 	block, _ := pem.Decode([]byte(q.CSR))
 	request, err := x509.ParseCertificateRequest(block.Bytes)
@@ -292,8 +301,10 @@ func BenchmarkCompareEnrol(b *testing.B) {
 	c.ratio("enrol-est/enrol", "enrol-est", "enrol")
 	c = hold(b, 2000,
 		side{name: "enrol-new-connection", load: func(p *pile) load { return r.native(p, true) }},
-		side{name: "step-ca-new-connection", load: func(p *pile) load { return r.theirs(p, true) }})
+		side{name: "step-ca-new-connection", load: func(p *pile) load { return r.theirs(p, true) }},
+		side{name: "step-ca-new-connection-mtls", load: r.certified})
 	c.ratio("enrol-new-connection/step-ca", "enrol-new-connection", "step-ca-new-connection")
+	c.ratio("enrol-new-connection/step-ca-mtls", "enrol-new-connection", "step-ca-new-connection-mtls")
 }
 
 // BenchmarkCompareBatch prints those of batches.

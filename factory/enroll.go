@@ -344,7 +344,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	if by == nil {
 		return nil, otherIssuer(rec)
 	}
-	var cert *x509.Certificate
+	var cert []byte
 	err := s.each(ctx, by, func(ctx context.Context, i *ca.Issuer) (err error) {
 		if i != by.Issuer || p == nil {
 			// The same bytes, for a copy of the key: what was prepared can be signed once.
@@ -358,7 +358,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 		}
 		one := p
 		p = nil
-		if cert, err = one.Sign(ctx, s.c.Rand); err != nil {
+		if cert, err = one.SignDER(ctx, s.c.Rand); err != nil {
 			return &tokenError{err}
 		}
 		return nil
@@ -369,7 +369,7 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	}
 	// The intent is durable and the signature exists: a caller who hung up does not keep the result from the record.
 	done, err := s.c.Store.Finish(context.WithoutCancel(ctx), record.Result{ID: rec.ID, TBSDigest: rec.TBSDigest, Generation: rec.Generation,
-		Certificate: cert.Raw, At: s.clock.best(), Who: actor(rec)})
+		Certificate: cert, At: s.clock.best(), Who: actor(rec)})
 	s.wrote(ctx, err)
 	if errors.Is(err, record.ErrAbandoned) {
 		return nil, away("the store", errors.New("another server took this device's intent over"))
