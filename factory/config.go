@@ -74,6 +74,10 @@ type Config struct {
 		Gap time.Duration `yaml:"gap"`
 	} `yaml:"clock"`
 
+	Lots LotConfig `yaml:"lots"`
+	// Stations are rules for stations by name.
+	Stations []StationConfig `yaml:"stations"`
+
 	Attestation AttestationConfig `yaml:"attestation"`
 	// Renewal is nil where no certificates are renewed.
 	Renewal *RenewalConfig `yaml:"renewal"`
@@ -88,6 +92,9 @@ type Config struct {
 
 	Limits struct {
 		Concurrent int `yaml:"concurrent"`
+		// StationPerMinute and StationBurst are the Rate of stations that have none of their own.
+		StationPerMinute int `yaml:"station_per_minute"`
+		StationBurst     int `yaml:"station_burst"`
 	} `yaml:"limits"`
 
 	key    hsm.URI
@@ -143,7 +150,7 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	paths := append(c.Attestation.paths(), &c.State, &c.Issuing.Certificate, &c.Issuing.Chain, &c.Issuing.FleetRoot, &c.TLS.Certificate,
-		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark)
+		&c.TLS.Key, &c.Operations.Root, &c.Operations.CRL, &c.CRL.File, &c.Store.PasswordFile, &c.Store.Mark, &c.Lots.Orders.Officers)
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Folder)
 	}
@@ -267,6 +274,9 @@ func (c *Config) check(path string) error {
 	}
 	if c.ids, err = regexp.Compile(`^(?:` + c.Devices.IDPattern + `)$`); err != nil {
 		return bad(seeExample, "devices.id_pattern: %w", err)
+	}
+	if err := c.checkLots(); err != nil {
+		return bad(advice.Hint(err), "%w", err)
 	}
 	if err := c.Attestation.check(); err != nil {
 		return bad(advice.Hint(err), "%w", err)

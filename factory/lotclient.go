@@ -3,6 +3,7 @@ package factory
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -96,4 +97,10 @@ func posted[A any](ctx context.Context, c *Client, path string, q any) (*A, erro
 	a := new(A)
 	_, err := c.call(ctx, http.MethodPost, path, q, a)
 	return a, err
+}
+
+// IsNotFound says that hanaperd answered that it has no such record.
+func IsNotFound(err error) bool {
+	var f *Fault
+	return errors.As(err, &f) && f.Code == CodeNotFound
 }

@@ -210,3 +210,12 @@ func JoinDSSE(payloadType string, envs ...[]byte) ([]byte, error) {
 	}
 	return marshalEnvelope(joined)
 }
+
+// UnverifiedKeyIDs are the ids of the keys that an envelope of this type says it was signed by; nothing says that it was.
+func UnverifiedKeyIDs(env []byte, payloadType string) (ids []string, err error) {
+	e, _, err := parseEnvelope(env, payloadType)
+	for _, s := range e.Signatures {
+		ids = append(ids, s.KeyID)
+	}
+	return ids, err
+}

@@ -45,6 +45,8 @@ type parts struct {
 	attestation *factory.Attestation
 	// renewal is nil where no certificates are renewed.
 	renewal *factory.Renewal
+	// lots says who orders lots, and what stations may do.
+	lots factory.LotPolicy
 }
 
 // issuer is one issuing CA: its certificate and those above, and its key in each token that has it.
@@ -81,6 +83,9 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 		return nil, err
 	}
 	if err := p.loadCallers(fleet); err != nil {
+		return nil, err
+	}
+	if p.lots, err = c.LoadLots(p.callers); err != nil {
 		return nil, err
 	}
 	if p.attestation, err = c.LoadAttestation(false); err != nil {
@@ -249,7 +254,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 		each = append(each, i.configure())
 	}
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
-		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Log: log}
+		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Lots: p.lots, Log: log}
 	sc.TokenHealth, sc.Version = p.tokenHealth, shell.Running()
 	if issuances != nil {
 		sc.IssuanceLog = served{issuances}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/internal/show"
 )
 
 // callerFlags say where hanaperd is and who calls.
@@ -76,39 +74,6 @@ func revokeCommand() *cli.Command {
 			}
 			_, err = c.App.Writer.Write([]byte("revoked " + name + " (serial " + a.Serial + ", " + a.Reason + "); " + list + "\n"))
 			return err
-		},
-	}
-}
-
-func deviceCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "device",
-		Usage:       "as an operator, show what a running hanaperd has on record for a device id",
-		Description: "Example:\n  hanaperd device --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key vin-0001",
-		ArgsUsage:   "ID",
-		Flags:       callerFlags(),
-		Action: func(c *cli.Context) error {
-			args, err := shell.Args(c, "ID")
-			if err != nil {
-				return err
-			}
-			client, err := caller(c)
-			if err != nil {
-				return err
-			}
-			d, err := client.Device(c.Context, args[0])
-			if err != nil {
-				return err
-			}
-			if c.Bool("json") {
-				return shell.JSON(c.App.Writer, d)
-			}
-			shell.Table(c.App.Writer, []string{"device", "status", "serial", "station", "hardware", "lot", "until"}, [][]string{
-				{d.DeviceID, d.Status, d.Serial, d.Station, d.HardwareID, d.Lot, d.NotAfter.Format(time.RFC3339)}})
-			if a := d.Attested; a != nil {
-				fmt.Fprintf(c.App.Writer, "attested: key born in a %s of %s; SHA-256 of the chip's certificate\n  %s\n", show.Text(string(a.Kind)), show.Text(a.Manufacturer), show.Text(a.Chip))
-			}
-			return nil
 		},
 	}
 }

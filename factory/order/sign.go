@@ -121,3 +121,6 @@ func ByOfficers(env []byte, roster *quorum.Roster, threshold int) (*Signed, erro
 	}
 	return s, nil
 }
+
+// KeyIDs are the ids of the keys that an envelope says it was signed by, unverified.
+func KeyIDs(env []byte) ([]string, error) { return quorum.UnverifiedKeyIDs(env, PayloadType) }

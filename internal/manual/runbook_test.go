@@ -21,7 +21,7 @@ var play = []string{
 	"factory 1", "factory 2", "gateway 1",
 	"officer 4", "officer 5", "officer 6", "officer 7", "officer 8", "officer 9",
 	"auditor 1", "auditor 2", "auditor 3", "auditor 4", "auditor 5", "auditor 6",
-	"factory 3", "factory 4", "gateway 2", "gateway 3", "factory 5", "factory 7", "gateway 4", "gateway 5",
+	"factory 3", "factory 4", "gateway 2", "gateway 3", "factory 5", "factory 7", "gateway 4", "gateway 5", "factory 8", "factory 10",
 	"officer 10", "officer 11",
 }
 
