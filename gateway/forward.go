@@ -164,8 +164,10 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	// The lock is held over the registry's answer: of a connection's simultaneous first requests one registers, and the others
 	// wait for what it learns.
 	met, err := g.registry.Meet(ctx, s.meeting(d.Device, g.now()))
-	if errors.Is(err, ErrDeleted) {
-		return Decision{Reason: Deleted, Device: d.Device}
+	for answer, reason := range map[error]Reason{ErrDeleted: Deleted, ErrOldKey: KeySuperseded, ErrOtherKey: OtherKey} {
+		if errors.Is(err, answer) {
+			return Decision{Reason: reason, Device: d.Device}
+		}
 	}
 	if err != nil {
 		g.log.Error("registry", "device", d.Device, "why", err)
@@ -184,10 +186,9 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	if g.renewal != nil && (met.New || met.Renewed) {
 		g.renewal.seen.add(leaf)
 	}
-	if met.OldKey {
-		g.log.Warn("an earlier key of the device is in use again: a clone, or a device set back", what...)
-	} else if met.TwoKeys && met.Renewed {
-		g.log.Warn("the device has certificates with different keys that are both valid", what...)
+	if met.Rekeyed {
+		g.log.Warn("the device has a new key: the one before is refused from now on", what...)
+		g.dismissOthers(d.Device, leaf.RawSubjectPublicKeyInfo)
 	}
 	return d
 }

@@ -83,9 +83,9 @@ func TestPathsAreKept(t *testing.T) {
 			t.Errorf("%s reached the upstream as %s", path, got)
 		}
 	}
-	before := len(s.requests())
+	before, other := len(s.requests()), s.fleet.Device(t, "device-2")
 	for _, line := range []string{"GET /x/../y", "GET /x/%2e%2e/y", "GET /..", "GET /a/./b", `GET /a/..\b`, "GET /a/..;/b", "GET /a/..%00/b", "GET /a%0d%0aX:y", "GET http://elsewhere/x", "OPTIONS *", "TRACE /", "CONNECT elsewhere:443"} {
-		conn := dialRaw(t, s, s.fleet.Device(t, "device-2"))
+		conn := dialRaw(t, s, other)
 		before++
 		if status, body := conn.send(t, line+" HTTP/1.1\r\nHost: x\r\n\r\n"); status < 400 || status >= 500 {
 			t.Errorf("%s: %d %s", line, status, body)

@@ -40,6 +40,9 @@ const (
 	// The registry's.
 	Deleted      Reason = "device-deleted"
 	RegistryDown Reason = "registry-unavailable"
+	// A device has one key: see Registry.Meet.
+	KeySuperseded Reason = "key-superseded"
+	OtherKey      Reason = "other-key"
 
 	// Handshakes that ended before the device was judged, and limits.
 	TLSVersion      Reason = "tls-version"
@@ -85,6 +88,8 @@ var reasonText = map[Reason]string{
 	Revoked:         "the certificate is revoked",
 	Deleted:         "the device was deleted, and has not been released",
 	RegistryDown:    "the registry cannot be reached",
+	KeySuperseded:   "the device was met with a newer key since: a clone, or a device that was set back",
+	OtherKey:        "the device is known with another key, and this certificate is no newer: a clone, unless an operator allows it",
 	TLSVersion:      "the peer offers no version of TLS that is taken",
 	NotTLS:          "the peer does not speak TLS",
 	ClientAlert:     "the peer ended the handshake: it does not take the gateway's certificate, or an algorithm",
@@ -102,6 +107,6 @@ func (r Reason) Text() string { return reasonText[r] }
 func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
-		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown,
+		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown, KeySuperseded, OtherKey,
 		TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
 }

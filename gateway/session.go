@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,7 +154,7 @@ func (s *session) check(g *Gateway) Decision {
 func (s *session) meeting(device string, now time.Time) Meeting {
 	leaf := s.chain[0]
 	return Meeting{Device: device, Certificate: sha256.Sum256(leaf.Raw), Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
-		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotAfter: leaf.NotAfter, At: now}
+		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, At: now}
 }
 
 // sweep judges all open connections anew and closes those whose device lost admission, whatever they are doing.
@@ -167,6 +169,18 @@ func (g *Gateway) sweep() {
 		}
 		if d := s.check(g); !d.Admitted() {
 			g.dismiss(s, d)
+		}
+	}
+}
+
+// dismissOthers closes the connections that a device has by another key than this one.
+func (g *Gateway) dismissOthers(device string, key []byte) {
+	for _, s := range g.sessions.all() {
+		s.mu.Lock()
+		other := s.chain != nil && strings.EqualFold(s.claimed(), device) && !bytes.Equal(s.chain[0].RawSubjectPublicKeyInfo, key)
+		s.mu.Unlock()
+		if other {
+			g.dismiss(s, Decision{Reason: KeySuperseded, Device: device})
 		}
 	}
 }

@@ -32,6 +32,9 @@ func devicesCommand() *cli.Command {
 			{Name: "delete", Usage: "bar a device, met or not, until it is released",
 				Description: "Example:\n  hanaper-gateway devices delete --config gateway.yaml --why \"stolen, ticket 4711\" vin-0001", ArgsUsage: "ID",
 				Flags: with(&cli.StringFlag{Name: "why", Usage: "a `TEXT` for those who come after"}), Action: onRegistry(deleteDevice)},
+			{Name: "allow-rekey", Usage: "let a device's next other key take the place of its key, once",
+				Description: "For a device that was set back to an earlier key, or whose reissued certificate begins no later than the one before.\n\n" +
+					"Example:\n  hanaper-gateway devices allow-rekey --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(allowRekey)},
 			{Name: "release", Usage: "lift a deletion; the device is met anew",
 				Description: "Example:\n  hanaper-gateway devices release --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(releaseDevice)},
 		},
@@ -133,6 +136,17 @@ func releaseDevice(c *cli.Context, r gateway.Registry) error {
 		return err
 	}
 	return said(c, name, "released")
+}
+
+func allowRekey(c *cli.Context, r gateway.Registry) error {
+	name, err := deviceArg(c)
+	if err != nil {
+		return err
+	}
+	if err := r.AllowRekey(c.Context, name); err != nil {
+		return err
+	}
+	return said(c, name, "allowed another key, once")
 }
 
 func said(c *cli.Context, name, what string) error {

@@ -11,15 +11,15 @@ import (
 	"github.com/hanaper/hanaper/gateway"
 )
 
-const deviceColumns = `SELECT d.name, d.first_seen, d.last_seen, d.deleted, d.why, d.old_key,
+const deviceColumns = `SELECT d.name, d.first_seen, d.last_seen, d.deleted, d.why, d.old_key, d.other_key, d.rekey, lower(hex(coalesce(d.key, x''))),
 	(SELECT count(DISTINCT key_sha256) FROM certificates c WHERE c.device = d.name AND c.not_after > ?1) FROM devices d `
 
 type scanner interface{ Scan(...any) error }
 
 func scanDevice(s scanner) (gateway.Device, error) {
 	var d gateway.Device
-	var first, last, deleted, oldKey int64
-	if err := s.Scan(&d.Name, &first, &last, &deleted, &d.Why, &oldKey, &d.LiveKeys); err != nil {
+	var first, last, deleted, oldKey, otherKey, rekey int64
+	if err := s.Scan(&d.Name, &first, &last, &deleted, &d.Why, &oldKey, &otherKey, &rekey, &d.Key, &d.LiveKeys); err != nil {
 		return d, err
 	}
 	d.State, d.FirstSeen, d.LastSeen, d.Deleted = "known", instant(first), instant(last), instant(deleted)
@@ -32,6 +32,10 @@ func scanDevice(s scanner) (gateway.Device, error) {
 	if oldKey != 0 {
 		d.Flags = append(d.Flags, "old-key-returned")
 	}
+	if otherKey != 0 {
+		d.Flags = append(d.Flags, "other-key-refused")
+	}
+	d.RekeyAllowed = rekey != 0
 	return d, nil
 }
 
@@ -107,6 +111,14 @@ func (r *SQLite) Release(ctx context.Context, name string, _ time.Time) error {
 		}
 		_, err = tx.Exec("DELETE FROM certificates WHERE device = ?", name)
 		return err
+	})
+}
+
+// AllowRekey implements gateway.Registry.
+func (r *SQLite) AllowRekey(ctx context.Context, name string) error {
+	return r.alter(ctx, func(tx *sql.Tx) error {
+		result, err := tx.Exec("UPDATE devices SET rekey = 1 WHERE name = ? AND deleted = 0", name)
+		return oneRow(result, err, name, gateway.ErrNoDevice)
 	})
 }
 

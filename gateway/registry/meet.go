@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -29,7 +30,7 @@ func (r *SQLite) Meet(ctx context.Context, m gateway.Meeting) (gateway.Met, erro
 		return gateway.Met{}, gateway.ErrDeleted
 	}
 	generation := r.generation.Load()
-	if f, ok := r.recent.Get(m.Device); ok && f == m.Certificate {
+	if f, ok := r.recent.Get(fold(m.Device)); ok && f == m.Certificate {
 		return gateway.Met{}, nil
 	}
 	one := &meeting{Meeting: m, generation: generation, answer: make(chan outcome, 1)}
@@ -99,7 +100,7 @@ func (r *SQLite) meetAll(list []*meeting) {
 		for i, m := range list {
 			var err error
 			outcomes[i].met, err = r.meetOne(tx, m.Meeting)
-			if errors.Is(err, gateway.ErrDeleted) {
+			if errors.Is(err, gateway.ErrDeleted) || errors.Is(err, gateway.ErrOldKey) || errors.Is(err, gateway.ErrOtherKey) {
 				outcomes[i].err = err
 			} else if err != nil {
 				return err
@@ -123,13 +124,13 @@ func (r *SQLite) remember(m *meeting) {
 	r.faces.Lock()
 	defer r.faces.Unlock()
 	if r.generation.Load() == m.generation {
-		r.recent.Add(m.Device, m.Certificate)
+		r.recent.Add(fold(m.Device), m.Certificate)
 	}
 }
 
 // sentences are the statements of a meeting, prepared once for the one write connection.
 type sentences struct {
-	newDevice, state, newCertificate, turns, mark *sql.Stmt
+	newDevice, state, newCertificate, turns, mark, flag *sql.Stmt
 }
 
 func (r *SQLite) prepareSentences() error {
@@ -137,12 +138,13 @@ func (r *SQLite) prepareSentences() error {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&r.say.newDevice, "INSERT INTO devices (name, first_seen, last_seen) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING"},
-		{&r.say.state, "SELECT deleted FROM devices WHERE name = ?"},
+		{&r.say.newDevice, "INSERT INTO devices (name, first_seen, last_seen, key, key_from) VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO NOTHING"},
+		{&r.say.state, "SELECT deleted, coalesce(key, x''), key_from, rekey, old_key, other_key FROM devices WHERE name = ?"},
 		{&r.say.newCertificate, `INSERT INTO certificates (sha256, device, key_sha256, serial, issuer, not_after, first_seen, last_seen, turn)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8) ON CONFLICT (sha256) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)`},
 		{&r.say.turns, "SELECT sha256, key_sha256, turn, not_after FROM certificates WHERE device = ? ORDER BY turn"},
-		{&r.say.mark, "UPDATE devices SET last_seen = max(last_seen, ?2), old_key = max(old_key, ?3) WHERE name = ?1"},
+		{&r.say.mark, "UPDATE devices SET last_seen = max(last_seen, ?2), key = ?3, key_from = max(key_from, ?4), rekey = ?5 WHERE name = ?1"},
+		{&r.say.flag, "UPDATE devices SET old_key = max(old_key, ?2), other_key = max(other_key, ?3) WHERE name = ?1"},
 	} {
 		var err error
 		if *s.stmt, err = r.write.Prepare(s.text); err != nil {
@@ -152,13 +154,19 @@ func (r *SQLite) prepareSentences() error {
 	return nil
 }
 
+// known is a device as it was before a meeting.
+type known struct {
+	deleted, keyFrom, rekey, oldKey, otherKey int64
+	key                                       []byte
+}
+
 // meetOne records one meeting.
 func (r *SQLite) meetOne(tx *sql.Tx, m gateway.Meeting) (gateway.Met, error) {
 	insert := func(turn int64) error {
 		_, err := tx.Stmt(r.say.newCertificate).Exec(m.Certificate[:], m.Device, m.Key[:], m.Serial, m.Issuer, m.NotAfter.Unix(), m.At.Unix(), turn)
 		return err
 	}
-	result, err := tx.Stmt(r.say.newDevice).Exec(m.Device, m.At.Unix())
+	result, err := tx.Stmt(r.say.newDevice).Exec(m.Device, m.At.Unix(), m.Key[:], m.NotBefore.Unix())
 	if err != nil {
 		return gateway.Met{}, err
 	}
@@ -167,58 +175,68 @@ func (r *SQLite) meetOne(tx *sql.Tx, m gateway.Meeting) (gateway.Met, error) {
 	} else if n == 1 {
 		return gateway.Met{New: true}, insert(1)
 	}
-	var deleted int64
-	if err := tx.Stmt(r.say.state).QueryRow(m.Device).Scan(&deleted); err != nil {
+	var k known
+	if err := tx.Stmt(r.say.state).QueryRow(m.Device).Scan(&k.deleted, &k.key, &k.keyFrom, &k.rekey, &k.oldKey, &k.otherKey); err != nil {
 		return gateway.Met{}, err
 	}
-	if deleted != 0 {
+	if k.deleted != 0 {
 		return gateway.Met{}, gateway.ErrDeleted
 	}
-	met, next, err := r.compare(tx, m)
+	met, metBefore, next, err := r.compare(tx, m)
 	if err != nil {
 		return met, err
+	}
+	rekey := k.rekey
+	if !bytes.Equal(k.key, m.Key[:]) {
+		switch {
+		case k.rekey != 0:
+			// The operator has allowed this one, and no other after it.
+			rekey = 0
+		case metBefore:
+			return gateway.Met{}, r.flag(tx, m.Device, 1, 0, k.oldKey != 0, gateway.ErrOldKey)
+		case m.NotBefore.Unix() <= k.keyFrom:
+			return gateway.Met{}, r.flag(tx, m.Device, 0, 1, k.otherKey != 0, gateway.ErrOtherKey)
+		}
+		met.Rekeyed = true
 	}
 	if err := insert(next); err != nil {
 		return met, err
 	}
-	_, err = tx.Stmt(r.say.mark).Exec(m.Device, m.At.Unix(), met.OldKey)
+	_, err = tx.Stmt(r.say.mark).Exec(m.Device, m.At.Unix(), m.Key[:], m.NotBefore.Unix(), rekey)
 	return met, err
 }
 
-// compare holds m against the certificates that the device has used. Each has a turn, in the order in which they were
-// first met: a key is old if another key's first turn, or a later one, lies behind its own first.
-func (r *SQLite) compare(tx *sql.Tx, m gateway.Meeting) (met gateway.Met, next int64, err error) {
+// flag marks the device for operators, once: whoever comes again and again costs no further write.
+func (r *SQLite) flag(tx *sql.Tx, device string, oldKey, otherKey int, flagged bool, answer error) error {
+	if flagged {
+		return answer
+	}
+	if _, err := tx.Stmt(r.say.flag).Exec(device, oldKey, otherKey); err != nil {
+		return err
+	}
+	return answer
+}
+
+// compare holds m against the certificates that the device has used; next is the turn of one more.
+func (r *SQLite) compare(tx *sql.Tx, m gateway.Meeting) (met gateway.Met, metBefore bool, next int64, err error) {
 	rows, err := tx.Stmt(r.say.turns).Query(m.Device)
 	if err != nil {
-		return met, 0, err
+		return met, false, 0, err
 	}
 	defer rows.Close()
-	live := map[[32]byte]bool{}
-	if m.NotAfter.After(m.At) {
-		live[m.Key] = true
-	}
 	met.Renewed, next = true, 1
-	knownKey := false
 	for rows.Next() {
 		var sum, key []byte
 		var turn, notAfter int64
 		if err := rows.Scan(&sum, &key, &turn, &notAfter); err != nil {
-			return met, 0, err
+			return met, false, 0, err
 		}
 		if len(sum) != 32 || len(key) != 32 {
-			return met, 0, fmt.Errorf("a certificate of %q is damaged", m.Device)
+			return met, false, 0, fmt.Errorf("a certificate of %q is damaged", m.Device)
 		}
-		next = turn + 1
+		next = max(next, turn+1)
 		met.Renewed = met.Renewed && [32]byte(sum) != m.Certificate
-		if [32]byte(key) == m.Key {
-			knownKey = true
-		} else if knownKey {
-			met.OldKey = true
-		}
-		if notAfter > m.At.Unix() {
-			live[[32]byte(key)] = true
-		}
+		metBefore = metBefore || [32]byte(key) == m.Key
 	}
-	met.TwoKeys = len(live) > 1
-	return met, next, rows.Err()
+	return met, metBefore, next, rows.Err()
 }

@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// batch bounds the meetings of one transaction, known the devices kept in memory.
-	batch = 256
-	known = 200_000
+	// batch bounds the meetings of one transaction, keptInMind the devices kept in memory.
+	batch      = 256
+	keptInMind = 200_000
 	// flushEvery is how often last-seen times are written, pollEvery how often deletions by others are looked for.
 	flushEvery = 2 * time.Second
 	pollEvery  = 500 * time.Millisecond
@@ -54,6 +54,8 @@ type SQLite struct {
 	// recent is the certificate by which each device was last met. A device whose tombstone comes or goes is taken out of it.
 	recent  *lru.Cache[string, [32]byte]
 	deleted atomic.Pointer[map[string]bool]
+	// Names are folded in recent, deleted and seen.
+
 	// generation counts deletions and releases. faces guards what is put into recent against a change of it.
 	generation atomic.Int64
 	faces      sync.Mutex
@@ -76,24 +78,6 @@ type SQLite struct {
 
 var _ gateway.Registry = (*SQLite)(nil)
 
-const schema = `
-CREATE TABLE IF NOT EXISTS devices (
-  name TEXT PRIMARY KEY, first_seen INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0,
-  deleted INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', old_key INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS certificates (
-  sha256 BLOB PRIMARY KEY, device TEXT NOT NULL, key_sha256 BLOB NOT NULL, serial TEXT NOT NULL, issuer TEXT NOT NULL,
-  not_after INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, turn INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS certificates_by_device ON certificates (device, turn);
-CREATE INDEX IF NOT EXISTS devices_deleted ON devices (name) WHERE deleted <> 0;
-CREATE TABLE IF NOT EXISTS generation (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
-INSERT OR IGNORE INTO generation VALUES (1, 0);
-CREATE TABLE IF NOT EXISTS about (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, probed INTEGER NOT NULL DEFAULT 0);
-INSERT OR IGNORE INTO about (one, id) VALUES (1, randomblob(16));
-`
-
-// format is kept in SQLite's user_version. Format 2 has about.
-const format = 2
-
 // Open opens the registry at path and makes it if it is not there.
 func Open(path string) (*SQLite, error) {
 	if err := touch(path); err != nil {
@@ -111,7 +95,7 @@ func Open(path string) (*SQLite, error) {
 		return nil, err
 	}
 	r.read.SetMaxOpenConns(2)
-	if r.recent, err = lru.New[string, [32]byte](known); err != nil {
+	if r.recent, err = lru.New[string, [32]byte](keptInMind); err != nil {
 		return nil, err
 	}
 	if err := r.prepare(); err != nil {
@@ -164,7 +148,7 @@ func (r *SQLite) prepare() error {
 		return fmt.Errorf("it was written by a newer release (format %d, this one knows %d)", version, format)
 	}
 	if version < format {
-		if _, err := r.write.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", format)); err != nil {
+		if err := r.upgrade(version); err != nil {
 			return err
 		}
 	}
@@ -198,7 +182,7 @@ func (r *SQLite) look(must bool) (changed bool, err error) {
 		if err := rows.Scan(&name); err != nil {
 			return false, err
 		}
-		set[name] = true
+		set[fold(name)] = true
 	}
 	if err := rows.Err(); err != nil {
 		return false, err
@@ -320,7 +304,7 @@ func (r *SQLite) tell() {
 }
 
 // Deleted implements gateway.Registry.
-func (r *SQLite) Deleted(device string) bool { return (*r.deleted.Load())[device] }
+func (r *SQLite) Deleted(device string) bool { return (*r.deleted.Load())[fold(device)] }
 
 // Changed implements gateway.Registry.
 func (r *SQLite) Changed() <-chan struct{} { return r.changed }
@@ -345,7 +329,7 @@ func (r *SQLite) Close() error {
 // Seen implements gateway.Registry.
 func (r *SQLite) Seen(device string, at time.Time) {
 	r.seenMu.Lock()
-	r.seen[device] = at
+	r.seen[fold(device)] = at
 	full := len(r.seen) >= maxUnwritten
 	r.seenMu.Unlock()
 	if full {

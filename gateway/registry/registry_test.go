@@ -226,7 +226,20 @@ func TestFormat1(t *testing.T) {
 	}
 	defer r.Close()
 	d, err := r.Device(context.Background(), "vin-0001")
-	if err != nil || len(d.Certificates) != 1 || d.Certificates[0].Serial != "1f" || !r.Deleted("vin-0002") || len(r.ID()) != 32 {
+	if err != nil || len(d.Certificates) != 1 || d.Certificates[0].Serial != "1f" || !r.Deleted("vin-0002") || len(r.ID()) != 32 || d.Key != strings.Repeat("02", 32) {
 		t.Errorf("%+v, %v, id %q", d, err, r.ID())
+	}
+	// Two spellings of an id: the barred one stays.
+	if list, err := r.Devices(context.Background(), "", 10); err != nil || len(list) != 3 || !r.Deleted("VIN-0003") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// Its key is bound from the time at which it was met with it.
+	later := gateway.Meeting{Device: "vin-0001", Key: [32]byte{9}, Certificate: [32]byte{9}, NotBefore: time.Unix(1790000000, 0), NotAfter: time.Unix(2000000000, 0), At: time.Unix(1800000000, 0)}
+	if _, err := r.Meet(context.Background(), later); !errors.Is(err, gateway.ErrOtherKey) {
+		t.Error(err)
+	}
+	later.NotBefore = later.NotBefore.Add(time.Second)
+	if met, err := r.Meet(context.Background(), later); err != nil || !met.Rekeyed {
+		t.Error(met, err)
 	}
 }

@@ -23,7 +23,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"first contact":        firstContact,
 		"racing first contact": racingFirstContact,
 		"renewal":              renewal,
-		"two keys":             twoKeys,
+		"one key":              oneKey,
+		"without case":         withoutCase,
 		"tombstones":           tombstones,
 		"other processes":      otherProcesses,
 		"last seen":            lastSeen,
@@ -38,7 +39,7 @@ var start = time.Now().UTC().Truncate(time.Second)
 
 func meeting(device, certificate, key string, at time.Duration) gateway.Meeting {
 	return gateway.Meeting{Device: device, Certificate: sha256.Sum256([]byte(certificate)), Key: sha256.Sum256([]byte(key)),
-		Serial: "1f", Issuer: "CN=Factory", NotAfter: start.Add(24 * time.Hour), At: start.Add(at)}
+		Serial: "1f", Issuer: "CN=Factory", NotBefore: start.Add(at), NotAfter: start.Add(24 * time.Hour), At: start.Add(at)}
 }
 
 func open(t *testing.T, o Opener) gateway.Registry {
@@ -136,24 +137,70 @@ func renewal(t *testing.T, o Opener) {
 	}
 }
 
-func twoKeys(t *testing.T, o Opener) {
-	r := open(t, o)
-	meet(t, r, meeting("a", "c1", "k1", 0))
-	if met := meet(t, r, meeting("a", "c2", "k2", time.Second)); met != (gateway.Met{Renewed: true, TwoKeys: true}) {
-		t.Errorf("another key: %+v", met)
+// oneKey: a device has one key; a later certificate's takes its place, and no key comes back.
+func oneKey(t *testing.T, o Opener) {
+	ctx, r := context.Background(), open(t, o)
+	refused := func(m gateway.Meeting, want error) {
+		t.Helper()
+		if _, err := r.Meet(ctx, m); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
 	}
-	if met := meet(t, r, meeting("a", "c1", "k1", 2*time.Second)); met != (gateway.Met{TwoKeys: true, OldKey: true}) {
-		t.Errorf("the old key again: %+v", met)
-	}
-	if d := device(t, r, "a"); d.LiveKeys != 2 || !slices.Equal(d.Flags, []string{"two-live-keys", "old-key-returned"}) {
+	meet(t, r, meeting("a", "c1", "k1", 10*time.Second))
+	// At the same moment, and before: a second key for an id.
+	refused(meeting("a", "c2", "k2", 10*time.Second), gateway.ErrOtherKey)
+	refused(meeting("A", "c3", "k3", time.Second), gateway.ErrOtherKey)
+	if d := device(t, r, "a"); !slices.Equal(d.Flags, []string{"other-key-refused"}) || len(d.Certificates) != 1 {
 		t.Errorf("%+v", d)
 	}
-	// An expired certificate's key is not live.
-	old := meeting("b", "c3", "k3", 0)
-	old.NotAfter = start.Add(-time.Minute)
-	meet(t, r, old)
-	if met := meet(t, r, meeting("b", "c4", "k4", time.Second)); met.TwoKeys {
+	if met := meet(t, r, meeting("a", "c1", "k1", 10*time.Second)); met != (gateway.Met{}) {
+		t.Errorf("its own key: %+v", met)
+	}
+	// A reissue; then the old key, and the old key in a newer certificate.
+	if met := meet(t, r, meeting("a", "c4", "k4", 20*time.Second)); met != (gateway.Met{Renewed: true, Rekeyed: true}) {
+		t.Errorf("a reissue: %+v", met)
+	}
+	refused(meeting("a", "c1", "k1", 10*time.Second), gateway.ErrOldKey)
+	refused(meeting("a", "c5", "k1", 30*time.Second), gateway.ErrOldKey)
+	meet(t, r, meeting("a", "c4", "k4", 20*time.Second))
+	r.Close()
+	r = open(t, o)
+	refused(meeting("a", "c1", "k1", 10*time.Second), gateway.ErrOldKey)
+	if d := device(t, r, "A"); d.Name != "a" || !slices.Equal(d.Flags, []string{"two-live-keys", "old-key-returned", "other-key-refused"}) {
+		t.Errorf("%+v", d)
+	}
+	// An operator allows it: once, and the other way round no more.
+	if err := r.AllowRekey(ctx, "none"); !errors.Is(err, gateway.ErrNoDevice) {
+		t.Error(err)
+	}
+	if err := r.AllowRekey(ctx, "A"); err != nil || !device(t, r, "a").RekeyAllowed {
+		t.Error(err)
+	}
+	if met := meet(t, r, meeting("a", "c1", "k1", 10*time.Second)); !met.Rekeyed {
+		t.Errorf("allowed: %+v", met)
+	}
+	refused(meeting("a", "c4", "k4", 20*time.Second), gateway.ErrOldKey)
+	refused(meeting("a", "c6", "k6", 20*time.Second), gateway.ErrOtherKey)
+	// The same key renewed carries the bound on.
+	meet(t, r, meeting("a", "c7", "k1", 40*time.Second))
+	refused(meeting("a", "c8", "k8", 30*time.Second), gateway.ErrOtherKey)
+}
+
+// withoutCase: two spellings of an id are one device, barred together.
+func withoutCase(t *testing.T, o Opener) {
+	ctx, r := context.Background(), open(t, o)
+	meet(t, r, meeting("Vin-1", "c1", "k1", 0))
+	if met := meet(t, r, meeting("vin-1", "c2", "k1", time.Second)); met != (gateway.Met{Renewed: true}) {
 		t.Errorf("%+v", met)
+	}
+	if err := r.Delete(ctx, "VIN-1", "", start); err != nil || !r.Deleted("vin-1") || !r.Deleted("Vin-1") {
+		t.Error(err)
+	}
+	if _, err := r.Meet(ctx, meeting("vin-1", "c2", "k1", time.Second)); !errors.Is(err, gateway.ErrDeleted) {
+		t.Error(err)
+	}
+	if list, err := r.Devices(ctx, "", 10); err != nil || len(list) != 1 || list[0].Name != "Vin-1" {
+		t.Errorf("%+v %v", list, err)
 	}
 }
 
