@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 )
+
 // WatchExpiries has the log tell of what ends, as Run does now and then.
 func (s *Service) WatchExpiries() { s.watchExpiries() }
 

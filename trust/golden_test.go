@@ -3,11 +3,13 @@ package trust_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"math/big"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
@@ -31,23 +33,9 @@ func TestGolden(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		files := trust.Files{}
-		for name, data := range trusttest.Snap(t, w.Dir) {
-			if _, wanted := w.View().Files()[name]; wanted {
-				files[name] = data
-			}
-		}
-		put(t, dir, files)
+		put(t, dir, published(t, w))
 	}
-	first, err := os.ReadFile(dir + "/metadata/1.root.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest := sha256.Sum256(first)
-	pin, err := trust.ParsePin(hex.EncodeToString(digest[:]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := pinOf(t, dir)
 	v, err := trust.Open(os.DirFS(dir), pin, trusttest.Start)
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +64,93 @@ func TestGolden(t *testing.T) {
 	for name, hash := range v.Files() {
 		if strings.HasPrefix(name, "targets/") && !strings.Contains(string(spec), strings.ReplaceAll(name, hex.EncodeToString(hash[:]), hex.EncodeToString(hash[:4])+"…")) {
 			t.Errorf("docs/spec/trust.md does not list %s", name)
+		}
+	}
+}
+
+// published are the files that a reader needs.
+func published(t *testing.T, w *trusttest.World) trust.Files {
+	files := trust.Files{}
+	for name, data := range trusttest.Snap(t, w.Dir) {
+		if _, wanted := w.View().Files()[name]; wanted {
+			files[name] = data
+		}
+	}
+	return files
+}
+
+func pinOf(t *testing.T, dir string) trust.Pin {
+	t.Helper()
+	first, err := os.ReadFile(dir + "/metadata/1.root.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(first)
+	pin, err := trust.ParsePin(hex.EncodeToString(digest[:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pin
+}
+
+// TestGoldenFormat2 opens two publications of an earlier release, one after the other, as a gateway meets them: of format 1, and the next one, whose
+// online metadata (checkpoints of issuance logs) and policy (rules for CRLs) have format 2.
+func TestGoldenFormat2(t *testing.T) {
+	const dir = "testdata/golden-2"
+	if *update {
+		w := trusttest.New(t)
+		w.Import()
+		w.AddCRL(1, 5)
+		before := published(t, w)
+		id := trust.IssuerID(w.Issuing.Cert)
+		p := trust.DefaultPolicy("test")
+		p.Format, p.CRLs = 2, []trust.CRLRule{{CA: id.String(), GraceHours: 48}}
+		w.Content.Policy = p
+		w.Rebuild()
+		w.Import()
+		for _, note := range [][]byte{checkpointOf("factory.plant7.example/issuance", 70000, 7), checkpointOf("factory.plant8.example/issuance", 3, 8)} {
+			if err := offer(t, w, note, refresh); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.AddCRL(2, 5, 6)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir+"/before", before)
+		put(t, dir+"/after", published(t, w))
+	}
+	pin := pinOf(t, dir+"/before")
+	before, err := trust.Open(os.DirFS(dir+"/before"), pin, trusttest.Start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(before.Logs()) != 0 || before.Policy().Format != 1 {
+		t.Errorf("%+v, %+v", before.Logs(), before.Policy())
+	}
+	for how, open := range map[string]func() (*trust.View, error){
+		"a new gateway": func() (*trust.View, error) { return trust.Open(os.DirFS(dir+"/after"), pin, trusttest.Start) },
+		"one that had the earlier": func() (*trust.View, error) {
+			return trust.OpenAfter(os.DirFS(dir+"/after"), before, pin, trusttest.Start)
+		},
+	} {
+		v, err := open()
+		if err != nil {
+			t.Errorf("%s: %v", how, err)
+			continue
+		}
+		logs, rules, issuing := v.Logs(), v.Policy(), v.Intermediates()[0]
+		if len(logs) != 2 || logs[0].Origin != "factory.plant7.example/issuance" || logs[0].Size != 70000 || logs[0].Root[0] != 7 || logs[1].Size != 3 {
+			t.Errorf("%s: %+v", how, logs)
+		}
+		if rules.Format != 2 || len(rules.CRLs) != 1 || rules.CRLs[0].GraceHours != 48 || rules.CRLs[0].CA != trust.IssuerID(issuing).String() {
+			t.Errorf("%s: %+v", how, rules)
+		}
+		if info, ok := v.CRL(issuing); !ok || info.Number.Int64() != 2 || !rules.CRLUntil(info).Equal(info.NextUpdate.Add(48*time.Hour)) || !v.Revoked(issuing, big.NewInt(6)) {
+			t.Errorf("%s: %+v", how, info)
+		}
+		if _, err := trust.OpenAfter(os.DirFS(dir+"/before"), v, pin, trusttest.Start); !errors.Is(err, trust.ErrRollback) {
+			t.Errorf("%s: back to format 1: %v", how, err)
 		}
 	}
 }
