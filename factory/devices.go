@@ -91,6 +91,9 @@ func (s *Service) RevokeDevices(ctx context.Context, who string, q RevokeDevices
 	if err != nil {
 		return nil, err
 	}
+	if err := checkNote(q.Note); err != nil {
+		return nil, err
+	}
 	if q.Station == "" && q.Lot == "" && q.Key == "" {
 		return nil, fault(CodeRequest, "name the station, the lot or the key whose devices are revoked", "all devices at once are not revoked")
 	}
@@ -127,7 +130,7 @@ func (s *Service) RevokeDevices(ctx context.Context, who string, q RevokeDevices
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			_, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: l.Issuer, Serial: l.Serial, Reason: reason, At: s.clock.best(), Who: who})
+			_, changed, err := s.c.Store.Revoke(ctx, record.Revocation{Issuer: l.Issuer, Serial: l.Serial, Reason: reason, At: s.clock.best(), Who: who, Note: q.Note})
 			if err == nil {
 				err = s.endRenewals(ctx, l.Record, reason, who)
 			}

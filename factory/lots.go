@@ -59,24 +59,9 @@ const issuedAhead = 10 * time.Minute
 
 // OpenLot applies a signed order. who brought it: "operator olga". One that was applied before changes nothing.
 func (s *Service) OpenLot(ctx context.Context, who string, envelope []byte) (*LotAnswer, error) {
-	now, bad := s.clock.check()
-	if bad != nil {
-		return nil, clockFault(bad)
-	}
-	if s.c.Lots.Verify == nil {
-		return nil, fault(CodeOrder, "name who may order in hanaperd's configuration", "this hanaperd takes no orders")
-	}
-	// An envelope has one spelling, but for white space around it.
-	signed, err := s.c.Lots.Verify(append(bytes.TrimSpace(envelope), '\n'))
+	signed, o, err := s.readOrder(who, envelope)
 	if err != nil {
-		return nil, &Fault{Code: CodeOrder, Text: "order: " + err.Error(), Hint: adviceOf(err)}
-	}
-	if err := s.checkOrder(signed.Order, now); err != nil {
 		return nil, err
-	}
-	o, err := signed.For(who, now)
-	if err != nil {
-		return nil, &Fault{Code: CodeOrder, Text: err.Error(), Hint: adviceOf(err)}
 	}
 	lot, changed, err := s.c.Store.OpenLot(ctx, o)
 	s.wrote(ctx, err)
@@ -103,6 +88,61 @@ func (s *Service) OpenLot(ctx context.Context, who string, envelope []byte) (*Lo
 	a := describeLot(lot)
 	a.Changed, a.SignedBy = changed, signed.By
 	return a, nil
+}
+
+// readOrder verifies a signed order, and gives it as it would be applied now.
+func (s *Service) readOrder(who string, envelope []byte) (signed *order.Signed, o record.LotOrder, err error) {
+	now, bad := s.clock.check()
+	if bad != nil {
+		return nil, o, clockFault(bad)
+	}
+	if s.c.Lots.Verify == nil {
+		return nil, o, fault(CodeOrder, "name who may order in hanaperd's configuration", "this hanaperd takes no orders")
+	}
+	// An envelope has one spelling, but for white space around it.
+	if signed, err = s.c.Lots.Verify(append(bytes.TrimSpace(envelope), '\n')); err != nil {
+		return nil, o, &Fault{Code: CodeOrder, Text: "order: " + err.Error(), Hint: adviceOf(err)}
+	}
+	if err := s.checkOrder(signed.Order, now); err != nil {
+		return nil, o, err
+	}
+	if o, err = signed.For(who, now); err != nil {
+		return nil, o, &Fault{Code: CodeOrder, Text: err.Error(), Hint: adviceOf(err)}
+	}
+	return signed, o, nil
+}
+
+// PreviewLot verifies a signed order, and tells what OpenLot would make of it: the lot as it would be, and as it is, nil where there is none yet. Nothing is
+// changed.
+func (s *Service) PreviewLot(ctx context.Context, who string, envelope []byte) (would, is *LotAnswer, err error) {
+	signed, o, err := s.readOrder(who, envelope)
+	if err != nil {
+		return nil, nil, err
+	}
+	would = describeLot(o.Lot)
+	would.State, would.SignedBy = string(record.LotOpen), signed.By
+	switch lot, err := s.c.Store.Lot(ctx, o.Name); {
+	case errors.Is(err, record.ErrNotFound):
+	case err != nil:
+		return nil, nil, away("the store", err)
+	default:
+		is = describeLot(lot)
+		would.Taken = lot.Taken
+	}
+	return would, is, nil
+}
+
+// NoteLot keeps words about a lot in the record. who: "operator olga".
+func (s *Service) NoteLot(ctx context.Context, who, name, note string) error {
+	if err := errors.Join(checkLotName(name), checkNote(note)); err != nil {
+		return err
+	}
+	_, err := s.c.Store.Append(ctx, record.Event{Kind: record.LotWas, At: s.clock.best(), Who: who, Note: fmt.Sprintf("lot %q: %s", name, note)})
+	s.wrote(ctx, err)
+	if err != nil {
+		return away("the store", err)
+	}
+	return nil
 }
 
 // checkOrder refuses what nobody could be enrolled by.

@@ -110,6 +110,8 @@ type DevicesAnswer struct {
 type RevokeDevicesRequest struct {
 	DeviceQuery
 	Reason string `json:"reason"`
+	// Note is kept in the record beside each revocation; it may be left out.
+	Note string `json:"note,omitempty"`
 }
 
 // RevokeDevicesAnswer tells what became of one page. Open counts enrolments without a certificate, of which there is nothing to revoke. CRLNumber is the list

@@ -27,10 +27,7 @@ func (s *Service) Revoke(ctx context.Context, operator string, q RevokeRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Note) > maxNote {
-		return nil, fault(CodeRequest, "say it shorter", "note is longer than %d bytes", maxNote)
-	}
-	if err := checkText("note", q.Note); err != nil {
+	if err := checkNote(q.Note); err != nil {
 		return nil, err
 	}
 	what, err := s.find(ctx, q)

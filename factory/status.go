@@ -2,8 +2,6 @@ package factory
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,8 +128,8 @@ func (s *Service) Recent(ctx context.Context, limit int) ([]record.Event, error)
 	return out, nil
 }
 
-// FindDevice looks for a device by its id ("id"), by the serial number of one of its certificates in hex ("serial"), or by the SHA-256 of its
-// public key in hex ("key").
+// FindDevice looks for a device by its id ("id"), or by the serial number of one of its certificates in hex ("serial"), which may be an earlier one than the
+// device has now.
 func (s *Service) FindDevice(ctx context.Context, by, value string) (*DeviceAnswer, error) {
 	switch by {
 	case "id":
@@ -141,17 +139,12 @@ func (s *Service) FindDevice(ctx context.Context, by, value string) (*DeviceAnsw
 		if err != nil {
 			return nil, err
 		}
-		return describe(what.rec), nil
-	case "key":
-		raw, err := hex.DecodeString(strings.NewReplacer(":", "", " ", "").Replace(value))
-		if err != nil || len(raw) != sha256.Size {
-			return nil, fault(CodeRequest, "give all 64 digits, in hex", "%.80q is no SHA-256", value)
+		of := describe(what.rec)
+		now, err := s.Device(ctx, of.DeviceID)
+		if err != nil || now.Serial == of.Serial {
+			return now, err
 		}
-		r, err := s.c.Store.ByKey(ctx, [32]byte(raw))
-		if err != nil {
-			return nil, s.notFound(err, value, "")
-		}
-		return describe(r), nil
+		return of, nil
 	}
-	return nil, fault(CodeRequest, "look by id, serial or key", "there is no look-up by %.20q", by)
+	return nil, fault(CodeRequest, "look by id or serial", "there is no look-up by %.20q", by)
 }

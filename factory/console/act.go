@@ -29,9 +29,9 @@ type act struct {
 	Final  bool
 	Fields []field
 	// plan says what would be done, and changes nothing.
-	plan func(ctx context.Context, v values) (*plan, error)
-	// do does it. who is the operator's name.
-	do func(ctx context.Context, who string, v values, note string) (*outcome, error)
+	plan func(ctx context.Context, who factory.Caller, v values) (*plan, error)
+	// do does it. who is the operator.
+	do func(ctx context.Context, who factory.Caller, v values, note string) (*outcome, error)
 }
 
 func (a *act) path() string { return Prefix + "act/" + a.Name }
@@ -116,7 +116,7 @@ func (k *Console) acting(a *act) func(*visit) (*answer, error) {
 		if p := a.lacks(filled); p != nil {
 			return again(*p)
 		}
-		would, err := a.plan(v.ctx, filled)
+		would, err := a.plan(v.ctx, v.who, filled)
 		if err != nil {
 			if f := faultOf(err); f.Status() < 500 {
 				return again(problem{Field: a.Fields[0].Name, Text: f.Text, Hint: f.Hint})
@@ -136,7 +136,7 @@ func (k *Console) acting(a *act) func(*visit) (*answer, error) {
 		if err := k.seals.spend(token, v.leaf, what); err != nil {
 			return nil, &factory.Fault{Code: factory.CodeForbidden, Text: err.Error(), Hint: "nothing was done now; look at how things stand, and begin anew if need be"}
 		}
-		done, err := a.do(v.ctx, v.who.Name, filled, note)
+		done, err := a.do(v.ctx, v.who, filled, note)
 		if err != nil {
 			return nil, err
 		}

@@ -8,8 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/console"
+	"github.com/hanaper/hanaper/factory/order"
+	"github.com/hanaper/hanaper/factory/record"
 )
 
 func pkcs8(t testing.TB, key crypto.Signer) []byte {
@@ -39,7 +46,7 @@ func TestBrowser(t *testing.T) {
 // walkPages loads every page, as operator and as viewer, and looks for what makes a page hard to use.
 func walkPages(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
 	for _, who := range []string{"operator", "viewer"} {
-		for _, path := range append(pagesOf(t), "/console/devices?by=id&q=vin-0001", "/console/devices?by=id&q=vin-9", "/console/nowhere") {
+		for _, path := range append(pagesOf(t), "/console/lot?name=2026-47", "/console/devices?by=lot&q=2026-47", "/console/devices?by=station&q=line-1&from=soon", "/console/devices?by=id&q=vin-0001", "/console/devices?by=id&q=vin-9", "/console/nowhere") {
 			if failure := b.open(at(who, path)); failure != "" {
 				t.Fatal(path, failure)
 			}
@@ -89,32 +96,135 @@ func walkPages(t *testing.T, r *rig, b *browser, at func(who, path string) strin
 
 // walkActs does each act once, as somebody at a desk does it.
 func walkActs(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
+	done := map[string]bool{}
+	// act goes through the two pages of an act, from its form on, and gives what the last page says.
+	act := func(name, sees, verb string, fills ...string) string {
+		t.Helper()
+		done[name] = true
+		before := r.rows()
+		b.fill(fills...)
+		b.pictures("act-" + name)
+		b.click("Go on")
+		if text := b.text(); !strings.Contains(text, "is this right?") || !strings.Contains(text, sees) {
+			t.Fatalf("%s: %s", name, text)
+		}
+		if bad := b.js(accessible); bad != "" {
+			t.Errorf("%s: %s", name, bad)
+		}
+		b.pictures("confirm-" + name)
+		if after := r.rows(); after != before {
+			t.Fatalf("%s: a question wrote %s, was %s", name, after, before)
+		}
+		b.fill("Note", "seen in a market by "+name)
+		b.click(verb)
+		b.pictures("done-" + name)
+		return b.text()
+	}
+	must := func(text string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Fatalf("no %q: %s", w, text)
+			}
+		}
+	}
+	device := func(id string) *factory.DeviceAnswer {
+		t.Helper()
+		d, err := r.service.Device(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	olga := r.person("operator", "olga")
+	path := filepath.Join(t.TempDir(), "brakes.order")
+	if err := os.WriteFile(path, r.order(olga, "brakes/48", 3, func(o *order.Order) { o.IDs.Pattern = "ecu-[0-9]+" }), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.open(at("operator", "/console/acts"))
+	b.click("Open a lot")
+	b.choose("f-order", path)
+	must(act("open", "brakes/48", "Open"), "Lot brakes/48 is open", "ecu-[0-9]+")
+	if l, err := r.service.Lot(t.Context(), "brakes/48"); err != nil || l.State != "open" || l.Quantity != 3 {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	// Two boards are scanned wrongly, a third dies, a fourth comes from a station that is stolen.
+	keys := []crypto.Signer{newKey(t), newKey(t)}
+	for i, id := range []string{"ecu-1", "ecu-2"} {
+		if err := r.enroll("line-3", id, keys[i], "brakes/48"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	b.open(at("operator", "/console/devices"))
-	b.fill("Look for", "VIN-0002")
+	b.fill("Look for", "ECU-1")
 	b.click("Look up")
-	b.click("Revoke a device")
-	b.fill("Reason", "key_compromise")
-	b.click("Go on")
-	if text := b.text(); !strings.Contains(text, "is this right?") || !strings.Contains(text, "vin-0002") || !strings.Contains(text, "for good") {
-		t.Fatal(text)
+	b.click("Swap it with another")
+	must(act("swap", device("ecu-2").KeyDigest, "Swap", "The other device id", "ecu-2"), "have swapped their keys")
+	for i, id := range []string{"ecu-2", "ecu-1"} {
+		if err := r.enroll("line-3", id, keys[i], "brakes/48"); err != nil {
+			t.Fatalf("%s with the other's key: %v", id, err)
+		}
 	}
-	b.pictures("confirm-revoke")
-	if d, err := r.service.Device(t.Context(), "vin-0002"); err != nil || d.Status != "issued" {
-		t.Fatalf("a question revoked: %+v, %v", d, err)
+	b.open(at("operator", "/console/act/reissue?device_id=ecu-1"))
+	must(act("reissue", "revoked as superseded", "Permit"), "Device ecu-1 may be enrolled anew")
+	b.click("Look at the device")
+	must(b.text(), "May be enrolled anew", "permitted by operator olga")
+	if err := r.enroll("line-3", "ecu-1", newKey(t), "brakes/48"); err != nil {
+		t.Fatal(err)
 	}
-	b.fill("Note", "seen in a market")
-	b.click("Revoke")
-	if text := b.text(); !strings.Contains(text, "The certificate of device vin-0002 is revoked") {
-		t.Fatal(text)
+	b.open(at("operator", "/console/devices?by=lot&q=brakes%2F48"))
+	must(b.text(), "ecu-1", "ecu-2", "revoked")
+	b.pictures("list")
+	b.open(at("operator", "/console/act/scrap?device_id=ecu-2"))
+	must(act("scrap", "is given back", "Scrap", "Give its place", "yes"), "Device ecu-2 is scrapped")
+	if d := device("ecu-2"); !d.Scrapped || d.Status != "revoked" {
+		t.Fatalf("%+v", d)
 	}
-	b.pictures("done-revoke")
-	if d, err := r.service.Device(t.Context(), "vin-0002"); err != nil || d.Status != "revoked" || d.Reason != "key_compromise" {
-		t.Fatalf("%+v, %v", d, err)
+	b.open(at("operator", "/console/devices?by=id&q=vin-0002"))
+	b.click("Revoke it")
+	must(act("revoke", "vin-0002", "Revoke", "Reason", "key_compromise"), "The certificate of device vin-0002 is revoked")
+	if d := device("vin-0002"); d.Status != "revoked" || d.Reason != "key_compromise" {
+		t.Fatalf("%+v", d)
 	}
 	b.click("Look at the device")
-	if text := b.text(); !strings.Contains(text, "revoked (key_compromise)") {
-		t.Fatal(text)
+	must(b.text(), "revoked (key_compromise)")
+	for _, id := range []string{"vin-1001", "vin-1002"} {
+		if err := r.enroll("line-7", id, newKey(t), "2026-47"); err != nil {
+			t.Fatal(err)
+		}
 	}
+	b.open(at("operator", "/console/act/revoke-station"))
+	must(act("revoke-station", "Certificates to revoke", "Revoke all", "Station", "line-7", "Reason", "privilege_withdrawn", "Enrolled from", "2026-01-01"), "2 certificates of station line-7 are revoked")
+	if device("vin-1002").Status != "revoked" || device("vin-0003").Status != "issued" {
+		t.Fatal("others than the station's devices are revoked, or not all of them")
+	}
+	b.open(at("operator", "/console/lot?name=brakes%2F48"))
+	b.click("Close a lot")
+	must(act("close", "closed for good", "Close"), "Lot brakes/48 is closed, with 1 of 3 devices")
+	b.click("Look at the lot")
+	must(b.text(), "closed")
+	if err := r.enroll("line-3", "ecu-3", newKey(t), "brakes/48"); err == nil {
+		t.Error("a closed lot takes a device")
+	}
+	for _, name := range console.ActNames() {
+		if !done[name] {
+			t.Errorf("act %s was not done", name)
+		}
+	}
+	// Each note is in the record, beside who did it.
+	events, err := r.service.Recent(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range done {
+		if !slices.ContainsFunc(events, func(e record.Event) bool {
+			return e.Who == "operator olga" && strings.HasSuffix(e.Note, "seen in a market by "+name)
+		}) {
+			t.Errorf("the note of %s is not in the record", name)
+		}
+	}
+	b.open(at("operator", "/console/events"))
+	b.pictures("events-after")
 }
 
 // turnedAway: no page without a certificate; none for a station; and what another site's page has the operator's browser send does nothing.
@@ -176,7 +286,7 @@ const accessible = `(() => {
 	if (document.querySelector("a").getAttribute("href") !== "#main") bad.push("the first link does not skip to the content");
 	let level = 0;
 	for (const h of all("h1,h2,h3")) { const n = +h.tagName[1]; if (n > level + 1) bad.push("heading " + h.innerText); level = n; }
-	for (const e of all("input:not([type=hidden]),select,textarea")) if (!e.labels.length || !e.labels[0].innerText.trim()) bad.push("no label: " + e.name);
+	for (const e of all("input:not([type=hidden]),select,textarea")) if (!e.labels.length || !e.labels[0].textContent.trim()) bad.push("no label: " + e.name);
 	for (const e of all("a,button")) if (!e.innerText.trim()) bad.push("no words: " + e.outerHTML);
 	for (const t of all("table")) if (!t.caption || [...t.querySelectorAll("th")].some(h => !h.scope) || !t.querySelector("thead th")) bad.push("table " + (t.caption || {}).innerText);
 	const ids = all("[id]").map(e => e.id);

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,8 +79,7 @@ func New(c Config) (*Console, error) {
 func (k *Console) routes() {
 	k.mux.HandleFunc("GET /console/{$}", k.page(k.overview))
 	k.mux.HandleFunc("GET /console/lots", k.page(k.lots))
-	k.mux.HandleFunc("GET /console/lots/{name}", k.page(k.lot))
-	k.mux.HandleFunc("GET /console/lots/find", k.page(k.findLot))
+	k.mux.HandleFunc("GET /console/lot", k.page(k.lot))
 	k.mux.HandleFunc("GET /console/devices", k.page(k.devices))
 	k.mux.HandleFunc("GET /console/refusals", k.page(k.refusals))
 	k.mux.HandleFunc("GET /console/events", k.page(k.events))
@@ -132,8 +132,6 @@ type answer struct {
 	template string
 	title    string
 	data     any
-	// to is another page to look at instead.
-	to string
 	// refresh is how often the browser loads the page anew, in seconds, because its user asked for that; 0 for never.
 	refresh int
 	// attachment is a file instead of a page.
@@ -147,13 +145,14 @@ type attachment struct {
 
 // shell is what every page is put into.
 type shell struct {
-	Title   string
-	Who     factory.Caller
-	MayAct  bool
-	Here    string
-	Now     time.Time
-	Refresh int
-	Data    any
+	Title  string
+	Who    factory.Caller
+	MayAct bool
+	// Here is the page's path; Again and Stop are its addresses with and without being loaded anew by itself.
+	Here, Again, Stop string
+	Now               time.Time
+	Refresh           int
+	Data              any
 }
 
 // admit says who visits, if he may.
@@ -239,11 +238,12 @@ func (k *Console) write(w http.ResponseWriter, r *http.Request, v *visit, a *ans
 		_, _ = w.Write(f.data)
 		return
 	}
-	if a.to != "" {
-		http.Redirect(w, r, a.to, http.StatusSeeOther)
-		return
-	}
 	s := shell{Title: a.title, Here: r.URL.Path, Now: k.now(), Refresh: a.refresh, Data: a.data}
+	q := r.URL.Query()
+	q.Del("refresh")
+	s.Stop = r.URL.Path + "?" + q.Encode()
+	q.Set("refresh", strconv.Itoa(refreshed))
+	s.Again = r.URL.Path + "?" + q.Encode()
 	if v != nil {
 		s.Who, s.MayAct = v.who, v.mayAct()
 	}

@@ -26,3 +26,10 @@ func (s Seals) Make(leaf *x509.Certificate, what [32]byte) string { return s.mak
 func (s Seals) Spend(token string, leaf *x509.Certificate, what [32]byte) error {
 	return s.spend(token, leaf, what)
 }
+
+// Words of the pages.
+var (
+	Reason = reason
+	Kind   = kind
+	Span   = span
+)

@@ -3,7 +3,6 @@ package console
 import (
 	"fmt"
 	"math"
-	"net/url"
 	"strings"
 
 	"github.com/hanaper/hanaper/factory"
@@ -13,9 +12,10 @@ import (
 
 // lotPage is one lot.
 type lotPage struct {
-	Lot  factory.LotProgress
-	Rows []row
-	Acts []*act
+	Lot factory.LotProgress
+	// Rows say how it stands, Says what its order says.
+	Rows, Says []row
+	Acts       []*act
 }
 
 func (k *Console) lots(v *visit) (*answer, error) {
@@ -27,11 +27,22 @@ func (k *Console) lots(v *visit) (*answer, error) {
 }
 
 func (k *Console) lot(v *visit) (*answer, error) {
-	l, err := k.service.LotProgress(v.ctx, v.r.PathValue("name"))
+	name := strings.TrimSpace(clip(v.r.URL.Query().Get("name")))
+	l, err := k.service.LotProgress(v.ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	p := lotPage{Lot: l, Rows: lotRows(&l.Lot)}
+	says, err := k.service.Lot(v.ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p := lotPage{Lot: l, Says: answerRows(says), Rows: []row{{"State", string(l.State)}, {"Taken", fmt.Sprintf("%d of %d", l.Taken, l.Quota)}}}
+	if !l.OpenedAt.IsZero() {
+		p.Rows = append(p.Rows, row{"Opened", l.OpenedAt.UTC().Format(stampForm)})
+	}
+	if !l.ClosedAt.IsZero() {
+		p.Rows = append(p.Rows, row{"Closed", l.ClosedAt.UTC().Format(stampForm)})
+	}
 	if v.mayAct() {
 		p.Acts = k.actsOnLot(&l.Lot)
 	}
@@ -44,49 +55,6 @@ func (k *Console) actsOnLot(l *record.Lot) (fit []*act) {
 		fit = append(fit, a)
 	}
 	return fit
-}
-
-// lotRows are what a lot's order says, in words.
-func lotRows(l *record.Lot) []row {
-	rows := []row{{"Name", quoted(l.Name)}, {"State", string(l.State)}, {"Devices", fmt.Sprintf("%d of %d taken, %d left", l.Taken, l.Quota, max(0, l.Quota-l.Taken))}}
-	add := func(name, value string) {
-		if value != "" {
-			rows = append(rows, row{name, value})
-		}
-	}
-	text := func(s string) string {
-		if s == "" {
-			return ""
-		}
-		return quoted(s)
-	}
-	add("Profile", text(l.Profile))
-	add("Environment", text(l.Environment))
-	add("Ids must match", text(l.IDPattern))
-	if l.Listed > 0 {
-		add("Ids", fmt.Sprintf("only the %d that the order lists", l.Listed))
-	}
-	add("Stations", listed(l.Stations))
-	add("Hardware ids", listed(l.HardwareIDs))
-	const form = "2006-01-02 15:04:05 UTC"
-	if !l.From.IsZero() {
-		add("From", l.From.UTC().Format(form))
-	}
-	if !l.Until.IsZero() {
-		add("Until", l.Until.UTC().Format(form))
-	}
-	if !l.OpenedAt.IsZero() {
-		add("Opened", l.OpenedAt.UTC().Format(form))
-	}
-	if !l.ClosedAt.IsZero() {
-		add("Closed", l.ClosedAt.UTC().Format(form))
-	}
-	if l.Order == [32]byte{} {
-		add("Order", "none: its bound was set without one")
-	} else {
-		add("SHA-256 of its order", fmt.Sprintf("%x", l.Order))
-	}
-	return rows
 }
 
 // listed are the first names of a list.
@@ -119,9 +87,4 @@ func share(p factory.LotProgress) string {
 		return "0 %"
 	}
 	return fmt.Sprintf("%d %%", p.Taken*100/p.Quota)
-}
-
-// findLot leads from a name that was typed to the lot's page.
-func (k *Console) findLot(v *visit) (*answer, error) {
-	return &answer{to: Prefix + "lots/" + url.PathEscape(strings.TrimSpace(clip(v.r.URL.Query().Get("name"))))}, nil
 }

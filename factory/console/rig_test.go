@@ -25,6 +25,7 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/factory/console"
+	"github.com/hanaper/hanaper/factory/order"
 	"github.com/hanaper/hanaper/factory/record/sqlite"
 )
 
@@ -129,14 +130,15 @@ func newRig(t testing.TB) *rig {
 	}
 	t.Cleanup(func() { r.store.Close() })
 	now := func() time.Time { return time.Now().Add(r.offset) }
-	if r.service, err = factory.NewService(factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: issuer, Chain: []*x509.Certificate{issuing.cert}}, Store: r.store, CRLInterval: -1}); err != nil {
+	callers, err := factory.NewCallers([]*x509.Certificate{r.operations.cert}, []*x509.Certificate{r.fleet.cert, issuing.cert}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.service, err = factory.NewService(factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: issuer, Chain: []*x509.Certificate{issuing.cert}}, Store: r.store, CRLInterval: -1,
+		Lots: factory.LotPolicy{Verify: factory.OperatorOrders(callers)}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.service.FreshCRL(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	callers, err := factory.NewCallers([]*x509.Certificate{r.operations.cert}, []*x509.Certificate{r.fleet.cert, issuing.cert}, time.Now)
-	if err != nil {
 		t.Fatal(err)
 	}
 	k, err := console.New(console.Config{Service: r.service, Callers: callers, Now: now})
@@ -242,3 +244,20 @@ func pemOf(kind string, der []byte) []byte {
 }
 
 func templateOf(cn string) ca.Template { return ca.Template{Subject: pkix.Name{CommonName: cn}} }
+
+// order is a signed order for a lot.
+func (r *rig) order(who identity, lot string, quantity int64, change func(*order.Order)) []byte {
+	r.t.Helper()
+	o := &order.Order{Format: order.Format, Lot: lot, Quantity: quantity, Issued: time.Now().UTC().Truncate(time.Second), Certificate: string(pemOf("CERTIFICATE", who.cert.Raw))}
+	if change != nil {
+		change(o)
+	}
+	data, err := o.Encode()
+	if err == nil {
+		data, err = order.Sign(data, who.key)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return data
+}
