@@ -203,6 +203,17 @@ func addAttribute(b *cryptobyte.Builder, a pkix.AttributeTypeAndValue) error {
 	return nil
 }
 
+// AppendAttribute adds an attribute by its short name to a name that MarshalName encodes: behind all others, in the order of the calls.
+func AppendAttribute(n *pkix.Name, short, value string) error {
+	for _, k := range attributeKinds {
+		if k.name == short {
+			n.ExtraNames = append(n.ExtraNames, pkix.AttributeTypeAndValue{Type: k.oid, Value: value})
+			return nil
+		}
+	}
+	return refuse(ErrSubject, "%q is the short name of no attribute", short)
+}
+
 // toName fills a pkix.Name.
 func toName(attrs []Attribute) pkix.Name {
 	seq := make(pkix.RDNSequence, len(attrs))

@@ -61,7 +61,11 @@ type Config struct {
 		MinimumDays  int    `yaml:"minimum_days"`
 		IDPattern    string `yaml:"id_pattern"`
 		Organization string `yaml:"organization"`
+		Profile      string `yaml:"profile"`
 	} `yaml:"devices"`
+
+	// Profiles are files, each with a profile that lots and devices.profile can name.
+	Profiles []string `yaml:"profiles"`
 
 	CRL struct {
 		Validity time.Duration `yaml:"validity"`
@@ -158,6 +162,9 @@ func LoadConfig(path string) (*Config, error) {
 		for i := range c.Renewal.IssuedBy {
 			paths = append(paths, &c.Renewal.IssuedBy[i])
 		}
+	}
+	for i := range c.Profiles {
+		paths = append(paths, &c.Profiles[i])
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

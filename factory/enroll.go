@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
-	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory/record"
 )
 
@@ -49,15 +48,14 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, a
 	if err != nil {
 		return nil, false, err
 	}
-	r, err := csr.Parse([]byte(q.CSR), prof.Policy)
+	r, beyond, err := prof.read(q.CSR)
+	if r != nil {
+		asked.Device = r.CommonName()
+	}
 	if err != nil {
-		return nil, false, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(), Hint: adviceOf(err)}
+		return nil, false, err
 	}
 	id := r.CommonName()
-	asked.Device = id
-	if f := prof.checkID(id); f != nil {
-		return nil, false, f
-	}
 	if err := s.compareStation(ctx, station, q.Last); err != nil {
 		return nil, false, err
 	}
@@ -104,6 +102,7 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, a
 	}()
 	in := record.Intent{DeviceID: id, Generation: 1, LotRevision: lot.Revision, Profile: prof.Name, HardwareID: q.HardwareID, Lot: q.Lot, Station: station, SPKI: r.SPKI(), SPKIDigest: r.SPKIDigest(),
 		CSRDigest: sha256.Sum256(r.Raw()), At: now}
+	in.Asked = beyond
 	if evidence != nil {
 		sum := sha256.Sum256(evidence)
 		in.Evidence, in.EvidenceDigest = evidence, sum[:]
@@ -317,8 +316,8 @@ func (s *Service) prepare(by *ca.Issuer, in *record.Intent) (*ca.Prepared, error
 	if err != nil {
 		return nil, err
 	}
-	if prof.Organization != "" {
-		t.Subject.Organization = []string{prof.Organization}
+	if err := prof.fill(&t, in); err != nil {
+		return nil, err
 	}
 	if in.Serial != nil {
 		t.Serial = new(big.Int).SetBytes(in.Serial)
@@ -383,6 +382,9 @@ func (s *Service) sign(ctx context.Context, rec record.Record, p *ca.Prepared) (
 	}
 	s.c.Log.Info(enrolledOrRenewed(rec), "device", rec.DeviceID, "serial", fmt.Sprintf("%x", rec.Serial), "station", rec.Station,
 		"hardware_id", rec.HardwareID, "lot", rec.Lot, "sequence", rec.Sequence)
+	if asked, err := parseAsked(rec.Asked); err == nil && len(asked.Ignored) > 0 {
+		s.c.Log.Info("asked for, and left out by the profile", "device", rec.DeviceID, "profile", rec.Profile, "ignored", askWords(asked.Ignored))
+	}
 	return s.answer(rec)
 }
 

@@ -30,6 +30,10 @@ type Profile struct {
 	Days, MinimumDays int
 	// Organization is written into the subject; empty for none.
 	Organization string
+	// Names holds names to lists; nil for none.
+	Names NamePolicy
+	// form is what the id must be besides; nil for anything.
+	form *idForm
 }
 
 // builtinProfile is the profile that the configuration's section devices describes.
@@ -94,6 +98,9 @@ func (s *Service) profileOn(in *record.Intent) (*Profile, error) {
 func (p *Profile) checkID(id string) *Fault {
 	if !p.IDs.MatchString(id) {
 		return fault(CodePolicy, "put an id of that form into the request's CN; devices.id_pattern in hanaperd's configuration is "+p.IDs.String(), "device id %.80q is not of the allowed form", id)
+	}
+	if p.form != nil {
+		return p.form.check(id)
 	}
 	return nil
 }

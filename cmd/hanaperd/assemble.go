@@ -17,6 +17,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/factory/issuancelog"
+	"github.com/hanaper/hanaper/factory/namepolicy"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/hsm/open"
@@ -47,6 +48,8 @@ type parts struct {
 	renewal *factory.Renewal
 	// lots says who orders lots, and what stations may do.
 	lots factory.LotPolicy
+	// profiles are those of files.
+	profiles []*factory.Profile
 }
 
 // issuer is one issuing CA: its certificate and those above, and its key in each token that has it.
@@ -74,6 +77,9 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 		return nil, err
 	}
 	p := &parts{config: c}
+	if p.profiles, err = c.LoadProfiles(factory.ProfileSources{Evidence: c.Attestation.Policy != "", Names: namepolicy.New}); err != nil {
+		return nil, err
+	}
 	fleet, err := factory.LoadCertificates(c.Issuing.FleetRoot)
 	if err != nil {
 		return nil, err
@@ -256,6 +262,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Lots: p.lots, Log: log}
 	sc.TokenHealth, sc.Version = p.tokenHealth, shell.Running()
+	sc.Profiles, sc.DefaultProfile = p.profiles, c.Devices.Profile
 	if issuances != nil {
 		sc.IssuanceLog = served{issuances}
 		sc.Witnesses = append(sc.Witnesses, served{issuances}.witnesses()...)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,12 +48,25 @@ func checkCommand() *cli.Command {
 			}
 			rows = append(rows, []string{"TLS certificate", p.server.Leaf.Subject.String() + ", until " + p.server.Leaf.NotAfter.UTC().Format(time.RFC3339)},
 				[]string{"store", storeName(p.config)},
+				[]string{"profiles", profileNames(p)},
 				[]string{"evidence of devices' keys", evidenceAsked(p)},
 				[]string{"issuance log", issuances})
 			shell.Table(c.App.Writer, []string{"part", "finding"}, rows)
 			return nil
 		},
 	}
+}
+
+// profileNames lists the profiles, that for devices of lots which name none first.
+func profileNames(p *parts) string {
+	names := []string{factory.DeviceProfile}
+	for _, one := range p.profiles {
+		names = append(names, one.Name)
+	}
+	if first := slices.Index(names, p.config.Devices.Profile); first > 0 {
+		names[0], names[first] = names[first], names[0]
+	}
+	return strings.Join(names, ", ")
 }
 
 // checkLog finds the issuance log's key, and says what the log is called.
