@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Asked is what a request asked for beyond its CN, as it is kept with the enrolment (JSON): Taken went into the certificate, or stands in it
@@ -70,7 +71,7 @@ func (p *Profile) checkUsages(r *csr.Request) error {
 		}
 		for usage := range strings.SplitSeq(a.Value, ",") {
 			if !slices.Contains(has, usage) {
-				return fault(CodePolicy, "ask for no other than "+strings.Join(has, ", ")+", or for none: the profile sets them", "the request asks for the %s %.60q, and the profile %q does not give it", a.Name, usage, p.Name)
+				return fault(CodePolicy, "ask for no other than "+strings.Join(has, ", ")+", or for none: the profile sets them", "the request asks for the %s %.60q, and the profile %q does not give it", show.Text(a.Name), usage, p.Name)
 			}
 		}
 	}
@@ -95,7 +96,7 @@ func (p *Profile) checkNames(r *csr.Request) error {
 		switch a.Name {
 		case "dns", "ip", "email", "uri":
 			if (p.Names == nil || !p.Names.Lists(a.Name)) && !strings.EqualFold(a.Value, r.CommonName()) {
-				return fault(CodePolicy, "ask for no name but the CN, or have the profile allow the name (names: allow)", "the request asks for the %s name %.80q, which is not its CN", a.Name, a.Value)
+				return fault(CodePolicy, "ask for no name but the CN, or have the profile allow the name (names: allow)", "the request asks for the %s name %.80q, which is not its CN", show.Text(a.Name), a.Value)
 			}
 		}
 	}

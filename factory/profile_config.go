@@ -109,10 +109,10 @@ func (c *ProfileConfig) asked() (p csr.PolicyConfig, err error) {
 			case csr.KnownAttribute(name):
 				p.Attributes = append(p.Attributes, name)
 			default:
-				return p, advice.New(advice.Usage, "say ignore or refuse", "asks: %s cannot be taken: no certificate holds it", name)
+				return p, advice.New(advice.Usage, "say ignore or refuse", "asks: %s cannot be taken: no certificate holds it", show.Text(name))
 			}
 		default:
-			return p, advice.New(advice.Usage, "say refuse, ignore or take", "asks: %s is %.40q", name, asks[name])
+			return p, advice.New(advice.Usage, "say refuse, ignore or take", "asks: %s is %.40q", show.Text(name), asks[name])
 		}
 	}
 	return p, nil
@@ -205,7 +205,7 @@ func (c *Config) LoadProfiles(from ProfileSources) (profiles []*Profile, err err
 			return nil, advice.Wrap(advice.Usage, inFile(path, err), advice.Hint(err))
 		}
 		if slices.Contains(names, p.Name) {
-			return nil, advice.New(advice.Usage, "give each profile a name of its own", "%s: another file has the name %s too", show.Text(path), p.Name)
+			return nil, advice.New(advice.Usage, "give each profile a name of its own", "%s: another file has the name %s too", show.Text(path), show.Text(p.Name))
 		}
 		names, profiles = append(names, p.Name), append(profiles, p)
 	}
