@@ -196,7 +196,7 @@ func (s *Service) mayRenew(ctx context.Context, rec record.Record, r *csr.Reques
 	if f := s.ending(by, profile, now); f != nil {
 		return f
 	}
-	if _, until := profile.validity(by.cert, now); !until.After(rec.NotAfter) {
+	if _, until := profile.validity(by.cert, now); until.Equal(by.cert.NotAfter) && !until.After(rec.NotAfter) {
 		return fault(CodeEnding, "have the ceremony issue the CA a new certificate, or name another CA in issuing.others", "a new certificate for device id %q would end no later than the one it has", rec.DeviceID)
 	}
 	if by.silent() {
