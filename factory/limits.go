@@ -9,7 +9,7 @@ const (
 	// maxBatchLines bounds the lines of one batch, each as long as maxEnrollBody at most.
 	maxBatchLines = 10000
 	// batchWidth is how many lines of one batch are in work at the same time: enough to share the store's commits and use every session of a token.
-	batchWidth = 32
+	batchWidth = 64
 	// flushAt is how many bytes of answers are written together.
 	flushAt = 64 << 10
 	// maxRevokeBody holds the JSON of one revocation.

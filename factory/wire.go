@@ -1,6 +1,8 @@
 package factory
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -184,6 +186,14 @@ func reasonCode(name string) (int, error) {
 }
 
 func decodeEnroll(body []byte) (q EnrollRequest, err error) {
+	// What encodes to the very octets that it was read from has no key twice, none unknown, and nothing behind it: most requests are so, and
+	// the reading that finds out what else is wrong takes twice as long.
+	if json.Unmarshal(body, &q) == nil && q.CSR != "" {
+		if again, err := json.Marshal(q); err == nil && bytes.Equal(again, bytes.TrimSpace(body)) {
+			return q, nil
+		}
+	}
+	q = EnrollRequest{}
 	if err := strict.JSON("body", body, &q); err != nil {
 		return q, fault(CodeRequest, `send {"csr": "-----BEGIN CERTIFICATE REQUEST-----...", "hardware_id": "..."}`, "%v", err)
 	}
