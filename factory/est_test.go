@@ -29,6 +29,7 @@ func derOf(t testing.TB, text string) []byte {
 	b, _ := pem.Decode([]byte(text))
 	if b == nil {
 		t.Fatalf("no PEM: %q", text)
+		return nil
 	}
 	return b.Bytes
 }
