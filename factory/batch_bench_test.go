@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -67,22 +66,6 @@ func estClients(t testing.TB, r *running) []*http.Client {
 	return out
 }
 
-// byEST enrols a pile by simpleenroll.
-func byEST(t testing.TB, r *running, clients []*http.Client, p *pile) float64 {
-	bodies := make([][]byte, len(p.requests))
-	at := map[string]int{}
-	for i, q := range p.requests {
-		bodies[i], at[q.CSR] = estBody(t, q), i
-	}
-	return p.drain(t, len(clients), func(w int, q factory.EnrollRequest) error {
-		status, text, err := postEST(clients[w], r.url+"/.well-known/est/lot-1/simpleenroll", bodies[at[q.CSR]])
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("%d %s", status, text)
-		}
-		return err
-	})
-}
-
 // postEST sends one request as EST has it.
 func postEST(c *http.Client, url string, form []byte) (status int, text string, err error) {
 	resp, err := c.Post(url, "application/pkcs10", bytes.NewReader(form))
@@ -92,39 +75,6 @@ func postEST(c *http.Client, url string, form []byte) (status int, text string, 
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b), err
-}
-
-// BenchmarkCompareWays prints the figures of the ways in, in turn, round by round, in one run and one process: batches beside the in-process
-// limit, and EST beside the JSON API.
-func BenchmarkCompareWays(b *testing.B) {
-	const rounds, each = 5, 2000
-	r := serve(b, newPlant(b))
-	clients, ests := stations(b, r), estClients(b, r)
-	var work, batch, limit, ofLimit, single, est, ofSingle []float64
-	for round := range rounds + 1 {
-		one, two, three, four := newPile(b, each), newPile(b, each), newPile(b, each), newPile(b, each)
-		runtime.GC()
-		at := processor()
-		lines := inBatches(b, clients[:2], one)
-		spentBatch := processor() - at
-		runtime.GC()
-		at = processor()
-		bare := inProcess(b, r, two, runtime.NumCPU())
-		spentLimit := processor() - at
-		runtime.GC()
-		json := overHTTPS(b, r, clients, three)
-		runtime.GC()
-		forms := byEST(b, r, ests, four)
-		if round == 0 {
-			continue // warms up
-		}
-		work = append(work, spentLimit.Seconds()/spentBatch.Seconds())
-		batch, limit, ofLimit = append(batch, lines), append(limit, bare), append(ofLimit, lines/bare)
-		single, est, ofSingle = append(single, json), append(est, forms), append(ofSingle, forms/json)
-	}
-	fmt.Printf("\nfigure ways-batch %.0f certificates/s\nfigure ways-limit %.0f certificates/s\nratio ways-batch/limit %.3f\n", median(batch), median(limit), median(ofLimit))
-	fmt.Printf("ratio ways-batch/limit-by-processor-time %.3f\n", median(work))
-	fmt.Printf("figure ways-json %.0f certificates/s\nfigure ways-est %.0f certificates/s\nratio ways-est/json %.3f\n", median(single), median(est), median(ofSingle))
 }
 
 // BenchmarkBatch enrols in batches, in one process with their clients.

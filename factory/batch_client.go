@@ -182,7 +182,7 @@ func (p *passage) read(in *bufio.Reader, last bool, heard func()) (again time.Du
 		switch i := sent[a.Index]; {
 		case a.Status == http.StatusOK || a.Status == http.StatusCreated:
 			p.each(BatchResult{Index: i, Answer: &a.EnrollAnswer, New: a.Status == http.StatusCreated})
-		case a.Code == CodeUnavailable && !last:
+		case (a.Code == CodeUnavailable || a.RetryAfter > 0) && !last:
 			repeat, p.why, p.wait = append(repeat, i), f.advise(), time.Duration(a.RetryAfter)*time.Second
 		default:
 			p.each(BatchResult{Index: i, Err: f.advise()})
