@@ -63,7 +63,7 @@ func (h *Health) metrics(e *exposition, now time.Time) {
 func (s *Service) writeCounts(e *exposition) {
 	t := &s.tally
 	t.mu.Lock()
-	enrolments, refusals, requests := maps.Clone(t.enrolments), map[Code]uint64{}, maps.Clone(t.requests)
+	enrolments, renewals, refusals, requests := maps.Clone(t.enrolments), maps.Clone(t.renewals), map[Code]uint64{}, maps.Clone(t.requests)
 	for code, c := range t.refusals {
 		refusals[code] = c.Count
 	}
@@ -80,6 +80,10 @@ func (s *Service) writeCounts(e *exposition) {
 	}
 	e.family("hanaperd_enrolments_total", "counter", "Requests for enrolment by result: new, known (the certificate on record was answered), hung_up, or the code of the refusal.")
 	counts(e, enrolments, func(result string) []string { return []string{"result", result} })
+	if s.c.Renewal != nil {
+		e.family("hanaperd_renewals_total", "counter", "Requests for renewal by result, as those for enrolment; only where devices may renew.")
+		counts(e, renewals, func(result string) []string { return []string{"result", result} })
+	}
 	e.family("hanaperd_refusals_total", "counter", "Requests of any kind that were refused or failed, by code.")
 	counts(e, refusals, func(c Code) []string { return []string{"code", string(c)} })
 	e.family("hanaperd_http_requests_total", "counter", "Answers of the API by route and HTTP status.")

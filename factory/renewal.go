@@ -30,6 +30,7 @@ const gatewayWord = "gateway "
 // is believed only as far as it must be: the certificate is held against the record, and a new key against a proof by the old one (docs/spec/renewal.md).
 // The same request again gets the same certificate (isNew false).
 func (s *Service) Renew(ctx context.Context, gateway string, q RenewRequest) (a *EnrollAnswer, isNew bool, err error) {
+	defer func() { s.tally.renewal(ctx, isNew, err) }()
 	if s.c.Renewal == nil {
 		return nil, false, errNoRenewal
 	}

@@ -27,6 +27,7 @@ type tally struct {
 
 	mu         sync.Mutex
 	enrolments map[string]uint64
+	renewals   map[string]uint64
 	refusals   map[Code]RefusalCount
 	requests   map[answers]uint64
 	// recent holds the last refusals, the one to be overwritten next at index next.
@@ -86,6 +87,25 @@ func (t *tally) enrolment(ctx context.Context, q Refusal, isNew bool, err error,
 	}
 	t.enrolments[result]++
 	return err
+}
+
+// renewal counts a renewal that is at its end. Its refusals are kept where they are answered.
+func (t *tally) renewal(ctx context.Context, isNew bool, err error) {
+	result := resultKnown
+	switch {
+	case isNew:
+		result = resultNew
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		result = resultHungUp
+	case err != nil:
+		result = string(asFault(err).Code)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.renewals == nil {
+		t.renewals = map[string]uint64{}
+	}
+	t.renewals[result]++
 }
 
 // refused keeps a refusal.
