@@ -1,6 +1,7 @@
 package issuancelog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,34 @@ type beginning struct {
 	last   *logbook.Checkpoint
 }
 
-// begin compares the folder with the record: with the record's last checkpoint, and with the record's events since then. The
-// entries before that checkpoint are held by its root. It writes nothing.
+// beginTries bounds how often the folder is compared again because another server wrote it meanwhile.
+const beginTries = 50
+
+// begin compares the folder with the record. Where they do not agree, and the folder was written meanwhile, that may be another server at its
+// work, seen half done: it is looked at again. What is wrong stays wrong when nobody writes.
 func (l *Log) begin(ctx context.Context) (*beginning, error) {
+	for try := 1; ; try++ {
+		before, was, err := readState(l.c.Folder)
+		if err != nil {
+			return nil, advice.Wrap(advice.Unverified, err, rebuildHint)
+		}
+		g, bad := l.compareAll(ctx)
+		if bad == nil {
+			return g, nil
+		}
+		after, is, err := readState(l.c.Folder)
+		same := was && is && after.Size == before.Size && bytes.Equal(after.Root, before.Root)
+		// A folder without a state may be one that another server is making at this moment.
+		if err != nil || same || !is && try > beginTries/3 || try == beginTries || ctx.Err() != nil {
+			return nil, bad
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// compareAll compares the folder with the record: with the record's last checkpoint, and with the record's events since then. The
+// entries before that checkpoint are held by its root. It writes nothing.
+func (l *Log) compareAll(ctx context.Context) (*beginning, error) {
 	at := show.Text(l.c.Folder)
 	g := &beginning{builder: logbook.NewBuilder()}
 	var err error
@@ -44,16 +70,18 @@ func (l *Log) begin(ctx context.Context) (*beginning, error) {
 	if g.last, err = l.recorded(ctx); err != nil {
 		return nil, err
 	}
+	s, ok, err := readState(l.c.Folder)
+	if err != nil {
+		return nil, advice.Wrap(advice.Unverified, err, rebuildHint)
+	}
+	published, unread := l.published(ctx)
+	// The events are counted last: another server may write what is in the record by then, and nothing else.
 	events, err := l.c.Record.LogSize(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the record: %w", err)
 	}
 	if g.last != nil && uint64(g.last.Size) > events {
 		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%w: %d events, and its own last checkpoint covers %d", ErrRecordBehind, events, g.last.Size), behindHint)
-	}
-	s, ok, err := readState(l.c.Folder)
-	if err != nil {
-		return nil, advice.Wrap(advice.Unverified, err, rebuildHint)
 	}
 	if !ok {
 		there, err := exists(l.c.Folder)
@@ -72,12 +100,11 @@ func (l *Log) begin(ctx context.Context) (*beginning, error) {
 	if s.Size > events {
 		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%w: %d events, and %s has %d entries", ErrRecordBehind, events, at, s.Size), behindHint)
 	}
-	published, err := l.published(ctx)
-	if err == nil && published != nil && uint64(published.Size) > events {
+	if unread == nil && published != nil && uint64(published.Size) > events {
 		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%w: %d events, and the checkpoint in %s covers %d", ErrRecordBehind, events, at, published.Size), behindHint)
 	}
-	if err != nil {
-		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%w: its checkpoint: %w", ErrFolder, err), rebuildHint)
+	if unread != nil {
+		return nil, advice.Wrap(advice.Unverified, fmt.Errorf("%w: its checkpoint: %w", ErrFolder, unread), rebuildHint)
 	}
 	if g.last != nil {
 		if g.last.Size > held {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -399,5 +400,38 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := os.Lstat(c.Folder); err == nil && c.Folder != "" {
 			t.Errorf("%s: the folder was made", name)
 		}
+	}
+}
+
+// TestCheckWhileAnotherWrites: a server that starts compares folder and record while another one writes the folder: what grows meanwhile is no
+// sign of anything.
+func TestCheckWhileAnotherWrites(t *testing.T) {
+	t.Parallel()
+	rec, dir := &testRecord{}, filepath.Join(t.TempDir(), "log")
+	r := run(t, config(t, rec, dir))
+	rec.add(1)
+	r.signed(1)
+	ctx, stop := context.WithCancel(t.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for ctx.Err() == nil {
+			rec.add(3)
+			time.Sleep(time.Millisecond)
+		}
+	})
+	l, err := New(config(t, rec, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for n := 0; time.Since(began) < 4*time.Second; n++ {
+		if err := l.Check(ctx); err != nil {
+			t.Fatalf("check %d: %v", n, err)
+		}
+	}
+	stop()
+	writer.Wait()
+	if size := r.until("it grew", func(s State) bool { return s.Size > 300 }).Size; size == 0 {
+		t.Error("the log did not grow")
 	}
 }
