@@ -15,6 +15,6 @@ func main() {
 	os.Exit(shell.Run(&cli.App{
 		Name:     "hanaper-station",
 		Usage:    "gives a device its key, its certificate and its import folder",
-		Commands: []*cli.Command{enrollCommand(), boardsCommand(), spoolCommand(), reportCommand(), csrCommand(), configCommand()},
+		Commands: []*cli.Command{enrollCommand(), boardsCommand(), scanCommand(), spoolCommand(), copyCommand(), checkCommand(), reportCommand(), csrCommand(), configCommand()},
 	}, os.Args))
 }

@@ -36,9 +36,12 @@ type Config struct {
 	} `yaml:"factory"`
 	FleetRoot string `yaml:"fleet_root"`
 	Device    struct {
-		ID            string `yaml:"id"`
-		HardwareID    string `yaml:"hardware_id"`
-		Lot           string `yaml:"lot"`
+		ID         string `yaml:"id"`
+		HardwareID string `yaml:"hardware_id"`
+		Lot        string `yaml:"lot"`
+		// IDPattern is a regular expression for the whole id, IDCheck "vin"; empty for none.
+		IDPattern     string `yaml:"id_pattern"`
+		IDCheck       string `yaml:"id_check"`
 		KeyStore      string `yaml:"key_store"`
 		Algorithm     string `yaml:"algorithm"`
 		Token         string `yaml:"token"`
@@ -166,6 +169,9 @@ func (c *Config) checkLine() error {
 	}
 	if err := present([]field{{"fleet_root", c.FleetRoot, seeConfig}, {"gateway.url", c.Gateway.URL, seeConfig}, {"gateway.root", c.Gateway.Root, seeConfig},
 		{"sota.import_path", c.Sota.ImportPath, seeConfig}, {"spool.state", c.Spool.State, seeConfig}}); err != nil {
+		return err
+	}
+	if err := c.checkID(); err != nil {
 		return err
 	}
 	if (c.Uptane.ImageRoot == "") != (c.Uptane.DirectorRoot == "") {

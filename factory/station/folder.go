@@ -124,6 +124,14 @@ func (f *folder) check(ctx context.Context) error {
 	return err
 }
 
+// modeOf is who may read a file of the folder: what holds a key or a PIN, its owner only.
+func modeOf(name string) fs.FileMode {
+	if name == "pkey.pem" || name == "sota.toml" {
+		return 0o600
+	}
+	return 0o644
+}
+
 // place puts files into a new folder, in one step.
 func place(folder string, files map[string][]byte) error {
 	to := filepath.Clean(folder)
@@ -139,14 +147,10 @@ func place(folder string, files map[string][]byte) error {
 	}
 	defer os.RemoveAll(temp) // gone already when all went well
 	for name, b := range files {
-		mode := fs.FileMode(0o644)
-		if name == "pkey.pem" || name == "sota.toml" {
-			mode = 0o600
-		}
 		if err := durable.Mkdir(filepath.Dir(filepath.Join(temp, name)), 0o755); err != nil {
 			return err
 		}
-		if err := durable.Create(filepath.Join(temp, name), b, mode); err != nil {
+		if err := durable.Create(filepath.Join(temp, name), b, modeOf(name)); err != nil {
 			return err
 		}
 	}
