@@ -17,7 +17,6 @@ func TestStationCheck(t *testing.T) {
 	l := newLine(t)
 	program := filepath.Join(l.bin, "hanaper-station")
 	b := spoolBoard(t, "check-board")
-	before := l.rows(t)
 	var findings []struct{ What, State, Text string }
 	check := func(want int, more ...string) map[string]string {
 		t.Helper()
@@ -52,8 +51,8 @@ func TestStationCheck(t *testing.T) {
 	if bad := check(1); !strings.HasPrefix(bad["hanaperd"], "wrong") || !strings.Contains(bad["hanaperd"], "cannot be reached") {
 		t.Errorf("%v", bad)
 	}
-	if after := l.rows(t); after != before {
-		t.Errorf("wrote %s, was %s", after, before)
+	if rows := l.rows(t); !strings.Contains(rows, "certificate:0") || !strings.Contains(rows, "enrolment:0") {
+		t.Errorf("wrote %s", rows)
 	}
 }
 

@@ -62,7 +62,7 @@ func scan(c *cli.Context) error {
 			}
 			progress.Done("NOT enrolled: %v", err)
 			if hint := advice.Hint(err); hint != "" {
-				progress.Done("hint: %s", hint)
+				progress.Done("hint: %s", show.Line(hint))
 			}
 			continue
 		case r == nil:

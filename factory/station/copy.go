@@ -53,13 +53,14 @@ const takenCode = 73
 // An attacker who controls the device, or its host key, has what it is given, and can pretend to hold it. He can do nothing to the station:
 // what comes back is read with a bound, and only compared.
 func Copy(ctx context.Context, c CopyConfig) error {
+	up := strings.Contains(c.Directory, "..")
 	c.Directory = path.Clean(c.Directory)
 	switch {
 	case !copyTarget.MatchString(c.Target):
 		return advice.New(advice.Usage, "write it as user@host, or as host", "the target %.80q", c.Target)
 	case c.Port < 1 || c.Port > 65535:
 		return advice.New(advice.Usage, "22 is ssh's", "port %d", c.Port)
-	case !copyDirectory.MatchString(c.Directory) || strings.Contains(c.Directory, ".."):
+	case !copyDirectory.MatchString(c.Directory) || up:
 		return advice.New(advice.Usage, "an absolute path of letters, digits, dots, dashes", "the directory %.80q", c.Directory)
 	}
 	files, err := readFolder(c.Folder)
@@ -141,7 +142,10 @@ func pack(files map[string][]byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return b.Bytes(), w.Close()
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 // sameFiles compares what a device sent back.
