@@ -1,6 +1,7 @@
 package factory_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,14 +19,18 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/bench"
 	"github.com/hanaper/hanaper/internal/programtest"
+	"github.com/hanaper/hanaper/internal/signature"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -317,4 +322,37 @@ func BenchmarkCompareBatch(b *testing.B) {
 		r.limit())
 	c.ratio("batch/step-ca", "batch", "step-ca")
 	c.ratio("batch/limit", "batch", "limit")
+	for _, a := range []struct {
+		name      string
+		algorithm hsm.Algorithm
+		each      int
+	}{{"p384", hsm.P384, 2000}, {"rsa3072", hsm.RSA3072, 1000}} {
+		r := newRivals(b, newPlantOf(b, a.algorithm), false)
+		signed := side{name: "sign-verify-" + a.name, work: func(p *pile) float64 { return r.signAndVerify(len(p.requests)) }}
+		c := hold(b, a.each, side{name: "batch-" + a.name, load: r.batches}, side{name: "enrol-" + a.name, load: func(p *pile) load { return r.native(p, false) }}, signed)
+		c.ratio("batch-"+a.name+"/sign-verify", "batch-"+a.name, signed.name)
+		c.ratio("enrol-"+a.name+"/sign-verify", "enrol-"+a.name, signed.name)
+	}
+}
+
+// signAndVerify has the issuing key sign, on as many sessions as hanaperd opens, and verifies each signature: what an enrolment waits for
+// whatever else is done. It gives signatures a second.
+func (r *rivals) signAndVerify(n int) float64 {
+	digest := sha256.Sum256([]byte("a certificate"))
+	var next atomic.Int64
+	var group sync.WaitGroup
+	start := time.Now()
+	for range 2 * runtime.NumCPU() {
+		group.Go(func() {
+			for next.Add(1) <= int64(n) {
+				sig, err := r.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+				if err != nil || !signature.Verify(r.key.Public(), digest[:], crypto.SHA256, sig) {
+					r.t.Errorf("the token's signature: %v", err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	return float64(n) / time.Since(start).Seconds()
 }

@@ -58,6 +58,12 @@ var boards atomic.Int32
 
 func newPlant(t testing.TB) *plant {
 	t.Helper()
+	return newPlantOf(t, hsm.P256)
+}
+
+// newPlantOf is newPlant with an issuing key of this algorithm.
+func newPlantOf(t testing.TB, algorithm hsm.Algorithm) *plant {
+	t.Helper()
 	p := &plant{fleet: newRoot(t, "fleet-root", "Fleet Root"), operations: newRoot(t, "operations-root", "Operations Root")}
 	var err error
 	if p.board, err = softhsm.ForTest(t).Create(fmt.Sprintf("factory-%d", boards.Add(1))); err != nil {
@@ -71,7 +77,7 @@ func newPlant(t testing.TB) *plant {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.token.Close() })
-	if p.key, err = p.token.Generate(context.Background(), hsm.GenerateSpec{Label: "factory-ca", Algorithm: hsm.P256}); err != nil {
+	if p.key, err = p.token.Generate(context.Background(), hsm.GenerateSpec{Label: "factory-ca", Algorithm: algorithm}); err != nil {
 		t.Fatal(err)
 	}
 	p.issuing = p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Factory CA"}, PublicKey: p.key.Public(), NotAfter: inYears(10)})
