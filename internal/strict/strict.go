@@ -131,6 +131,9 @@ func JSON(name string, data []byte, v any) error {
 
 // uniqueKeys walks the tokens of one JSON value. Keys are compared without case, as encoding/json matches them.
 func uniqueKeys(data []byte) error {
+	if flat(data) {
+		return nil
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	if err := walk(dec, 0); err != nil {
