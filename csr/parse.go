@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/hanaper/hanaper/internal/format"
 )
 
 // wolfVersion is what wolfSSL writes for the version of a request: its default for certificates, v3.
@@ -223,6 +225,10 @@ func (p *Policy) parseKey(r *Request) error {
 	}
 	if err := CheckKeyAsOf(p.asOf, pub); err != nil {
 		return err
+	}
+	// What a ceremony of before certified is held to what was known then.
+	if k, ok := pub.(*rsa.PublicKey); ok && p.oneExponent && p.asOf == (format.Version{}) && k.E != minRSAPublic {
+		return refuseAnd("generate the RSA key with the exponent 65537, as openssl and TPMs do by themselves", ErrKeyType, "rsa exponent %d", k.E)
 	}
 	if name := KeyAlgorithm(pub); !p.algorithms[name] {
 		return refuseAnd("generate a key of one of these types: "+strings.Join(slices.Sorted(maps.Keys(p.algorithms)), ", "), ErrKeyType, "%s", name)

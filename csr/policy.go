@@ -29,6 +29,9 @@ type PolicyConfig struct {
 	Ignored []string `yaml:"ignored"`
 	// CA allows basicConstraints that ask for a CA.
 	CA bool `yaml:"ca"`
+	// OneExponent asks of RSA keys for the exponent 65537, so that a key has one SubjectPublicKeyInfo: the same modulus with another exponent is
+	// the same key, for whoever holds the one holds the other, and would have another digest.
+	OneExponent bool `yaml:"one_exponent"`
 	// Evidence allows the attribute with evidence of where the key was born (draft-ietf-lamps-csr-attestation). Whoever allows it must
 	// look at it, or say that it is ignored.
 	Evidence bool `yaml:"evidence"`
@@ -39,7 +42,7 @@ type Policy struct {
 	algorithms, attributes, extensions, ignored map[string]bool
 	sans                                        [numKinds]bool
 	cn                                          *regexp.Regexp
-	ca, evidence, ignoresAll                    bool
+	ca, evidence, ignoresAll, oneExponent       bool
 	// renewal allows the proof by an old key; ForRenewal sets it.
 	renewal bool
 	// asOf leaves out what is known to be weak only since a newer format of ceremonies.
@@ -69,7 +72,7 @@ var keyAlgorithms = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "
 // NewPolicy checks the configuration.
 func NewPolicy(c PolicyConfig) (*Policy, error) {
 	p := &Policy{algorithms: set(c.KeyAlgorithms), attributes: set(c.Attributes), extensions: set(c.Extensions), ignored: set(c.Ignored), ca: c.CA,
-		evidence: c.Evidence}
+		evidence: c.Evidence, oneExponent: c.OneExponent}
 	if len(c.KeyAlgorithms) == 0 {
 		return nil, refuse(ErrPolicy, "key_algorithms is empty")
 	}
@@ -118,12 +121,12 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 
 // DevicePolicy is the strict default for devices: one CN and nothing else.
 func DevicePolicy() *Policy {
-	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName})
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, OneExponent: true})
 }
 
 // AttestedDevicePolicy is DevicePolicy, and evidence of where the key was born may stand in the request.
 func AttestedDevicePolicy() *Policy {
-	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, Evidence: true})
+	return builtin(PolicyConfig{KeyAlgorithms: keyAlgorithms, CommonName: DeviceName, Evidence: true, OneExponent: true})
 }
 
 // KeptPolicy is for requests that were certified already, by whatever profile: it ignores whatever a profile can take or ignore. One CN, a

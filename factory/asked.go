@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"crypto"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 // Asked is what a request asked for beyond its CN, as it is kept with the enrolment (JSON): Taken went into the certificate, or stands in it
@@ -59,6 +61,17 @@ func (p *Profile) read(text string) (r *csr.Request, asked []byte, err error) {
 	}
 	asked, err = json.Marshal(a)
 	return r, asked, err
+}
+
+// checkKey refuses a key that others hold, or can compute.
+func (s *Service) checkKey(pub crypto.PublicKey) error {
+	if where := weakkey.Published(pub); where != "" {
+		return fault(CodePolicy, "generate a key of the device's own, on the device: with this one everybody can sign", "the device's key is published (%s)", where)
+	}
+	if s.c.WeakKeys.Has(pub) {
+		return fault(CodePolicy, "generate the key anew: its generator drew from a few thousand keys, as OpenSSL of Debian did from 2006 to 2008 (CVE-2008-0166)", "the device's key is on a list of weak keys")
+	}
+	return nil
 }
 
 // checkUsages refuses a request for usages that the certificate will not have.

@@ -64,6 +64,8 @@ type Config struct {
 		Profile      string `yaml:"profile"`
 	} `yaml:"devices"`
 
+	// WeakKeys are files of RSA keys that get no certificate, in the form of Debian's openssl-blacklist.
+	WeakKeys []string `yaml:"weak_keys"`
 	// Profiles are files, each with a profile that lots and devices.profile can name.
 	Profiles []string `yaml:"profiles"`
 
@@ -162,6 +164,9 @@ func LoadConfig(path string) (*Config, error) {
 		for i := range c.Renewal.IssuedBy {
 			paths = append(paths, &c.Renewal.IssuedBy[i])
 		}
+	}
+	for i := range c.WeakKeys {
+		paths = append(paths, &c.WeakKeys[i])
 	}
 	for i := range c.Profiles {
 		paths = append(paths, &c.Profiles[i])

@@ -52,6 +52,9 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, a
 	if r != nil {
 		asked.Device = r.CommonName()
 	}
+	if err == nil {
+		err = s.checkKey(r.PublicKey())
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -152,7 +152,7 @@ func (c *Config) NewProfile(pc ProfileConfig, from ProfileSources) (*Profile, er
 	if err != nil {
 		return nil, err
 	}
-	policy.KeyAlgorithms, policy.CommonName, policy.Evidence = pc.KeyAlgorithms, csr.DeviceName, from.Evidence
+	policy.KeyAlgorithms, policy.CommonName, policy.Evidence, policy.OneExponent = pc.KeyAlgorithms, csr.DeviceName, from.Evidence, true
 	if len(policy.KeyAlgorithms) == 0 {
 		policy.KeyAlgorithms = base.KeyAlgorithms
 	}

@@ -138,6 +138,9 @@ func (s *Service) renewing(rec record.Record, old *x509.Certificate, data []byte
 	if err != nil {
 		return nil, &Fault{Code: CodePolicy, Text: "certification request: " + err.Error(), Hint: adviceOf(err)}
 	}
+	if err := s.checkKey(r.PublicKey()); err != nil {
+		return nil, err
+	}
 	rule := s.c.Renewal.of(profile.Name)
 	same := r.SPKIDigest() == rec.SPKIDigest
 	switch {

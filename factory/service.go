@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 // ServiceConfig is what a Service is made of.
@@ -64,6 +65,8 @@ type ServiceConfig struct {
 	// for devices of lots that name none, empty for the built-in one.
 	Profiles       []*Profile
 	DefaultProfile string
+	// WeakKeys are lists of RSA keys that get no certificate.
+	WeakKeys weakkey.Blacklist
 	// Version is hanaperd's, for metrics.
 	Version string
 	Rand    io.Reader

@@ -27,6 +27,7 @@ import (
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
+	"github.com/hanaper/hanaper/internal/weakkey"
 )
 
 var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaperd.yaml", Usage: "configuration `FILE`; 'hanaperd config' prints one", TakesFile: true}
@@ -50,6 +51,7 @@ type parts struct {
 	lots factory.LotPolicy
 	// profiles are those of files.
 	profiles []*factory.Profile
+	weakKeys weakkey.Blacklist
 }
 
 // issuer is one issuing CA: its certificate and those above, and its key in each token that has it.
@@ -78,6 +80,9 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	}
 	p := &parts{config: c}
 	if p.profiles, err = c.LoadProfiles(factory.ProfileSources{Evidence: c.Attestation.Policy != "", Names: namepolicy.New}); err != nil {
+		return nil, err
+	}
+	if p.weakKeys, err = weakkey.LoadBlacklists(c.WeakKeys); err != nil {
 		return nil, err
 	}
 	fleet, err := factory.LoadCertificates(c.Issuing.FleetRoot)
@@ -262,6 +267,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
 		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Lots: p.lots, Log: log}
 	sc.TokenHealth, sc.Version = p.tokenHealth, shell.Running()
+	sc.WeakKeys = p.weakKeys
 	sc.Profiles, sc.DefaultProfile = p.profiles, c.Devices.Profile
 	if issuances != nil {
 		sc.IssuanceLog = served{issuances}
