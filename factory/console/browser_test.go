@@ -225,9 +225,8 @@ func (b *browser) open(address string) (failure string) {
 	b.drain()
 	var a struct{ ErrorText string }
 	b.call("Page.navigate", map[string]any{"url": address}, &a)
-	if a.ErrorText == "" {
-		b.wait()
-	}
+	// A page that says what went wrong loads too; its event must not be taken for the next page's.
+	b.wait()
 	return a.ErrorText
 }
 
