@@ -142,8 +142,22 @@ func TestBatchRefused(t *testing.T) {
 // begin opens a batch and sends these bytes of its body, without an end.
 func (r *running) begin(who identity, text string) *tls.Conn {
 	c := r.dial(who)
+	if err := c.NetConn().(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		r.t.Fatal(err)
+	}
 	fmt.Fprintf(c, "POST /v1/enroll/batch HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", ndjson, len(text), text)
 	return c
+}
+
+// tight is a listener whose connections hold little of what is not read.
+type tight struct{ net.Listener }
+
+func (l tight) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(4096)
+	}
+	return c, err
 }
 
 func answerOf(t testing.TB, c net.Conn) *http.Response {
@@ -187,7 +201,7 @@ func TestBatchSlowCallers(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- factory.Serve(ctx, l, factory.NewHandler(r.service, r.callers, 1), r.callers.TLS(r.server.tls()), slog.New(slog.DiscardHandler))
+		done <- factory.Serve(ctx, tight{l}, factory.NewHandler(r.service, r.callers, 1), r.callers.TLS(r.server.tls()), slog.New(slog.DiscardHandler))
 	}()
 	r.url = "https://" + l.Addr().String()
 	station := r.station(t, "slow")
@@ -197,7 +211,7 @@ func TestBatchSlowCallers(t *testing.T) {
 	drips := r.begin(station, request("dev-drips"))
 	var group sync.WaitGroup
 	group.Go(func() {
-		for range 200 {
+		for range 100 {
 			if _, err := fmt.Fprint(drips, "1\r\n \r\n"); err != nil {
 				return
 			}
@@ -217,18 +231,7 @@ func TestBatchSlowCallers(t *testing.T) {
 	broken := r.begin(station, request("dev-broken")+`{"csr":"`)
 	broken.Close()
 	// One who sends much and reads nothing.
-	again := request("dev-deaf")
-	deaf := r.begin(station, again)
-	if err := deaf.NetConn().(*net.TCPConn).SetReadBuffer(4096); err != nil {
-		t.Fatal(err)
-	}
-	group.Go(func() {
-		for range 9000 {
-			if _, err := fmt.Fprintf(deaf, "%x\r\n%s\r\n", len(again), again); err != nil {
-				return
-			}
-		}
-	})
+	deaf := r.begin(station, request("dev-deaf")+strings.Repeat("{\n", 9000))
 	if _, _, err := r.client(r.station(t, "line-1")).Enroll(ctx, deviceRequest(t, newKey(t), "dev-1")); err != nil {
 		t.Fatal(err)
 	}
