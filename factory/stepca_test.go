@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -184,8 +185,26 @@ func resolver(t testing.TB) string {
 // throughHanaperd starts hanaperd, and a step-ca that is its station.
 func throughHanaperd(t *testing.T, p *plant, operator bool, provisioners ...any) (*stepCA, *factory.Client) {
 	t.Helper()
+	return throughProfile(t, p, operator, "", provisioners...)
+}
+
+// throughProfile is throughHanaperd with a profile for all devices, if one is given.
+func throughProfile(t *testing.T, p *plant, operator bool, profile string, provisioners ...any) (*stepCA, *factory.Client) {
+	t.Helper()
 	dir := t.TempDir()
 	config, address := p.writeConfig(t, dir)
+	if profile != "" {
+		text, err := os.ReadFile(config)
+		if err == nil {
+			err = os.WriteFile(config, append(text, "profiles: [gate.yaml]\ndevices: {profile: gate}\n"...), 0o600)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "gate.yaml"), []byte("name: gate\n"+profile), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	d := start(t, programtest.Dir(t), config)
 	t.Cleanup(func() { d.stop() })
 	s := &stepCA{dir: t.TempDir(), challenges: freeAddress(t), insecure: freeAddress(t), server: newServerCA(t)}
@@ -335,7 +354,7 @@ func TestStepCA(t *testing.T) {
 // TestStepCAWithoutOperator: where the configuration names no operator, nothing is revoked; and a renewal by step-ca's own way is refused.
 func TestStepCAWithoutOperator(t *testing.T) {
 	p := newPlant(t)
-	s, hanaperd := throughHanaperd(t, p, false, map[string]any{"type": "ACME", "name": "line"}, scep(t))
+	s, hanaperd := throughHanaperd(t, p, false, map[string]any{"type": "ACME", "name": "line"}, scep(t, "open", ""), scep(t, "asked", "let-me-in"))
 	ctx := context.Background()
 	c := s.account(t)
 	const id = "dev-1.line.example"
@@ -360,27 +379,71 @@ func TestStepCAWithoutOperator(t *testing.T) {
 	if d, err := hanaperd.Device(ctx, id); err != nil || d.Status != "issued" {
 		t.Errorf("%+v, %v", d, err)
 	}
-	s.enrolBySCEP(t, p, hanaperd)
+	if cert, out, err := s.scepclient(t, "asked", "scep-2", "let-me-in"); err == nil {
+		t.Errorf("a request with more than the profile allows was taken: %s, %s", out, cert)
+	}
+	if _, err := hanaperd.Device(context.Background(), "scep-2"); code(t, err) != factory.CodeNotFound {
+		t.Error(err)
+	}
+	s.enrolBySCEP(t, hanaperd, "open", "scep-1", "")
 }
 
-// enrolBySCEP asks with another project's client. A challenge password goes into the request that the device signs, and the built-in
-// profile allows nothing beside the common name.
-func (s *stepCA) enrolBySCEP(t *testing.T, p *plant, hanaperd *factory.Client) {
+// TestStepCAProfile: what ACME and SCEP clients of other projects always ask for beside the common name is by hanaperd's profile.
+func TestStepCAProfile(t *testing.T) {
+	p := newPlant(t)
+	s, hanaperd := throughProfile(t, p, false, "asks: {subjectAltName: ignore, challengePassword: ignore}\n", map[string]any{"type": "ACME", "name": "line"}, scep(t, "asked", "let-me-in"))
+	s.enrolBySCEP(t, hanaperd, "asked", "scep-1", "let-me-in")
+	if _, out, err := s.scepclient(t, "asked", "scep-3", "wrong"); err == nil {
+		t.Errorf("a wrong challenge was taken: %s", out)
+	}
+
+	// dehydrated asks with a SAN, puts what proves the name into a folder, and does all else with openssl and curl.
+	const id = "dev-1.line.example"
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", s.challenges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.StripPrefix("/.well-known/acme-challenge/", http.FileServer(http.Dir(dir)))}
+	go srv.Serve(l)
+	defer srv.Close()
+	conf := filepath.Join(t.TempDir(), "config")
+	text := fmt.Sprintf("CA=%q\nBASEDIR=%q\nWELLKNOWN=%q\nCHALLENGETYPE=http-01\nKEY_ALGO=prime256v1\nCURL_OPTS=%q\n", s.url+"/acme/line/directory", filepath.Dir(conf), dir, "--cacert "+filepath.Join(s.dir, "own.pem"))
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--register", "--accept-terms"}, {"--cron", "--domain", id}} {
+		if out, err := exec.Command("dehydrated", append(args, "--config", conf)...).CombinedOutput(); err != nil {
+			t.Fatalf("dehydrated %v: %v: %s", args, err, out)
+		}
+	}
+	got, err := os.ReadFile(filepath.Join(filepath.Dir(conf), "certs", id, "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := hanaperd.Device(context.Background(), id)
+	if err != nil || d.Station != "step-ca" || strings.TrimSpace(d.Certificate) != strings.TrimSpace(string(got)) {
+		t.Errorf("%+v, %v\n%s", d, err, got)
+	}
+}
+
+// scepclient is another project's client, which keeps what it makes beside the key. A challenge password goes into the request that the
+// device signs.
+func (s *stepCA) scepclient(t *testing.T, provisioner, id, challenge string) (certificate string, out []byte, err error) {
 	t.Helper()
-	// The client keeps what it makes beside the key.
-	ask := func(id, challenge string) (certificate string, out []byte, err error) {
-		dir := t.TempDir()
-		certificate = filepath.Join(dir, "dev.pem")
-		cmd := exec.Command("scepclient", "-server-url", "http://"+s.insecure+"/scep/devices", "-cn", id, "-organization", "", "-ou", "", "-country", "",
-			"-challenge", challenge, "-private-key", filepath.Join(dir, "dev.key"), "-certificate", certificate)
-		cmd.Dir = dir
-		out, err = cmd.CombinedOutput()
-		return certificate, out, err
-	}
-	if _, out, err := ask("scep-2", "let-me-in"); err == nil {
-		t.Errorf("a request with more than the profile allows was taken: %s", out)
-	}
-	cert, out, err := ask("scep-1", "")
+	dir := t.TempDir()
+	certificate = filepath.Join(dir, "dev.pem")
+	cmd := exec.Command("scepclient", "-server-url", "http://"+s.insecure+"/scep/"+provisioner, "-cn", id, "-organization", "", "-ou", "", "-country", "",
+		"-challenge", challenge, "-private-key", filepath.Join(dir, "dev.key"), "-certificate", certificate)
+	cmd.Dir = dir
+	out, err = cmd.CombinedOutput()
+	return certificate, out, err
+}
+
+// enrolBySCEP has that client enrol a device.
+func (s *stepCA) enrolBySCEP(t *testing.T, hanaperd *factory.Client, provisioner, id, challenge string) {
+	t.Helper()
+	cert, out, err := s.scepclient(t, provisioner, id, challenge)
 	if err != nil {
 		t.Fatalf("scepclient: %v: %s", err, out)
 	}
@@ -388,17 +451,14 @@ func (s *stepCA) enrolBySCEP(t *testing.T, p *plant, hanaperd *factory.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := hanaperd.Device(context.Background(), "scep-1")
+	d, err := hanaperd.Device(context.Background(), id)
 	if err != nil || d.Station != "step-ca" || strings.TrimSpace(d.Certificate) != strings.TrimSpace(string(got)) {
 		t.Errorf("%+v, %v\n%s", d, err, got)
-	}
-	if _, err := hanaperd.Device(context.Background(), "scep-2"); code(t, err) != factory.CodeNotFound {
-		t.Error(err)
 	}
 }
 
 // scep is a SCEP provisioner with the RSA key that its messages are encrypted to.
-func scep(t *testing.T) any {
+func scep(t *testing.T, name, challenge string) any {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -414,6 +474,6 @@ func scep(t *testing.T) any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]any{"type": "SCEP", "name": "devices", "minimumPublicKeyLength": 2048, "encryptionAlgorithmIdentifier": 2, "excludeIntermediate": true,
+	return map[string]any{"type": "SCEP", "name": name, "challenge": challenge, "minimumPublicKeyLength": 2048, "encryptionAlgorithmIdentifier": 2, "excludeIntermediate": true,
 		"decrypterCertificate": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), "decrypterKeyPEM": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})}
 }
