@@ -346,3 +346,30 @@ func TestSpoolRefusals(t *testing.T) {
 		t.Errorf("exit %d: %s%s", exit, out, stderr)
 	}
 }
+
+// TestSpoolOfMany: a spool of more requests than one batch holds, with some that are refused: every request has its own answer, and each
+// device one certificate.
+func TestSpoolOfMany(t *testing.T) {
+	s := newSpools(t)
+	var ids []string
+	for i := range 230 {
+		ids = append(ids, fmt.Sprintf("many-%03d", i))
+	}
+	for _, id := range []string{"many-007", "many-150"} {
+		if exit, _, stderr := s.enroll(t, s.fileKeys(t), id); exit != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	spool, answers := filepath.Join(s.dir, "many.spool"), filepath.Join(s.dir, "many.answers")
+	s.export(t, spool, ids...)
+	if exit, out, stderr := s.submit(t, spool, answers); exit != 0 || !strings.Contains(out, "230 requests, 228 enrolled, 2 refused") {
+		t.Fatalf("exit %d: %s%s", exit, out, stderr)
+	}
+	if rows := s.rows(t); !strings.Contains(rows, "certificate:230") {
+		t.Errorf("the record has %s", rows)
+	}
+	exit, out, stderr := s.take(t, answers)
+	if exit != 3 || !strings.Contains(out, "228 enrolled now, 0 before, 2 refused") {
+		t.Errorf("exit %d: %s%.500s", exit, out, stderr)
+	}
+}

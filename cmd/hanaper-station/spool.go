@@ -35,7 +35,6 @@ func spoolCommand() *cli.Command {
 					configFlag(),
 					&cli.StringFlag{Name: "spool", Required: true, Usage: "the spool, a `FILE`", TakesFile: true},
 					&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Required: true, Usage: "the answers, a `FILE` that must not exist", TakesFile: true},
-					&cli.IntFlag{Name: "concurrent", Value: 8, Usage: "how many requests are sent at once, a `NUMBER` from 1 to 64"},
 					&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 				},
 				Before: shell.NoArgs, Action: submitSpool,
@@ -80,7 +79,7 @@ func submitSpool(c *cli.Context) error {
 		return err
 	}
 	progress := term.Stderr()
-	s, err := station.SubmitSpool(c.Context, conf, c.String("spool"), c.String("out"), c.Int("concurrent"), station.With{Step: progress.Step, Done: progress.Done})
+	s, err := station.SubmitSpool(c.Context, conf, c.String("spool"), c.String("out"), station.With{Step: progress.Step, Done: progress.Done})
 	progress.Clear()
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
@@ -52,15 +51,12 @@ type Submitted struct {
 
 // SubmitSpool brings the requests of a spool to hanaperd as this desk, which is a station with a certificate of its own, and writes the
 // answers into a new file. Where hanaperd is away nothing is written; the same again gets the same certificates.
-func SubmitSpool(ctx context.Context, conf *Config, path, out string, concurrent int, w With) (*Submitted, error) {
+func SubmitSpool(ctx context.Context, conf *Config, path, out string, w With) (*Submitted, error) {
 	if err := conf.checkFactory(); err != nil {
 		return nil, err
 	}
 	if _, err := os.Lstat(out); err == nil {
 		return nil, advice.New(advice.Usage, "move it away, or choose another name", "%s exists already", show.Text(out))
-	}
-	if concurrent < 1 || concurrent > maxConcurrent {
-		return nil, advice.New(advice.Usage, "4 is a good value", "%d requests at once: 1 to %d can be", concurrent, maxConcurrent)
 	}
 	w = w.filled()
 	id, err := factory.LoadIdentity(conf.Factory.Certificate, conf.Factory.Key)
@@ -87,7 +83,7 @@ func SubmitSpool(ctx context.Context, conf *Config, path, out string, concurrent
 		return nil, err
 	}
 	d := &desk{client: client, got: &archive{path: conf.Factory.Got}, spool: &s, answers: make([]spoolAnswer, len(s.Requests))}
-	if err := d.submit(ctx, concurrent, w); err != nil {
+	if err := d.submit(ctx, w); err != nil {
 		return nil, advice.Wrap(advice.KindOf(err), err, advice.Hint(err)+"; no answers were written: submit the spool again when it is mended, and the same certificates come")
 	}
 	a := spoolAnswers{Format: answersFormat, ID: s.ID, Digest: digestOf(string(payload)), Desk: name, Created: w.Now().UTC().Format(time.RFC3339), Log: d.log, Answers: d.answers}
@@ -118,79 +114,60 @@ type desk struct {
 	log     *factory.LogAnswer
 }
 
-func (d *desk) submit(ctx context.Context, concurrent int, w With) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	work := make(chan int)
-	var workers sync.WaitGroup
-	for range min(concurrent, len(d.answers)) {
-		workers.Go(func() {
-			for i := range work {
-				if err := d.one(ctx, i, false); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	for i := range d.answers {
-		if ctx.Err() != nil {
-			break
-		}
-		w.Step("%d of %d requests", i+1, len(d.answers))
-		work <- i
-	}
-	close(work)
-	workers.Wait()
-	if err := context.Cause(ctx); err != nil {
+// submit sends the requests as a batch. What hanaperd refuses is an answer; what keeps it from answering is an error.
+func (d *desk) submit(ctx context.Context, w With) error {
+	last, err := d.got.last()
+	if err != nil {
 		return err
 	}
-	// The log's checkpoint is wanted after all certificates, with the proof from what the station holds.
-	for i, a := range d.answers {
-		if a.Chain != "" {
-			return d.one(ctx, i, true)
-		}
+	if last == "" {
+		last = d.spool.Last
 	}
-	return nil
-}
-
-// one submits a request; with the last, the log's checkpoint is kept. What hanaperd refuses is an answer; what keeps hanaperd from answering is an error.
-func (d *desk) one(ctx context.Context, i int, last bool) error {
-	r := d.spool.Requests[i]
-	d.answers[i] = spoolAnswer{DeviceID: r.DeviceID, Request: digestOf(r.CSR)}
-	refuse := func(code factory.Code, text, hint string) error {
-		d.answers[i].Code, d.answers[i].Error, d.answers[i].Hint = code, text, hint
+	var batch []factory.EnrollRequest
+	var places []int
+	for i, r := range d.spool.Requests {
+		d.answers[i] = spoolAnswer{DeviceID: r.DeviceID, Request: digestOf(r.CSR)}
+		if parsed, err := csr.Parse([]byte(r.CSR), csr.DevicePolicy()); err != nil || parsed.CommonName() != r.DeviceID {
+			d.refuse(i, factory.CodePolicy, "the spool's request is not one for this device id", "export the board again")
+			continue
+		}
+		// One of them shows what the desk got last: that is enough for a record that lags to be noticed.
+		batch, places, last = append(batch, factory.EnrollRequest{CSR: r.CSR, HardwareID: r.HardwareID, Lot: r.Lot, Last: last}), append(places, i), ""
+	}
+	if len(batch) == 0 {
 		return nil
 	}
-	q := factory.EnrollRequest{CSR: r.CSR, HardwareID: r.HardwareID, Lot: r.Lot}
-	if parsed, err := csr.Parse([]byte(r.CSR), csr.DevicePolicy()); err != nil || parsed.CommonName() != r.DeviceID {
-		return refuse(factory.CodePolicy, "the spool's request is not one for this device id", "export the board again")
-	}
-	var err error
-	if q.Last, err = d.got.last(); err != nil {
+	var failed error
+	done := 0
+	d.log, err = d.client.EnrollBatch(ctx, batch, d.spool.Held, func(r factory.BatchResult) {
+		done++
+		w.Step("%d of %d requests", done, len(batch))
+		i := places[r.Index]
+		var f *factory.Fault
+		switch {
+		case r.Err == nil:
+			failed = errors.Join(failed, d.take(i, r.Answer))
+		case errors.As(r.Err, &f) && !standsStill(f) && f.Code != factory.CodeInternal:
+			d.refuse(i, f.Code, f.Text, f.Hint)
+		case failed == nil:
+			failed = r.Err
+		}
+	})
+	if err != nil {
 		return err
 	}
-	if q.Last == "" {
-		q.Last = d.spool.Last
-	}
-	held := int64(0)
-	if last {
-		held = d.spool.Held
-	}
-	a, _, err := d.client.EnrollHolding(ctx, q, held)
-	var f *factory.Fault
-	switch {
-	case err == nil:
-	case errors.As(err, &f) && !standsStill(err) && f.Code != factory.CodeInternal:
-		return refuse(f.Code, f.Text, f.Hint)
-	default:
-		return err
-	}
+	return failed
+}
+
+func (d *desk) refuse(i int, code factory.Code, text, hint string) {
+	d.answers[i].Code, d.answers[i].Error, d.answers[i].Hint = code, text, hint
+}
+
+// take keeps an answer.
+func (d *desk) take(i int, a *factory.EnrollAnswer) error {
 	certs, err := factory.ParseCertificates([]byte(a.Chain))
 	if err != nil {
 		return fmt.Errorf("the answer of hanaperd: chain: %w", err)
-	}
-	if last {
-		d.log = a.Log
 	}
 	d.answers[i].Chain, d.answers[i].Differs = a.Chain, a.Differs
 	return d.got.add(certs[0])
