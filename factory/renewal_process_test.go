@@ -76,14 +76,20 @@ func newField(t testing.TB, renewal, database string) *field {
 	f.edge.leaf(t, "server", ca.Template{Subject: pkix.Name{CommonName: "gateway"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)}}).write(t, f.dir, "edge")
 	f.plant.gateway(t, "gw-1").write(t, f.dir, "gateway-client")
 	f.root = writePEM(t, filepath.Join(f.dir, "gateway-root.pem"), "CERTIFICATE", f.edge.cert.Raw)
-	f.append(filepath.Join(f.dir, "gateway.yaml"), fmt.Sprintf(`listen: 127.0.0.1:0
+	// A port that is free now, and the same after a restart.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	f.append(filepath.Join(f.dir, "gateway.yaml"), fmt.Sprintf(`listen: %s
 environment: test
 tls: {certificate: edge.pem, key: edge.key}
 trust: {source: %q, root: 1.root.json, state: trust-state, interval: 100ms}
 registry: {path: devices.db}
 upstream: {url: %q}
 renewal: {url: "https://%s", ca: operations-root.pem, certificate: gateway-client.pem, key: gateway-client.key, timeout: 10s}
-`, f.world.Dir, upstream.URL, f.address))
+`, l.Addr(), f.world.Dir, upstream.URL, f.address))
 	f.startGateway()
 	t.Cleanup(func() { f.killGateway() })
 	return f
@@ -152,7 +158,7 @@ func (f *field) startGateway() {
 	}()
 	f.until("the gateway does not listen", func() bool {
 		m := gatewayListens.FindStringSubmatch(log.String())
-		if m != nil {
+		if m != nil && f.url == "" { // the same after a restart
 			f.url = "https://" + m[1]
 		}
 		return m != nil
