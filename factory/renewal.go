@@ -203,6 +203,10 @@ func (s *Service) mayRenew(ctx context.Context, rec record.Record, r *csr.Reques
 	if _, until := profile.validity(by.cert, now); until.Equal(by.cert.NotAfter) && !until.After(rec.NotAfter) {
 		return fault(CodeEnding, "have the ceremony issue the CA a new certificate, or name another CA in issuing.others", "a new certificate for device id %q would end no later than the one it has", rec.DeviceID)
 	}
+	if from, _ := profile.validity(by.cert, now); r.SPKIDigest() != rec.SPKIDigest && !from.After(rec.NotBefore) {
+		// Gateways take another key only with a certificate that begins later.
+		return fault(CodeEarly, "ask again in a few minutes", "a certificate for a new key of device id %q would begin no later than the one it has", rec.DeviceID)
+	}
 	if by.silent() {
 		return away("the issuing token", errSilent)
 	}
