@@ -21,8 +21,16 @@ type fleetOfServers struct {
 
 // serversFor starts so many hanaperd on one record: SQLite where database is empty.
 func serversFor(b *testing.B, servers int, database string) *fleetOfServers {
+	return serversOn(b, servers, database, nil)
+}
+
+// serversOn is serversFor with something done to the folder before they start.
+func serversOn(b *testing.B, servers int, database string, before func(dir string)) *fleetOfServers {
 	p, bin, dir := newPlant(b), programtest.Dir(b), b.TempDir()
 	f := &fleetOfServers{}
+	if before != nil {
+		before(dir)
+	}
 	var addresses []string
 	for n := range servers {
 		config, address := p.writeConfigFor(b, dir, n, database)

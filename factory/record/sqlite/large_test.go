@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,55 +16,16 @@ import (
 	"github.com/hanaper/hanaper/factory/record/recordtest"
 )
 
-// generate fills a store with so many devices, as rows like those of Begin and Finish, without waiting for the disk.
+// generate fills a store with so many devices, without waiting for the disk.
 func generate(t testing.TB, dir string, from, to int) {
 	t.Helper()
 	s := opened(t, dir)
 	defer s.Close()
-	ctx := context.Background()
-	conn := s.writer.conn
-	run := func(query string) {
-		if _, err := conn.ExecContext(ctx, query); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run("PRAGMA synchronous=OFF")
-	run("INSERT OR IGNORE INTO issuer (id, digest, crl_number) VALUES (1, x'" + fmt.Sprintf("%x", recordtest.Issuer) + "', 0)")
-	der := make([]byte, 650)
-	digest := func(kind byte, n int) []byte {
-		var b [9]byte
-		b[0] = kind
-		binary.BigEndian.PutUint64(b[1:], uint64(n))
-		d := sha256.Sum256(b[:])
-		return d[:]
-	}
-	const block = 200_000
-	for begin := from; begin < to; begin += block {
-		run("BEGIN IMMEDIATE")
-		tx := &transaction{ctx, s.writer}
-		for n := begin + 1; n <= min(begin+block, to); n++ {
-			id := fmt.Sprintf("VIN-%012d", n)
-			at := recordtest.At.Unix() + int64(n/100)
-			for _, row := range []struct {
-				query string
-				args  []any
-			}{
-				{"INSERT INTO device (id, fold) VALUES (?,?)", []any{n, record.Fold(id)}},
-				{"INSERT INTO device_key (digest, device) VALUES (?,?)", []any{digest('k', n), n}},
-				{"INSERT INTO enrolment (id, device, generation, form, spki, spki_digest, csr_digest, hardware_id, lot, station, at) VALUES (?,?,1,?,?,?,?,'imx8-board','2026-47','line-1',?)",
-					[]any{n, n, id, der[:91], digest('k', n), digest('c', n), at}},
-				{"INSERT INTO certificate (id, enrolment, issuer, serial, tbs_digest, not_before, not_after, at) VALUES (?,?,1,?,?,?,?,?)",
-					[]any{n, n, digest('s', n)[:20], digest('t', n), at, at + 315360000, at}},
-				{"INSERT INTO event (sequence, kind, at, who, certificate, note) VALUES (?,'issue',?,'station line-1',?,'')", []any{n, at, n}},
-				{"INSERT INTO result (certificate, der, at, sequence) VALUES (?,?,?,?)", []any{n, der, at, n}},
-			} {
-				if _, err := tx.Exec(row.query, row.args...); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		run("COMMIT")
-	}
+	tx := &transaction{context.Background(), s.writer}
+	recordtest.Fill(t, func(query string, args ...any) error {
+		_, err := tx.Exec(query, args...)
+		return err
+	}, from, to)
 }
 
 // rate enrols with 16 callers, and gives intents with results a second.
