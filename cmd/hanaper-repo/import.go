@@ -28,7 +28,7 @@ func importCommand() *cli.Command {
 		Name: "import", Usage: "publish the officers' newer part", ArgsUsage: "TRUST-FOLDER",
 		Description: "TRUST-FOLDER is a later ceremony's trust/ folder. 'serve' may be running. What appears and disappears is said before it is published; then\n" +
 			"the CRLs that the configuration names are taken up again.\n\n" +
-			"Examples:\n  hanaper-repo import --config hanaper-repo.yaml --dry-run ceremony-2/trust\n  hanaper-repo import --config hanaper-repo.yaml ceremony-2/trust",
+			"Example:\n  hanaper-repo import --config hanaper-repo.yaml --dry-run ceremony-2/trust\n  hanaper-repo import --config hanaper-repo.yaml ceremony-2/trust",
 		Flags:  []cli.Flag{configFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would change, and publish nothing"}},
 		Action: func(c *cli.Context) error { return importOfficers(c, false) },
 	}

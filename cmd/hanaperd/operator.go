@@ -83,7 +83,7 @@ func crlCommand() *cli.Command {
 		Name:  "crl",
 		Usage: "fetch the latest CRL of an issuing CA from a running hanaperd",
 		Description: "Operators, viewers, publishers and stations may. Without --issuer it is the list of the first issuing CA.\n\n" +
-			"Examples:\n  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --out factory-ca.crl\n" +
+			"Example:\n  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --out factory-ca.crl\n" +
 			"  hanaperd crl --url https://factory.plant7.example:8443 --ca operations-root.pem --cert olga.pem --key olga.key --issuers",
 		Flags: append(callerFlags(), &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` to put it in, DER", TakesFile: true},
 			&cli.StringFlag{Name: "issuer", Usage: "the issuing CA's `ID`, as --issuers shows it"},

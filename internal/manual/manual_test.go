@@ -57,6 +57,7 @@ type verb struct {
 	subs     map[string]*verb
 	flags    map[string]bool // whether the flag takes a value
 	above    *verb
+	takes    bool // an argument of its own, beside the verbs below it
 	examples []string
 	strange  []string // flags whose value has a name of more than one word
 	failed   error
@@ -84,6 +85,8 @@ func look(path []string) (*verb, error) {
 			continue
 		}
 		switch {
+		case section == "USAGE":
+			v.takes = v.takes || strings.HasSuffix(text, "[command options] ID")
 		case section == "DESCRIPTION" && text == "Example:":
 			example = true
 		case section == "DESCRIPTION" && example && text == "":
