@@ -240,6 +240,9 @@ func TestBatchSlowCallers(t *testing.T) {
 		if end == nil || end.Code != factory.CodeTimeout || answers[0].Status != 201 || answers[0].DeviceID != "dev-"+name {
 			t.Errorf("%s: %+v, %+v", name, answers, end)
 		}
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("%s: the connection stays: %v", name, err)
 		}
