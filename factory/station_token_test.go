@@ -1,13 +1,16 @@
 package factory_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -95,4 +98,113 @@ func (l *line) enrollIn(t *testing.T, store *softhsm.Store, config, id string, m
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	_ = cmd.Run()
 	return cmd.ProcessState.ExitCode(), out.String(), stderr.String()
+}
+
+// TestStationAfterMistakes: what an operator mended at hanaperd, the same station and the same command bring to the boards: the ids of two
+// boards exchanged, and a board that died replaced. pkcs11-tool is the judge of the tokens.
+func TestStationAfterMistakes(t *testing.T) {
+	l := newLine(t)
+	store, err := softhsm.New(filepath.Join(t.TempDir(), "tokens"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := l.blankBoard(t, store, "board-a"), l.blankBoard(t, store, "board-b"), l.blankBoard(t, store, "board-c")
+	office := l.client(t, l.operator(t, "olga"))
+	enroll := func(id string, board softhsm.Board) (int, string) {
+		t.Helper()
+		exit, out, stderr := l.enrollIn(t, store, l.config, id, "--token", board.URI)
+		return exit, out + stderr
+	}
+	must := func(id string, board softhsm.Board) {
+		t.Helper()
+		if exit, said := enroll(id, board); exit != 0 {
+			t.Fatalf("exit %d: %s", exit, said)
+		}
+	}
+	// holds reads the board's certificates: of this id, one, and the same as in the folder.
+	holds := func(id string, board softhsm.Board) {
+		t.Helper()
+		list := exec.Command("pkcs11-tool", "--module", board.Module, "--token-label", board.Label, "-O", "--type", "cert")
+		list.Env = append(os.Environ(), store.Env()...)
+		out, err := list.CombinedOutput()
+		if err != nil || strings.Count(string(out), "Certificate Object") != 1 || !strings.Contains(string(out), "CN="+id) {
+			t.Errorf("%v: %s", err, out)
+		}
+		read := exec.Command("pkcs11-tool", "--module", board.Module, "--token-label", board.Label, "--read-object", "--type", "cert", "--id", "01")
+		read.Env = append(os.Environ(), store.Env()...)
+		der, err := read.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := office.Device(t.Context(), id)
+		if err != nil || d.Status != "issued" {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		client, err := os.ReadFile(filepath.Join(l.dir, "import-"+id, "client.pem"))
+		first, _ := pem.Decode(client)
+		if err != nil || first == nil || !bytes.Equal(first.Bytes, der) {
+			t.Errorf("token and folder of %s differ: %v", id, err)
+		}
+	}
+	must("dev-1", b)
+	must("dev-2", a)
+	if _, err := office.Swap(t.Context(), factory.SwapRequest{A: "dev-1", B: "dev-2", Note: "labels"}); err != nil {
+		t.Fatal(err)
+	}
+	before := l.rows(t)
+	if exit, said := enroll("dev-1", b); exit != 3 {
+		t.Errorf("the wrong board again: exit %d: %s", exit, said)
+	}
+	if after := l.rows(t); after != before {
+		t.Errorf("wrote %s, was %s", after, before)
+	}
+	must("dev-1", a)
+	must("dev-2", b)
+	holds("dev-1", a)
+	holds("dev-2", b)
+	must("dev-1", a) // again, and nothing is moved
+	if old, err := filepath.Glob(filepath.Join(l.dir, "import-dev-*.old-*")); err != nil || len(old) != 2 {
+		t.Errorf("%v, %v", old, err)
+	}
+	if _, err := office.Reissue(t.Context(), factory.ReissueRequest{DeviceID: "dev-1", Note: "it does not start"}); err != nil {
+		t.Fatal(err)
+	}
+	must("dev-1", c)
+	holds("dev-1", c)
+	// A folder with something that is none of ours is left where it is.
+	if _, err := office.Reissue(t.Context(), factory.ReissueRequest{DeviceID: "dev-2"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "import-dev-2", "notes"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exit, said := enroll("dev-2", l.blankBoard(t, store, "board-d")); exit != 3 || !strings.Contains(said, "none of ours") {
+		t.Errorf("exit %d: %s", exit, said)
+	}
+	// Another key's certificate in the token is in the way, and stays.
+	foreign := l.blankBoard(t, store, "board-e")
+	put := exec.Command("pkcs11-tool", "--module", foreign.Module, "--token-label", foreign.Label, "--login", "--pin", string(foreign.PIN),
+		"--write-object", l.der(t, filepath.Join(l.dir, "import-dev-1", "client.pem")), "--type", "cert", "--id", "01")
+	put.Env = append(os.Environ(), store.Env()...)
+	if out, err := put.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if exit, said := enroll("dev-3", foreign); exit != 3 || !strings.Contains(said, "another certificate with id 01") {
+		t.Errorf("exit %d: %s", exit, said)
+	}
+}
+
+// der writes the first certificate of a file as DER, and gives that file's path.
+func (l *line) der(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	out := filepath.Join(t.TempDir(), "one.der")
+	if err := os.WriteFile(out, block.Bytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

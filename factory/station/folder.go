@@ -27,11 +27,12 @@ type folder struct {
 	c *Config
 	// files that do not depend on the device, by path inside the folder.
 	files map[string][]byte
+	done  func(format string, args ...any)
 }
 
 // newFolder reads what the folder will hold besides the device's own.
-func newFolder(c *Config) (*folder, error) {
-	f := &folder{c: c, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
+func newFolder(c *Config, done func(string, ...any)) (*folder, error) {
+	f := &folder{c: c, done: done, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
 	roots, err := factory.LoadCertificates(c.Gateway.Root)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func encode(certs []*x509.Certificate) []byte {
 }
 
 // lay puts the folder in place in one step: it is made beside its final name and renamed. A folder that is there and
-// says the same is left alone; one that says something else is refused.
+// says the same is left alone; one of an earlier certificate of the device is moved aside; any other is refused.
 func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.Signer) error {
 	files := map[string][]byte{"client.pem": encode(chain)}
 	for name, b := range f.files {
@@ -95,6 +96,9 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 	}
 	defer clear(sota)
 	files["sota.toml"] = sota
+	if err := f.makeRoom(chain[0]); err != nil {
+		return err
+	}
 	if err := place(f.c.Import, files); err != nil {
 		return err
 	}
@@ -121,7 +125,52 @@ func (f *folder) check(ctx context.Context) error {
 		files["pkey.pem"] = nil
 	}
 	_, err = compare(filepath.Clean(f.c.Import), files)
+	if err != nil && f.earlier() != nil {
+		return nil // lay decides, when it knows the device's certificate
+	}
 	return err
+}
+
+// earlier is the certificate of a folder that this device has already, whichever board had it, with nothing in it that is none of ours. In the
+// file key store there is none: the folder holds the only copy of a key.
+func (f *folder) earlier() *x509.Certificate {
+	if f.c.Device.KeyStore == storeFile {
+		return nil
+	}
+	chain, err := factory.LoadCertificates(filepath.Join(f.c.Import, "client.pem"))
+	if err != nil || chain[0].Subject.CommonName != f.c.Device.ID {
+		return nil
+	}
+	files := map[string][]byte{"client.pem": nil, "sota.toml": nil}
+	for name := range f.files {
+		files[name] = nil
+	}
+	if f.c.Device.KeyStore == storeTPM {
+		files["pkey.pem"] = nil
+	}
+	if there, err := compare(filepath.Clean(f.c.Import), files); err != nil || !there {
+		return nil
+	}
+	return chain[0]
+}
+
+// makeRoom moves aside the folder of an earlier certificate of the same device: hanaperd gives an id another certificate only where an operator
+// permitted it, and the folder of a certificate that is revoked is of no use to the device.
+func (f *folder) makeRoom(cert *x509.Certificate) error {
+	before := f.earlier()
+	if before == nil || before.Equal(cert) {
+		return nil
+	}
+	from := filepath.Clean(f.c.Import)
+	to := from + ".old-" + serialOf(before)
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return advice.New(advice.Refused, "move one of them away", "import folder %s is that of an earlier certificate, and %s is there already", show.Text(from), show.Text(to))
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	f.done("%s: the folder of its earlier certificate is %s now", show.Text(f.c.Device.ID), show.Text(to))
+	return durable.SyncDir(filepath.Dir(from))
 }
 
 // modeOf is who may read a file of the folder: what holds a key or a PIN, its owner only.

@@ -1,6 +1,7 @@
 package station
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -36,7 +37,7 @@ type keyStore interface {
 }
 
 // openKeyStore opens what the configuration names.
-func openKeyStore(ctx context.Context, c *Config, open func(context.Context, hsm.URI) (hsm.Token, error)) (keyStore, error) {
+func openKeyStore(ctx context.Context, c *Config, open func(context.Context, hsm.URI) (hsm.Token, error), done func(string, ...any)) (keyStore, error) {
 	if c.Device.KeyStore == storeFile {
 		return &fileStore{folder: c.Import, algorithm: hsm.Algorithm(c.Device.Algorithm)}, nil
 	}
@@ -44,13 +45,14 @@ func openKeyStore(ctx context.Context, c *Config, open func(context.Context, hsm
 	if err != nil {
 		return nil, err
 	}
-	return &tokenStore{token: t, c: c}, nil
+	return &tokenStore{token: t, c: c, done: done}, nil
 }
 
 // tokenStore is the device's own token: the key is born in it and never leaves.
 type tokenStore struct {
 	token hsm.Token
 	c     *Config
+	done  func(format string, args ...any)
 }
 
 func (s *tokenStore) close() { _ = s.token.Close() }
@@ -93,8 +95,14 @@ func (s *tokenStore) born(ctx context.Context, id []byte, label, setting string,
 }
 
 func (s *tokenStore) putCertificate(ctx context.Context, cert *x509.Certificate) error {
-	if have, err := s.token.Certificate(ctx, s.c.certID); err == nil && have.Equal(cert) {
+	have, err := s.token.Certificate(ctx, s.c.certID)
+	if err == nil && have.Equal(cert) {
 		return nil
+	}
+	if err == nil {
+		if err := s.makeRoom(ctx, have, cert); err != nil {
+			return err
+		}
 	}
 	if err := s.token.PutCertificate(ctx, "device", s.c.certID, cert); err != nil {
 		return err
@@ -104,6 +112,19 @@ func (s *tokenStore) putCertificate(ctx context.Context, cert *x509.Certificate)
 		err = fmt.Errorf("the certificate read back from %s is another one", s.token.Info().Name())
 	}
 	return err
+}
+
+// makeRoom removes the certificate that the token has for the very key of cert: hanaperd gave that key another one, as after a swap. That of
+// another key stays, and is in the way.
+func (s *tokenStore) makeRoom(ctx context.Context, have, cert *x509.Certificate) error {
+	t, can := s.token.(interface {
+		RemoveCertificate(ctx context.Context, id []byte, cert *x509.Certificate) error
+	})
+	if !can || !bytes.Equal(have.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
+		return nil
+	}
+	s.done("%s: the token's certificate of %s, serial %s, makes way for the new one", show.Text(s.c.Device.ID), show.Text(have.Subject.CommonName), show.Text(serialOf(have)))
+	return t.RemoveCertificate(ctx, s.c.certID, have)
 }
 
 // fileStore is a key in a file, for devices without a token. Until the import folder is laid out the key waits beside

@@ -115,7 +115,7 @@ func (s *Station) forBoard(b Board) (*Station, error) {
 	if n.c.Device.KeyStore != storeFile && n.c.token.PINSource == "" {
 		return nil, advice.New(advice.Usage, "add pin-source to its URI", "the token's URI names no file with its PIN")
 	}
-	n.folder = &folder{c: n.c, files: s.folder.files}
+	n.folder = &folder{c: n.c, files: s.folder.files, done: s.done}
 	return &n, nil
 }
 

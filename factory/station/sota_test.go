@@ -266,7 +266,7 @@ func TestReadBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keys := must[keyStore](t)(openKeyStore(t.Context(), l.conf, s.openToken))
+			keys := must[keyStore](t)(openKeyStore(t.Context(), l.conf, s.openToken, s.done))
 			defer keys.close()
 			cert := must[*x509.Certificate](t)(keys.(*tokenStore).token.Certificate(t.Context(), []byte{1}))
 			if err := keys.verify(t.Context(), cert); advice.KindOf(err) != advice.Unverified || !strings.Contains(err.Error(), c.says) {

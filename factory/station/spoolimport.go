@@ -167,7 +167,7 @@ func (d *answered) finish(ctx context.Context) (*Result, error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	keys, err := openKeyStore(ctx, s.c, s.openToken)
+	keys, err := openKeyStore(ctx, s.c, s.openToken, s.done)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,8 @@
 // Evidence of where the key was born (device.attestation) is only carried: hanaperd judges it. An attacker who controls the
 // station or the device can have a chip of his own enrolled under the device's name, if its manufacturer is one that hanaperd believes.
 //
-// The import folder, if it is there, is compared and never changed. An attacker who can write to it can make the
+// The import folder, if it is there, is compared and never changed; where its certificate is an earlier one of the same device, and the
+// device's key is in a token, it is moved aside. The token's own certificate is replaced where hanaperd gave the very same key another one. An attacker who can write to it can make the
 // enrolment fail, and can of course change what the device will read after the station is done. In the file key store
 // he who can read the folder, or the key that waits beside it, has the device's key.
 package station
@@ -122,7 +123,7 @@ func load(c *Config, w With) (*Station, error) {
 			return nil, err
 		}
 	}
-	if s.folder, err = newFolder(c); err != nil {
+	if s.folder, err = newFolder(c, s.done); err != nil {
 		return nil, err
 	}
 	id, err := factory.LoadIdentity(c.Factory.Certificate, c.Factory.Key)
@@ -224,7 +225,7 @@ func (s *Station) open(ctx context.Context) (*opened, error) {
 		return nil, err
 	}
 	s.step("%s: key", show.Text(s.c.Device.ID))
-	keys, err := openKeyStore(ctx, s.c, s.openToken)
+	keys, err := openKeyStore(ctx, s.c, s.openToken, s.done)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,47 @@ func (t *Token) PutCertificate(ctx context.Context, label string, id []byte, cer
 	return t.fail(err, "store certificate %q", label)
 }
 
+// RemoveCertificate destroys the objects of this very certificate under this id, and proves that none is left. One that is not there is
+// no error; others under the id stay.
+func (t *Token) RemoveCertificate(ctx context.Context, id []byte, cert *x509.Certificate) error {
+	if len(id) == 0 || cert == nil {
+		return advice.New(advice.Usage, "give both", "%s: a certificate that is removed is named by id and content", t.Info().Name())
+	}
+	these := func(s session) (these []p11.ObjectHandle, err error) {
+		found, err := t.search(s, p11.CKO_CERTIFICATE, hsm.Query{ID: id})
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range found {
+			v, err := t.attributes(s, o, p11.CKA_VALUE)
+			if err != nil {
+				return nil, err
+			}
+			if bytes.Equal(v[p11.CKA_VALUE], cert.Raw) {
+				these = append(these, o)
+			}
+		}
+		return these, nil
+	}
+	// Run again after an outage: what the first run destroyed is not found.
+	err := t.do(ctx, func(s session) error {
+		found, err := these(s)
+		if err != nil {
+			return err
+		}
+		for _, o := range found {
+			if err := t.m.destroy(s, o); err != nil {
+				return err
+			}
+		}
+		if found, err = these(s); err == nil && len(found) > 0 {
+			err = fmt.Errorf("it is still there after it was destroyed")
+		}
+		return err
+	})
+	return t.fail(err, "remove the certificate with id %x", id)
+}
+
 // Certificate finds the certificate object with this id. Nothing but its bytes comes from the token: whether it is to be trusted is
 // the caller's affair.
 func (t *Token) Certificate(ctx context.Context, id []byte) (*x509.Certificate, error) {

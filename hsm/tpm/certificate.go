@@ -57,6 +57,33 @@ func (t *Token) putCertificate(label string, id []byte, cert *x509.Certificate) 
 	return err
 }
 
+// RemoveCertificate removes this very certificate under this id. One that is not there is no error; another one under the id stays.
+func (t *Token) RemoveCertificate(_ context.Context, id []byte, cert *x509.Certificate) error {
+	if len(id) == 0 || cert == nil {
+		return advice.New(advice.Usage, "give both", "%s: a certificate that is removed is named by id and content", t.Info().Name())
+	}
+	return t.fail(t.removeCertificate(id, cert), "remove the certificate with id %x", id)
+}
+
+func (t *Token) removeCertificate(id []byte, cert *x509.Certificate) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	lock, err := t.s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	have, err := t.readCertificate(id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !have.Certificate.Equal(cert) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return durable.Remove(t.s.path(certificatesDir, id))
+}
+
 func (t *Token) readCertificate(id []byte) (CertificateObject, error) {
 	path := t.s.path(certificatesDir, id)
 	data, err := input.Read(path, maxBlob)
