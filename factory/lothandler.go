@@ -91,7 +91,7 @@ func (a *api) devices(ctx context.Context, _ Caller, _ []byte, r *http.Request) 
 	for name, into := range map[string]*time.Time{"from": &q.From, "until": &q.Until} {
 		if text := v.Get(name); text != "" {
 			if *into, err = time.Parse(time.RFC3339, text); err != nil {
-				return nil, fault(CodeRequest, "write it as 2026-11-27T06:00:00Z", "%s is %.40q", name, text)
+				return nil, fault(CodeRequest, "write it in UTC, as 2026-11-27T06:00:00Z", "%s is %.40q", name, text)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hanaper/hanaper/factory"
@@ -207,4 +208,43 @@ func (l *line) der(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestOperatorSlips: an order that nobody signed, a station's name that is misspelled, no terminal to answer at, and a flag behind the name: each is
+// told what to do, and nothing is revoked.
+func TestOperatorSlips(t *testing.T) {
+	l := newLine(t)
+	cert, key := l.operator(t, "olga").write(t, l.dir, "olga")
+	olga := []string{"--url", "https://" + l.address, "--ca", filepath.Join(l.dir, "operations-root.pem"), "--cert", cert, "--key", key}
+	hanaperd := filepath.Join(l.bin, "hanaperd")
+	file := filepath.Join(l.dir, "order.json")
+	if exit, _, stderr := run(t, hanaperd, "order", "new", "--lot", "l", "--quantity", "1", "--cert", cert, "--out", file); exit != 0 {
+		t.Fatal(stderr)
+	}
+	board := l.blankBoard(t, softhsm.ForTest(t), "slip")
+	if exit, _, stderr := l.enroll(t, l.config, "dev-1", "--token", board.URI); exit != 0 {
+		t.Fatal(stderr)
+	}
+	for _, c := range []struct {
+		args []string
+		exit int
+		says string
+	}{
+		{append(append([]string{"lot", "open"}, olga...), file), 2, "nobody has signed yet"},
+		{append([]string{"device", "revoke", "--station", "line-l", "--reason", "key_compromise", "--yes"}, olga...), 0, "is the name as its certificate has it"},
+		{append([]string{"device", "list", "--since", "tomorrow"}, olga...), 2, "in UTC"},
+		{append([]string{"device", "show", "dev-1"}, olga...), 2, "flags stand before"},
+	} {
+		if exit, out, stderr := run(t, hanaperd, c.args...); exit != c.exit || !strings.Contains(out+stderr, c.says) {
+			t.Errorf("%s: exit %d: %s%s", c.args[:2], exit, out, stderr)
+		}
+	}
+	alone := exec.Command(hanaperd, append([]string{"device", "revoke", "--station", "line-1", "--reason", "key_compromise"}, olga...)...)
+	alone.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if out, err := alone.CombinedOutput(); err == nil || !strings.Contains(string(out), "--yes") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if d, err := l.client(t, l.operator(t, "olga")).Device(t.Context(), "dev-1"); err != nil || d.Status != "issued" {
+		t.Errorf("%+v, %v", d, err)
+	}
 }

@@ -283,10 +283,13 @@ func deviceRevoke(c *cli.Context) error {
 	if todo > 0 {
 		fmt.Fprintf(c.App.Writer, "the first is that of %s, the last that of %s\n", show.Text(first), show.Text(last))
 	}
+	if todo+done+open == 0 {
+		fmt.Fprintf(c.App.Writer, "no enrolment of a station with this name is on record in that time: is the name as its certificate has it, and the time in UTC?\n")
+	}
 	if todo > 0 && !c.Bool("yes") {
 		said, err := term.TTY().Line(fmt.Sprintf("Revoke %d certificates, for good? Type their number to go on: ", todo))
 		if err != nil {
-			return err
+			return advice.Wrap(advice.KindOf(err), err, "run it at a terminal, or with --yes once you know what it revokes")
 		}
 		if strings.TrimSpace(said) != fmt.Sprint(todo) {
 			return advice.New(advice.Refused, "", "nothing was revoked")

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/factory/order"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -36,6 +37,9 @@ func lotCommand() *cli.Command {
 				env, err := input.Read(args[0], maxOrderFile)
 				if err != nil {
 					return advice.Wrap(advice.Usage, err, "")
+				}
+				if _, err := order.Parse(env); err == nil {
+					return advice.New(advice.Usage, "sign it first: hanaperd order sign", "%s is an order that nobody has signed yet", show.Text(args[0]))
 				}
 				client, err := caller(c)
 				if err != nil {

@@ -163,7 +163,7 @@ func moment(c *cli.Context, flag string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, advice.New(advice.Usage, "write it as 2026-11-27T06:00:00Z", "--%s is %.40q", flag, text)
+		return at, advice.New(advice.Usage, "write it in UTC, as 2026-11-27T06:00:00Z", "--%s is %.40q", flag, text)
 	}
 	return at.UTC(), nil
 }

@@ -246,7 +246,7 @@ func (o *Order) checkTimes() error {
 			continue
 		}
 		if _, offset := t.at.Zone(); offset != 0 || t.at.Nanosecond() != 0 || t.at.Year() < 2000 || t.at.Year() > 9999 {
-			return usage("write it as 2026-11-27T06:00:00Z", "%s is missing, or no moment in whole seconds of UTC", t.name)
+			return usage("write it in UTC, as 2026-11-27T06:00:00Z", "%s is missing, or no moment in whole seconds of UTC", t.name)
 		}
 	}
 	switch {

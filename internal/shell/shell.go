@@ -111,7 +111,7 @@ func report(app *cli.App, err error, code func(error) int) int {
 	}
 	// The library's error for a required flag has no type that can be named here.
 	if strings.HasPrefix(err.Error(), "Required flag") {
-		err = advice.Wrap(advice.Usage, err, "")
+		err = advice.Wrap(advice.Usage, err, "give it; flags stand before the file or name that is worked on")
 	}
 	hint := advice.Hint(err)
 	msg := show.Line(strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; ")))

@@ -25,7 +25,7 @@ func TestRun(t *testing.T) {
 		{"prog group nope", 2, "prog: no such command: prog group nope\nprog: hint: see 'prog group --help'\n"},
 		{"prog nope", 2, "prog: no such command: prog nope\nprog: hint: see 'prog --help'\n"},
 		{"prog --nope", 2, "prog: flag provided but not defined: -nope\nprog: hint: see 'prog --help'\n"},
-		{"prog group need", 2, "prog: required flag \"f\" not set\n"},
+		{"prog group need", 2, "prog: required flag \"f\" not set\nprog: hint: give it; flags stand before the file or name that is worked on\n"},
 		{"prog", 2, "prog: a command is missing\n"},
 		{"prog group", 2, "prog: a command is missing\n"},
 		{"prog completion tcsh", 2, "prog: no completion for the shell \"tcsh\"\nprog: hint: one of bash, zsh, fish\n"},
