@@ -158,7 +158,7 @@ func (f *folder) earlier() *x509.Certificate {
 // permitted it, and the folder of a certificate that is revoked is of no use to the device.
 func (f *folder) makeRoom(cert *x509.Certificate) error {
 	before := f.earlier()
-	if before == nil || before.Equal(cert) {
+	if before == nil || before.Equal(cert) || older(cert, before) {
 		return nil
 	}
 	from := filepath.Clean(f.c.Import)

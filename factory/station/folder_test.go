@@ -2,12 +2,19 @@ package station
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
@@ -139,5 +146,55 @@ func TestFileKeyStopped(t *testing.T) {
 	}
 	if _, err := os.Lstat(waiting); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the key still waits beside the folder: %v", err)
+	}
+}
+
+// TestFolderMakesRoom: the folder of the device's earlier certificate is moved aside for a later one; the same, an older one, another device's, and
+// the only copy of a key stay.
+func TestFolderMakesRoom(t *testing.T) {
+	begin := time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC)
+	cert := func(id string, serial int64, from time.Time) *x509.Certificate {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: id}, NotBefore: from, NotAfter: from.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, &template, &template, k.Public(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	have := cert("vin-1", 0xab, begin)
+	for name, c := range map[string]struct {
+		id, store string
+		next      *x509.Certificate
+		moved     bool
+	}{
+		"a later one":      {"vin-1", storePKCS11, cert("vin-1", 2, begin.Add(time.Second)), true},
+		"the same":         {"vin-1", storePKCS11, have, false},
+		"an older one":     {"vin-1", storePKCS11, cert("vin-1", 3, begin.Add(-time.Second)), false},
+		"another device's": {"vin-2", storePKCS11, cert("vin-2", 4, begin.Add(time.Second)), false},
+		"keys in files":    {"vin-1", storeFile, cert("vin-1", 5, begin.Add(time.Second)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := &Config{Import: filepath.Join(t.TempDir(), "import")}
+			conf.Device.ID, conf.Device.KeyStore = c.id, c.store
+			if err := place(conf.Import, map[string][]byte{"client.pem": encode([]*x509.Certificate{have}), "sota.toml": []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			f := &folder{c: conf, done: func(string, ...any) {}}
+			if err := f.makeRoom(c.next); err != nil {
+				t.Fatal(err)
+			}
+			_, err := os.Stat(conf.Import + ".old-ab")
+			if _, there := os.Stat(conf.Import); (err == nil) != c.moved || (there != nil) != c.moved {
+				t.Errorf("aside: %v, in place: %v", err, there)
+			}
+		})
 	}
 }

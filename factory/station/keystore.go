@@ -120,12 +120,15 @@ func (s *tokenStore) makeRoom(ctx context.Context, have, cert *x509.Certificate)
 	t, can := s.token.(interface {
 		RemoveCertificate(ctx context.Context, id []byte, cert *x509.Certificate) error
 	})
-	if !can || !bytes.Equal(have.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
+	if !can || !bytes.Equal(have.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) || older(cert, have) {
 		return nil
 	}
 	s.done("%s: the token's certificate of %s, serial %s, makes way for the new one", show.Text(s.c.Device.ID), show.Text(have.Subject.CommonName), show.Text(serialOf(have)))
 	return t.RemoveCertificate(ctx, s.c.certID, have)
 }
+
+// older says that a certificate was issued before another: an answer of long ago, as on a stick that was kept, takes no newer one's place.
+func older(cert, than *x509.Certificate) bool { return cert.NotBefore.Before(than.NotBefore) }
 
 // fileStore is a key in a file, for devices without a token. Until the import folder is laid out the key waits beside
 // it, so that a run that fails half-way finds it again.

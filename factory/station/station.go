@@ -19,7 +19,7 @@
 // station or the device can have a chip of his own enrolled under the device's name, if its manufacturer is one that hanaperd believes.
 //
 // The import folder, if it is there, is compared and never changed; where its certificate is an earlier one of the same device, and the
-// device's key is in a token, it is moved aside. The token's own certificate is replaced where hanaperd gave the very same key another one. An attacker who can write to it can make the
+// device's key is in a token, it is moved aside. The token's own certificate is replaced where hanaperd gave the very same key a later one. An attacker who can write to it can make the
 // enrolment fail, and can of course change what the device will read after the station is done. In the file key store
 // he who can read the folder, or the key that waits beside it, has the device's key.
 package station
