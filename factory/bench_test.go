@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/big"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,9 +141,4 @@ func BenchmarkInProcess(b *testing.B) {
 			b.ReportMetric(inProcess(b, r, p, workers), "enrolments/s")
 		})
 	}
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return s[len(s)/2]
 }

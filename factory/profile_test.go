@@ -71,6 +71,7 @@ func certOf(t testing.TB, a *factory.EnrollAnswer) *x509.Certificate {
 	block, _ := pem.Decode([]byte(a.Certificate))
 	if block == nil {
 		t.Fatal("no certificate in the answer")
+		return nil
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

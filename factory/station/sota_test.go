@@ -218,7 +218,6 @@ func TestFirstToken(t *testing.T) {
 // otherToken answers for the device's token with somebody else's certificate or key once they were written: a token that lies.
 type otherToken struct {
 	hsm.Token
-	cert  *x509.Certificate
 	key   hsm.Key
 	wrote *bool
 }
