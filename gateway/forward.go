@@ -139,7 +139,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := g.now()
 	g.registry.Seen(d.Device, now)
 	if g.renewal != nil && isRenewal(r.URL.Path) {
-		g.renewal.serve(flow, r, d.Device, s.chain[0])
+		g.renewal.serve(flow, r, s, d.Device)
 		g.tellRequest(r, d.Device, flow.status, now)
 		return
 	}

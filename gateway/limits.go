@@ -31,7 +31,9 @@ const (
 	maxRefusalText = 512
 	// maxRenewals bounds the renewals that wait for hanaperd at once, maxRenewalBody a request for one and maxRenewalAnswer hanaperd's
 	// answer, in bytes.
-	maxRenewals      = 32
+	maxRenewals = 32
+	// maxRenewalsOfOne bounds those of one device: one that it gave up, and one more.
+	maxRenewalsOfOne = 2
 	maxRenewalBody   = 32 << 10
 	maxRenewalAnswer = 256 << 10
 	// maxSeen bounds the certificates that hanaperd is still to be told of, seenBatch those of one call. seenEvery and seenAgain lie

@@ -42,8 +42,9 @@ type renewal struct {
 	base    *url.URL
 	client  *http.Client
 	keys    *keyPair
-	// places bounds the renewals in work, so that a fleet which wakes up at once does not take all of hanaperd.
-	places chan struct{}
+	// places bounds the renewals in work, so that a fleet which wakes up at once does not take all of hanaperd; and those of each device, so that
+	// one does not take the places of the others.
+	places flights
 	seen   seenCertificates
 }
 
@@ -61,7 +62,7 @@ func (g *Gateway) newRenewal() (*renewal, error) {
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, wrong("renewal.ca", "PEM, one or more certificates", "%s holds no certificate", show.Text(c.CA))
 	}
-	r := &renewal{gateway: g, base: g.settings.renewalURL, places: make(chan struct{}, maxRenewals)}
+	r := &renewal{gateway: g, base: g.settings.renewalURL, places: flights{of: map[string]int{}, most: maxRenewals, ofOne: maxRenewalsOfOne}}
 	if r.keys, err = loadKeyPair("renewal", TLSConfig{Certificate: c.Certificate, Key: c.Key}); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func isRenewal(path string) bool {
 }
 
 // serve takes a request of an admitted device whose path is EST's.
-func (n *renewal) serve(w http.ResponseWriter, r *http.Request, device string, leaf *x509.Certificate) {
+func (n *renewal) serve(w http.ResponseWriter, r *http.Request, s *session, device string) {
 	method, known := renewalCalls[r.URL.EscapedPath()]
 	switch {
 	case !known || r.URL.RawQuery != "" || r.URL.ForceQuery:
@@ -108,15 +109,19 @@ func (n *renewal) serve(w http.ResponseWriter, r *http.Request, device string, l
 		answer(w, status, "request", why)
 		return
 	}
-	select {
-	case n.places <- struct{}{}:
-		defer func() { <-n.places }()
-	default:
+	// Ids are compared without case, as in the registry.
+	place := strings.ToLower(device)
+	switch ok, all := n.places.enter(place); {
+	case all:
 		w.Header().Set("Retry-After", "30")
 		answer(w, http.StatusServiceUnavailable, "busy", "many devices are renewing at present")
 		return
+	case !ok:
+		n.gateway.busy(w, s, device, DeviceBusy, "the device has renewals under way")
+		return
 	}
-	resp, err := n.call(r.Context(), method, r.URL.Path, "application/pkcs10", body, leaf)
+	defer n.places.leave(place)
+	resp, err := n.call(r.Context(), method, r.URL.Path, "application/pkcs10", body, s.chain[0])
 	if err == nil {
 		defer resp.Body.Close()
 		err = n.pass(w, resp)
