@@ -163,6 +163,9 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	}
 	// The lock is held over the registry's answer: of a connection's simultaneous first requests one registers, and the others
 	// wait for what it learns.
+	// A device that goes away meanwhile says nothing of the registry, and is met all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), registryWait)
+	defer cancel()
 	met, err := g.registry.Meet(ctx, s.meeting(d.Device, g.now()))
 	for answer, reason := range map[error]Reason{ErrDeleted: Deleted, ErrOldKey: KeySuperseded, ErrOtherKey: OtherKey} {
 		if errors.Is(err, answer) {

@@ -222,4 +222,10 @@ func TestRegistryHeld(t *testing.T) {
 	if data, _ := os.ReadFile(filepath.Join(dir, "registry")); string(data) != "one\n" {
 		t.Errorf("the mark says %q", data)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "registry"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := s.KnownRegistry(); err == nil {
+		t.Errorf("an empty mark stands for %q", known)
+	}
 }

@@ -32,7 +32,11 @@ func (s *Settings) KnownRegistry() (string, error) {
 	if _, err := os.Stat(s.registry); errors.Is(err, fs.ErrNotExist) {
 		return "", s.otherRegistry("is gone")
 	}
-	return strings.TrimSpace(string(data)), nil
+	known := strings.TrimSpace(string(data))
+	if known == "" {
+		return "", s.otherRegistry("cannot be told from another: what this gateway kept of it is empty")
+	}
+	return known, nil
 }
 
 // HoldRegistry holds the registry that was opened against the one known, and keeps its name where none is.

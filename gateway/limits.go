@@ -59,6 +59,8 @@ const (
 	defaultIdle         = 2 * time.Minute
 	defaultStall        = time.Minute
 	defaultUpstreamWait = time.Minute
+	// registryWait is how long a first contact waits for the registry.
+	registryWait = 15 * time.Second
 
 	// keyPoll is how often the TLS files are looked at for changes, sweepEvery how often open connections are judged
 	// anew without other cause (certificates and CRLs expire).

@@ -1,6 +1,10 @@
 package gateway_test
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,4 +37,27 @@ func TestOneKey(t *testing.T) {
 	}
 	s.wellServed(s.client(first, true), first)
 	s.refused(s.client(second, true), gateway.KeySuperseded)
+}
+
+// TestResetFirstRequest: a device that takes its first request back says nothing of the registry: no alarm, and no refusal in the registry's name.
+func TestResetFirstRequest(t *testing.T) {
+	s := newStand(t, nil)
+	for n := range 40 {
+		d := s.fleet.Device(t, fmt.Sprint("device-", n))
+		c := s.client(d, true)
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Duration(n)*200*time.Microsecond, cancel)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.addr+"/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := c.Do(req); err == nil {
+			resp.Body.Close()
+		}
+		cancel()
+		s.wellServed(s.client(d, true), d)
+	}
+	if text := s.log.String(); strings.Contains(text, "msg=registry") || strings.Contains(s.metrics(), `reason="registry-unavailable",stage="request"} 1`) {
+		t.Errorf("the registry is blamed: %s", text)
+	}
 }
