@@ -14,7 +14,7 @@ import (
 )
 
 // TestConsoleServed: hanaperd serves the pages beside the API, or on a listener of their own, or not at all, as its configuration says, and to
-// nobody without a certificate.
+// nobody without a certificate; and in each case EST's paths have one spelling, without redirections.
 func TestConsoleServed(t *testing.T) {
 	p := newPlant(t)
 	bin, dir := programtest.Dir(t), t.TempDir()
@@ -65,6 +65,11 @@ func TestConsoleServed(t *testing.T) {
 		}
 		if status, text := ask(c.also, olga); status != 200 {
 			t.Errorf("%q: %s: %d, %s", c.config, c.also, status, text)
+		}
+		for _, path := range []string{"/.well-known/est//cacerts", "/.well-known/est/x/../cacerts", "/.well-known/est/./cacerts"} {
+			if status, text := ask("https://"+address+path, olga); status != 404 {
+				t.Errorf("%q: %s: %d, %s", c.config, path, status, text)
+			}
 		}
 		d.stop()
 	}

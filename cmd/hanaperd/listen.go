@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/hanaper/hanaper/factory"
@@ -34,8 +35,7 @@ func (p *parts) listen(s *factory.Service, log *slog.Logger) ([]server, error) {
 		mux := http.NewServeMux()
 		mux.Handle(console.Prefix, pages)
 		if c.Console.Listen == "" {
-			mux.Handle("/", api)
-			all[0].handler = mux
+			all[0].handler = beside(mux, api)
 		} else {
 			mux.Handle("/{$}", http.RedirectHandler(console.Prefix, http.StatusSeeOther))
 			all, addresses = append(all, server{handler: mux}), append(addresses, c.Console.Listen)
@@ -52,6 +52,18 @@ func (p *parts) listen(s *factory.Service, log *slog.Logger) ([]server, error) {
 		all[i].listener = l
 	}
 	return all, nil
+}
+
+// beside has pages serve what is the console's, and api all else, whose paths it gets as they were sent: a multiplexer in front of it would
+// resolve dots in EST's, and answer with a redirection.
+func beside(pages, api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path+"/", console.Prefix) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 }
 
 // serveAll serves all until ctx ends, or one of them fails.
