@@ -42,7 +42,7 @@ func newSpools(t *testing.T) *spools {
 	files := strings.Replace(string(b), "device: {", "device: {key_store: file, ", 1)
 	// Nothing listens there: whatever the station tried to ask would fail.
 	s.offline = put("offline.yaml", strings.Replace(files, l.address, "127.0.0.1:1", 1))
-	s.desk = put("desk.yaml", fmt.Sprintf("factory: {url: \"https://%s\", ca: operations-root.pem, certificate: desk.pem, key: desk.key, tries: 1, got: desk-got.pem}\n", l.address))
+	s.desk = put("desk.yaml", fmt.Sprintf("factory: {url: \"https://%s\", ca: operations-root.pem, certificate: desk.pem, key: desk.key, tries: 1, got: desk-got.pem}\nspool: {stations: [line-1, desk-1]}\n", l.address))
 	return s
 }
 
@@ -100,6 +100,21 @@ func TestSpool(t *testing.T) {
 	s.export(t, spool, "dev-1", "dev-2", "dev-3")
 	if text, err := os.ReadFile(spool); err != nil || bytes.Contains(text, []byte("PRIVATE")) {
 		t.Errorf("the spool holds a private key, or is not there: %v", err)
+	}
+	// A desk takes no other station's spool that it was not told of: hanaperd would judge it by the desk's lots.
+	b, err := os.ReadFile(s.desk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	untold := filepath.Join(s.dir, "untold.yaml")
+	if err := os.WriteFile(untold, []byte(strings.Replace(string(b), "stations: [line-1, desk-1]", "stations: []", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exit, _, stderr := run(t, s.program, "spool", "submit", "--config", untold, "--spool", spool, "--out", answers); exit != 3 || !strings.Contains(stderr, "is signed by station line-1, and this desk is desk-1") {
+		t.Errorf("a desk that was not told: exit %d: %s", exit, stderr)
+	}
+	if _, err := os.Lstat(answers); err == nil {
+		t.Error("it wrote answers")
 	}
 	exit, out, stderr := s.submit(t, spool, answers)
 	if exit != 0 || !strings.Contains(out, "of station line-1: 3 requests, 2 enrolled, 1 refused") {

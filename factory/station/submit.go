@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
@@ -70,6 +71,11 @@ func SubmitSpool(ctx context.Context, conf *Config, path, out string, w With) (*
 	payload, by, err := conf.readCarried(path, spoolType, w.Now)
 	if err != nil {
 		return nil, err
+	}
+	// hanaperd judges what a desk submits as the desk's own: whoever has another station's key would pass by that one's lots and rate.
+	if len(conf.Spool.Stations) == 0 && !strings.EqualFold(by, name) {
+		return nil, advice.New(advice.Refused, "name it in spool.stations if this desk is meant to submit its spools: hanaperd takes them for the desk's own, with the desk's lots and rate",
+			"%s is signed by station %s, and this desk is %s", show.Text(path), show.Text(by), show.Text(name))
 	}
 	var s spooled
 	if err := strict.JSON(path, payload, &s); err != nil {
