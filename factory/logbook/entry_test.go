@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,8 @@ func TestParseLeaf(t *testing.T) {
 	if got, err := ParseLeaf(leaf[:]); err != nil || got != leaf {
 		t.Error(err)
 	}
-	for _, bad := range [][]byte{nil, leaf[:64], append(leaf[:], 0), append([]byte{0}, leaf[1:]...), append([]byte{14}, leaf[1:]...)} {
+	unknown := byte(slices.Max(Kinds())) + 1
+	for _, bad := range [][]byte{nil, leaf[:64], append(leaf[:], 0), append([]byte{0}, leaf[1:]...), append([]byte{unknown}, leaf[1:]...)} {
 		if _, err := ParseLeaf(bad); !errors.Is(err, ErrLeaf) {
 			t.Errorf("%x: %v", bad, err)
 		}
