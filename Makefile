@@ -6,12 +6,12 @@ LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
 # Pure Go resolver and user look-up everywhere: fewer system calls at the air gap, and one compilation serves all programs.
 # hanaper-kms knows YubiKeys where libpcsclite-dev is there.
 comma := ,
-CARDS := $(if $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes),,$(comma)noyubikey)
-GOFLAGS_BUILD := -trimpath -tags netgo,osusergo$(CARDS) -buildvcs=false -ldflags "$(LDFLAGS)"
+TAGS := netgo,osusergo$(if $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes),,$(comma)noyubikey)
+GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all build demo board test matrix cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all tags build demo board test matrix cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -19,6 +19,10 @@ all: build
 build:
 	go build $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS)))
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ ./cmd/hanaper-gateway
+
+# For scripts/test.
+tags:
+	@echo $(TAGS)
 
 ## demo: the main job on throw-away tokens, on loopback, in the folder demo/
 demo:

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -260,8 +261,17 @@ func startAgent(t testing.TB, socket string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	waitFor(t, socket)
-	return cmd
+	// The file is there before anybody listens on it.
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			c.Close()
+			return cmd
+		}
+		if time.Now().After(end) {
+			t.Fatalf("nobody listens on %s: %v", socket, err)
+		}
+	}
 }
 
 func waitFor(t testing.TB, path string) {
