@@ -169,6 +169,8 @@ func (rep *Repository) differs(c Content) string {
 		return "list of intermediates"
 	case !reflect.DeepEqual(rep.policy, c.Policy):
 		return "gateway policy"
+	case !c.Uptane.equal(rep.uptane):
+		return "Uptane roots"
 	case len(released)+len(rep.released) > 0 && !reflect.DeepEqual(released, rep.released):
 		return "list of releases"
 	case !maps.Equal(crls, have):

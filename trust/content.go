@@ -22,6 +22,8 @@ type Content struct {
 	Policy Policy
 	// Releases name the revoked serials that a CA's later CRLs may leave out.
 	Releases []Release
+	// Uptane are the roots that devices start from: files that they are provisioned with.
+	Uptane UptaneRoots
 	// UsedTargets is the highest version of the targets metadata that was signed and never released, by a ceremony that was
 	// aborted; 0 without one. The next version is above it.
 	UsedTargets int64

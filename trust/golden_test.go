@@ -1,6 +1,8 @@
 package trust_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
@@ -151,6 +154,89 @@ func TestGoldenFormat2(t *testing.T) {
 		}
 		if _, err := trust.OpenAfter(os.DirFS(dir+"/before"), v, pin, trusttest.Start); !errors.Is(err, trust.ErrRollback) {
 			t.Errorf("%s: back to format 1: %v", how, err)
+		}
+	}
+}
+
+// TestGoldenFormat3 opens two publications of an earlier release, one after the other: with a policy of format 2, and the next one, which says what
+// the environment is: its gateways, its stage, shared credentials, its logs with a signed checkpoint, and the devices' Uptane roots.
+func TestGoldenFormat3(t *testing.T) {
+	const dir = "testdata/golden-3"
+	const origin = "factory.plant7.example/issuance"
+	if *update {
+		w := trusttest.New(t)
+		id := trust.IssuerID(w.Issuing.Cert).String()
+		w.Content.Policy = trust.DefaultPolicy("test")
+		w.Content.Policy.CRLs = []trust.CRLRule{{CA: id, GraceHours: 48}}
+		w.Content.Policy = w.Content.Policy.WithFormat()
+		w.Rebuild()
+		w.Pin = trust.PinRoot(w.Offline["metadata/1.root.json"])
+		w.Import()
+		w.AddCRL(1, 5)
+		before := published(t, w)
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &w.Content.Policy
+		p.Stage, p.RegisteredOnly, p.GatewayNames = trust.Development, true, []string{"gateway.test.example", "gw2.test.example"}
+		p.SharedCredentials = &trust.SharedCredentials{CA: id, Until: w.Now.AddDate(0, 6, 0)}
+		p.Logs = []trust.PolicyLog{{Origin: origin, Key: vkey(t, origin, key)}}
+		*p = p.WithFormat()
+		w.Content.Uptane = trust.UptaneRoots{Director: []byte(uptaneRoot), Image: []byte(uptaneRoot)}
+		w.Rebuild()
+		w.Import()
+		signer, err := journal.NoteSigner(origin, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		note, err := journal.SignCheckpoint(journal.FormatCheckpoint(origin, 70000, journal.Hash{7}), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := offer(t, w, note, refresh); err != nil {
+			t.Fatal(err)
+		}
+		w.AddCRL(2, 5, 6)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir+"/before", before)
+		put(t, dir+"/after", published(t, w))
+	}
+	pin := pinOf(t, dir+"/before")
+	before, err := trust.Open(os.DirFS(dir+"/before"), pin, trusttest.Start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := before.Policy(); p.Format != 2 || !p.Production() || p.RegisteredOnly || p.GatewayNames != nil {
+		t.Errorf("%+v", p)
+	}
+	for how, open := range map[string]func() (*trust.View, error){
+		"a new gateway": func() (*trust.View, error) { return trust.Open(os.DirFS(dir+"/after"), pin, trusttest.Start) },
+		"one that had the earlier": func() (*trust.View, error) {
+			return trust.OpenAfter(os.DirFS(dir+"/after"), before, pin, trusttest.Start)
+		},
+	} {
+		v, err := open()
+		if err != nil {
+			t.Errorf("%s: %v", how, err)
+			continue
+		}
+		p, issuing := v.Policy(), trust.IssuerID(v.Intermediates()[0])
+		shared := p.SharedAt(trusttest.Start)
+		if p.Format != 3 || p.Production() || !p.RegisteredOnly || strings.Join(p.GatewayNames, " ") != "gateway.test.example gw2.test.example" || len(p.CRLs) != 1 ||
+			!shared.IssuedBy(issuing) || !shared.Until.Equal(trusttest.Start.AddDate(0, 6, 0)) || len(p.Logs) != 1 || p.Logs[0].Origin != origin {
+			t.Errorf("%s: %+v", how, p)
+		}
+		if logs := v.Logs(); len(logs) != 1 || logs[0].Size != 70000 || logs[0].Root[0] != 7 {
+			t.Errorf("%s: %+v", how, logs)
+		}
+		if u := v.Uptane(); string(u.Director) != uptaneRoot || string(u.Image) != uptaneRoot {
+			t.Errorf("%s: %+v", how, u)
+		}
+		if _, err := trust.OpenAfter(os.DirFS(dir+"/before"), v, pin, trusttest.Start); !errors.Is(err, trust.ErrRollback) {
+			t.Errorf("%s: back to format 2: %v", how, err)
 		}
 	}
 }

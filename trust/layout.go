@@ -51,6 +51,9 @@ func (p *Prepared) layoutContent(c Content, k Keys) error {
 		return err
 	}
 	p.add(policyTarget, policy)
+	if err := p.layoutUptane(c.Uptane); err != nil {
+		return err
+	}
 	released, err := p.layoutReleases(c.Releases, names)
 	if err != nil {
 		return err

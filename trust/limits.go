@@ -12,6 +12,8 @@ const (
 	// MaxPolicySize and MaxReleasesSize bound policy.json and releases.json, in bytes.
 	MaxPolicySize   = 64 << 10
 	MaxReleasesSize = 4 << 20
+	// MaxUptaneRootSize bounds an Uptane root, in bytes.
+	MaxUptaneRootSize = 256 << 10
 	// MaxCRLSize bounds a CRL, in bytes; MaxCRLEntries the serials in it. A million entries are about 40 MB.
 	MaxCRLSize    = 256 << 20
 	MaxCRLEntries = 5_000_000

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/journal"
 )
 
 // MaxCheckpointSize bounds the checkpoint of an issuance log, in bytes; MaxLogs the logs of an environment.
@@ -50,8 +52,8 @@ func parseLog(note []byte) (LogInfo, bool) {
 	return LogInfo{Origin: lines[0], Size: size, Root: [32]byte(root), Note: note}, true
 }
 
-// readLogs reads the checkpoints that the online role lists.
-func readLogs(r *reader, m *targetsMetadata) (map[string]LogInfo, error) {
+// readLogs reads the checkpoints that the online role lists; where the policy names logs, only theirs, signed by their keys.
+func readLogs(r *reader, m *targetsMetadata, policy Policy) (map[string]LogInfo, error) {
 	logs := map[string]LogInfo{}
 	for _, name := range slices.Sorted(maps.Keys(m.Signed.Targets)) {
 		if !isLogTarget(name) {
@@ -68,9 +70,33 @@ func readLogs(r *reader, m *targetsMetadata) (map[string]LogInfo, error) {
 		if !ok || logTarget(l.Origin) != name {
 			return nil, refuse(ErrMalformed, "target "+name, "it is not the checkpoint of the log that it is named for")
 		}
+		if err := policy.checkLog(l); err != nil {
+			return nil, refuse(ErrMalformed, "target "+name, "%v", err)
+		}
 		logs[name] = l
 	}
 	return logs, nil
+}
+
+// checkLog refuses the checkpoint of a log that the policy does not name, and one that the log's key did not sign. Where the policy names no
+// logs, what the publisher verified is believed.
+func (p Policy) checkLog(l LogInfo) error {
+	key, ok := p.logKeyOf(l.Origin)
+	if !ok {
+		return errors.New("the officers' policy names other logs, and not this one")
+	}
+	if key == "" {
+		return nil
+	}
+	v, err := journal.ParseVerifierKey(key)
+	if err != nil {
+		return err
+	}
+	c, err := journal.VerifyCheckpoint(l.Note, v)
+	if err == nil && (c.Origin != l.Origin || c.Size != l.Size || c.Root != l.Root) {
+		err = errors.New("what is signed is the checkpoint of another log")
+	}
+	return err
 }
 
 // logFollows refuses a checkpoint that goes back; whether it is of the same history nobody can see without a proof.
@@ -90,6 +116,9 @@ func checkLogs(prev, next *View) error {
 	for _, name := range slices.Sorted(maps.Keys(prev.logs)) {
 		was := prev.logs[name]
 		is, ok := next.logs[name]
+		if !ok && next.officers.policy.checkLog(was) != nil {
+			continue // The officers no longer name the log, or the key that signed this.
+		}
 		if !ok {
 			return refuse(ErrLoosened, "the checkpoint of log "+show.Text(was.Origin), "it is gone")
 		}
@@ -115,6 +144,9 @@ func (p *Publisher) OfferCheckpoint(note []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.view != nil {
+		if err := p.view.officers.policy.checkLog(l); err != nil {
+			return refuse(ErrSignature, "the checkpoint of log "+show.Text(l.Origin), "%v", err)
+		}
 		if was, ok := p.view.logs[logTarget(l.Origin)]; ok {
 			if err := logFollows(was, l); err != nil {
 				return err
@@ -128,10 +160,13 @@ func (p *Publisher) OfferCheckpoint(note []byte) error {
 	return nil
 }
 
-// newLogs are the offered checkpoints that cover more than what is published.
-func (p *Publisher) newLogs() map[string]LogInfo {
+// newLogs are the offered checkpoints that cover more than what is published, of logs that the officers' policy lets in.
+func (p *Publisher) newLogs(policy Policy) map[string]LogInfo {
 	list := map[string]LogInfo{}
 	for name, l := range p.offered {
+		if policy.checkLog(l) != nil {
+			continue
+		}
 		if p.view == nil || l.Size > p.view.logs[name].Size {
 			list[name] = l
 		}

@@ -13,9 +13,12 @@ const (
 	intermediatesTarget = "intermediates.pem"
 	policyTarget        = "policy.json"
 	releasesTarget      = "releases.json"
-	officersCRLPrefix   = "officers-crl/"
-	onlineCRLPrefix     = "crl/"
-	crlSuffix           = ".crl"
+	// The Uptane roots of devices.
+	uptaneDirectorTarget = "uptane/director.root.json"
+	uptaneImageTarget    = "uptane/repo.root.json"
+	officersCRLPrefix    = "officers-crl/"
+	onlineCRLPrefix      = "crl/"
+	crlSuffix            = ".crl"
 
 	// crlRole is the delegated online role, and crlRolePath the paths it may sign for.
 	crlRole     = "crl"

@@ -29,6 +29,7 @@ type Repository struct {
 	intermediates []*x509.Certificate
 	cas           []*x509.Certificate
 	policy        Policy
+	uptane        UptaneRoots
 	released      map[ID]serials
 	crls          map[ID]*crl
 	// files are the target files that were read, by path, with their SHA-256.
@@ -169,6 +170,9 @@ func (rep *Repository) readTargets(r *reader, prev *Repository) error {
 		if rep.released, err = parseReleases(data); err != nil {
 			return refuse(ErrMalformed, releasesTarget, "%v", err)
 		}
+	}
+	if err := rep.readUptane(r); err != nil {
+		return err
 	}
 	var known map[ID]*crl
 	if prev != nil {

@@ -187,7 +187,7 @@ func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.Trus
 	if prev != nil {
 		known = prev.online
 	}
-	if v.logs, err = readLogs(r, m); err != nil {
+	if v.logs, err = readLogs(r, m, v.officers.policy); err != nil {
 		return head, err
 	}
 	// A reader of format 1 must not be shown what it does not know; so the format says whether there are logs.

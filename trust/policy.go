@@ -16,7 +16,8 @@ import (
 
 // Policy is what the officers ask of the gateways of an environment (policy.json).
 type Policy struct {
-	// Format is 1, and 2 where there are rules for CRLs: who knows only format 1 refuses such a policy.
+	// Format is the lowest that has a word for all that the policy says: 1; 2 with rules for CRLs; 3 with any of the fields below them. Who
+	// knows only a lower format refuses such a policy. WithFormat works it out.
 	Format int `json:"format"`
 	// Environment repeats the repository's.
 	Environment string `json:"environment"`
@@ -28,6 +29,18 @@ type Policy struct {
 	RequireCRL bool `json:"require_crl"`
 	// CRLs are the CAs whose CRL is used beyond its nextUpdate.
 	CRLs []CRLRule `json:"crls,omitempty"`
+
+	// Stage is "production" or "development"; left out it is production. See Production.
+	Stage string `json:"stage,omitempty"`
+	// GatewayNames are the DNS names under which devices reach the environment's gateways (SNI); without any, all of them.
+	GatewayNames []string `json:"gateway_names,omitempty"`
+	// RegisteredOnly admits only devices that an operator registered before they connected.
+	RegisteredOnly bool `json:"registered_only,omitempty"`
+	// SharedCredentials lets test benches begin with a credential that they share; nil does not. Only in development.
+	SharedCredentials *SharedCredentials `json:"shared_credentials,omitempty"`
+	// Logs are the environment's issuance logs. Where there are any, the online role publishes checkpoints of these, signed by their keys,
+	// and of no others.
+	Logs []PolicyLog `json:"logs,omitempty"`
 }
 
 // CRLRule says how long the CRL of a CA is used: for GraceHours after its nextUpdate, or, if it is frozen, until its CA ends. The officers freeze
@@ -58,9 +71,6 @@ func (p Policy) CRLUntil(info CRLInfo) time.Time {
 }
 
 func (p Policy) checkCRLs() error {
-	if (len(p.CRLs) > 0) != (p.Format == 2) {
-		return usage("rules for CRLs are format 2, and only they", "%s: %d rules for CRLs in format %d", policyTarget, len(p.CRLs), p.Format)
-	}
 	for i, r := range p.CRLs {
 		if _, ok := parseID(r.CA); !ok {
 			return usage("name a CA by the SHA-256 of its SubjectPublicKeyInfo, 64 hex digits", "%s: crls: %s is no CA's id", policyTarget, show.Text(r.CA))
@@ -89,6 +99,11 @@ func (p Policy) checkRules(named func(ID) bool, carried func(ID) bool) error {
 			return fmt.Errorf("%s: crls: %s is frozen, and has no CRL here", policyTarget, show.Text(r.CA))
 		}
 	}
+	if s := p.SharedCredentials; s != nil {
+		if id, _ := parseID(s.CA); !named(id) {
+			return fmt.Errorf("%s: shared_credentials: the CA %s is not named", policyTarget, show.Text(s.CA))
+		}
+	}
 	return nil
 }
 
@@ -112,8 +127,12 @@ func ParsePolicy(data []byte) (Policy, error) {
 }
 
 func (p Policy) check() error {
-	if p.Format != 1 && p.Format != 2 {
+	if p.Format < 1 || p.Format > policyFormatEnvironment {
 		return usage("use a release that knows this format", "%s: format %d is unknown", policyTarget, p.Format)
+	}
+	if want := p.WithFormat().Format; p.Format != want {
+		return usage("rules for CRLs are format 2; stage, gateway_names, registered_only, shared_credentials and logs are format 3",
+			"%s: what it says is format %d, and it names format %d", policyTarget, want, p.Format)
 	}
 	if err := CheckEnvironment(p.Environment); err != nil {
 		return err
@@ -132,7 +151,10 @@ func (p Policy) check() error {
 	if p.MinRSABits < 2048 || p.MinRSABits > 4096 {
 		return usage("2048 to 4096", "%s: min_rsa_bits is %d", policyTarget, p.MinRSABits)
 	}
-	return p.checkCRLs()
+	if err := p.checkCRLs(); err != nil {
+		return err
+	}
+	return p.checkEnvironment()
 }
 
 // AllowsKey says whether the policy admits a device with this public key.
@@ -152,5 +174,10 @@ func (p Policy) marshal() ([]byte, error) { return json.MarshalIndent(p, "", "  
 
 func (p Policy) clone() Policy {
 	p.KeyTypes, p.CRLs = slices.Clone(p.KeyTypes), slices.Clone(p.CRLs)
+	p.GatewayNames, p.Logs = slices.Clone(p.GatewayNames), slices.Clone(p.Logs)
+	if p.SharedCredentials != nil {
+		shared := *p.SharedCredentials
+		p.SharedCredentials = &shared
+	}
 	return p
 }

@@ -68,7 +68,7 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 	if err := finishPending(p.config.Dir); err != nil {
 		return err
 	}
-	if len(p.newLogs()) > 0 {
+	if len(p.newLogs(pub.officers.policy)) > 0 {
 		p.logged = now
 	}
 	p.view = next
@@ -107,13 +107,13 @@ func (p *Publisher) signCRLRole(pub *publication, now time.Time) (*targetsMetada
 	}
 	m := metadata.Targets(now.Add(p.config.CRLLife))
 	m.Signed.UnrecognizedFields = ownFields(p.config.Environment)
-	same, logs := p.view != nil, p.newLogs()
+	same, logs := p.view != nil, p.newLogs(pub.officers.policy)
 	if p.view != nil {
 		m.Signed.Version = p.view.versions.CRL + 1
 		for name, f := range p.view.crlMeta.Signed.Targets {
 			id, _ := parseCRLTarget(onlineCRLPrefix, name)
-			// A CA that the officers no longer name takes its CRL with it. A log stays for good.
-			if isLogTarget(name) || pub.officers.names(id) {
+			// What the officers no longer name goes: a CA with its CRL, a log with its checkpoint.
+			if p.keepsLog(pub, name) || pub.officers.names(id) {
 				m.Signed.Targets[name] = f
 			} else {
 				same = false
@@ -132,13 +132,18 @@ func (p *Publisher) signCRLRole(pub *publication, now time.Time) (*targetsMetada
 	for name, l := range logs {
 		addTarget(m, pub.files, name, l.Note)
 	}
-	if len(logs) > 0 || p.view != nil && len(p.view.logs) > 0 {
+	if slices.ContainsFunc(slices.Collect(maps.Keys(m.Signed.Targets)), isLogTarget) {
 		m.Signed.UnrecognizedFields[formatField] = formatLogs
 	}
 	if err := signInto(pub.files, *m, crlRole, m.Signed.Version, keySet(d.KeyIDs), []crypto.Signer{p.config.CRL}); err != nil {
 		return nil, nil, err
 	}
 	return m, pub.files[metadataPath(crlRole, m.Signed.Version)], nil
+}
+
+// keepsLog says whether a target is the published checkpoint of a log that the officers' policy lets in.
+func (p *Publisher) keepsLog(pub *publication, name string) bool {
+	return isLogTarget(name) && pub.officers.policy.checkLog(p.view.logs[name]) == nil
 }
 
 // names says whether the officers name a CA with this key.

@@ -258,7 +258,7 @@ func (p *Publisher) Refresh() error {
 var errNothing = advice.New(advice.Refused, "run `hanaper-repo init` first", "nothing is published yet")
 
 func (p *Publisher) refresh(now time.Time) error {
-	logs := len(p.newLogs()) > 0 && !now.Before(p.logged.Add(p.config.LogEvery))
+	logs := len(p.newLogs(p.view.officers.policy)) > 0 && !now.Before(p.logged.Add(p.config.LogEvery))
 	if now.Before(p.due()) && !logs {
 		return nil
 	}

@@ -58,7 +58,7 @@ func (v *View) Environment() string { return v.officers.Environment() }
 // Versions are those of the metadata files.
 func (v *View) Versions() Versions { return v.versions }
 
-// Fingerprint changes exactly when what the view says changes (anchors, intermediates, CRLs, policy); a timestamp that is
+// Fingerprint changes exactly when what the view says changes (anchors, intermediates, CRLs, policy, Uptane roots); a timestamp that is
 // signed anew leaves it as it is. Caches of verified chains are keyed by it.
 func (v *View) Fingerprint() [32]byte { return v.fingerprint }
 
@@ -70,6 +70,9 @@ func (v *View) Intermediates() []*x509.Certificate { return v.officers.Intermedi
 
 // Policy is the officers' gateway policy.
 func (v *View) Policy() Policy { return v.officers.Policy() }
+
+// Uptane are the roots that devices are provisioned with.
+func (v *View) Uptane() UptaneRoots { return v.officers.Uptane() }
 
 // Revoked says whether the CRLs of this CA list the serial; also true for a serial that no certificate may have (negative or
 // more than 20 octets).
@@ -208,6 +211,11 @@ func (v *View) computeFingerprint() [32]byte {
 	part(marshalBundle(v.officers.intermediates))
 	policy, _ := v.officers.policy.marshal()
 	part(policy)
+	for _, root := range [][]byte{v.officers.uptane.Director, v.officers.uptane.Image} {
+		if root != nil {
+			part(root)
+		}
+	}
 	for _, id := range sortedIDs(v.crls) {
 		part(slices.Concat(id[:], v.crls[id].digest[:]))
 	}

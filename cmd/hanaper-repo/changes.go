@@ -77,6 +77,21 @@ func rulesOf(p trust.Policy, of believed) (lines []string) {
 			lines = append(lines, fmt.Sprintf("the CRL of %s is used for %d hours after its next update", nameOfCA(of, r.CA), r.GraceHours))
 		}
 	}
+	if p.Stage != "" {
+		lines = append(lines, "stage "+p.Stage)
+	}
+	for _, n := range p.GatewayNames {
+		lines = append(lines, "gateway "+n)
+	}
+	if p.RegisteredOnly {
+		lines = append(lines, "only registered devices")
+	}
+	if s := p.SharedCredentials; s != nil {
+		lines = append(lines, fmt.Sprintf("test benches may share credentials of %s until %s", nameOfCA(of, s.CA), stamp(s.Until)))
+	}
+	for _, l := range p.Logs {
+		lines = append(lines, "issuance log "+show.Text(l.Key))
+	}
 	return lines
 }
 

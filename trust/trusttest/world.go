@@ -228,7 +228,7 @@ func (w *World) View() *trust.View {
 func Snap(t testing.TB, dir string) trust.Files {
 	t.Helper()
 	files := trust.Files{}
-	for _, sub := range []string{"metadata", "targets", "targets/crl", "targets/officers-crl"} {
+	for _, sub := range []string{"metadata", "targets", "targets/crl", "targets/officers-crl", "targets/uptane"} {
 		list, err := os.ReadDir(dir + "/" + sub)
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
