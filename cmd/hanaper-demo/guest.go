@@ -7,14 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/cpio"
 )
 
 // bootGuest boots the second board as a virtual machine, whose only program is the board's and whose TPM is the one that the
@@ -65,79 +65,19 @@ func (r *rig) pack(path string) error {
 		return err
 	}
 	buffered := bufio.NewWriter(zip)
-	c := &archive{w: buffered}
+	c := cpio.NewWriter(buffered)
 	store := r.store
 	store.Device, store.Store, store.PINSource = "/dev/tpmrm0", "/store", "/tpm.pin"
 	board, err := json.Marshal(map[string]string{"Import": "/import", "State": "/state", "Token": store.String(), "Serial": guestBoard + "-main", "Hardware": "demo-board", "Expect": "firmware-2.1"})
 	if err != nil {
 		return err
 	}
-	c.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n10.0.2.2 "+gatewayName+"\n"))
-	c.file("board.json", 0o600, board)
-	c.copy("init", filepath.Join(r.programs, "hanaper-board-guest"))
-	c.copy("tpm.pin", r.path("tpm.pin"))
+	c.File("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n10.0.2.2 "+gatewayName+"\n"))
+	c.File("board.json", 0o600, board)
+	c.Copy("init", filepath.Join(r.programs, "hanaper-board-guest"))
+	c.Copy("tpm.pin", r.path("tpm.pin"))
 	for inside, outside := range map[string]string{"import": r.path("devices", guestBoard), "state": r.path("state-" + guestBoard), "store": r.path("tpm-store"), "modules": filepath.Join(r.kernel, "modules")} {
-		c.tree(inside, outside)
+		c.Tree(inside, outside)
 	}
-	c.end()
-	return errors.Join(c.err, buffered.Flush(), zip.Close(), f.Close())
+	return errors.Join(c.End(), buffered.Flush(), zip.Close(), f.Close())
 }
-
-// archive writes a cpio archive in the new portable format, which the kernel reads (kernel.org, initramfs buffer format). The first
-// error stays.
-type archive struct {
-	w      io.Writer
-	err    error
-	inode  int
-	folder map[string]bool
-}
-
-func (a *archive) entry(name string, mode uint32, data []byte) {
-	if a.err != nil {
-		return
-	}
-	a.inode++
-	pad := func(n int) string { return strings.Repeat("\x00", -n&3) }
-	_, a.err = fmt.Fprintf(a.w, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00%s%s%s",
-		a.inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0, name, pad(110+len(name)+1), data, pad(len(data)))
-}
-
-// file writes a file, with the folders above it.
-func (a *archive) file(name string, perm uint32, data []byte) {
-	if a.folder == nil {
-		a.folder = map[string]bool{}
-	}
-	for i, c := range name {
-		if dir := name[:i]; c == '/' && !a.folder[dir] {
-			a.folder[dir] = true
-			a.entry(dir, 0o040755, nil)
-		}
-	}
-	a.entry(name, 0o100000|perm, data)
-}
-
-func (a *archive) copy(name, path string) {
-	data, err := os.ReadFile(path)
-	a.err = errors.Join(a.err, err)
-	st, err := os.Stat(path)
-	a.err = errors.Join(a.err, err)
-	if a.err == nil {
-		a.file(name, uint32(st.Mode().Perm()), data)
-	}
-}
-
-func (a *archive) tree(inside, outside string) {
-	err := filepath.WalkDir(outside, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(outside, path)
-		if err == nil {
-			a.copy(inside+"/"+filepath.ToSlash(rel), path)
-		}
-		return err
-	})
-	a.err = errors.Join(a.err, err)
-}
-
-func (a *archive) end() { a.entry("TRAILER!!!", 0, nil) }
