@@ -2,8 +2,10 @@ package factory
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -34,6 +36,8 @@ type answer struct {
 	body   any
 	raw    []byte
 	kind   string
+	// tag names what raw is, so that who has it already is told so; empty for what is not asked for again and again.
+	tag string
 }
 
 // NewHandler serves the JSON API (docs/spec/factory-api.md). The connection must come from a server configured by
@@ -213,8 +217,13 @@ func write(w http.ResponseWriter, a *answer) {
 		a.raw, a.kind = append(a.raw, '\n'), "application/json"
 	}
 	h := w.Header()
-	h.Set("Content-Type", a.kind)
-	h.Set("Content-Length", strconv.Itoa(len(a.raw)))
+	if a.tag != "" {
+		h.Set("ETag", a.tag)
+	}
+	if a.status != http.StatusNotModified {
+		h.Set("Content-Type", a.kind)
+		h.Set("Content-Length", strconv.Itoa(len(a.raw)))
+	}
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.raw)
@@ -320,7 +329,11 @@ func (a *api) crl(ctx context.Context, _ Caller, _ []byte, r *http.Request) (*an
 	if err != nil {
 		return nil, err
 	}
-	return &answer{status: http.StatusOK, raw: c.DER, kind: "application/pkix-crl"}, nil
+	ans := &answer{status: http.StatusOK, raw: c.DER, kind: "application/pkix-crl", tag: fmt.Sprintf(`"%x"`, sha256.Sum256(c.DER))}
+	if r.Header.Get("If-None-Match") == ans.tag {
+		ans.status, ans.raw = http.StatusNotModified, nil
+	}
+	return ans, nil
 }
 
 func (a *api) issuers(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {

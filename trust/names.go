@@ -34,8 +34,11 @@ const (
 	// that is delegated to the online role asks for the suffix of a CRL.
 	logTargetPrefix = onlineCRLPrefix + "log-"
 
-	timestampPath = "metadata/timestamp.json"
+	timestampPath = TimestampPath
 )
+
+// TimestampPath is where the timestamp lies: the one file that changes under its name, and that changes with everything else.
+const TimestampPath = "metadata/timestamp.json"
 
 // CheckEnvironment refuses a name that is not 1 to 64 of a-z, 0-9 and '-', beginning and ending with a letter or digit.
 func CheckEnvironment(name string) error {

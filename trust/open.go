@@ -74,7 +74,7 @@ func open(r *reader, prev *View, pin Pin, now time.Time) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap, snapHead, err := v.openSnapshot(r, roots, trusted, ts)
+	snap, snapHead, err := v.openSnapshot(r, roots, trusted, ts, prev)
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +123,10 @@ func openTimestamp(roots *chain, trusted *trustedmetadata.TrustedMetadata, raw [
 	return m, head, nil
 }
 
-func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, ts *metadata.Metadata[metadata.TimestampType]) (*metadata.Metadata[metadata.SnapshotType], header, error) {
+func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, ts *metadata.Metadata[metadata.TimestampType], prev *View) (*metadata.Metadata[metadata.SnapshotType], header, error) {
 	meta := ts.Signed.Meta["snapshot.json"]
 	path := metadataPath(metadata.SNAPSHOT, meta.Version)
-	raw, err := r.readListed(path, meta)
+	raw, err := r.readListed(path, meta, prev.held().snapshot)
 	if err != nil {
 		return nil, header{}, err
 	}
@@ -146,13 +146,14 @@ func (v *View) openSnapshot(r *reader, roots *chain, trusted *trustedmetadata.Tr
 func (v *View) openOfficers(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, snap *metadata.Metadata[metadata.SnapshotType], prev *View) error {
 	meta := snap.Signed.Meta["targets.json"]
 	path := metadataPath(metadata.TARGETS, meta.Version)
-	raw, err := r.readListed(path, meta)
+	var before *Repository
+	var held []byte
+	if prev != nil {
+		before, held = prev.officers, prev.officers.targetsRaw
+	}
+	raw, err := r.readListed(path, meta, held)
 	if err != nil {
 		return err
-	}
-	var before *Repository
-	if prev != nil {
-		before = prev.officers
 	}
 	if v.officers, err = openOfficers(r, roots, raw, path, before); err != nil {
 		return err
@@ -166,7 +167,7 @@ func (v *View) openOfficers(r *reader, roots *chain, trusted *trustedmetadata.Tr
 func (v *View) openOnline(r *reader, roots *chain, trusted *trustedmetadata.TrustedMetadata, snap *metadata.Metadata[metadata.SnapshotType], prev *View) (header, error) {
 	meta := snap.Signed.Meta["crl.json"]
 	path := metadataPath(crlRole, meta.Version)
-	raw, err := r.readListed(path, meta)
+	raw, err := r.readListed(path, meta, prev.held().crl)
 	if err != nil {
 		return header{}, err
 	}

@@ -71,8 +71,7 @@ func (p *Publisher) publish(pub *publication, now time.Time) error {
 	if len(p.newLogs(pub.officers.policy)) > 0 {
 		p.logged = now
 	}
-	p.view = next
-	p.shown.Store(next)
+	p.show(next)
 	prune(p.config.Dir, next, now)
 	return nil
 }

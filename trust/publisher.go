@@ -48,8 +48,9 @@ type Publisher struct {
 	// offered are checkpoints of logs to be published, by target; logged is when some were.
 	offered map[string]LogInfo
 	logged  time.Time
-	// shown is view, for readers that must not wait for a publication.
-	shown atomic.Pointer[View]
+	// shown is view, for readers that must not wait for a publication; changed is closed when another one takes its place.
+	shown   atomic.Pointer[View]
+	changed atomic.Pointer[chan struct{}]
 }
 
 // lockPatience is how long one process waits for another's publication.
@@ -93,6 +94,8 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{config: c}
+	first := make(chan struct{})
+	p.changed.Store(&first)
 	return p, p.exclusively(func() error { return nil })
 }
 
@@ -150,10 +153,20 @@ func (p *Publisher) load() error {
 	if v.Environment() != p.config.Environment {
 		return refuse(ErrEnvironment, p.config.Dir, "%s, not %s", v.Environment(), p.config.Environment)
 	}
-	p.view = v
-	p.shown.Store(v)
+	p.show(v)
 	return nil
 }
+
+// show makes v what is published.
+func (p *Publisher) show(v *View) {
+	p.view = v
+	p.shown.Store(v)
+	next := make(chan struct{})
+	close(*p.changed.Swap(&next))
+}
+
+// Changed is closed when another view is published than the one that View gives from now on.
+func (p *Publisher) Changed() <-chan struct{} { return *p.changed.Load() }
 
 // View is what is published; nil if nothing is. It may have expired: ask Valid before serving it.
 func (p *Publisher) View() *View { return p.shown.Load() }

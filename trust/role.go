@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto"
+	"crypto/sha256"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -39,8 +40,13 @@ func openRole[T metadata.Roles](roots *chain, path string, raw []byte, by signer
 	return m, head, nil
 }
 
-// readListed reads a file that another document lists, and holds it to the length and the hashes given there.
-func (r *reader) readListed(path string, listed *metadata.MetaFiles) ([]byte, error) {
+// readListed reads a file that another document lists, and holds it to the length and the hashes given there. Where the one held already, or nil, is
+// that file, nothing is read.
+func (r *reader) readListed(path string, listed *metadata.MetaFiles, held []byte) ([]byte, error) {
+	if held != nil && listed.VerifyLengthHashes(held) == nil {
+		r.seen[path] = sha256.Sum256(held)
+		return held, nil
+	}
 	raw, err := r.read(path, listed.Length)
 	if err != nil {
 		return nil, mismatched(path, err)

@@ -33,6 +33,14 @@ type View struct {
 // rawOnline are the bytes of the online metadata files.
 type rawOnline struct{ timestamp, snapshot, crl []byte }
 
+// held are the files that a reader who has seen v has; none for nil.
+func (v *View) held() rawOnline {
+	if v == nil {
+		return rawOnline{}
+	}
+	return v.raw
+}
+
 // Versions are the versions of the metadata that a View rests on.
 type Versions struct {
 	Root      int64 `json:"root"`
@@ -122,6 +130,12 @@ func (v *View) Valid(now time.Time) error {
 
 // Files are the files of the repository that the view rests on, by path, with their SHA-256: enough to open it again.
 func (v *View) Files() map[string][32]byte { return maps.Clone(v.files) }
+
+// Digest is the SHA-256 of one of these files.
+func (v *View) Digest(name string) ([32]byte, bool) {
+	digest, ok := v.files[name]
+	return digest, ok
+}
 
 // RootDigests are the SHA-256 of the roots that lead to the view, the pinned one first.
 func (v *View) RootDigests() [][32]byte {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +18,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/trust"
 )
 
 func serveCommand() *cli.Command {
@@ -63,6 +67,7 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	site.Routes(mux)
 	server.Handler = mux
+	server.RegisterOnShutdown(site.waiters.end)
 	l, err := net.Listen("tcp", o.config.Serve.Listen)
 	if err != nil {
 		return advice.Wrap(advice.Failed, err, "is serve.listen an address of this machine, and free?")
@@ -101,8 +106,11 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource, log *slog.Logger, failed chan error) {
 	tick := time.NewTicker(o.config.Serve.Every)
 	defer tick.Stop()
+	glance := time.NewTicker(glanceEvery)
+	defer glance.Stop()
 	faults := faultLog{log: log, last: map[string]string{}}
 	for {
+		seen := o.glance()
 		was := o.View()
 		// Checkpoints first: they go with whatever is published next.
 		for _, s := range logs {
@@ -123,15 +131,50 @@ func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource,
 		if v := o.View(); v != was {
 			log.Info("published", "versions", v.Versions(), "good_until", stamp(v.Expires()))
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case err := <-failed:
-			failed <- err
-			return
-		case <-tick.C:
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return
+			case err := <-failed:
+				failed <- err
+				return
+			case <-tick.C:
+				due = true
+			case <-glance.C:
+				due = !maps.Equal(seen, o.glance())
+			}
 		}
 	}
+}
+
+// glanceEvery is the time between two glances at the files that may bring something new: a revocation must not wait for the interval, which is
+// for what is asked of other machines.
+const glanceEvery = 200 * time.Millisecond
+
+// dated is what a folder says of a file.
+type dated struct {
+	changed time.Time
+	size    int64
+}
+
+// glance looks at the dates of what another process publishes here, and of the files and folders that CRLs come from.
+func (o *office) glance() map[string]dated {
+	list := []string{filepath.Join(o.config.path(o.config.Publish), filepath.FromSlash(trust.TimestampPath))}
+	for _, s := range o.config.CRLs {
+		if s.File != "" {
+			list = append(list, o.config.path(s.File))
+		}
+		if s.Folder != "" {
+			list = append(list, o.config.path(s.Folder))
+		}
+	}
+	seen := map[string]dated{}
+	for _, at := range list {
+		if info, err := os.Stat(at); err == nil {
+			seen[at] = dated{info.ModTime(), info.Size()}
+		}
+	}
+	return seen
 }
 
 // faultLog tells each fault once, and once more when it is over.

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/hanaper/hanaper/trust"
@@ -16,6 +16,7 @@ import (
 type site struct {
 	root      *os.Root
 	publisher *trust.Publisher
+	waiters   *waiters
 }
 
 func newSite(dir string, p *trust.Publisher) (*site, error) {
@@ -23,7 +24,7 @@ func newSite(dir string, p *trust.Publisher) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &site{root, p}, nil
+	return &site{root, p, newWaiters()}, nil
 }
 
 // Close gives the folder free.
@@ -31,6 +32,7 @@ func (s *site) Close() error { return s.root.Close() }
 
 // Routes adds the site's routes.
 func (s *site) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /"+trust.TimestampPath, s.timestamp)
 	mux.HandleFunc("GET /metadata/{file}", s.file)
 	mux.HandleFunc("GET /targets/{file...}", s.file)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -42,8 +44,10 @@ func (s *site) Routes(mux *http.ServeMux) {
 	})
 }
 
+// file serves what is named by its version or hash, and never changes.
 func (s *site) file(w http.ResponseWriter, r *http.Request) {
-	if err := s.publisher.View().Valid(now()); err != nil {
+	v := s.publisher.View()
+	if err := v.Valid(now()); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -67,17 +71,22 @@ func (s *site) file(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	// Every file but the timestamp and the next root to come is named by its version or hash and never changes.
-	cache := "max-age=31536000, immutable"
-	if path.Base(name) == "timestamp.json" {
-		cache = "no-cache"
-	}
-	w.Header().Set("Cache-Control", cache)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	kind := "application/octet-stream"
 	if strings.HasSuffix(name, ".json") {
 		kind = "application/json"
 	}
-	w.Header().Set("Content-Type", kind)
+	setHeader(w, kind, "max-age=31536000, immutable")
+	if digest, ok := v.Digest(name); ok {
+		w.Header().Set("ETag", tagOf(digest))
+	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
 }
+
+func setHeader(w http.ResponseWriter, kind, cache string) {
+	w.Header().Set("Cache-Control", cache)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Type", kind)
+}
+
+// tagOf is the entity tag of a file with this SHA-256 (RFC 9110, section 8.8.3).
+func tagOf(digest [32]byte) string { return `"` + hex.EncodeToString(digest[:]) + `"` }

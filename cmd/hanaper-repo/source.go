@@ -45,8 +45,7 @@ func newSources(c *config) ([]*source, error) {
 			if err != nil {
 				return nil, err
 			}
-			url := s.URL
-			list = append(list, &source{name: url, read: func(ctx context.Context) (map[string][]byte, error) { return fetch(ctx, client, url) }})
+			list = append(list, &source{name: s.URL, read: (&remote{client: client, url: s.URL}).fetch})
 		}
 	}
 	for _, s := range list {
@@ -136,22 +135,39 @@ func newClient(c *config, s crlConfig) (*http.Client, error) {
 	return client, nil
 }
 
-func fetch(ctx context.Context, client *http.Client, url string) (map[string][]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// remote is a CRL behind a URL, and the last answer with its entity tag: a list that is still the same is not sent again.
+type remote struct {
+	client *http.Client
+	url    string
+	tag    string
+	last   []byte
+}
+
+func (r *remote) fetch(ctx context.Context) (map[string][]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
 	if err != nil {
 		return nil, err
 	}
-	res, err := client.Do(req)
+	if r.tag != "" {
+		req.Header.Set("If-None-Match", r.tag)
+	}
+	res, err := r.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	switch {
+	case res.StatusCode == http.StatusNotModified && r.tag != "":
+		return map[string][]byte{r.url: r.last}, nil
+	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("the server answers %s", show.Text(res.Status))
 	}
 	data, err := io.ReadAll(io.LimitReader(res.Body, trust.MaxCRLSize+1))
 	if err != nil {
 		return nil, err
 	}
-	return map[string][]byte{url: data}, nil
+	if r.tag, r.last = res.Header.Get("ETag"), data; len(r.tag) > 256 {
+		r.tag = ""
+	}
+	return map[string][]byte{r.url: data}, nil
 }

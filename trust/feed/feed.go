@@ -1,4 +1,5 @@
-// Package feed follows a trust repository, in a folder or behind an HTTPS URL, and gives a gateway the newest View.
+// Package feed follows a trust repository, in a folder or behind an HTTPS URL, and gives a gateway the newest View. A source that can be watched
+// tells when something is new; what is unchanged is not fetched again.
 //
 // It trusts the pinned root, its own state folder and the clock; not the source, and not the way to it. An attacker who
 // controls the source can withhold updates until the last good View expires, after which nothing is admitted. An
@@ -148,7 +149,11 @@ func (f *Feed) Refresh(ctx context.Context) error {
 }
 
 func (f *Feed) refresh(ctx context.Context) error {
-	rec := &recorder{files: f.source.open(ctx), data: map[string]*tee{}}
+	files := f.source.open(ctx)
+	if f.history != nil {
+		files = reused{files, f.state.stored(f.history)}
+	}
+	rec := &recorder{files: files, data: map[string]*tee{}}
 	var next *trust.View
 	var err error
 	if f.history == nil {
@@ -157,6 +162,7 @@ func (f *Feed) refresh(ctx context.Context) error {
 		next, err = trust.OpenAfter(rec, f.history, f.config.Pin, f.config.Now())
 	}
 	if err != nil {
+		f.source.forget()
 		return err
 	}
 	if next == f.history && f.current.Load() == next {
@@ -203,7 +209,7 @@ func (f *Feed) keep() {
 		"is there room on the disk of trust.state, and may the gateway write there? It is tried again at each look")
 }
 
-// Run looks at the source now and then at every interval until ctx ends, and calls changed with each new view, and once
+// Run looks at the source now, then at every interval and whenever the source says that it has changed, until ctx ends, and calls changed with each new view, and once
 // more with the same view when it has expired (View.Valid says so). changed is called first, from Run's goroutine, with the view
 // in force when Run begins, if there is one. It returns ctx's error; a failed look is in Status and does not end it.
 func (f *Feed) Run(ctx context.Context, changed func(*trust.View)) error {
@@ -211,6 +217,19 @@ func (f *Feed) Run(ctx context.Context, changed func(*trust.View)) error {
 	defer tick.Stop()
 	done := make(chan struct{}, 1)
 	looking := false
+	pushed := make(chan struct{}, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watch := sync.OnceFunc(func() {
+		watching.Go(func() {
+			f.watch(ctx, func() {
+				select {
+				case pushed <- struct{}{}:
+				default:
+				}
+			})
+		})
+	})
 	look := func() {
 		if !looking {
 			looking = true
@@ -252,6 +271,9 @@ func (f *Feed) Run(ctx context.Context, changed func(*trust.View)) error {
 			look()
 		case <-done:
 			looking = false
+			// Not before the first look: what has changed since then is asked for.
+			watch()
+		case <-pushed:
 		case <-expiry:
 		}
 		tell()

@@ -14,17 +14,24 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/trust"
 )
 
 // source is a place that files can be read from.
 type source interface {
+	// open begins a look.
 	open(ctx context.Context) fs.FS
+	// wait returns nil when there may be something newer than what the last look saw; otherwise errSame, errUnwatched or what went wrong.
+	wait(ctx context.Context) error
+	// forget has the next look read everything anew: what the last one read was refused.
+	forget()
 }
 
 func newSource(s string, client *http.Client) (source, error) {
@@ -32,7 +39,7 @@ func newSource(s string, client *http.Client) (source, error) {
 		if s == "" {
 			return nil, advice.New(advice.Usage, "name a folder or an https URL", "trust feed: no source")
 		}
-		return folder(s), nil
+		return &folder{dir: s}, nil
 	}
 	u, err := address.ParseURL(s)
 	if errors.Is(err, address.ErrClear) {
@@ -46,12 +53,39 @@ func newSource(s string, client *http.Client) (source, error) {
 			return nil, err
 		}
 	}
-	return &site{base: u, client: client}, nil
+	return &site{base: u, client: client, waiting: patient(client)}, nil
 }
 
-type folder string
+// patient is a client like c, with a connection of its own, that lets a server hold its answer back.
+func patient(c *http.Client) *http.Client {
+	again := *c
+	if t, ok := c.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.ResponseHeaderTimeout = waitFor + patience
+		t.MaxIdleConnsPerHost = 1
+		again.Transport = t
+	}
+	again.Timeout = 0
+	return &again
+}
 
-func (f folder) open(context.Context) fs.FS { return folderFS{input.Dir(string(f))} }
+// folder is a repository's copy on this machine, or on one whose files are mounted here.
+type folder struct {
+	dir string
+	// last is the entry of the timestamp when a look last began.
+	mu   sync.Mutex
+	last mark
+}
+
+func (f *folder) open(context.Context) fs.FS {
+	is := f.look()
+	f.mu.Lock()
+	f.last = is
+	f.mu.Unlock()
+	return folderFS{input.Dir(f.dir)}
+}
+
+func (f *folder) forget() {}
 
 // folderFS refuses what is no plain file before it is opened: opening a pipe would wait for ever, past any deadline.
 type folderFS struct{ fs.FS }
@@ -72,29 +106,62 @@ func (f folderFS) Open(name string) (fs.File, error) {
 func (f folderFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(f.FS, name) }
 
 type site struct {
-	base   *url.URL
-	client *http.Client
+	base            *url.URL
+	client, waiting *http.Client
+	last            tagged
 }
 
 func (s *site) open(ctx context.Context) fs.FS { return &siteFS{site: s, ctx: ctx} }
+
+func (s *site) forget() { s.last.put("", nil) }
+
+func (s *site) request(ctx context.Context, name string) (*http.Request, error) {
+	return http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
+}
 
 type siteFS struct {
 	*site
 	ctx context.Context
 }
 
-// Open implements fs.FS with one GET.
+// Open implements fs.FS with one GET. The timestamp, the one file that changes under its name, is asked for only if it is not the last one.
 func (s *siteFS) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
+	if name != trust.TimestampPath {
+		f, _, err := s.get(name, "")
+		return f, err
+	}
+	tag, last := s.last.get()
+	f, newTag, err := s.get(name, tag)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return trust.Files{name: last}.Open(name)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, trust.MaxTimestampSize+1))
+	if err != nil {
+		return nil, err
+	}
+	s.last.put(newTag, data)
+	return trust.Files{name: data}.Open(name)
+}
+
+// get fetches a file, and the tag that the server gave it; nil without an error if it is still the one with the tag given.
+func (s *siteFS) get(name, tag string) (fs.File, string, error) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	late := time.AfterFunc(patience, func() { cancel(errSlow) })
 	end := func() { late.Stop(); cancel(nil) }
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
+	req, err := s.request(ctx, name)
 	if err != nil {
 		end()
-		return nil, err
+		return nil, "", err
+	}
+	if tag != "" {
+		req.Header.Set("If-None-Match", tag)
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
@@ -102,11 +169,15 @@ func (s *siteFS) Open(name string) (fs.File, error) {
 			err = &fs.PathError{Op: "get", Path: name, Err: errSlow}
 		}
 		end()
-		return nil, err
+		return nil, "", err
 	}
 	switch res.StatusCode {
 	case http.StatusOK:
-		return &body{ReadCloser: res.Body, name: path.Base(name), size: max(res.ContentLength, 0), ctx: ctx, late: late, end: end, began: time.Now()}, nil
+		return &body{ReadCloser: res.Body, name: path.Base(name), size: max(res.ContentLength, 0), ctx: ctx, late: late, end: end, began: time.Now()}, res.Header.Get("ETag"), nil
+	case http.StatusNotModified:
+		if tag == "" {
+			err = fmt.Errorf("the server answers %s for %s, which nobody asked", show.Text(res.Status), name)
+		}
 	case http.StatusNotFound, http.StatusGone:
 		err = &fs.PathError{Op: "get", Path: name, Err: fs.ErrNotExist}
 	default:
@@ -114,7 +185,7 @@ func (s *siteFS) Open(name string) (fs.File, error) {
 	}
 	res.Body.Close()
 	end()
-	return nil, err
+	return nil, "", err
 }
 
 var errSlow = errors.New("it comes too slowly, or not at all")

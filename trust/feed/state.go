@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
@@ -97,6 +98,35 @@ type stored struct {
 	*state
 	files map[string]string
 }
+
+// stored are the files that v rests on, as far as they are kept.
+func (s *state) stored(v *trust.View) stored {
+	list := map[string]string{}
+	for name, hash := range v.Files() {
+		list[name] = hex.EncodeToString(hash[:])
+	}
+	return stored{s, list}
+}
+
+// reused takes target files that are kept from the state folder, and all else from the source: a target's name has its SHA-256, to which the state
+// is held when it is read, so that none is fetched twice. One that is lost or damaged there is fetched again.
+type reused struct {
+	fs.FS
+	kept stored
+}
+
+// Open implements fs.FS.
+func (r reused) Open(name string) (fs.File, error) {
+	if _, ok := r.kept.files[name]; ok && strings.HasPrefix(name, "targets/") {
+		if f, err := r.kept.Open(name); err == nil {
+			return f, nil
+		}
+	}
+	return r.FS.Open(name)
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (r reused) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(r.FS, name) }
 
 // Open implements fs.FS.
 func (s stored) Open(name string) (fs.File, error) {
