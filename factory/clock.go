@@ -50,7 +50,10 @@ type clock struct {
 	server string
 }
 
-func newClock(now func() time.Time, elapsed func() time.Duration, gap time.Duration) *clock {
+// newClock takes the wall clock's readings alone: time.Now carries a reading of the counting clock too, by which Sub goes where both times have
+// one, and no jump would ever show.
+func newClock(wall func() time.Time, elapsed func() time.Duration, gap time.Duration) *clock {
+	now := func() time.Time { return wall().Round(0) }
 	return &clock{now: now, elapsed: elapsed, gap: gap, base: now(), at: elapsed()}
 }
 
@@ -64,6 +67,10 @@ func boottime() time.Duration {
 }
 
 var processStart = time.Now()
+
+// counted counts nanoseconds from the process's start, and is never 0: what waits for a time to pass is no business of the clock of the day, which
+// may be set.
+func counted() int64 { return int64(time.Since(processStart)) + 1 }
 
 // check gives the time, to the second, or says in words why the clock must date nothing.
 func (c *clock) check() (time.Time, error) {

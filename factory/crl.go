@@ -46,7 +46,7 @@ func (s *Service) renew(ctx context.Context, by *issuing, reason why) (*record.C
 	}
 	if made != nil {
 		seen = made
-		by.signedAt.Store(time.Now().UnixNano())
+		by.signedAt.Store(counted())
 		s.c.Log.Info("CRL signed", "number", made.Number, "issuer", by.cert.Subject.String(), "next_update", made.NextUpdate)
 	}
 	if seen == nil {
@@ -60,7 +60,7 @@ func (s *Service) renew(ctx context.Context, by *issuing, reason why) (*record.C
 // justSigned says that this process signed a list less than CRLInterval ago. It does not ask the clock of the day.
 func (s *Service) justSigned(by *issuing) bool {
 	at := by.signedAt.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < s.c.CRLInterval
+	return at != 0 && counted()-at < int64(s.c.CRLInterval)
 }
 
 // due decides whether a list must be signed.

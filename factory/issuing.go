@@ -68,14 +68,14 @@ func (l *issuing) silent() bool {
 // asleep says that the key failed a moment ago: others are asked first.
 func (k *signingKey) asleep() bool {
 	at := k.failed.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < retryAfter
+	return at != 0 && counted()-at < int64(retryAfter)
 }
 
 func (k *signingKey) note(err error) {
 	if err == nil {
 		k.failed.Store(0)
 	} else {
-		k.failed.Store(time.Now().UnixNano())
+		k.failed.Store(counted())
 	}
 }
 

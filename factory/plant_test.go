@@ -31,8 +31,6 @@ import (
 	"github.com/hanaper/hanaper/softhsm"
 )
 
-func TestMain(m *testing.M) { softhsm.Main(m) }
-
 // identity is a certificate with its software key.
 type identity struct {
 	cert *x509.Certificate
