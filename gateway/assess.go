@@ -17,6 +17,8 @@ type Assessment struct {
 	Environment string      `json:"environment"`
 	Expires     time.Time   `json:"expires"`
 	Authorities []Authority `json:"authorities"`
+	// Names are those by which devices may call the gateway (SNI); none means any.
+	Names []string `json:"names,omitempty"`
 }
 
 // Authority is one CA of a view.
@@ -30,13 +32,17 @@ type Authority struct {
 }
 
 // Assess says which CAs of view devices can be admitted under.
-func (s *Settings) Assess(view View, now time.Time) (Assessment, error) {
-	if view.Environment() != s.environment {
+func (e *EnvironmentSettings) Assess(view View, now time.Time) (Assessment, error) {
+	if view.Environment() != e.name {
 		return Assessment{}, advice.New(advice.Unverified, "follow the repository of this gateway's own environment",
-			"the trust view is of the environment %q, not %q", view.Environment(), s.environment)
+			"the trust view is of the environment %q, not %q", view.Environment(), e.name)
 	}
-	a := Assessment{Environment: view.Environment(), Expires: view.Expires().UTC()}
-	j := newJudge(view, s.Rules())
+	names, stray := e.allowed(officersNames(view.Policy()))
+	if err := e.strayNames(stray); err != nil {
+		return Assessment{}, err
+	}
+	a := Assessment{Names: names, Environment: view.Environment(), Expires: view.Expires().UTC()}
+	j := newJudge(view, e.Rules())
 	for _, list := range j.cas.bySubject {
 		for _, ca := range list {
 			one := Authority{Subject: ca.cert.Subject.String(), NotAfter: ca.cert.NotAfter.UTC(), CRL: "none", State: j.state(ca, now)}
@@ -78,13 +84,13 @@ func (j *judge) state(ca *authority, now time.Time) string {
 }
 
 // LookAtTrust opens the trust source as a new gateway would, and keeps nothing.
-func (s *Settings) LookAtTrust(ctx context.Context, now func() time.Time) (*trust.View, error) {
+func (e *EnvironmentSettings) LookAtTrust(ctx context.Context, now func() time.Time) (*trust.View, error) {
 	dir, err := os.MkdirTemp("", "hanaper-gateway-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	look := *s
+	look := *e
 	look.trust.State = dir
 	f, err := look.NewFeed(now)
 	if err != nil {

@@ -2,30 +2,43 @@ package gateway
 
 import (
 	_ "embed"
-	"fmt"
-	"net/url"
-	"path/filepath"
-	"strings"
 	"time"
-
-	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // Config is the YAML file of hanaper-gateway, as written; docs/examples/hanaper-gateway.yaml explains every key.
-// Relative paths are looked up from the folder of the file.
+// Relative paths are looked up from the folder of the file. A gateway of one environment has its keys at the top (Environment and those after it); one of
+// several has Environments in their place.
 type Config struct {
 	Listen         string         `yaml:"listen"`
 	Admin          string         `yaml:"admin"`
-	Environment    string         `yaml:"environment"`
-	TLS            TLSConfig      `yaml:"tls"`
-	Trust          TrustConfig    `yaml:"trust"`
 	Registry       RegistryConfig `yaml:"registry"`
-	Upstream       UpstreamConfig `yaml:"upstream"`
 	IdentityHeader string         `yaml:"identity_header"`
 	StripHeaders   []string       `yaml:"strip_headers"`
-	Renewal        RenewalConfig  `yaml:"renewal"`
+	SessionTickets bool           `yaml:"session_tickets"`
 	Limits         LimitsConfig   `yaml:"limits"`
 	Log            LogConfig      `yaml:"log"`
+
+	Environment    string         `yaml:"environment"`
+	Names          []string       `yaml:"names"`
+	WithoutSNI     string         `yaml:"without_sni"`
+	RegisteredOnly bool           `yaml:"registered_only"`
+	TLS            TLSConfig      `yaml:"tls"`
+	Trust          TrustConfig    `yaml:"trust"`
+	Upstream       UpstreamConfig `yaml:"upstream"`
+	Renewal        RenewalConfig  `yaml:"renewal"`
+
+	Environments []EnvironmentConfig `yaml:"environments"`
+}
+
+// EnvironmentConfig is one environment of several in one gateway.
+type EnvironmentConfig struct {
+	Name           string         `yaml:"name"`
+	Names          []string       `yaml:"names"`
+	RegisteredOnly bool           `yaml:"registered_only"`
+	TLS            TLSConfig      `yaml:"tls"`
+	Trust          TrustConfig    `yaml:"trust"`
+	Upstream       UpstreamConfig `yaml:"upstream"`
+	Renewal        RenewalConfig  `yaml:"renewal"`
 }
 
 // TLSConfig is the gateway's own identity.
@@ -95,32 +108,6 @@ type LogConfig struct {
 	Requests bool   `yaml:"requests"`
 }
 
-// Settings is a Config that passed every check that needs no file but itself: defaults filled in, paths absolute.
-type Settings struct {
-	listen, admin string
-	environment   string
-	tls           TLSConfig
-	tls12         bool
-	trust         TrustConfig
-	pin           string
-	requireCRL    bool
-	registry      string
-	upstream      *url.URL
-	upstreamCA    string
-	// upstreamSocket is the socket file of a unix: upstream, whose URL is then only a form.
-	upstreamSocket string
-	upstreamTLS    TLSConfig
-	upstreamWait   time.Duration
-	renewal        RenewalConfig
-	renewalURL     *url.URL
-	header         string
-	strip          []string
-	limits         LimitsConfig
-	// connectionsByDefault: the configuration says nothing of them.
-	connectionsByDefault bool
-	log                  LogConfig
-}
-
 // DefaultIdentityHeader carries the device id upstream, as OTA Connect's services expect it.
 const DefaultIdentityHeader = "x-ats-device-uuid"
 
@@ -128,72 +115,3 @@ const DefaultIdentityHeader = "x-ats-device-uuid"
 //
 //go:embed hanaper-gateway.yaml
 var Example []byte
-
-// LoadSettings reads and checks the config file at path.
-func LoadSettings(path string) (*Settings, error) {
-	var c Config
-	if err := strict.ReadFile(path, &c); err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	s, err := NewSettings(c, dir)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return s, nil
-}
-
-// NewSettings checks c; relative paths are taken from dir.
-func NewSettings(c Config, dir string) (*Settings, error) {
-	abs := func(p string) string {
-		if p == "" || filepath.IsAbs(p) {
-			return p
-		}
-		return filepath.Join(dir, p)
-	}
-	s := &Settings{
-		listen: c.Listen, admin: c.Admin, environment: c.Environment,
-		tls:      TLSConfig{Certificate: abs(c.TLS.Certificate), Key: abs(c.TLS.Key), MinVersion: c.TLS.MinVersion},
-		trust:    c.Trust,
-		registry: abs(c.Registry.Path), upstreamCA: abs(c.Upstream.CA), upstreamTLS: TLSConfig{Certificate: abs(c.Upstream.Certificate), Key: abs(c.Upstream.Key)}, upstreamWait: c.Upstream.Timeout,
-		header: c.IdentityHeader, strip: c.StripHeaders, limits: c.Limits, log: c.Log,
-	}
-	s.renewal = RenewalConfig{URL: c.Renewal.URL, CA: abs(c.Renewal.CA), Certificate: abs(c.Renewal.Certificate), Key: abs(c.Renewal.Key), Timeout: c.Renewal.Timeout}
-	s.trust.State, s.trust.CA = abs(c.Trust.State), abs(c.Trust.CA)
-	if !strings.Contains(c.Trust.Source, "://") {
-		s.trust.Source = abs(c.Trust.Source)
-	}
-	for _, check := range []func() error{s.checkPresent, s.checkListen, s.checkTLS, func() error { return s.checkTrust(abs) },
-		func() error { return s.checkUpstream(c.Upstream.URL, abs) }, s.checkRenewal, s.checkHeaders, s.checkLimits, s.checkLog} {
-		if err := check(); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-func or[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
-// Registry is the path of the registry file.
-func (s *Settings) Registry() string { return s.registry }
-
-// Listen is the address for devices.
-func (s *Settings) Listen() string { return s.listen }
-
-// Environment is the environment whose devices are admitted.
-func (s *Settings) Environment() string { return s.environment }
-
-// Admin is the address for health and figures, "" for none.
-func (s *Settings) Admin() string { return s.admin }
-
-// Rules are what this gateway asks beyond the officers' policy.
-func (s *Settings) Rules() Rules { return Rules{CRLByPolicy: !s.requireCRL} }

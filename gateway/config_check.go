@@ -16,21 +16,36 @@ func wrong(key, hint, format string, args ...any) error {
 }
 
 func (s *Settings) checkPresent() error {
-	for _, p := range []struct{ key, value, hint string }{
+	return present([]required{
 		{"listen", s.listen, "the address that devices connect to, such as 0.0.0.0:8443"},
-		{"environment", s.environment, "the name in the signed trust metadata"},
-		{"tls.certificate", s.tls.Certificate, "the gateway's certificate, PEM, leaf first"},
-		{"tls.key", s.tls.Key, "the gateway's private key, PEM, mode 0600"},
-		{"trust.source", s.trust.Source, "a folder or an https URL"},
-		{"trust.root", s.trust.Root, "the environment's first root.json, or its SHA-256"},
-		{"trust.state", s.trust.State, "a folder of the gateway's own"},
 		{"registry.path", s.registry, "a file for the devices met, such as devices.db"},
-	} {
-		if p.value == "" {
-			return wrong(p.key, p.hint, "is missing")
+	})
+}
+
+func (e *EnvironmentSettings) checkPresent(nameKey string) error {
+	if err := present([]required{
+		{nameKey, e.name, "the environment's name in the signed trust metadata"},
+		{"tls.certificate", e.tls.Certificate, "the gateway's certificate, PEM, leaf first"},
+		{"tls.key", e.tls.Key, "the gateway's private key, PEM, mode 0600"},
+		{"trust.source", e.trust.Source, "a folder or an https URL"},
+		{"trust.root", e.trust.Root, "the environment's first root.json, or its SHA-256"},
+		{"trust.state", e.trust.State, "a folder of the gateway's own"},
+	}); err != nil {
+		return err
+	}
+	return trust.CheckEnvironment(e.name)
+}
+
+// required is a key that must have a value.
+type required struct{ key, value, hint string }
+
+func present(list []required) error {
+	for _, r := range list {
+		if r.value == "" {
+			return wrong(r.key, r.hint, "is missing")
 		}
 	}
-	return trust.CheckEnvironment(s.environment)
+	return nil
 }
 
 func (s *Settings) checkListen() error {
@@ -48,7 +63,7 @@ func (s *Settings) checkListen() error {
 	return nil
 }
 
-func (s *Settings) checkTLS() error {
+func (s *EnvironmentSettings) checkTLS() error {
 	switch s.tls.MinVersion {
 	case "", "1.3":
 	case "1.2":
@@ -59,7 +74,7 @@ func (s *Settings) checkTLS() error {
 	return nil
 }
 
-func (s *Settings) checkTrust(abs func(string) string) error {
+func (s *EnvironmentSettings) checkTrust(abs func(string) string) error {
 	t := &s.trust
 	if _, err := trust.ParsePin(t.Root); err == nil {
 		s.pin = t.Root
@@ -86,7 +101,7 @@ func (s *Settings) checkTrust(abs func(string) string) error {
 	return nil
 }
 
-func (s *Settings) checkUpstream(raw string, abs func(string) string) error {
+func (s *EnvironmentSettings) checkUpstream(raw string, abs func(string) string) error {
 	if raw == "" {
 		return wrong("upstream.url", "such as http://127.0.0.1:8080", "is missing")
 	}
@@ -120,7 +135,7 @@ func (s *Settings) checkUpstream(raw string, abs func(string) string) error {
 }
 
 // checkRenewal wants mutual TLS whatever the address: hanaperd takes the gateway's word for which device has proven its key.
-func (s *Settings) checkRenewal() error {
+func (s *EnvironmentSettings) checkRenewal() error {
 	r := &s.renewal
 	if r.URL == "" {
 		if *r != (RenewalConfig{}) {

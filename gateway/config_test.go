@@ -22,7 +22,7 @@ func TestExampleConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.header != DefaultIdentityHeader || s.limits.Connections != defaultConnections || !s.requireCRL || s.tls12 {
+	if s.header != DefaultIdentityHeader || s.limits.Connections != defaultConnections || !s.environments[0].requireCRL || s.environments[0].tls12 {
 		t.Errorf("the example does not state the defaults: %+v", s)
 	}
 	if page, err := os.ReadFile("../docs/examples/hanaper-gateway.yaml"); err != nil || string(page) != string(Example) {
@@ -87,7 +87,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("listen: [")
 	f.Fuzz(func(t *testing.T, yaml string) {
 		s, err := settings(yaml)
-		if err == nil && (s.upstream == nil || s.registry == "" || s.limits.BodyBytes <= 0) {
+		if err == nil && (s.environments[0].upstream == nil || s.registry == "" || s.limits.BodyBytes <= 0) {
 			t.Errorf("accepted with holes: %+v", s)
 		}
 	})

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -30,7 +29,7 @@ type doorway struct {
 }
 
 func newDoorway(l net.Listener, g *Gateway) *doorway {
-	d := &doorway{Listener: l, gateway: g, config: g.tlsConfig(), places: make(chan struct{}, g.settings.limits.Connections),
+	d := &doorway{Listener: l, gateway: g, config: g.doorConfig(), places: make(chan struct{}, g.settings.limits.Connections),
 		ready: make(chan net.Conn), done: make(chan struct{}), half: map[netip.Addr]int{}}
 	return d
 }
@@ -94,22 +93,23 @@ func (d *doorway) leave(from netip.Addr) {
 }
 
 // shake does the handshake, in which the key is proven, and hands the connection on if its device has a place.
-func (d *doorway) shake(raw net.Conn, from netip.Addr) {
+func (d *doorway) shake(raw *placedConn, from netip.Addr) {
 	conn := tls.Server(raw, d.config)
-	ctx, cancel := context.WithTimeout(context.Background(), d.gateway.settings.limits.Header)
-	err := conn.HandshakeContext(ctx)
-	cancel()
+	// A deadline costs no goroutine, as a context would.
+	_ = raw.SetDeadline(time.Now().Add(d.gateway.settings.limits.Header))
+	err := conn.Handshake()
 	d.leave(from)
 	if err != nil {
-		d.gateway.handshakeFailed(raw.RemoteAddr().String(), err)
+		d.gateway.handshakeFailed(raw, err)
 		raw.Close()
 		return
 	}
-	s := d.gateway.sessions.add(conn)
+	_ = raw.SetDeadline(time.Time{})
+	s := d.gateway.sessions.add(conn, raw.env)
 	s.bind(d.gateway, conn)
-	if !d.gateway.sessions.count(s, s.claimed(), d.gateway.settings.limits.OfOneDevice) {
+	if !d.gateway.sessions.count(s, d.gateway.settings.limits.OfOneDevice) {
 		// Some are told so at their first request; the others are closed.
-		if !d.gateway.sessions.count(s, s.claimed(), d.gateway.settings.limits.OfOneDevice+toldMore) {
+		if !d.gateway.sessions.count(s, d.gateway.settings.limits.OfOneDevice+toldMore) {
 			d.gateway.refuseHandshake(Decision{Reason: DeviceBusy, Device: s.claimed()}, s.chain, raw.RemoteAddr().String())
 			d.gateway.sessions.remove(conn)
 			raw.Close()
@@ -141,9 +141,29 @@ func (d *doorway) Close() error {
 	return d.Listener.Close()
 }
 
+// doorConfig finds the environment that a connection is for, by the server name that it calls.
+func (g *Gateway) doorConfig() *tls.Config {
+	// Without a certificate the handshake ends with the alert unrecognized_name (RFC 6066, section 3).
+	nobody := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: nobody.GetCertificate,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			conn := hello.Conn.(*placedConn)
+			e, reason := g.served.Load().find(hello.ServerName)
+			if e == nil {
+				conn.refused = refuse(reason, "%s", clip(hello.ServerName))
+				return nobody, nil
+			}
+			conn.env = e
+			return e.tls, nil
+		}}
+}
+
 // placedConn gives its place back when it is closed.
 type placedConn struct {
 	net.Conn
+	// env is the environment that the connection is for, once it has said so; refused is why there is none.
+	env     *environment
+	refused Decision
 	once    sync.Once
 	release func()
 }
@@ -167,9 +187,16 @@ var brokenHandshakes = []struct {
 	{"remote error: tls:", ClientAlert},
 }
 
-// handshakeFailed counts and tells why a handshake ended before the device was admitted. What verify refused it has told itself.
-func (g *Gateway) handshakeFailed(peer string, err error) {
-	if errors.Is(err, errRefused) {
+// handshakeFailed counts and tells why a handshake ended before the device was admitted.
+func (g *Gateway) handshakeFailed(conn *placedConn, err error) {
+	peer := conn.RemoteAddr().String()
+	var r *refusal
+	if errors.As(err, &r) {
+		g.refuseHandshake(r.decision, r.chain, peer)
+		return
+	}
+	if conn.refused.Reason != "" {
+		g.refuseHandshake(conn.refused, nil, peer)
 		return
 	}
 	why := err.Error()
@@ -181,7 +208,7 @@ func (g *Gateway) handshakeFailed(peer string, err error) {
 	}
 	reason := HandshakeBroken
 	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+	if errors.As(err, &timeout) && timeout.Timeout() {
 		reason = HandshakeSlow
 	}
 	if errors.Is(err, io.EOF) {

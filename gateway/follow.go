@@ -15,7 +15,7 @@ import (
 )
 
 // Pin is the root that the gateway's trust starts from: a digest, or the digest of a root.json.
-func (s *Settings) Pin() (trust.Pin, error) { return readPin(s.trust.Root, s.pin) }
+func (e *EnvironmentSettings) Pin() (trust.Pin, error) { return readPin(e.trust.Root, e.pin) }
 
 func readPin(path, digest string) (trust.Pin, error) {
 	if digest != "" {
@@ -31,15 +31,15 @@ func readPin(path, digest string) (trust.Pin, error) {
 	return trust.PinRoot(data), nil
 }
 
-// NewFeed makes the feed that s describes. Its state folder is locked until the feed is closed.
-func (s *Settings) NewFeed(now func() time.Time) (*feed.Feed, error) {
-	pin, err := s.Pin()
+// NewFeed makes the feed that e describes. Its state folder is locked until the feed is closed.
+func (e *EnvironmentSettings) NewFeed(now func() time.Time) (*feed.Feed, error) {
+	pin, err := e.Pin()
 	if err != nil {
 		return nil, err
 	}
 	var ca []byte
-	if s.trust.CA != "" {
-		if ca, err = input.ReadFile(s.trust.CA); err != nil {
+	if e.trust.CA != "" {
+		if ca, err = input.ReadFile(e.trust.CA); err != nil {
 			return nil, advice.New(advice.Usage, "name a PEM file", "trust.ca: %w", err)
 		}
 	}
@@ -47,8 +47,8 @@ func (s *Settings) NewFeed(now func() time.Time) (*feed.Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust.ca: %w", err)
 	}
-	return feed.New(feed.Config{Source: s.trust.Source, Pin: pin, Environment: s.environment, StateDir: s.trust.State,
-		Interval: s.trust.Interval, Client: client, Now: now})
+	return feed.New(feed.Config{Source: e.trust.Source, Pin: pin, Environment: e.name, StateDir: e.trust.State,
+		Interval: e.trust.Interval, Client: client, Now: now})
 }
 
 // FirstLook has f look at its source and returns the view to begin with. It fails only if there is none at all, not even
@@ -68,15 +68,19 @@ func FirstLook(ctx context.Context, f *feed.Feed, log *slog.Logger) (*trust.View
 	return view, nil
 }
 
-// Follow puts each new view of f in force until ctx ends, and logs when the source fails and when it is well again.
-func (g *Gateway) Follow(ctx context.Context, f *feed.Feed) {
-	g.vitals.follow(f.Status)
+// Follow puts each new view of f, which is the feed of the environment named, in force until ctx ends, and logs when the source fails and when it is
+// well again.
+func (g *Gateway) Follow(ctx context.Context, name string, f *feed.Feed) {
+	log := g.log.With("environment", name)
+	if e := g.environment(name); e != nil {
+		e.vitals.follow(f.Status)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = f.Run(ctx, func(v *trust.View) {
 			if err := g.SetTrust(v); err != nil {
-				g.log.Error("new trust refused", "why", err)
+				log.Error("new trust refused", "why", err)
 			}
 		})
 	}()
@@ -93,9 +97,9 @@ func (g *Gateway) Follow(ctx context.Context, f *feed.Feed) {
 				said = err.Error()
 			}
 			if said != told && said != "" {
-				g.log.Error("trust source", "why", said)
+				log.Error("trust source", "why", said)
 			} else if said != told {
-				g.log.Info("trust source is well again")
+				log.Info("trust source is well again")
 			}
 			told = said
 		}

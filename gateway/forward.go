@@ -24,16 +24,16 @@ import (
 
 // newForwarder makes the reverse proxy. Its Rewrite runs after hop-by-hop headers, and what Connection lists, have been
 // removed: the identity header that it sets cannot be taken away by the device.
-func (g *Gateway) newForwarder() (http.Handler, error) {
-	s := g.settings
+func (e *environment) newForwarder() (http.Handler, error) {
+	s, g := e.EnvironmentSettings, e.gateway
 	transport := &http.Transport{
 		Proxy:                 nil, // never by way of an environment variable
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: s.upstreamWait,
-		MaxConnsPerHost:       s.limits.Upstream,
-		MaxIdleConns:          s.limits.Upstream,
-		MaxIdleConnsPerHost:   s.limits.Upstream,
+		MaxConnsPerHost:       g.settings.limits.Upstream,
+		MaxIdleConns:          g.settings.limits.Upstream,
+		MaxIdleConnsPerHost:   g.settings.limits.Upstream,
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true,
 		ForceAttemptHTTP2:     true,
@@ -58,7 +58,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 		if err := own.expired(g.now()); err != nil {
 			return nil, err
 		}
-		g.upstreamKeys = own
+		e.upstreamKeys = own
 		transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.get(nil) }
 	}
 	if s.upstreamSocket != "" {
@@ -66,7 +66,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "unix", s.upstreamSocket)
 		}
 	}
-	filter, identity := newHeaderFilter(s.header, s.strip), http.CanonicalHeaderKey(s.header)
+	filter, identity := newHeaderFilter(g.settings.header, g.settings.strip), http.CanonicalHeaderKey(g.settings.header)
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(s.upstream)
@@ -79,7 +79,7 @@ func (g *Gateway) newForwarder() (http.Handler, error) {
 			}
 		},
 		Transport:    transport,
-		ErrorHandler: g.upstreamError,
+		ErrorHandler: e.upstreamError,
 		ErrorLog:     log.New(serverLog{g}, "", 0),
 		BufferPool:   buffers{},
 	}, nil
@@ -107,6 +107,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// As a rule connState has bound it. No request is judged without; binding again changes nothing.
 	s.bind(g, s.conn)
 	d := s.check(g)
+	if d.Admitted() && !g.served.Load().hosts(s.env, s.sni, r.Host) {
+		g.misdirected(w, s, r, d.Device)
+		return
+	}
 	if d.Admitted() && s.crowded.Load() {
 		g.busy(w, s, d.Device, DeviceBusy, "the device has too many connections")
 		return
@@ -126,7 +130,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
 		return
 	}
-	switch ok, all := g.flights.enter(d.Device); {
+	switch ok, all := g.flights.enter(s.key); {
 	case all:
 		g.busy(w, s, d.Device, GatewayBusy, GatewayBusy.Text())
 		return
@@ -134,17 +138,17 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.busy(w, s, d.Device, DeviceBusy, "the device has too many requests under way")
 		return
 	}
-	defer g.flights.leave(d.Device)
+	defer g.flights.leave(s.key)
 	g.figures.requests.Add(1)
 	now := g.now()
 	g.registry.Seen(d.Device, now)
-	if g.renewal != nil && isRenewal(r.URL.Path) {
-		g.renewal.serve(flow, r, s, d.Device)
+	if s.env.renewal != nil && isRenewal(r.URL.Path) {
+		s.env.renewal.serve(flow, r, s, d.Device)
 		g.tellRequest(r, d.Device, flow.status, now)
 		return
 	}
 	r.Header.Del("Upgrade") // no protocol but HTTP passes: it would escape the checks of each request
-	g.forward.ServeHTTP(flow, r.WithContext(context.WithValue(r.Context(), deviceKey{}, d.Device)))
+	s.env.forward.ServeHTTP(flow, r.WithContext(context.WithValue(r.Context(), deviceKey{}, d.Device)))
 	g.tellRequest(r, d.Device, flow.status, now)
 }
 
@@ -178,7 +182,7 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	}
 	s.met = true
 	leaf := s.chain[0]
-	what := []any{"device", d.Device, "serial", serialText(leaf), "issuer", leaf.Issuer.String()}
+	what := []any{"environment", s.env.name, "device", d.Device, "serial", serialText(leaf), "issuer", leaf.Issuer.String()}
 	switch {
 	case met.New:
 		g.figures.firstContacts.Add(1)
@@ -186,12 +190,12 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	case met.Renewed:
 		g.log.Info("certificate renewed", what...)
 	}
-	if g.renewal != nil && (met.New || met.Renewed) {
-		g.renewal.seen.add(leaf)
+	if s.env.renewal != nil && (met.New || met.Renewed) {
+		s.env.renewal.seen.add(leaf)
 	}
 	if met.Rekeyed {
 		g.log.Warn("the device has a new key: the one before is refused from now on", what...)
-		g.dismissOthers(d.Device, leaf.RawSubjectPublicKeyInfo)
+		g.dismissOthers(s.key, d.Device, leaf.RawSubjectPublicKeyInfo)
 	}
 	return d
 }
@@ -207,6 +211,15 @@ func (g *Gateway) turnAway(w http.ResponseWriter, s *session, d Decision) {
 		status = http.StatusServiceUnavailable
 	}
 	answer(w, status, string(d.Reason), d.Reason.Text())
+}
+
+// misdirected answers a request for a host that is not this connection's: a client that has found that two names lead to one address may send
+// requests for both on one connection (RFC 9113, section 9.1.1), and begins another one when told so.
+func (g *Gateway) misdirected(w http.ResponseWriter, s *session, r *http.Request, device string) {
+	d := Decision{Reason: OtherHost, Detail: clip(r.Host), Device: device}
+	g.figures.refusedRequest[d.Reason].Add(1)
+	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
+	answer(w, http.StatusMisdirectedRequest, string(d.Reason), d.Reason.Text())
 }
 
 // busy answers a request beyond a bound, and ends the connection where there is one of its own.
@@ -252,7 +265,8 @@ func dotSegments(u *url.URL) bool {
 }
 
 // upstreamError answers where the upstream did not.
-func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err error) {
+func (e *environment) upstreamError(w http.ResponseWriter, r *http.Request, err error) {
+	g := e.gateway
 	device, _ := r.Context().Value(deviceKey{}).(string)
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
@@ -276,7 +290,7 @@ func (g *Gateway) upstreamError(w http.ResponseWriter, r *http.Request, err erro
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			status = http.StatusGatewayTimeout
 		}
-		g.log.Error("the upstream did not answer", "device", device, "method", r.Method, "path", r.URL.Path, "upstream", g.settings.upstream.String(), "why", err)
+		g.log.Error("the upstream did not answer", "device", device, "method", r.Method, "path", r.URL.Path, "upstream", e.upstream.String(), "why", err)
 		answer(w, status, "upstream", "the upstream did not answer")
 	}
 }

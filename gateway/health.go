@@ -21,8 +21,10 @@ var warnAhead = []time.Duration{30 * 24 * time.Hour, 7 * 24 * time.Hour, 24 * ti
 type Health struct {
 	// Status is "ok"; "degraded" while something needs a person, although devices are admitted; "failing" while devices are refused that
 	// should be admitted: all, or new ones.
-	Status      string `json:"status"`
-	Environment string `json:"environment"`
+	Status string `json:"status"`
+	// Environment, TrustExpires and TrustFingerprint are those of a gateway of one environment; Environments are those of several.
+	Environment  string              `json:"environment,omitempty"`
+	Environments []EnvironmentHealth `json:"environments,omitempty"`
 	// Error is why it fails.
 	Error string `json:"error,omitempty"`
 	// Notes say what needs a person.
@@ -33,22 +35,28 @@ type Health struct {
 	Ends []End `json:"ends,omitempty"`
 }
 
+// EnvironmentHealth is how one environment of several fares.
+type EnvironmentHealth struct {
+	Name string `json:"name"`
+	// Error is why its devices are refused.
+	Error            string    `json:"error,omitempty"`
+	TrustExpires     time.Time `json:"trust_expires,omitzero"`
+	TrustFingerprint string    `json:"trust_fingerprint,omitempty"`
+}
+
 // End is something that ends.
 type End struct {
 	Name string    `json:"name"`
 	At   time.Time `json:"at"`
 }
 
-// vitals are what is known of the gateway's surroundings.
+// vitals are what is known of the surroundings of an environment.
 type vitals struct {
 	mu sync.Mutex
 	// source is the trust source's status; nil before it is followed.
 	source func() feed.Status
 	// since is when the view in force was put there.
 	since time.Time
-	// said are the notes that the log holds, warned the shortest time before each end that it has told of.
-	said   map[string]bool
-	warned map[string]time.Duration
 }
 
 func (v *vitals) follow(status func() feed.Status) {
@@ -57,15 +65,34 @@ func (v *vitals) follow(status func() feed.Status) {
 	v.source = status
 }
 
+// status is the trust source's; false before it is followed.
+func (v *vitals) status() (feed.Status, bool) {
+	v.mu.Lock()
+	source := v.source
+	v.mu.Unlock()
+	if source == nil {
+		return feed.Status{}, false
+	}
+	return source(), true
+}
+
 func (v *vitals) renewed(at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.since = at
 }
 
-// Health says how the gateway fares.
+// told is what the log holds of health: the notes, and the shortest time before each end that it has told of.
+type told struct {
+	mu     sync.Mutex
+	notes  map[string]bool
+	warned map[string]time.Duration
+}
+
+// Health says how the gateway fares. Of several environments one that fails is told in a note: the gateway fails when all do, for a load balancer that
+// took it out would take the others' devices away with it.
 func (g *Gateway) Health() Health {
-	h := Health{Status: "ok", Environment: g.settings.environment}
+	h := Health{Status: "ok"}
 	now, fail := g.now(), func(why string) {
 		h.Status = "failing"
 		if h.Error == "" {
@@ -78,26 +105,35 @@ func (g *Gateway) Health() Health {
 	if err := g.registry.Trouble(); err != nil {
 		fail("the registry takes no new devices: " + err.Error())
 	}
-	current := g.judge.Load()
-	if current == nil {
-		fail(NoTrust.Text())
-	} else {
-		view := current.judge.view
-		h.TrustExpires, h.TrustFingerprint = view.Expires().UTC(), fmt.Sprintf("%x", view.Fingerprint())
-		if err := view.Valid(now); err != nil {
-			fail(err.Error())
+	failing := 0
+	for _, e := range g.environments {
+		one, notes := e.health(now)
+		if one.Error != "" {
+			failing++
 		}
-		h.Notes = append(h.Notes, current.judge.notes(now)...)
-		h.Notes = append(h.Notes, g.notRenewed(view, now)...)
+		if len(g.environments) == 1 {
+			h.Environment, h.TrustExpires, h.TrustFingerprint, h.Notes = one.Name, one.TrustExpires, one.TrustFingerprint, notes
+			continue
+		}
+		if one.Error != "" {
+			h.Notes = append(h.Notes, one.Name+": its devices are refused: "+one.Error)
+		}
+		for _, n := range notes {
+			h.Notes = append(h.Notes, one.Name+": "+n)
+		}
+		h.Environments = append(h.Environments, one)
 	}
-	h.Notes = append(h.Notes, g.sourceNotes()...)
-	for _, e := range g.ends() {
-		if left := e.At.Sub(now); left <= warnAhead[0] {
-			h.Ends = append(h.Ends, e)
+	if failing == len(g.environments) {
+		one, _ := g.environments[0].health(now)
+		fail(one.Error)
+	}
+	for _, end := range g.ends() {
+		if left := end.At.Sub(now); left <= warnAhead[0] {
+			h.Ends = append(h.Ends, end)
 			if left <= 0 {
-				h.Notes = append(h.Notes, fmt.Sprintf("%s ended on %s", e.Name, e.At.Format(time.RFC3339)))
+				h.Notes = append(h.Notes, fmt.Sprintf("%s ended on %s", end.Name, end.At.Format(time.RFC3339)))
 			} else {
-				h.Notes = append(h.Notes, fmt.Sprintf("%s ends on %s", e.Name, e.At.Format(time.RFC3339)))
+				h.Notes = append(h.Notes, fmt.Sprintf("%s ends on %s", end.Name, end.At.Format(time.RFC3339)))
 			}
 		}
 	}
@@ -105,6 +141,27 @@ func (g *Gateway) Health() Health {
 		h.Status = "degraded"
 	}
 	return h
+}
+
+// health is how the environment fares, and what of it needs a person.
+func (e *environment) health(now time.Time) (h EnvironmentHealth, notes []string) {
+	h.Name = e.name
+	current := e.judge.Load()
+	if current == nil {
+		h.Error = NoTrust.Text()
+		return h, e.sourceNotes()
+	}
+	view := current.judge.view
+	h.TrustExpires, h.TrustFingerprint = view.Expires().UTC(), fmt.Sprintf("%x", view.Fingerprint())
+	if err := view.Valid(now); err != nil {
+		h.Error = err.Error()
+	}
+	if _, stray := e.allowed(officersNames(current.judge.policy)); len(stray) > 0 {
+		notes = append(notes, e.strayNames(stray).Error())
+	}
+	notes = append(notes, current.judge.notes(now)...)
+	notes = append(notes, e.notRenewed(view, now)...)
+	return h, append(notes, e.sourceNotes()...)
 }
 
 // notes name the CAs whose devices are refused although nobody took the CA away, and those whose CRL is used by an exception.
@@ -120,10 +177,10 @@ func (j *judge) notes(now time.Time) (notes []string) {
 }
 
 // notRenewed says that nothing fresh came in time: a publisher signs anew when half of a life has passed.
-func (g *Gateway) notRenewed(view View, now time.Time) []string {
-	g.vitals.mu.Lock()
-	since := g.vitals.since
-	g.vitals.mu.Unlock()
+func (e *environment) notRenewed(view View, now time.Time) []string {
+	e.vitals.mu.Lock()
+	since := e.vitals.since
+	e.vitals.mu.Unlock()
 	left := view.Expires().Sub(now)
 	if left <= 0 || since.IsZero() || left > view.Expires().Sub(since)/3 {
 		return nil
@@ -132,14 +189,11 @@ func (g *Gateway) notRenewed(view View, now time.Time) []string {
 		view.Expires().UTC().Format(time.RFC3339))}
 }
 
-func (g *Gateway) sourceNotes() (notes []string) {
-	g.vitals.mu.Lock()
-	source := g.vitals.source
-	g.vitals.mu.Unlock()
-	if source == nil {
+func (e *environment) sourceNotes() (notes []string) {
+	s, followed := e.vitals.status()
+	if !followed {
 		return nil
 	}
-	s := source()
 	if s.Unkept != nil {
 		notes = append(notes, "trust is not kept: "+show.Line(s.Unkept.Error()))
 	} else if s.Err != nil {
@@ -154,11 +208,23 @@ func (g *Gateway) sourceNotes() (notes []string) {
 
 // ends are what ends, and is not renewed by a program: the gateway's certificates, the officers' part of trust, and the CAs.
 func (g *Gateway) ends() (list []End) {
+	for _, e := range g.environments {
+		for _, end := range e.ends() {
+			if len(g.environments) > 1 {
+				end.Name = e.name + ": " + end.Name
+			}
+			list = append(list, end)
+		}
+	}
+	return list
+}
+
+func (e *environment) ends() (list []End) {
 	add := func(name string, at time.Time) { list = append(list, End{name, at.UTC()}) }
-	for _, k := range g.pairs() {
+	for _, k := range e.pairs() {
 		add(k.section+".certificate", k.current.Load().Leaf.NotAfter)
 	}
-	current := g.judge.Load()
+	current := e.judge.Load()
 	if current == nil {
 		return list
 	}
@@ -178,38 +244,38 @@ func (g *Gateway) ends() (list []End) {
 func (g *Gateway) logHealth() {
 	h := g.Health()
 	now := g.now()
-	g.vitals.mu.Lock()
-	defer g.vitals.mu.Unlock()
+	g.told.mu.Lock()
+	defer g.told.mu.Unlock()
 	is := map[string]bool{}
 	if h.Error != "" {
 		is["failing: "+h.Error] = true
 	}
 	for _, n := range h.Notes {
 		// Follow tells of the source as it happens; ends are told below, at their times.
-		if !strings.HasPrefix(n, "the trust source fails") && !strings.Contains(n, " ends on ") {
+		if !strings.Contains(n, "the trust source fails") && !strings.Contains(n, " ends on ") {
 			is[n] = true
 		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(is)) {
-		if !g.vitals.said[n] {
+		if !g.told.notes[n] {
 			g.log.Error("health", "what", n)
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(g.vitals.said)) {
+	for _, n := range slices.Sorted(maps.Keys(g.told.notes)) {
 		if !is[n] {
 			g.log.Info("health: over", "what", n)
 		}
 	}
-	g.vitals.said = is
-	if g.vitals.warned == nil {
-		g.vitals.warned = map[string]time.Duration{}
+	g.told.notes = is
+	if g.told.warned == nil {
+		g.told.warned = map[string]time.Duration{}
 	}
 	for _, e := range h.Ends {
 		key := e.Name + e.At.String()
 		for _, ahead := range slices.Backward(warnAhead) {
 			if left := e.At.Sub(now); left > 0 && left <= ahead {
-				if was, told := g.vitals.warned[key]; !told || ahead < was {
-					g.vitals.warned[key] = ahead
+				if was, told := g.told.warned[key]; !told || ahead < was {
+					g.told.warned[key] = ahead
 					g.log.Warn("it ends soon", "what", e.Name, "at", e.At.Format(time.RFC3339))
 				}
 				break
@@ -232,29 +298,53 @@ func (g *Gateway) writeHealth(w io.Writer) {
 	h := g.Health()
 	gauge("hanaper_gateway_healthy", "1 while nothing needs a person.", yes(h.Status == "ok"))
 	gauge("hanaper_gateway_registry_ok", "1 while the registry answers and takes new devices.", yes(g.registry.Err() == nil && g.registry.Trouble() == nil))
-	g.vitals.mu.Lock()
-	source := g.vitals.source
-	g.vitals.mu.Unlock()
-	if source != nil {
-		s := source()
-		gauge("hanaper_gateway_trust_kept", "1 while the trust in force is kept on disk: else a restart forgets it.", yes(s.Unkept == nil))
-		gauge("hanaper_gateway_trust_checked_seconds", "When the trust source was last in order, Unix time.", max(s.Checked.Unix(), 0))
+	each := func(name, help string, value func(e *environment) (int64, bool)) {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		for _, e := range g.environments {
+			if v, there := value(e); there {
+				fmt.Fprintf(w, "%s{environment=%s} %d\n", name, quoteLabel(e.name), v)
+			}
+		}
 	}
-	if current := g.judge.Load(); current != nil {
+	each("hanaper_gateway_environment_ok", "1 while devices of the environment are admitted.", func(e *environment) (int64, bool) {
+		one, _ := e.health(g.now())
+		return yes(one.Error == ""), true
+	})
+	each("hanaper_gateway_trust_kept", "1 while the trust in force is kept on disk: else a restart forgets it.", func(e *environment) (int64, bool) {
+		s, followed := e.vitals.status()
+		return yes(s.Unkept == nil), followed
+	})
+	each("hanaper_gateway_trust_checked_seconds", "When the trust source was last in order, Unix time.", func(e *environment) (int64, bool) {
+		s, followed := e.vitals.status()
+		return max(s.Checked.Unix(), 0), followed
+	})
+	each("hanaper_gateway_trust_expires_seconds", "When the trust view expires, Unix time.", func(e *environment) (int64, bool) {
+		current := e.judge.Load()
+		if current == nil {
+			return 0, false
+		}
+		return current.judge.view.Expires().Unix(), true
+	})
+	fmt.Fprint(w, "# HELP hanaper_gateway_crl_next_update_seconds When the CRL of a CA is due, Unix time; 0 where there is none.\n# TYPE hanaper_gateway_crl_next_update_seconds gauge\n")
+	for _, e := range g.environments {
+		current := e.judge.Load()
+		if current == nil {
+			continue
+		}
 		view := current.judge.view
-		gauge("hanaper_gateway_trust_expires_seconds", "When the trust view expires, Unix time.", view.Expires().Unix())
-		fmt.Fprint(w, "# HELP hanaper_gateway_crl_next_update_seconds When the CRL of a CA is due, Unix time; 0 where there is none.\n# TYPE hanaper_gateway_crl_next_update_seconds gauge\n")
 		for _, c := range slices.Concat(view.Anchors(), view.Intermediates()) {
 			due := int64(0)
 			if info, ok := view.CRL(c); ok {
 				due = info.NextUpdate.Unix()
 			}
-			fmt.Fprintf(w, "hanaper_gateway_crl_next_update_seconds{ca=%s} %d\n", label(c), due)
+			fmt.Fprintf(w, "hanaper_gateway_crl_next_update_seconds{environment=%s,ca=%s} %d\n", quoteLabel(e.name), label(c), due)
 		}
 	}
 	fmt.Fprint(w, "# HELP hanaper_gateway_ends_seconds When something ends that no program renews, Unix time.\n# TYPE hanaper_gateway_ends_seconds gauge\n")
-	for _, e := range g.ends() {
-		fmt.Fprintf(w, "hanaper_gateway_ends_seconds{what=%s} %d\n", quoteLabel(e.Name), e.At.Unix())
+	for _, e := range g.environments {
+		for _, end := range e.ends() {
+			fmt.Fprintf(w, "hanaper_gateway_ends_seconds{environment=%s,what=%s} %d\n", quoteLabel(e.name), quoteLabel(end.Name), end.At.Unix())
+		}
 	}
 }
 

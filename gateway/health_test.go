@@ -91,7 +91,7 @@ func TestHealth(t *testing.T) {
 		return strings.Join(list, "\n")
 	}
 	source := feed.Status{Checked: now}
-	g.vitals.follow(func() feed.Status { return source })
+	g.environments[0].vitals.follow(func() feed.Status { return source })
 	factory := trust.IssuerID(f.Factory.Cert)
 	view(nil)
 	if h := g.Health(); h.Status == "failing" || notes(h) != "" {
@@ -185,7 +185,7 @@ func TestHealth(t *testing.T) {
 	}
 	metrics := httptest.NewRecorder()
 	g.adminHandler().ServeHTTP(metrics, httptest.NewRequest("GET", "/metrics", nil))
-	for _, want := range []string{"hanaper_gateway_healthy 0\n", "hanaper_gateway_trust_kept 1\n", "hanaper_gateway_registry_ok 1\n", `hanaper_gateway_ends_seconds{what="tls.certificate"} `} {
+	for _, want := range []string{"hanaper_gateway_healthy 0\n", `hanaper_gateway_trust_kept{environment="test"} 1`, "hanaper_gateway_registry_ok 1\n", `hanaper_gateway_ends_seconds{environment="test",what="tls.certificate"} `} {
 		if !strings.Contains(metrics.Body.String(), want) {
 			t.Errorf("no %q in %s", want, metrics.Body)
 		}
@@ -195,8 +195,7 @@ func TestHealth(t *testing.T) {
 // TestRegistryHeld: a registry that is gone, or another one, is not begun anew: it would admit whom operators barred.
 func TestRegistryHeld(t *testing.T) {
 	dir := t.TempDir()
-	s := &Settings{registry: filepath.Join(dir, "devices.db")}
-	s.trust.State = dir
+	s := &Settings{registry: filepath.Join(dir, "devices.db"), environments: []*EnvironmentSettings{{trust: TrustConfig{State: dir}}}}
 	if known, err := s.KnownRegistry(); err != nil || known != "" {
 		t.Fatal(known, err)
 	}

@@ -14,46 +14,58 @@ import (
 	"github.com/hanaper/hanaper/internal/show"
 )
 
-// A registry that is gone takes the operators' bars with it: a gateway that began anew would admit again whom they barred. So the folder of
-// the trust state holds the name of the registry that this gateway has used.
+// A registry that is gone takes the operators' bars with it: a gateway that began anew would admit again whom they barred. So the folders of
+// the trust state hold the name of the registry that this gateway has used.
 
-func (s *Settings) registryMark() string { return filepath.Join(s.trust.State, "registry") }
+func (e *EnvironmentSettings) registryMark() string { return filepath.Join(e.trust.State, "registry") }
 
 // KnownRegistry is the name of the registry that this gateway has used, "" if it has used none. It fails where that one's file is not there: nothing
 // is made in its place.
-func (s *Settings) KnownRegistry() (string, error) {
-	data, err := input.ReadFile(s.registryMark())
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(s.registry); errors.Is(err, fs.ErrNotExist) {
-		return "", s.otherRegistry("is gone")
-	}
-	known := strings.TrimSpace(string(data))
-	if known == "" {
-		return "", s.otherRegistry("cannot be told from another: what this gateway kept of it is empty")
+func (s *Settings) KnownRegistry() (known string, err error) {
+	for _, e := range s.environments {
+		data, err := input.ReadFile(e.registryMark())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // this environment is new here
+		}
+		if err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(s.registry); errors.Is(err, fs.ErrNotExist) {
+			return "", s.otherRegistry("is gone")
+		}
+		switch one := strings.TrimSpace(string(data)); {
+		case one == "":
+			return "", s.otherRegistry("cannot be told from another: what this gateway kept of it is empty")
+		case known != "" && one != known:
+			return "", s.otherRegistry("is not the only one that this gateway has used")
+		default:
+			known = one
+		}
 	}
 	return known, nil
 }
 
-// HoldRegistry holds the registry that was opened against the one known, and keeps its name where none is.
+// HoldRegistry holds the registry that was opened against the one known, and keeps its name where it is not kept yet.
 func (s *Settings) HoldRegistry(known, id string) error {
-	switch known {
-	case id:
-		return nil
-	case "":
-		if err := durable.WriteFile(s.registryMark(), []byte(id+"\n"), 0o600); err != nil {
+	if known != "" && known != id {
+		return s.otherRegistry("is another one than this gateway has used")
+	}
+	for _, e := range s.environments {
+		if _, err := os.Stat(e.registryMark()); err == nil {
+			continue
+		}
+		if err := durable.WriteFile(e.registryMark(), []byte(id+"\n"), 0o600); err != nil {
 			return fmt.Errorf("trust state: %w", err)
 		}
-		return nil
 	}
-	return s.otherRegistry("is another one than this gateway has used")
+	return nil
 }
 
 func (s *Settings) otherRegistry(what string) error {
-	return advice.New(advice.Refused, "put it back, or a copy of it. If it is lost, remove "+s.registryMark()+": devices are met anew, and those that were barred here must be barred again",
+	var marks []string
+	for _, e := range s.environments {
+		marks = append(marks, e.registryMark())
+	}
+	return advice.New(advice.Refused, "put it back, or a copy of it. If it is lost, remove "+strings.Join(marks, " and ")+": devices are met anew, and those that were barred here must be barred again",
 		"the registry %s %s: devices that were barred in it would be admitted", show.Text(s.registry), what)
 }

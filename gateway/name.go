@@ -74,3 +74,6 @@ func CheckName(name string) error {
 	}
 	return nil
 }
+
+// foldName is the form in which ids are compared: they are ASCII.
+func foldName(name string) string { return strings.ToLower(name) }

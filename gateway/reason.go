@@ -44,6 +44,11 @@ const (
 	KeySuperseded Reason = "key-superseded"
 	OtherKey      Reason = "other-key"
 
+	// The server that the peer calls.
+	NoServerName    Reason = "server-name-missing"
+	OtherServerName Reason = "server-name-unknown"
+	OtherHost       Reason = "host-not-here"
+
 	// Handshakes that ended before the device was judged, and limits.
 	TLSVersion      Reason = "tls-version"
 	NotTLS          Reason = "not-tls"
@@ -90,6 +95,9 @@ var reasonText = map[Reason]string{
 	RegistryDown:    "the registry cannot be reached",
 	KeySuperseded:   "the device was met with a newer key since: a clone, or a device that was set back",
 	OtherKey:        "the device is known with another key, and this certificate is no newer: a clone, unless an operator allows it",
+	NoServerName:    "the peer names no server (SNI): which environment it is for cannot be told",
+	OtherServerName: "no environment of this gateway has the server name that the peer calls",
+	OtherHost:       "the host of the request is not one of the environment that the connection is for",
 	TLSVersion:      "the peer offers no version of TLS that is taken",
 	NotTLS:          "the peer does not speak TLS",
 	ClientAlert:     "the peer ended the handshake: it does not take the gateway's certificate, or an algorithm",
@@ -108,5 +116,5 @@ func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
 		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown, KeySuperseded, OtherKey,
-		TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
+		NoServerName, OtherServerName, OtherHost, TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
 }

@@ -49,8 +49,8 @@ type renewal struct {
 }
 
 // newRenewal is nil where no hanaperd is configured.
-func (g *Gateway) newRenewal() (*renewal, error) {
-	c := g.settings.renewal
+func (e *environment) newRenewal() (*renewal, error) {
+	c, g := e.EnvironmentSettings.renewal, e.gateway
 	if c.URL == "" {
 		return nil, nil
 	}
@@ -62,7 +62,7 @@ func (g *Gateway) newRenewal() (*renewal, error) {
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, wrong("renewal.ca", "PEM, one or more certificates", "%s holds no certificate", show.Text(c.CA))
 	}
-	r := &renewal{gateway: g, base: g.settings.renewalURL, places: flights{of: map[string]int{}, most: maxRenewals, ofOne: maxRenewalsOfOne}}
+	r := &renewal{gateway: g, base: e.renewalURL, places: flights{of: map[string]int{}, most: maxRenewals, ofOne: maxRenewalsOfOne}}
 	if r.keys, err = loadKeyPair("renewal", TLSConfig{Certificate: c.Certificate, Key: c.Key}); err != nil {
 		return nil, err
 	}

@@ -356,7 +356,7 @@ func (s *stand) metrics() string {
 // certificates are shown.
 func TestResumption(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
-		s := newStand(t, func(c *gateway.Config) { c.TLS.MinVersion = "1.2" })
+		s := newStand(t, func(c *gateway.Config) { c.TLS.MinVersion, c.SessionTickets = "1.2", true })
 		d := s.fleet.Device(t, "device-1")
 		c := s.tlsConfig(d)
 		c.ClientSessionCache, c.MaxVersion = tls.NewLRUClientSessionCache(1), version

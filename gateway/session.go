@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,11 @@ import (
 // session is one connection of one device. It comes to be when the connection is accepted, and is bound to a certificate
 // when the handshake is done and the key proven.
 type session struct {
-	conn   net.Conn
+	conn net.Conn
+	// env is the environment that the connection is for, sni the server name that it calls; key is what the device is counted by.
+	env    *environment
+	sni    string
+	key    string
 	chain  []*x509.Certificate
 	device string
 	// judgedBy and until say what the last good check rested on, and how long it holds.
@@ -46,8 +49,8 @@ type sessions struct {
 	perDevice map[string]int
 }
 
-func (s *sessions) add(c net.Conn) *session {
-	one := &session{conn: c}
+func (s *sessions) add(c net.Conn, e *environment) *session {
+	one := &session{conn: c, env: e}
 	s.mu.Lock()
 	s.open[c] = one
 	s.mu.Unlock()
@@ -72,18 +75,18 @@ func (s *sessions) remove(c net.Conn) {
 }
 
 // count takes one in among the connections of its device, of which there may be most.
-func (s *sessions) count(one *session, device string, most int) bool {
+func (s *sessions) count(one *session, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one.counted != "" {
 		return true
 	}
 	// A connection that ended meanwhile is not counted: remove has been here, and nothing would take it off again.
-	if s.perDevice[device] >= most || s.open[one.conn] != one {
+	if s.perDevice[one.key] >= most || s.open[one.conn] != one {
 		return false
 	}
-	one.counted = device
-	s.perDevice[device]++
+	one.counted = one.key
+	s.perDevice[one.key]++
 	return true
 }
 
@@ -126,6 +129,7 @@ func (s *session) bind(g *Gateway, c net.Conn) {
 	if !state.HandshakeComplete {
 		return
 	}
+	s.sni, s.key = state.ServerName, s.env.key(claimedName(state.PeerCertificates[0]))
 	s.chain = state.PeerCertificates // as proven in this handshake, or, for a resumed session, in the one that it resumes
 	g.figures.handshakes.Add(1)
 	if state.DidResume {
@@ -136,18 +140,21 @@ func (s *session) bind(g *Gateway, c net.Conn) {
 // check decides anew where the trust has changed or the last decision has run out, and asks the registry's memory in any
 // case.
 func (s *session) check(g *Gateway) Decision {
-	current, now := g.judge.Load(), g.now()
+	current, now := s.env.judge.Load(), g.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := Decision{Reason: Admitted, Device: s.device, Until: s.until}
 	if s.judgedBy.Load() != current || !now.Before(s.until) || current == nil || current.judge.view.Valid(now) != nil {
+		if e, reason := g.served.Load().find(s.sni); e != s.env {
+			return Decision{Reason: or(reason, OtherServerName), Detail: s.sni, Device: s.claimed()}
+		}
 		if d = current.admit(s.chain, now); !d.Admitted() {
 			return d
 		}
 		s.device, s.until = d.Device, d.Until
 		s.judgedBy.Store(current)
 	}
-	return g.unlessBarred(d)
+	return s.env.unlessBarred(d)
 }
 
 // meeting is what the registry is told about the session's device.
@@ -157,9 +164,18 @@ func (s *session) meeting(device string, now time.Time) Meeting {
 		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, At: now}
 }
 
-// sweep judges all open connections anew and closes those whose device lost admission, whatever they are doing.
-func (g *Gateway) sweep() {
+func (g *Gateway) sweepAll() {
+	for _, e := range g.environments {
+		g.sweep(e)
+	}
+}
+
+// sweep judges all open connections to e anew and closes those whose device lost admission, whatever they are doing.
+func (g *Gateway) sweep(e *environment) {
 	for _, s := range g.sessions.all() {
+		if s.env != e {
+			continue
+		}
 		s.mu.Lock()
 		// Not bound yet: its first request is judged by the new trust when it comes.
 		bound, gone := s.chain != nil, s.gone
@@ -173,11 +189,11 @@ func (g *Gateway) sweep() {
 	}
 }
 
-// dismissOthers closes the connections that a device has by another key than this one.
-func (g *Gateway) dismissOthers(device string, key []byte) {
+// dismissOthers closes the connections that a device, which is counted by own, has by another key than this one.
+func (g *Gateway) dismissOthers(own, device string, key []byte) {
 	for _, s := range g.sessions.all() {
 		s.mu.Lock()
-		other := s.chain != nil && strings.EqualFold(s.claimed(), device) && !bytes.Equal(s.chain[0].RawSubjectPublicKeyInfo, key)
+		other := s.chain != nil && s.key == own && !bytes.Equal(s.chain[0].RawSubjectPublicKeyInfo, key)
 		s.mu.Unlock()
 		if other {
 			g.dismiss(s, Decision{Reason: KeySuperseded, Device: device})

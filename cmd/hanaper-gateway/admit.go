@@ -32,6 +32,7 @@ func admitCommand() *cli.Command {
 			"--root on. With --config the registry is asked, where there is one, whether the device is barred. Exit code 0: admitted; 3: refused.\n\n" +
 			"Example:\n  hanaper-gateway admit --config gateway.yaml devices/vin-0001/client.pem",
 		Flags: []cli.Flag{configFlag(), jsonFlag(),
+			&cli.StringFlag{Name: "environment", Usage: "with the --config of several environments: the `NAME` of the one to judge by"},
 			&cli.StringFlag{Name: "trust", Usage: "the trust repository's `FOLDER`"},
 			&cli.StringFlag{Name: "root", Usage: "the environment's first `root.json`, or its SHA-256"},
 			&cli.TimestampFlag{Name: "at", Layout: time.RFC3339, Usage: "judge at this `TIME` (RFC 3339); trust that has expired now stays expired"},
@@ -142,8 +143,12 @@ func viewFor(c *cli.Context) (*trust.View, gateway.Rules, error) {
 	if err != nil {
 		return nil, gateway.Rules{}, err
 	}
-	v, err := settings.LookAtTrust(c.Context, time.Now)
-	return v, settings.Rules(), err
+	e, err := settings.Environment(c.String("environment"))
+	if err != nil {
+		return nil, gateway.Rules{}, err
+	}
+	v, err := e.LookAtTrust(c.Context, time.Now)
+	return v, e.Rules(), err
 }
 
 func readChain(path string) ([]*x509.Certificate, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -34,27 +35,45 @@ func check(c *cli.Context) error {
 	if err := settings.CheckFiles(time.Now()); err != nil {
 		return err
 	}
-	view, err := settings.LookAtTrust(c.Context, time.Now)
+	var reports []gateway.Assessment
+	for _, e := range settings.Environments() {
+		report, err := checkTrust(c, e)
+		if err != nil && len(settings.Environments()) > 1 {
+			return fmt.Errorf("%s: %w", show.Text(e.Name()), err)
+		} else if err != nil {
+			return err
+		}
+		reports = append(reports, report)
+	}
+	if c.Bool("json") {
+		if len(reports) == 1 {
+			return shell.JSON(c.App.Writer, reports[0])
+		}
+		return shell.JSON(c.App.Writer, map[string]any{"environments": reports})
+	}
+	for _, report := range reports {
+		fmt.Fprintf(c.App.Writer, "environment %s, trust good until %s\n", show.Text(report.Environment), report.Expires.Format(time.RFC3339))
+		if len(report.Names) > 0 {
+			fmt.Fprintf(c.App.Writer, "devices call it %s\n", show.Text(strings.Join(report.Names, ", ")))
+		}
+		var rows [][]string
+		for _, a := range report.Authorities {
+			rows = append(rows, []string{a.Subject, a.NotAfter.Format(time.RFC3339), a.CRL, a.State})
+		}
+		shell.Table(c.App.Writer, []string{"CA", "not after", "next CRL due", "state"}, rows)
+	}
+	return nil
+}
+
+func checkTrust(c *cli.Context, e *gateway.EnvironmentSettings) (gateway.Assessment, error) {
+	view, err := e.LookAtTrust(c.Context, time.Now)
 	if err != nil {
 		if advice.Hint(err) == "" {
 			err = advice.Wrap(advice.KindOf(err), err, "is trust.source right, and does 'hanaper-repo serve' run there? 'hanaper-repo status' shows what it publishes")
 		}
-		return err
+		return gateway.Assessment{}, err
 	}
-	report, err := settings.Assess(view, time.Now())
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, report)
-	}
-	fmt.Fprintf(c.App.Writer, "environment %s, trust good until %s\n", show.Text(report.Environment), report.Expires.Format(time.RFC3339))
-	var rows [][]string
-	for _, a := range report.Authorities {
-		rows = append(rows, []string{a.Subject, a.NotAfter.Format(time.RFC3339), a.CRL, a.State})
-	}
-	shell.Table(c.App.Writer, []string{"CA", "not after", "next CRL due", "state"}, rows)
-	return nil
+	return e.Assess(view, time.Now())
 }
 
 func configCommand() *cli.Command {

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,6 +18,9 @@ import (
 	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/feed"
 )
 
 func serveCommand() *cli.Command {
@@ -43,12 +49,8 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 		return err
 	}
 	log := settings.NewLogger()
-	feed, err := settings.NewFeed(nil)
-	if err != nil {
-		return err
-	}
-	defer feed.Close()
-	view, err := gateway.FirstLook(ctx, feed, log)
+	feeds, err := openFeeds(ctx, settings, log)
+	defer feeds.close()
 	if err != nil {
 		return err
 	}
@@ -72,8 +74,10 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := g.SetTrust(view); err != nil {
-		return err
+	for _, f := range feeds {
+		if err := g.SetTrust(f.view); err != nil {
+			return err
+		}
 	}
 	listener, err := listen("listen", settings.Listen())
 	if err != nil {
@@ -89,14 +93,57 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 		adminAddr = admin.Addr().String()
 	}
 	ctx, stop := context.WithCancel(ctx)
-	followed := make(chan struct{})
-	go func() { g.Follow(ctx, feed); close(followed) }()
+	var followed sync.WaitGroup
+	for _, f := range feeds {
+		followed.Go(func() { g.Follow(ctx, f.environment, f.feed) })
+	}
 	go reloadOnHangup(ctx, g, log.Error)
-	log.Info("listening", "addr", listener.Addr().String(), "admin", adminAddr, "environment", settings.Environment())
+	log.Info("listening", "addr", listener.Addr().String(), "admin", adminAddr, "environment", strings.Join(feeds.names(), " "))
 	err = g.Serve(ctx, listener, admin)
 	stop()
-	<-followed
+	followed.Wait()
 	return err
+}
+
+// feeds are the trust sources of the environments.
+type feeds []followedFeed
+
+type followedFeed struct {
+	environment string
+	feed        *feed.Feed
+	// view is what to begin with.
+	view *trust.View
+}
+
+// openFeeds looks at all sources. What it has opened it gives back with an error too, to be closed.
+func openFeeds(ctx context.Context, settings *gateway.Settings, log *slog.Logger) (list feeds, err error) {
+	several := len(settings.Environments()) > 1
+	for _, e := range settings.Environments() {
+		f, err := e.NewFeed(nil)
+		if err == nil {
+			list = append(list, followedFeed{environment: e.Name(), feed: f})
+			list[len(list)-1].view, err = gateway.FirstLook(ctx, f, log.With("environment", e.Name()))
+		}
+		if err != nil && several {
+			return list, fmt.Errorf("%s: %w", show.Text(e.Name()), err)
+		} else if err != nil {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+func (l feeds) close() {
+	for _, f := range l {
+		f.feed.Close()
+	}
+}
+
+func (l feeds) names() (names []string) {
+	for _, f := range l {
+		names = append(names, f.environment)
+	}
+	return names
 }
 
 func listen(key, addr string) (net.Listener, error) {

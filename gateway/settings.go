@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/strict"
+)
+
+// Settings is a Config that passed every check that needs no file but itself: defaults filled in, paths absolute.
+type Settings struct {
+	listen, admin string
+	registry      string
+	header        string
+	strip         []string
+	tickets       bool
+	limits        LimitsConfig
+	// connectionsByDefault: the configuration says nothing of them.
+	connectionsByDefault bool
+	log                  LogConfig
+	environments         []*EnvironmentSettings
+}
+
+// EnvironmentSettings are what Settings say of one environment.
+type EnvironmentSettings struct {
+	name string
+	// names are those by which devices call the gateway (SNI and Host), in small letters; none: those of the officers' policy, or any.
+	names []string
+	// withoutSNI: connections that name no server are taken.
+	withoutSNI     bool
+	registeredOnly bool
+	tls            TLSConfig
+	tls12          bool
+	trust          TrustConfig
+	pin            string
+	requireCRL     bool
+	upstream       *url.URL
+	upstreamCA     string
+	// upstreamSocket is the socket file of a unix: upstream, whose URL is then only a form.
+	upstreamSocket string
+	upstreamTLS    TLSConfig
+	upstreamWait   time.Duration
+	renewal        RenewalConfig
+	renewalURL     *url.URL
+}
+
+// LoadSettings reads and checks the config file at path.
+func LoadSettings(path string) (*Settings, error) {
+	var c Config
+	if err := strict.ReadFile(path, &c); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	s, err := NewSettings(c, dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// NewSettings checks c; relative paths are taken from dir.
+func NewSettings(c Config, dir string) (*Settings, error) {
+	abs := func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(dir, p)
+	}
+	s := &Settings{listen: c.Listen, admin: c.Admin, registry: abs(c.Registry.Path), header: c.IdentityHeader, strip: c.StripHeaders,
+		tickets: c.SessionTickets, limits: c.Limits, log: c.Log}
+	for _, check := range []func() error{s.checkPresent, s.checkListen, s.checkHeaders, s.checkLimits, s.checkLog, func() error { return s.takeEnvironments(c, abs) }} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// takeEnvironments takes the one at the top of the configuration, or those of its list.
+func (s *Settings) takeEnvironments(c Config, abs func(string) string) error {
+	if len(c.Environments) == 0 {
+		e, err := newEnvironmentSettings(EnvironmentConfig{Name: c.Environment, Names: c.Names, RegisteredOnly: c.RegisteredOnly, TLS: c.TLS, Trust: c.Trust,
+			Upstream: c.Upstream, Renewal: c.Renewal}, "environment", abs)
+		if err != nil {
+			return err
+		}
+		if e.withoutSNI, err = withoutSNI(c.WithoutSNI, len(e.names) == 0); err != nil {
+			return err
+		}
+		s.environments = []*EnvironmentSettings{e}
+		return nil
+	}
+	if err := c.checkListOnly(); err != nil {
+		return err
+	}
+	for i, one := range c.Environments {
+		e, err := newEnvironmentSettings(one, "name", abs)
+		if err != nil {
+			return fmt.Errorf("environments: %s: %w", or(show.Text(one.Name), fmt.Sprintf("number %d", i+1)), err)
+		}
+		s.environments = append(s.environments, e)
+	}
+	return s.checkApart()
+}
+
+// newEnvironmentSettings checks one environment; nameKey is the key that its name has in the file.
+func newEnvironmentSettings(c EnvironmentConfig, nameKey string, abs func(string) string) (*EnvironmentSettings, error) {
+	e := &EnvironmentSettings{name: c.Name, registeredOnly: c.RegisteredOnly, trust: c.Trust,
+		tls:        TLSConfig{Certificate: abs(c.TLS.Certificate), Key: abs(c.TLS.Key), MinVersion: c.TLS.MinVersion},
+		upstreamCA: abs(c.Upstream.CA), upstreamTLS: TLSConfig{Certificate: abs(c.Upstream.Certificate), Key: abs(c.Upstream.Key)}, upstreamWait: c.Upstream.Timeout,
+		renewal: RenewalConfig{URL: c.Renewal.URL, CA: abs(c.Renewal.CA), Certificate: abs(c.Renewal.Certificate), Key: abs(c.Renewal.Key), Timeout: c.Renewal.Timeout}}
+	e.trust.State, e.trust.CA = abs(c.Trust.State), abs(c.Trust.CA)
+	if !strings.Contains(c.Trust.Source, "://") {
+		e.trust.Source = abs(c.Trust.Source)
+	}
+	for _, check := range []func() error{func() error { return e.checkPresent(nameKey) }, func() error { return e.checkNames(c.Names) }, e.checkTLS, func() error { return e.checkTrust(abs) },
+		func() error { return e.checkUpstream(c.Upstream.URL, abs) }, e.checkRenewal} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Registry is the path of the registry file.
+func (s *Settings) Registry() string { return s.registry }
+
+// Listen is the address for devices.
+func (s *Settings) Listen() string { return s.listen }
+
+// Admin is the address for health and figures, "" for none.
+func (s *Settings) Admin() string { return s.admin }
+
+// Environments are those whose devices are admitted; at least one.
+func (s *Settings) Environments() []*EnvironmentSettings { return s.environments }
+
+// Environment is the one of this name; "" means the only one.
+func (s *Settings) Environment(name string) (*EnvironmentSettings, error) {
+	if name == "" && len(s.environments) == 1 {
+		return s.environments[0], nil
+	}
+	for _, e := range s.environments {
+		if e.name == name {
+			return e, nil
+		}
+	}
+	hint := "this gateway has " + s.environmentNames()
+	if name == "" {
+		return nil, advice.New(advice.Usage, hint, "name the environment")
+	}
+	return nil, advice.New(advice.Usage, hint, "there is no environment %s", show.Text(name))
+}
+
+func (s *Settings) environmentNames() string {
+	var names []string
+	for _, e := range s.environments {
+		names = append(names, e.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Name is the environment's, as in the signed trust metadata.
+func (e *EnvironmentSettings) Name() string { return e.name }
+
+// Rules are what this gateway asks beyond the officers' policy.
+func (e *EnvironmentSettings) Rules() Rules { return Rules{CRLByPolicy: !e.requireCRL} }
