@@ -37,7 +37,7 @@ func (e *EnvironmentSettings) Assess(view View, now time.Time) (Assessment, erro
 		return Assessment{}, advice.New(advice.Unverified, "follow the repository of this gateway's own environment",
 			"the trust view is of the environment %q, not %q", view.Environment(), e.name)
 	}
-	names, stray := e.allowed(officersNames(view.Policy()))
+	names, stray := e.allowed(view.Policy().GatewayNames)
 	if err := e.strayNames(stray); err != nil {
 		return Assessment{}, err
 	}

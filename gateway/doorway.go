@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // doorway is the listener that the server sees. Connections get to it when their handshake is done: until then they are counted by
@@ -150,7 +152,7 @@ func (g *Gateway) doorConfig() *tls.Config {
 			conn := hello.Conn.(*placedConn)
 			e, reason := g.served.Load().find(hello.ServerName)
 			if e == nil {
-				conn.refused = refuse(reason, "%s", clip(hello.ServerName))
+				conn.refused = refuse(reason, "%s", show.Text(clip(hello.ServerName)))
 				return nobody, nil
 			}
 			conn.env = e

@@ -29,11 +29,7 @@ type environment struct {
 
 func (g *Gateway) newEnvironment(s *EnvironmentSettings) (e *environment, err error) {
 	e = &environment{EnvironmentSettings: s, gateway: g, rules: s.Rules()}
-	section := ""
-	if len(g.settings.environments) > 1 {
-		section = s.name + ": "
-	}
-	if e.keys, err = loadKeyPair(section+"tls", s.tls); err != nil {
+	if e.keys, err = loadKeyPair("tls", s.tls); err != nil {
 		return nil, err
 	}
 	if err := e.keys.expired(g.now()); err != nil {
@@ -146,7 +142,7 @@ func (g *Gateway) SetTrust(view View) error {
 			"the trust view is of the environment %q, not %q", view.Environment(), g.settings.environmentNames())
 	}
 	g.trustMu.Lock()
-	_, stray := e.allowed(officersNames(view.Policy()))
+	_, stray := e.allowed(view.Policy().GatewayNames)
 	if err := e.strayNames(stray); err != nil && e.judge.Load() == nil {
 		g.trustMu.Unlock()
 		return err
@@ -183,7 +179,7 @@ func (g *Gateway) nameServers() {
 	for _, e := range g.environments {
 		var officers []string
 		if j := e.judge.Load(); j != nil {
-			officers = officersNames(j.judge.policy)
+			officers = j.judge.policy.GatewayNames
 		}
 		names, _ := e.allowed(officers)
 		for _, name := range names {

@@ -216,7 +216,7 @@ func (g *Gateway) turnAway(w http.ResponseWriter, s *session, d Decision) {
 // misdirected answers a request for a host that is not this connection's: a client that has found that two names lead to one address may send
 // requests for both on one connection (RFC 9113, section 9.1.1), and begins another one when told so.
 func (g *Gateway) misdirected(w http.ResponseWriter, s *session, r *http.Request, device string) {
-	d := Decision{Reason: OtherHost, Detail: clip(r.Host), Device: device}
+	d := Decision{Reason: OtherHost, Detail: show.Text(clip(r.Host)), Device: device}
 	g.figures.refusedRequest[d.Reason].Add(1)
 	g.refusals.tell(d, s.chain, s.conn.RemoteAddr().String(), true)
 	answer(w, http.StatusMisdirectedRequest, string(d.Reason), d.Reason.Text())

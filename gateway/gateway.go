@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
@@ -52,7 +53,9 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 	g.sessions.open, g.sessions.perDevice = map[net.Conn]*session{}, map[string]int{}
 	for _, one := range s.environments {
 		e, err := g.newEnvironment(one)
-		if err != nil {
+		if err != nil && len(s.environments) > 1 {
+			return nil, fmt.Errorf("environments: %s: %w", show.Text(one.name), err)
+		} else if err != nil {
 			return nil, err
 		}
 		g.environments = append(g.environments, e)

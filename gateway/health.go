@@ -156,7 +156,7 @@ func (e *environment) health(now time.Time) (h EnvironmentHealth, notes []string
 	if err := view.Valid(now); err != nil {
 		h.Error = err.Error()
 	}
-	if _, stray := e.allowed(officersNames(current.judge.policy)); len(stray) > 0 {
+	if _, stray := e.allowed(current.judge.policy.GatewayNames); len(stray) > 0 {
 		notes = append(notes, e.strayNames(stray).Error())
 	}
 	notes = append(notes, current.judge.notes(now)...)

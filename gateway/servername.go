@@ -15,7 +15,7 @@ import (
 func (e *EnvironmentSettings) checkNames(names []string) error {
 	for _, n := range names {
 		name := strings.ToLower(n)
-		if !isServerName(name) {
+		if trust.CheckGatewayName(name) != nil {
 			return wrong("names:", "a DNS name, such as ota.example.com: no wildcard, no address, no port", "%s is no server name", show.Text(n))
 		}
 		if slices.Contains(e.names, name) {
@@ -24,23 +24,6 @@ func (e *EnvironmentSettings) checkNames(names []string) error {
 		e.names = append(e.names, name)
 	}
 	return nil
-}
-
-// isServerName holds n to what SNI may carry (RFC 6066, section 3): a DNS name without the dot at its end, and no address.
-func isServerName(n string) bool {
-	if len(n) > 253 {
-		return false
-	}
-	if _, err := netip.ParseAddr(n); err == nil {
-		return false
-	}
-	for label := range strings.SplitSeq(n, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return false
-		}
-	}
-	return true
 }
 
 // withoutSNI reads the key of that name; byDefault is what its absence means.
@@ -147,15 +130,11 @@ func (e *EnvironmentSettings) allowed(officers []string) (names, stray []string)
 	if len(officers) == 0 {
 		return e.names, nil
 	}
-	listed := map[string]bool{}
-	for _, n := range officers {
-		listed[strings.ToLower(n)] = true
-		if len(e.names) == 0 {
-			names = append(names, strings.ToLower(n))
-		}
+	if len(e.names) == 0 {
+		return officers, nil
 	}
 	for _, n := range e.names {
-		if listed[n] {
+		if slices.Contains(officers, n) {
 			names = append(names, n)
 		} else {
 			stray = append(stray, n)
@@ -172,5 +151,3 @@ func (e *EnvironmentSettings) strayNames(stray []string) error {
 	return advice.New(advice.Refused, "have the officers add them to gateway_names, or take them out of names",
 		"the officers' policy of %s has other gateway_names than %s: devices that call by them are refused", show.Text(e.name), show.Text(strings.Join(stray, ", ")))
 }
-
-func officersNames(trust.Policy) []string { return nil }

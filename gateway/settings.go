@@ -104,7 +104,7 @@ func (s *Settings) takeEnvironments(c Config, abs func(string) string) error {
 	for i, one := range c.Environments {
 		e, err := newEnvironmentSettings(one, "name", abs)
 		if err != nil {
-			return fmt.Errorf("environments: %s: %w", or(show.Text(one.Name), fmt.Sprintf("number %d", i+1)), err)
+			return fmt.Errorf("environments: %s: %w", show.Text(or(one.Name, fmt.Sprintf("number %d", i+1))), err)
 		}
 		s.environments = append(s.environments, e)
 	}

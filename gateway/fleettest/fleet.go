@@ -21,6 +21,8 @@ import (
 
 // View is a View made by hand, so that a test can put into it what package trust would refuse.
 type View struct {
+	// Name is the environment's, "test" if empty.
+	Name           string
 	Roots, Between []*x509.Certificate
 	CRLInfos       map[trust.ID]trust.CRLInfo
 	RevokedSerials map[string]bool
@@ -54,7 +56,12 @@ func (v *View) Revoke(issuer *x509.Certificate, serial *big.Int) *View {
 	return &w
 }
 
-func (v *View) Environment() string                { return "test" }
+func (v *View) Environment() string {
+	if v.Name != "" {
+		return v.Name
+	}
+	return "test"
+}
 func (v *View) Fingerprint() [32]byte              { return v.Print }
 func (v *View) Anchors() []*x509.Certificate       { return v.Roots }
 func (v *View) Intermediates() []*x509.Certificate { return v.Between }
