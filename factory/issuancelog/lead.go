@@ -244,6 +244,8 @@ func (l *Log) lead(ctx context.Context) error {
 // feed carries events from the record into the folder.
 func (l *Log) feed(ctx context.Context, g *beginning, f *folder, p *publisher) error {
 	b := g.builder
+	// fresh: the folder was held against b a moment ago, when the batch before was written.
+	fresh := false
 	for ctx.Err() == nil {
 		events, err := l.events(ctx, uint64(b.Size()), batchSize)
 		if err != nil {
@@ -252,10 +254,12 @@ func (l *Log) feed(ctx context.Context, g *beginning, f *folder, p *publisher) e
 		if err := l.count(ctx, uint64(b.Size())+uint64(len(events)), len(events) == batchSize); err != nil {
 			return err
 		}
-		if err := agree(ctx, f.dir, b); err != nil {
-			return advice.Wrap(advice.Unverified, err, rebuildHint)
+		if len(events) == 0 || !fresh {
+			if err := agree(ctx, f.dir, b); err != nil {
+				return advice.Wrap(advice.Unverified, err, rebuildHint)
+			}
 		}
-		if len(events) == 0 {
+		if fresh = false; len(events) == 0 {
 			pause(ctx, poll)
 			continue
 		}
@@ -273,6 +277,10 @@ func (l *Log) feed(ctx context.Context, g *beginning, f *folder, p *publisher) e
 		b = next
 		p.grow(b)
 		l.note(func(s *State) { s.Size = uint64(b.Size()) })
+		// Each batch syncs a handful of files on the disk that enrolments wait for too: few large ones cost them less than many small ones.
+		if fresh = len(events) == batchSize; !fresh {
+			pause(ctx, poll)
+		}
 	}
 	return ctx.Err()
 }
@@ -292,8 +300,10 @@ func (l *Log) count(ctx context.Context, known uint64, more bool) (err error) {
 // right edge is noticed, which nothing else reads.
 func (l *Log) scrub(ctx context.Context, secret [32]byte, p *publisher) error {
 	step, rest := min(250*time.Millisecond, l.c.Rest), l.c.Rest
+	var took time.Duration
 	for n := uint64(0); ; n++ {
-		wait := step
+		// On a busy machine reading waits, and rests for longer.
+		wait := max(step, min(50*took, l.c.Rest))
 		size := p.size()
 		if int64(n)*256 >= size {
 			n, wait = 0, rest
@@ -305,9 +315,11 @@ func (l *Log) scrub(ctx context.Context, secret [32]byte, p *publisher) error {
 		if size = p.size(); size == 0 {
 			continue
 		}
+		begun := time.Now()
 		if err := l.compare(ctx, secret, n, size); err != nil {
 			return advice.Wrap(advice.Unverified, err, rebuildHint)
 		}
+		took = time.Since(begun)
 	}
 }
 
