@@ -102,8 +102,28 @@ func parseCRL(der []byte, cas []*x509.Certificate) (*crl, error) {
 	return parseUnsignedCRL(der, cas, false)
 }
 
+// parseCRLOf is parseCRL for a file whose SHA-256 the caller has worked out.
+func parseCRLOf(der []byte, digest [32]byte, cas []*x509.Certificate) (*crl, error) {
+	c, err := readCRL(der, cas, false)
+	if err != nil {
+		return nil, err
+	}
+	c.digest = digest
+	return c, nil
+}
+
 // parseUnsignedCRL is parseCRL for one that nobody has signed yet, where unsigned is true.
 func parseUnsignedCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
+	c, err := readCRL(der, cas, unsigned)
+	if err != nil {
+		return nil, err
+	}
+	c.digest = sha256.Sum256(der)
+	return c, nil
+}
+
+// readCRL does everything but work out the digest.
+func readCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
 	if len(der) > MaxCRLSize {
 		return nil, errors.New("is too large")
 	}
@@ -136,7 +156,7 @@ func parseUnsignedCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl,
 		return nil, err
 	}
 	info := CRLInfo{Issuer: IssuerID(issuer), Number: list.Number, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Entries: len(set)}
-	return &crl{info: info, serials: set, digest: sha256.Sum256(der)}, nil
+	return &crl{info: info, serials: set}, nil
 }
 
 // splitCRL takes a CRL apart into the signed bytes, the revoked entries, and the same CRL without them: the standard library

@@ -65,6 +65,12 @@ type reader struct {
 	seen  map[string][32]byte
 }
 
+// Keeper is a file that is told what was read of it, and the SHA-256 of that: so that who keeps a large file needs no second copy of it. The
+// bytes are shared, and not to be changed.
+type Keeper interface {
+	Keep(data []byte, digest [32]byte)
+}
+
 var errLarger = errors.New("larger")
 
 func newReader(files fs.FS) *reader { return &reader{files: files, seen: map[string][32]byte{}} }
@@ -95,7 +101,11 @@ func (r *reader) read(name string, limit int64) ([]byte, error) {
 	if n > limit {
 		return nil, fmt.Errorf("it is %w than %d bytes", errLarger, limit)
 	}
-	r.seen[name] = sha256.Sum256(b.Bytes())
+	digest := sha256.Sum256(b.Bytes())
+	r.seen[name] = digest
+	if k, ok := f.(Keeper); ok {
+		k.Keep(b.Bytes(), digest)
+	}
 	return b.Bytes(), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ const (
 	lookTimeout = 5 * time.Minute
 	// slowest is how many bytes of a file come in a second, once patience has ended, from the slowest source that is still waited for.
 	slowest = 64 << 10
+	// large is how much a look may read, in bytes, without its memory being given back at once.
+	large = 4 << 20
 )
 
 // patience is how long each file may take, whatever its size.
@@ -131,7 +134,11 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	defer cancel()
 	// First what is owed, which is kept also while the source is away.
 	f.keep()
-	err := f.refresh(ctx)
+	read, err := f.refresh(ctx)
+	if read > large {
+		// What a large CRL took is given back now; the next one would come on top of it otherwise. Not before what it says is in force.
+		go debug.FreeOSMemory()
+	}
 	owed := f.owed()
 	if err == nil {
 		err = owed
@@ -148,12 +155,13 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	return err
 }
 
-func (f *Feed) refresh(ctx context.Context) error {
+// refresh gives how many bytes it has read.
+func (f *Feed) refresh(ctx context.Context) (int, error) {
 	files := f.source.open(ctx)
 	if f.history != nil {
 		files = reused{files, f.state.stored(f.history)}
 	}
-	rec := &recorder{files: files, data: map[string]*tee{}}
+	rec := &recorder{files: files, kept: map[string]kept{}}
 	var next *trust.View
 	var err error
 	if f.history == nil {
@@ -163,13 +171,13 @@ func (f *Feed) refresh(ctx context.Context) error {
 	}
 	if err != nil {
 		f.source.forget()
-		return err
+		return rec.size(), err
 	}
 	if next == f.history && f.current.Load() == next {
-		return nil
+		return rec.size(), nil
 	}
 	if err := f.checkEnvironment(next); err != nil {
-		return err
+		return rec.size(), err
 	}
 	// Recorded before it is used. Where the disk fails the view is used all the same, for it may hold revocations; it is kept as soon
 	// as the disk lets it, lest the next start forget them.
@@ -177,7 +185,7 @@ func (f *Feed) refresh(ctx context.Context) error {
 	f.keep()
 	f.history = next
 	f.current.Store(next)
-	return nil
+	return rec.size(), nil
 }
 
 // unkept is an accepted repository that the state folder does not hold yet.

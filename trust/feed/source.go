@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -266,22 +265,26 @@ func NewClient(caPEM []byte) (*http.Client, error) {
 	}, nil
 }
 
-// recorder keeps what is read through it.
+// recorder keeps what is read through it, in the reader's own bytes: of a large CRL there is one copy.
 type recorder struct {
 	files fs.FS
-	data  map[string]*tee
+	kept  map[string]kept
 }
 
-type tee struct {
+// kept is a file that was read, and its SHA-256.
+type kept struct {
+	data   []byte
+	digest [32]byte
+}
+
+type recorded struct {
 	fs.File
-	buf bytes.Buffer
+	name string
+	in   *recorder
 }
 
-func (t *tee) Read(p []byte) (int, error) {
-	n, err := t.File.Read(p)
-	t.buf.Write(p[:n])
-	return n, err
-}
+// Keep implements trust.Keeper.
+func (r *recorded) Keep(data []byte, digest [32]byte) { r.in.kept[r.name] = kept{data, digest} }
 
 // Open implements fs.FS.
 func (r *recorder) Open(name string) (fs.File, error) {
@@ -289,18 +292,16 @@ func (r *recorder) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tee{File: f}
-	r.data[name] = t
-	return t, nil
+	return &recorded{f, name, r}, nil
 }
 
 // ReadDir implements fs.ReadDirFS.
 func (r *recorder) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(r.files, name) }
 
-// bytes are those last read under this name.
-func (r *recorder) bytes(name string) []byte {
-	if t := r.data[name]; t != nil {
-		return t.buf.Bytes()
+// size is how many bytes were read.
+func (r *recorder) size() (n int) {
+	for _, k := range r.kept {
+		n += len(k.data)
 	}
-	return nil
+	return n
 }

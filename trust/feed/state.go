@@ -169,9 +169,11 @@ func (s *state) save(v *trust.View, rec *recorder) error {
 		}
 		data := roots[hash]
 		if data == nil {
-			data = rec.bytes(name)
+			if k := rec.kept[name]; k.digest == hash {
+				data = k.data
+			}
 		}
-		if sha256.Sum256(data) != hash {
+		if data == nil {
 			return fmt.Errorf("trust state: %s was not kept", name)
 		}
 		if err := durable.WriteFile(s.blob(key), data, 0o600); err != nil {
