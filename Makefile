@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build demo board test matrix cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all tags build demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -38,6 +38,20 @@ board:
 	go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board-guest ./softhsm/boardtest
 	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir $(or $(DIR),board) $(KEEP)
+
+## image: the ceremony image, in image/out/, from the packages in image/packages.lock
+image:
+	scripts/install-peers image
+	image/make
+
+## image-lock: image/packages.lock written anew, with what Debian's archive has today
+image-lock:
+	go run ./image/build lock
+
+## image-compare: the image made twice, in two folders, and compared
+image-compare:
+	scripts/install-peers image
+	image/twice
 
 ## test: all tests, with the race detector, against real peers
 test:
