@@ -102,6 +102,7 @@ func (c *content) differs(cert *x509.Certificate) string {
 		{"policies", c.samePolicies(cert)},
 		{"CRL addresses", c.sameCRLURLs(cert)},
 		{"OCSP or issuer addresses", c.sameAccess(cert)},
+		{"generation", c.sameGeneration(cert)},
 		{"name constraints", sameConstraints(constraintsOf(cert), c.constraints)},
 		{"list of extensions", c.extensionsOf(cert)},
 	} {
@@ -115,13 +116,18 @@ func (c *content) differs(cert *x509.Certificate) string {
 // extensionsOf says whether the certificate has extensions of the known kinds only: what crypto/x509 does not read
 // nobody compared.
 func (c *content) extensionsOf(cert *x509.Certificate) bool {
-	known := []asn1.ObjectIdentifier{oidSKI, oidKeyUsage, oidSAN, oidBasic, oidConstraints, oidCRLDP, oidPolicies, oidAKI, oidEKU, oidAIA}
+	known := []asn1.ObjectIdentifier{oidSKI, oidKeyUsage, oidSAN, oidBasic, oidConstraints, oidCRLDP, oidPolicies, oidAKI, oidEKU, oidAIA, oidGeneration}
 	for _, e := range cert.Extensions {
 		if !containsOID(known, e.Id) {
 			return false
 		}
 	}
 	return true
+}
+
+func (c *content) sameGeneration(cert *x509.Certificate) bool {
+	n, err := Generation(cert)
+	return err == nil && n == c.generation
 }
 
 // valueOf is the value of an extension; nil without it.

@@ -43,6 +43,8 @@ type Template struct {
 	PathLen *int
 	// CRLURLs, OCSPURLs and IssuerURLs take the place of the profile's unless nil.
 	CRLURLs, OCSPURLs, IssuerURLs []string
+	// Generation of a device, from 1 to MaxGeneration, goes into an extension of its own; 0 for none. See Generation.
+	Generation int
 	// Constraints takes the place of the profile's name constraints, which it must lie within.
 	Constraints *NameConstraints
 }
@@ -153,7 +155,7 @@ func (e Edition) PrepareRoot(p *Profile, t Template, key crypto.Signer, rand io.
 // newContent fills what does not depend on the issuer.
 func newContent(e Edition, p *Profile, t Template, rand io.Reader) (c *content, err error) {
 	c = &content{edition: e, profile: p, notBefore: seconds(t.NotBefore), notAfter: seconds(t.NotAfter), subject: t.RawSubject, serial: t.Serial,
-		pathLen: p.c.PathLen, crl: p.c.CRLURLs, ocsp: p.c.OCSPURLs, aia: p.c.IssuerURLs, constraints: p.constraints}
+		pathLen: p.c.PathLen, crl: p.c.CRLURLs, ocsp: p.c.OCSPURLs, aia: p.c.IssuerURLs, constraints: p.constraints, generation: t.Generation}
 	if c.subject == nil {
 		if c.subject, err = csr.MarshalName(t.Subject); err != nil {
 			return nil, err
@@ -185,6 +187,9 @@ func (c *content) override(t Template) error {
 			f.add(ruleProfileExt, "path length %d is not one that profile %q allows", *t.PathLen, c.profile.c.Name)
 		}
 		c.pathLen = t.PathLen
+	}
+	if t.Generation < 0 || t.Generation > MaxGeneration || t.Generation > 0 && c.profile.c.CA {
+		f.add(ruleProfileExt, "%d is no generation of a device, or it is asked for in a CA's certificate", t.Generation)
 	}
 	for _, o := range []struct {
 		to   *[]string

@@ -46,6 +46,7 @@ type content struct {
 	names               altNames
 	crl, ocsp, aia      []string
 	constraints         *constraints
+	generation          int
 }
 
 // marshal encodes the TBSCertificate (RFC 5280, section 4.1).
@@ -125,6 +126,7 @@ func (c *content) addExtensions(b *cryptobyte.Builder, names []byte) {
 			})
 		})
 	}
+	c.addGeneration(b)
 	if names != nil {
 		addExtension(b, oidConstraints, true, func(b *cryptobyte.Builder) { b.AddBytes(names) })
 	}

@@ -314,7 +314,7 @@ func (s *Service) prepare(by *ca.Issuer, in *record.Intent) (*ca.Prepared, error
 	if err != nil {
 		return nil, err
 	}
-	t := ca.Template{Subject: pkix.Name{CommonName: in.DeviceID}, PublicKey: pub, NotBefore: in.NotBefore, NotAfter: in.NotAfter}
+	t := ca.Template{Subject: pkix.Name{CommonName: in.DeviceID}, PublicKey: pub, NotBefore: in.NotBefore, NotAfter: in.NotAfter, Generation: max(in.Generation, 1)}
 	prof, err := s.profileOn(in)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -165,6 +166,9 @@ func (s *Service) TakeIn(ctx context.Context, who, certificates string) (*TakeIn
 		in := record.Intent{DeviceID: c.Subject.CommonName, Station: who, SPKI: c.RawSubjectPublicKeyInfo, SPKIDigest: sha256.Sum256(c.RawSubjectPublicKeyInfo),
 			Issuer: from[i].id, Serial: c.SerialNumber.Bytes(), TBSDigest: sha256.Sum256(c.RawTBSCertificate), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 			At: s.clock.best()}
+		if in.Generation, err = ca.Generation(c); err != nil {
+			return nil, fault(CodePolicy, "send only certificates that this hanaperd issued", "the certificate of %.80q, serial %x: %v", c.Subject.CommonName, c.SerialNumber, err)
+		}
 		_, isNew, err := s.c.Store.TakeIn(ctx, in, c.Raw, who)
 		if err != nil {
 			return nil, away("the store", err)

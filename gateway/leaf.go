@@ -62,6 +62,9 @@ func checkLeaf(c *x509.Certificate, policy trust.Policy) (name string, reason Re
 	if !policy.AllowsKey(c.PublicKey) {
 		return "", BadKey, "the officers' policy does not admit this key type or size"
 	}
+	if _, err := generation(c); err != nil {
+		return "", BadCertificate, err.Error()
+	}
 	if detail := checkSAN(c); detail != "" {
 		return "", TooManyNames, detail
 	}

@@ -194,7 +194,8 @@ func TakeIn(tx Tx, issuer int64, in record.Intent, certificate []byte, who strin
 	return rec, true, err
 }
 
-// takeNew makes the rows of a certificate that the store lacks altogether, as its device's next generation.
+// takeNew makes the rows of a certificate that the store lacks altogether, as its device's next generation, or as the
+// later one that the certificate itself says it is.
 func takeNew(tx Tx, issuer int64, in record.Intent) (int64, error) {
 	fold := record.Fold(in.DeviceID)
 	device, err := tx.Insert(`INSERT INTO device (fold) VALUES (?) ON CONFLICT DO NOTHING`, fold)
@@ -208,7 +209,7 @@ func takeNew(tx Tx, issuer int64, in record.Intent) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	in.Generation = int(last) + 1
+	in.Generation = max(int(last)+1, in.Generation)
 	if _, err := tx.Exec(`INSERT INTO device_key (digest, device) VALUES (?, ?) ON CONFLICT DO NOTHING`, in.SPKIDigest[:], device); err != nil {
 		return 0, err
 	}
