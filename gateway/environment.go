@@ -87,22 +87,22 @@ var protocols = []string{"h2", "http/1.1"}
 // verify refuses in the handshake. The peer has not proven its key yet, so that nothing is registered here.
 func (e *environment) verify(cs tls.ConnectionState) error {
 	d := e.judge.Load().admit(cs.PeerCertificates, e.gateway.now())
-	if d = e.unlessBarred(d); d.Admitted() {
+	if d = e.unlessBarred(d, [32]byte{}); d.Admitted() {
 		return nil
 	}
 	return &refusal{decision: d, chain: cs.PeerCertificates}
 }
 
-// unlessBarred asks the registry's memory about an admitted device.
-func (e *environment) unlessBarred(d Decision) Decision {
+// unlessBarred asks the registry's memory about an admitted device. key is the digest of the one that it was met with, zero before that.
+func (e *environment) unlessBarred(d Decision, key [32]byte) Decision {
 	if !d.Admitted() {
 		return d
 	}
 	if err := e.gateway.registry.Err(); err != nil {
 		return Decision{Reason: RegistryDown, Detail: err.Error(), Device: d.Device}
 	}
-	if e.gateway.registry.Deleted(d.Device) {
-		return Decision{Reason: Deleted, Device: d.Device}
+	if reason := RegistryReason(e.gateway.registry.Standing(e.name, d.Device, key)); reason != "" {
+		return Decision{Reason: reason, Device: d.Device}
 	}
 	return d
 }

@@ -94,7 +94,7 @@ func TestEnvironments(t *testing.T) {
 		}
 	}
 	asked := len(s.requests())
-	known, err := s.registry.Devices(context.Background(), "", 10)
+	known, err := s.registry.Devices(context.Background(), gateway.Filter{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestEnvironments(t *testing.T) {
 		}
 		s.logged("reason=" + string(c.want))
 	}
-	after, err := s.registry.Devices(context.Background(), "", 10)
+	after, err := s.registry.Devices(context.Background(), gateway.Filter{Limit: 10})
 	if err != nil || len(after) != len(known) || len(s.requests()) != asked {
 		t.Errorf("refusals left traces: %d requests of %d, %v", len(s.requests()), asked, after)
 	}
@@ -309,7 +309,9 @@ func TestEnvironmentConfigs(t *testing.T) {
 		{"", func(*gateway.Config, *gateway.EnvironmentConfig) {}},
 		{"a stands twice", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Name = "a" }},
 		{"names is missing", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Names = nil }},
-		{"A.example.com stands twice", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Names = []string{"a.example.com", "A.example.com"} }},
+		{"A.example.com stands twice", func(_ *gateway.Config, b *gateway.EnvironmentConfig) {
+			b.Names = []string{"a.example.com", "A.example.com"}
+		}},
 		{"is a name of a and of b", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Names = []string{"A.EXAMPLE.com"} }},
 		{"no server name", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Names = []string{"*.example.com"} }},
 		{"no server name", func(_ *gateway.Config, b *gateway.EnvironmentConfig) { b.Names = []string{"192.0.2.1"} }},

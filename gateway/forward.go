@@ -141,7 +141,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.flights.leave(s.key)
 	g.figures.requests.Add(1)
 	now := g.now()
-	g.registry.Seen(d.Device, now)
+	g.registry.Seen(s.env.name, d.Device, now)
 	if s.env.renewal != nil && isRenewal(r.URL.Path) {
 		s.env.renewal.serve(flow, r, s, d.Device)
 		g.tellRequest(r, d.Device, flow.status, now)
@@ -171,16 +171,17 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), registryWait)
 	defer cancel()
 	met, err := g.registry.Meet(ctx, s.meeting(d.Device, g.now()))
-	for answer, reason := range map[error]Reason{ErrDeleted: Deleted, ErrOldKey: KeySuperseded, ErrOtherKey: OtherKey} {
-		if errors.Is(err, answer) {
-			return Decision{Reason: reason, Device: d.Device}
-		}
+	if reason := RegistryReason(err); reason != "" {
+		return Decision{Reason: reason, Device: d.Device}
 	}
 	if err != nil {
 		g.log.Error("registry", "device", d.Device, "why", err)
 		return Decision{Reason: RegistryDown, Device: d.Device}
 	}
 	s.met = true
+	s.mu.Lock()
+	s.metKey = s.keySum
+	s.mu.Unlock()
 	leaf := s.chain[0]
 	what := []any{"environment", s.env.name, "device", d.Device, "serial", serialText(leaf), "issuer", leaf.Issuer.String()}
 	switch {

@@ -25,9 +25,9 @@ type troubled struct {
 	err, trouble error
 }
 
-func (r *troubled) Err() error          { return r.err }
-func (r *troubled) Trouble() error      { return r.trouble }
-func (r *troubled) Deleted(string) bool { return false }
+func (r *troubled) Err() error                              { return r.err }
+func (r *troubled) Trouble() error                          { return r.trouble }
+func (r *troubled) Standing(string, string, [32]byte) error { return nil }
 
 // TestHealth: each thing that needs a person is said, and that it is over.
 func TestHealth(t *testing.T) {

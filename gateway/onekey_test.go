@@ -32,7 +32,7 @@ func TestOneKey(t *testing.T) {
 	s.refused(s.client(clone, true), gateway.OtherKey)
 	s.wellServed(s.client(second, true), second)
 
-	if err := s.registry.AllowRekey(t.Context(), "device-1"); err != nil {
+	if err := s.act(gateway.AllowRekey, "device-1"); err != nil {
 		t.Fatal(err)
 	}
 	s.wellServed(s.client(first, true), first)

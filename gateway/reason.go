@@ -38,8 +38,10 @@ const (
 	Revoked         Reason = "revoked"
 
 	// The registry's.
-	Deleted      Reason = "device-deleted"
-	RegistryDown Reason = "registry-unavailable"
+	DeviceBlocked Reason = "device-blocked"
+	DeviceRetired Reason = "device-retired"
+	NotRegistered Reason = "device-not-registered"
+	RegistryDown  Reason = "registry-unavailable"
 	// A device has one key: see Registry.Meet.
 	KeySuperseded Reason = "key-superseded"
 	OtherKey      Reason = "other-key"
@@ -91,7 +93,9 @@ var reasonText = map[Reason]string{
 	StaleCRL:        "the CRL of a CA above the certificate is not current",
 	IssuerRevoked:   "a CA above the certificate is revoked",
 	Revoked:         "the certificate is revoked",
-	Deleted:         "the device was deleted, and has not been released",
+	DeviceBlocked:   "an operator has blocked the device",
+	DeviceRetired:   "the device is retired",
+	NotRegistered:   "only devices that were registered beforehand are admitted, and this one was not",
 	RegistryDown:    "the registry cannot be reached",
 	KeySuperseded:   "the device was met with a newer key since: a clone, or a device that was set back",
 	OtherKey:        "the device is known with another key, and this certificate is no newer: a clone, unless an operator allows it",
@@ -115,6 +119,6 @@ func (r Reason) Text() string { return reasonText[r] }
 func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
-		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, Deleted, RegistryDown, KeySuperseded, OtherKey,
+		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, DeviceBlocked, DeviceRetired, NotRegistered, RegistryDown, KeySuperseded, OtherKey,
 		NoServerName, OtherServerName, OtherHost, TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
 }

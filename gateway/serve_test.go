@@ -26,7 +26,7 @@ import (
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/fleettest"
-	"github.com/hanaper/hanaper/gateway/registry"
+	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 )
 
 // stand is a gateway that runs, with a real registry, an upstream that tells what it got, and a client's view of it.
@@ -35,7 +35,7 @@ type stand struct {
 	fleet    *fleettest.Fleet
 	server   *fleettest.Entity
 	gateway  *gateway.Gateway
-	registry *registry.SQLite
+	registry *sqlite.Registry
 	addr     string
 	admin    string
 	dir      string
@@ -85,7 +85,7 @@ func newStand(t testing.TB, edit func(*gateway.Config)) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.registry, err = registry.Open(settings.Registry()); err != nil {
+	if s.registry, err = sqlite.Open(sqlite.Config{Path: settings.Registry()}); err != nil {
 		t.Fatal(err)
 	}
 	if s.gateway, err = gateway.NewGateway(settings, s.registry, slog.New(slog.NewTextHandler(s.log, nil)), nil); err != nil {
@@ -229,7 +229,7 @@ func TestServe(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		s.wellServed(s.client(d, h2), d)
 	}
-	reg, err := s.registry.Device(context.Background(), "device-1")
+	reg, err := s.registry.Device(context.Background(), "test", "device-1")
 	if err != nil || len(reg.Certificates) != 1 {
 		t.Errorf("%+v, %v", reg, err)
 	}
@@ -254,7 +254,7 @@ func TestRefusedInTheHandshake(t *testing.T) {
 		c.Close()
 		t.Error("TLS 1.2 was spoken")
 	}
-	list, err := s.registry.Devices(context.Background(), "", 10)
+	list, err := s.registry.Devices(context.Background(), gateway.Filter{Limit: 10})
 	if err != nil || len(list) != 0 {
 		t.Errorf("refused devices were registered: %v %v", list, err)
 	}
@@ -267,7 +267,7 @@ func TestStolenCertificate(t *testing.T) {
 	if _, _, err := s.get(s.client(&fleettest.Entity{Cert: d.Cert, Key: fleettest.NewKey(t)}, true), "/x"); err == nil {
 		t.Error("served with a stolen certificate")
 	}
-	if list, err := s.registry.Devices(context.Background(), "", 10); err != nil || len(list) != 0 {
+	if list, err := s.registry.Devices(context.Background(), gateway.Filter{Limit: 10}); err != nil || len(list) != 0 {
 		t.Errorf("registered: %v %v", list, err)
 	}
 	if len(s.requests()) != 0 || strings.Contains(s.log.String(), "first contact") {
@@ -500,17 +500,21 @@ func (r *rawConn) gone(t testing.TB) {
 	}
 }
 
-func TestDeletedDevice(t *testing.T) {
+// act does an operator's act.
+func (s *stand) act(verb gateway.Verb, device string) error {
+	return s.registry.Do(context.Background(), gateway.Act{Verb: verb, Environment: "test", Device: device, By: gateway.By{Who: "olga", Why: "a test", At: time.Now()}})
+}
+
+func TestBlockedDevice(t *testing.T) {
 	s := newStand(t, nil)
 	d := s.fleet.Device(t, "device-1")
 	conn := dialRaw(t, s, d)
-	ctx := context.Background()
-	if err := s.registry.Delete(ctx, "device-1", "lost", time.Now()); err != nil {
+	if err := s.act(gateway.Block, "device-1"); err != nil {
 		t.Fatal(err)
 	}
 	conn.gone(t)
-	s.refused(s.client(d, true), gateway.Deleted)
-	if err := s.registry.Release(ctx, "device-1", time.Now()); err != nil {
+	s.refused(s.client(d, true), gateway.DeviceBlocked)
+	if err := s.act(gateway.Forget, "device-1"); err != nil {
 		t.Fatal(err)
 	}
 	s.wellServed(s.client(d, true), d)

@@ -22,6 +22,8 @@ type session struct {
 	key    string
 	chain  []*x509.Certificate
 	device string
+	// keySum is the SHA-256 of the SubjectPublicKeyInfo whose key was proven, metKey the same from when the registry has met the device with it.
+	keySum, metKey [32]byte
 	// judgedBy and until say what the last good check rested on, and how long it holds.
 	judgedBy atomic.Pointer[cachedJudge]
 	until    time.Time
@@ -131,6 +133,7 @@ func (s *session) bind(g *Gateway, c net.Conn) {
 	}
 	s.sni, s.key = state.ServerName, s.env.key(claimedName(state.PeerCertificates[0]))
 	s.chain = state.PeerCertificates // as proven in this handshake, or, for a resumed session, in the one that it resumes
+	s.keySum = sha256.Sum256(s.chain[0].RawSubjectPublicKeyInfo)
 	g.figures.handshakes.Add(1)
 	if state.DidResume {
 		g.figures.resumed.Add(1)
@@ -154,13 +157,14 @@ func (s *session) check(g *Gateway) Decision {
 		s.device, s.until = d.Device, d.Until
 		s.judgedBy.Store(current)
 	}
-	return s.env.unlessBarred(d)
+	return s.env.unlessBarred(d, s.metKey)
 }
 
 // meeting is what the registry is told about the session's device.
 func (s *session) meeting(device string, now time.Time) Meeting {
 	leaf := s.chain[0]
-	return Meeting{Device: device, Certificate: sha256.Sum256(leaf.Raw), Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
+	n, _ := generation(leaf) // checkLeaf has read it
+	return Meeting{Environment: s.env.name, RegisteredOnly: s.env.registeredOnly || s.env.judge.Load().judge.policy.RegisteredOnly, Device: device, Generation: n, Certificate: sha256.Sum256(leaf.Raw), Key: s.keySum,
 		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, At: now}
 }
 

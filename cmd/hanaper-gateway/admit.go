@@ -9,13 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
-	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -103,16 +101,20 @@ func unlessBarred(c *cli.Context, d gateway.Decision) (gateway.Decision, error) 
 	if err != nil {
 		return d, err
 	}
-	if _, err := os.Stat(settings.Registry()); errors.Is(err, fs.ErrNotExist) {
+	e, err := settings.Environment(c.String("environment"))
+	if err != nil {
+		return d, err
+	}
+	r, err := openExisting(settings)
+	if errors.Is(err, fs.ErrNotExist) {
 		return d, nil
 	}
-	r, err := registry.Open(settings.Registry())
 	if err != nil {
 		return d, err
 	}
 	defer r.Close()
-	if r.Deleted(d.Device) {
-		return gateway.Decision{Reason: gateway.Deleted, Device: d.Device, Detail: "'hanaper-gateway devices show' says why"}, nil
+	if reason := gateway.RegistryReason(r.Standing(e.Name(), d.Device, [32]byte{})); reason != "" {
+		return gateway.Decision{Reason: reason, Device: d.Device, Detail: "'hanaper-gateway devices show' says why"}, nil
 	}
 	return d, nil
 }

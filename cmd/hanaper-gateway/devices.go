@@ -1,160 +1,170 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
+	"os/user"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
-	"github.com/hanaper/hanaper/gateway/registry"
+	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/internal/show"
 )
 
 func devicesCommand() *cli.Command {
-	flags := []cli.Flag{configFlag(), &cli.StringFlag{Name: "registry", Usage: "the registry `FILE`, in the place of --config", TakesFile: true}, jsonFlag()}
+	flags := []cli.Flag{configFlag(), &cli.StringFlag{Name: "registry", Usage: "the registry `FILE`, in the place of --config", TakesFile: true},
+		&cli.StringFlag{Name: "environment", Aliases: []string{"e"}, Usage: "the `NAME` of the environment; may be left out where there is one"}, jsonFlag()}
 	with := func(more ...cli.Flag) []cli.Flag { return append(append([]cli.Flag{}, flags...), more...) }
+	why := &cli.StringFlag{Name: "why", Usage: "a `TEXT` for those who come after; it stays in the log"}
+	act := func(verb gateway.Verb, name, usage, more, done string, aliases ...string) *cli.Command {
+		if more != "" {
+			more += "\n\n"
+		}
+		return &cli.Command{Name: name, Aliases: aliases, Usage: usage, ArgsUsage: "ID", Flags: with(why),
+			Description: more + "Example:\n  hanaper-gateway devices " + name + " --config gateway.yaml --why \"ticket 4711\" vin-0001", Action: onRecords(actOn(verb, done))}
+	}
 	return &cli.Command{
 		Name:  "devices",
-		Usage: "the devices met; may be used while the gateway runs",
+		Usage: "the devices known; may be used while the gateway runs",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list devices, in order of id",
-				Description: "Example:\n  hanaper-gateway devices list --config gateway.yaml", Before: shell.NoArgs, Flags: with(
+			{Name: "list", Usage: "list devices, in order of environment and id",
+				Description: "Example:\n  hanaper-gateway devices list --config gateway.yaml --state blocked", Before: shell.NoArgs, Flags: with(
+					&cli.StringFlag{Name: "state", Usage: "only those in this `STATE`: pending, active, blocked or retired"},
+					&cli.StringFlag{Name: "flag", Usage: "only those with this `FLAG`: old-key-returned, other-key-refused, or any"},
+					&cli.StringFlag{Name: "prefix", Usage: "only ids that begin with `TEXT`"},
 					&cli.StringFlag{Name: "after", Usage: "begin after this device `ID`"},
-					&cli.IntFlag{Name: "limit", Value: 1000, Usage: "list at most `N`"}), Action: onRegistry(listDevices)},
-			{Name: "show", Usage: "show a device and its certificates",
-				Description: "Example:\n  hanaper-gateway devices show --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(showDevice)},
-			{Name: "delete", Usage: "bar a device, met or not, until it is released",
-				Description: "Example:\n  hanaper-gateway devices delete --config gateway.yaml --why \"stolen, ticket 4711\" vin-0001", ArgsUsage: "ID",
-				Flags: with(&cli.StringFlag{Name: "why", Usage: "a `TEXT` for those who come after"}), Action: onRegistry(deleteDevice)},
-			{Name: "allow-rekey", Usage: "let a device's next other key take the place of its key, once",
-				Description: "For a device that was set back to an earlier key, or whose reissued certificate begins no later than the one before.\n\n" +
-					"Example:\n  hanaper-gateway devices allow-rekey --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(allowRekey)},
-			{Name: "release", Usage: "lift a deletion; the device is met anew",
-				Description: "Example:\n  hanaper-gateway devices release --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRegistry(releaseDevice)},
+					&cli.IntFlag{Name: "limit", Value: 1000, Usage: "list at most `N`"}), Action: onRecords(listDevices)},
+			{Name: "show", Usage: "show a device, its certificates and the acts on it",
+				Description: "Example:\n  hanaper-gateway devices show --config gateway.yaml vin-0001", ArgsUsage: "ID", Flags: with(), Action: onRecords(showDevice)},
+			act(gateway.Block, "block", "keep a device out, met or not, until it is unblocked", "Its open connections are closed within a second, at every gateway of this registry.", "blocked", "delete"),
+			act(gateway.Unblock, "unblock", "let a blocked device in again, with the key that it had", "", "unblocked"),
+			act(gateway.Forget, "forget", "unblock a device and have it met anew, with whatever key it comes", "For a blocked device whose key on record must not count any more.", "released", "release"),
+			act(gateway.Retire, "retire", "keep a device out for good: its life has ended", "", "retired"),
+			act(gateway.Reinstate, "reinstate", "take a retirement back that was a slip", "", "reinstated"),
+			act(gateway.AllowRekey, "allow-rekey", "let a device's next other key take the place of its key, once",
+				"For a device that was set back to an earlier key, or whose reissued certificate begins no later than the one before.", "allowed another key, once"),
+			act(gateway.Unflag, "unflag", "take a device's flags away, once somebody has looked", "", "without flags"),
+			{Name: "note", Usage: "replace a device's notes", ArgsUsage: "ID TEXT", Flags: with(why),
+				Description: "Example:\n  hanaper-gateway devices note --config gateway.yaml vin-0001 \"test bench 3, Olga\"", Action: onRecords(noteDevice)},
 		},
 	}
 }
 
-func onRegistry(do func(*cli.Context, gateway.Registry) error) cli.ActionFunc {
+// records is what the verbs work on, with what they need to know of it.
+type records struct {
+	gateway.Records
+	// environment is the one meant; "" for all.
+	environment string
+}
+
+// onRecords runs do on the records that the flags name.
+func onRecords(do func(*cli.Context, records) error) cli.ActionFunc {
 	return func(c *cli.Context) (err error) {
+		r := records{environment: c.String("environment")}
+		var open interface {
+			gateway.Records
+			Close() error
+		}
 		path := c.String("registry")
-		if config := c.String("config"); config != "" && path == "" {
+		switch config := c.String("config"); {
+		case (config == "") == (path == ""):
+			return advice.New(advice.Usage, "--config FILE or --registry FILE", "name the registry, once")
+		case config != "":
 			settings, err := gateway.LoadSettings(config)
 			if err != nil {
 				return err
 			}
-			path = settings.Registry()
-		} else if (config == "") == (path == "") {
-			return advice.New(advice.Usage, "--config FILE or --registry FILE", "name the registry, once")
-		}
-		if _, err := os.Stat(path); err != nil {
-			return advice.New(advice.Usage, "the gateway makes it when it is started first", "registry: %w", err)
-		}
-		r, err := registry.Open(path)
-		if err != nil {
-			return err
+			if open, err = openExisting(settings); err != nil {
+				return advice.Wrap(advice.Usage, err, "the gateway makes it when it is started first")
+			}
+			if list := settings.Environments(); r.environment == "" && len(list) == 1 {
+				r.environment = list[0].Name()
+			}
+		default:
+			if _, err := os.Stat(path); err != nil {
+				return advice.New(advice.Usage, "the gateway makes it when it is started first", "registry: %w", err)
+			}
+			if open, err = sqlite.Open(sqlite.Config{Path: path, Environment: r.environment}); err != nil {
+				return err
+			}
 		}
 		defer func() {
-			if e := r.Close(); err == nil {
+			if e := open.Close(); err == nil {
 				err = e
 			}
 		}()
+		r.Records = open
 		return do(c, r)
 	}
 }
 
-func listDevices(c *cli.Context, r gateway.Registry) error {
-	list, err := r.Devices(c.Context, c.String("after"), c.Int("limit"))
-	if err != nil {
-		return err
+// one is the environment of an act or a question about one device.
+func (r records) one(ctx context.Context) (string, error) {
+	if r.environment != "" {
+		return r.environment, nil
 	}
-	if c.Bool("json") {
-		if list == nil {
-			list = []gateway.Device{}
+	counts, err := r.Counts(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range counts {
+		if r.environment != "" && c.Environment != r.environment {
+			return "", advice.New(advice.Usage, "--environment NAME", "the registry has devices of several environments")
 		}
-		return shell.JSON(c.App.Writer, map[string]any{"devices": list})
+		r.environment = c.Environment
 	}
-	var rows [][]string
-	for _, d := range list {
-		rows = append(rows, []string{d.Name, d.State, when(d.FirstSeen), when(d.LastSeen), strconv.Itoa(d.LiveKeys), strings.Join(d.Flags, " ")})
+	if r.environment == "" {
+		return "", advice.New(advice.Usage, "--environment NAME", "the registry is empty: name the environment")
 	}
-	shell.Table(c.App.Writer, []string{"device", "state", "first seen", "last seen", "live keys", "flags"}, rows)
-	return nil
+	return r.environment, nil
 }
 
-func showDevice(c *cli.Context, r gateway.Registry) error {
-	name, err := deviceArg(c)
-	if err != nil {
+// whoAmI is who acts where no gateway is asked who it is.
+func whoAmI() string {
+	if u, err := user.Current(); err == nil {
+		return fmt.Sprintf("uid %s (%s)", u.Uid, u.Username)
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
+
+func actOn(verb gateway.Verb, done string) func(*cli.Context, records) error {
+	return func(c *cli.Context, r records) error {
+		name, err := deviceArg(c)
+		if err != nil {
+			return err
+		}
+		return r.act(c, gateway.Act{Verb: verb, Device: name}, done)
+	}
+}
+
+func (r records) act(c *cli.Context, a gateway.Act, done string) (err error) {
+	if a.Environment, err = r.one(c.Context); err != nil {
 		return err
 	}
-	d, err := r.Device(c.Context, name)
-	if err != nil {
+	a.By = gateway.By{Who: whoAmI(), Why: c.String("why"), At: time.Now()}
+	if err := r.Do(c.Context, a); err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, d)
+		return shell.JSON(c.App.Writer, map[string]string{"environment": a.Environment, "device_id": a.Device, "done": string(a.Verb)})
 	}
-	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %s, first seen %s, last seen %s\n", show.Text(d.Name), show.Text(d.State), when(d.FirstSeen), when(d.LastSeen))
-	if d.State == "deleted" {
-		fmt.Fprintf(w, "deleted %s %s\n", when(d.Deleted), show.Text(d.Why))
-	}
-	for _, f := range d.Flags {
-		fmt.Fprintf(w, "look at: %s\n", show.Text(f))
-	}
-	var rows [][]string
-	for _, one := range d.Certificates {
-		rows = append(rows, []string{one.Serial, one.Issuer, when(one.NotAfter), when(one.FirstSeen), when(one.LastSeen), one.Key[:16]})
-	}
-	shell.Table(w, []string{"serial", "issuer", "not after", "first seen", "last seen", "key"}, rows)
+	fmt.Fprintf(c.App.Writer, "%s is %s\n", a.Device, done)
 	return nil
 }
 
-func deleteDevice(c *cli.Context, r gateway.Registry) error {
-	name, err := deviceArg(c)
+func noteDevice(c *cli.Context, r records) error {
+	args, err := shell.Args(c, "ID", "TEXT")
 	if err != nil {
 		return err
 	}
-	if err := r.Delete(c.Context, name, c.String("why"), time.Now()); err != nil {
-		return err
+	if err := gateway.CheckName(args[0]); err != nil {
+		return advice.Wrap(advice.Usage, err, "a device id is the CN of its certificate")
 	}
-	return said(c, name, "deleted")
-}
-
-func releaseDevice(c *cli.Context, r gateway.Registry) error {
-	name, err := deviceArg(c)
-	if err != nil {
-		return err
-	}
-	if err := r.Release(c.Context, name, time.Now()); err != nil {
-		return err
-	}
-	return said(c, name, "released")
-}
-
-func allowRekey(c *cli.Context, r gateway.Registry) error {
-	name, err := deviceArg(c)
-	if err != nil {
-		return err
-	}
-	if err := r.AllowRekey(c.Context, name); err != nil {
-		return err
-	}
-	return said(c, name, "allowed another key, once")
-}
-
-func said(c *cli.Context, name, what string) error {
-	if c.Bool("json") {
-		return shell.JSON(c.App.Writer, map[string]string{"device_id": name, "state": what})
-	}
-	fmt.Fprintf(c.App.Writer, "%s is %s\n", name, what)
-	return nil
+	return r.act(c, gateway.Act{Verb: gateway.Note, Device: args[0], Text: args[1]}, "noted")
 }
 
 func deviceArg(c *cli.Context) (string, error) {
@@ -166,11 +176,4 @@ func deviceArg(c *cli.Context) (string, error) {
 		return "", advice.Wrap(advice.Usage, err, "a device id is the CN of its certificate")
 	}
 	return args[0], nil
-}
-
-func when(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.RFC3339)
 }

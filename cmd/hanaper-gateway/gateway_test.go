@@ -297,13 +297,13 @@ func TestServe(t *testing.T) {
 		t.Fatal(errs)
 	}
 	r.await("the deletion", func() bool { status, _, err := r.get(b); return err != nil || status != 200 })
-	r.refused(b, "device-deleted")
+	r.refused(b, "device-blocked")
 	if code, out, _ := run("devices", "show", "--registry", s.path("devices.db"), "device-b"); code != 0 || !strings.Contains(out, "stolen") {
 		t.Errorf("%d %s", code, out)
 	}
 	// admit knows of it too; without the registry's configuration it judges the certificate alone.
 	cert := s.write("b.der", b.Cert.Raw)
-	if code, _, errs := run("admit", "--config", s.path("gateway.yaml"), cert); code != 3 || !strings.Contains(errs, "device-deleted") {
+	if code, _, errs := run("admit", "--config", s.path("gateway.yaml"), cert); code != 3 || !strings.Contains(errs, "device-blocked") {
 		t.Errorf("admit: %d %s", code, errs)
 	}
 	if code, out, errs := run("admit", "--trust", s.world.Dir, "--root", s.path("1.root.json"), cert); code != 0 || !strings.Contains(out, "admitted as device-b") {

@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
-	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -58,7 +57,7 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	devices, err := registry.Open(settings.Registry())
+	devices, err := openRegistry(settings)
 	if err != nil {
 		return err
 	}

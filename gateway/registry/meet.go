@@ -3,10 +3,9 @@ package registry
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/hanaper/hanaper/gateway"
 )
@@ -14,229 +13,289 @@ import (
 // meeting waits for its place in a transaction.
 type meeting struct {
 	gateway.Meeting
-	generation int64
-	answer     chan outcome
+	key Key
+	// number is that of the last act that was known when it came.
+	number int64
+	// met and err are its answer once done is closed.
+	met  gateway.Met
+	err  error
+	done chan struct{}
+	// answered says that it has one, before all of its batch are told.
+	answered bool
 }
 
-type outcome struct {
-	met gateway.Met
-	err error
-}
-
-// Meet implements gateway.Registry. A device whose last certificate comes again needs no disk; meetings that come together
-// share a transaction.
-func (r *SQLite) Meet(ctx context.Context, m gateway.Meeting) (gateway.Met, error) {
-	if r.Deleted(m.Device) {
-		return gateway.Met{}, gateway.ErrDeleted
+// Meet implements gateway.Registry. A device whose last certificate comes again needs no database; meetings that come together share a transaction.
+func (r *Registry) Meet(ctx context.Context, m gateway.Meeting) (gateway.Met, error) {
+	one := &meeting{Meeting: m, key: KeyOf(m.Environment, m.Device), number: r.memory.number.Load(), done: make(chan struct{})}
+	// A CA's name may hold what databases do not take.
+	one.Issuer = strings.ReplaceAll(strings.ToValidUTF8(m.Issuer, "\uFFFD"), "\x00", "\uFFFD")
+	if err := r.memory.standing(m.Environment, one.key.Fold, [32]byte{}); err != nil {
+		r.figures.count(gateway.Met{}, err)
+		return gateway.Met{}, err
 	}
-	generation := r.generation.Load()
-	if f, ok := r.recent.Get(fold(m.Device)); ok && f == m.Certificate {
+	if last, ok := r.memory.recent.Get(r.memory.print(m.Environment, one.key.Fold)); ok && last == m.Certificate {
+		r.figures.known.Add(1)
 		return gateway.Met{}, nil
 	}
-	one := &meeting{Meeting: m, generation: generation, answer: make(chan outcome, 1)}
-	select {
-	case r.meetings <- one:
-	case <-ctx.Done():
-		return gateway.Met{}, ctx.Err()
-	case <-r.stop:
-		return gateway.Met{}, errClosed
+	// All meetings of one device go the same way, so that those that come at once are in one transaction.
+	way := r.memory.print(m.Environment, one.key.Fold)[0] % uint64(len(r.queues))
+	err := r.queues[way].ask(ctx, one)
+	if err == nil {
+		err = one.err
 	}
-	select {
-	case o := <-one.answer:
-		return o.met, o.err
-	case <-ctx.Done():
-		return gateway.Met{}, ctx.Err()
-	case <-r.stop:
-		return gateway.Met{}, errClosed
-	}
+	r.figures.count(one.metIf(err), err)
+	return one.metIf(err), err
 }
 
-var errClosed = errors.New("the registry is closed")
+// metIf is the answer of a meeting that has one: that of one that is still waited for is not read.
+func (m *meeting) metIf(err error) gateway.Met {
+	if err != nil {
+		return gateway.Met{}
+	}
+	return m.met
+}
 
-// writer owns the write connection's transactions for meetings and last-seen times.
-func (r *SQLite) writer() {
-	defer r.done.Done()
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-r.stop:
-			for {
-				select {
-				case m := <-r.meetings:
-					m.answer <- outcome{err: errClosed}
-				default:
-					return
-				}
-			}
-		case m := <-r.meetings:
-			r.meetAll(r.gather(m))
-		case <-r.wake:
-			_ = r.flush()
-		case <-tick.C:
-			// A full disk shows at the next meeting, which waits for its answer; last-seen times are lost meanwhile.
-			_ = r.flush()
-			r.probe()
+// group are the meetings of one device in one batch, in the order in which they came.
+type group struct {
+	key      Key
+	meetings []*meeting
+}
+
+// meetAll has all meetings decided and what changes stored. Refusals are their answers; a failure is everybody's who has none yet.
+func (r *Registry) meetAll(list []*meeting) {
+	err := r.rounds(list)
+	for _, m := range list {
+		if !m.answered {
+			m.err = err
 		}
+		close(m.done)
 	}
 }
 
-func (r *SQLite) gather(first *meeting) []*meeting {
-	list := []*meeting{first}
-	for len(list) < batch {
-		select {
-		case m := <-r.meetings:
-			list = append(list, m)
-		default:
-			return list
-		}
-	}
-	return list
-}
-
-func (r *SQLite) meetAll(list []*meeting) {
-	outcomes := make([]outcome, len(list))
-	err := r.tx(context.Background(), func(tx *sql.Tx) error {
-		for i, m := range list {
-			var err error
-			outcomes[i].met, err = r.meetOne(tx, m.Meeting)
-			if errors.Is(err, gateway.ErrDeleted) || errors.Is(err, gateway.ErrOldKey) || errors.Is(err, gateway.ErrOtherKey) {
-				outcomes[i].err = err
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	r.noteWrite(err)
-	for i, m := range list {
-		if err != nil {
-			outcomes[i] = outcome{err: err}
-		} else if outcomes[i].err == nil {
-			r.remember(m)
-		}
-		m.answer <- outcomes[i]
-	}
-}
-
-// remember keeps a device's certificate in memory, unless tombstones have come or gone since it was asked for.
-func (r *SQLite) remember(m *meeting) {
-	r.faces.Lock()
-	defer r.faces.Unlock()
-	if r.generation.Load() == m.generation {
-		r.recent.Add(fold(m.Device), m.Certificate)
-	}
-}
-
-// sentences are the statements of a meeting, prepared once for the one write connection.
-type sentences struct {
-	newDevice, state, newCertificate, turns, mark, flag *sql.Stmt
-}
-
-func (r *SQLite) prepareSentences() error {
-	for _, s := range []struct {
-		stmt **sql.Stmt
-		text string
-	}{
-		{&r.say.newDevice, "INSERT INTO devices (name, first_seen, last_seen, key, key_from) VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT DO NOTHING"},
-		{&r.say.state, "SELECT deleted, coalesce(key, x''), key_from, rekey, old_key, other_key FROM devices WHERE name = ?"},
-		{&r.say.newCertificate, `INSERT INTO certificates (sha256, device, key_sha256, serial, issuer, not_after, first_seen, last_seen, turn)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8) ON CONFLICT (sha256) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)`},
-		{&r.say.turns, "SELECT sha256, key_sha256, turn, not_after FROM certificates WHERE device = ? ORDER BY turn"},
-		{&r.say.mark, "UPDATE devices SET last_seen = max(last_seen, ?2), key = ?3, key_from = max(key_from, ?4), rekey = ?5 WHERE name = ?1"},
-		{&r.say.flag, "UPDATE devices SET old_key = max(old_key, ?2), other_key = max(other_key, ?3) WHERE name = ?1"},
-	} {
+func (r *Registry) rounds(list []*meeting) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	todo := grouped(list)
+	for range maxRounds {
 		var err error
-		if *s.stmt, err = r.write.Prepare(s.text); err != nil {
+		if todo, err = r.round(ctx, todo); err != nil {
+			r.noteWrite(err)
 			return err
 		}
+		if len(todo) == 0 {
+			return nil
+		}
+	}
+	return errors.New("other gateways are at work on the same devices again and again")
+}
+
+// maxRounds bounds how often a batch is begun anew for devices that others stored meanwhile.
+const maxRounds = 8
+
+func grouped(list []*meeting) (groups []*group) {
+	of := map[Key]*group{}
+	for _, m := range list {
+		g := of[m.key]
+		if g == nil {
+			g = &group{key: m.key}
+			of[m.key] = g
+			groups = append(groups, g)
+		}
+		g.meetings = append(g.meetings, m)
+	}
+	slices.SortFunc(groups, func(a, b *group) int { return compareKeys(a.key, b.key) })
+	return groups
+}
+
+func compareKeys(a, b Key) int {
+	if n := strings.Compare(a.Environment, b.Environment); n != 0 {
+		return n
+	}
+	return strings.Compare(a.Fold, b.Fold)
+}
+
+// round answers those whose meeting changes nothing from what the database says without a lock, and has the others stored. It gives back those that
+// somebody else stored first.
+func (r *Registry) round(ctx context.Context, todo []*group) (again []*group, err error) {
+	rows, err := r.store.Look(ctx, keysOf(todo))
+	if err != nil {
+		return nil, err
+	}
+	var write []*group
+	for _, g := range todo {
+		if o := settle(rows[g.key], g); o.changed() {
+			write = append(write, g)
+		} else {
+			r.answer(g, o)
+		}
+	}
+	if len(write) == 0 {
+		return nil, nil
+	}
+	var outcomes []*outcome
+	var acted bool
+	err = r.store.Do(ctx, func(tx Tx) (err error) {
+		outcomes, acted, err = r.write(tx, write, rows)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.noteWrite(nil)
+	for i, g := range write {
+		if outcomes[i] == nil {
+			again = append(again, g)
+		} else {
+			r.answer(g, outcomes[i])
+		}
+	}
+	if acted {
+		// What was changed here is known here before it is answered; elsewhere a moment later.
+		if _, err := r.learn(ctx); err == nil {
+			r.tell()
+		}
+	}
+	return again, nil
+}
+
+func keysOf(groups []*group) []Key {
+	keys := make([]Key, len(groups))
+	for i, g := range groups {
+		keys[i] = g.key
+	}
+	return keys
+}
+
+// outcome is what becomes of the meetings of one device.
+type outcome struct {
+	before, row  *Row
+	verdicts     []verdict
+	certificates []Certificate
+	entries      []gateway.LogEntry
+}
+
+func (o *outcome) changed() bool {
+	return slices.ContainsFunc(o.verdicts, func(v verdict) bool { return v.changed })
+}
+
+// settle decides the meetings of a device one after another.
+func settle(row *Row, g *group) *outcome {
+	o := &outcome{before: row, row: row}
+	for _, m := range g.meetings {
+		v := decide(o.row, m.Meeting)
+		o.verdicts = append(o.verdicts, v)
+		if v.changed {
+			o.row = v.row
+		}
+		if v.certificate != nil {
+			o.certificates = append(o.certificates, *v.certificate)
+		}
+		if v.entry.Verb != "" {
+			o.entries = append(o.entries, v.entry)
+		}
+	}
+	return o
+}
+
+// write stores what the meetings change; an outcome is nil where somebody else stored the device meanwhile.
+func (r *Registry) write(tx Tx, groups []*group, looked map[Key]*Row) (outcomes []*outcome, acted bool, err error) {
+	var known []Key
+	for _, g := range groups {
+		if looked[g.key] != nil {
+			known = append(known, g.key)
+		}
+	}
+	rows := map[Key]*Row{}
+	if len(known) > 0 {
+		if rows, err = tx.Find(known); err != nil {
+			return nil, false, err
+		}
+	}
+	var fresh, changed []*Row
+	for _, g := range groups {
+		if looked[g.key] != nil && rows[g.key] == nil {
+			outcomes = append(outcomes, nil) // somebody had it forgotten meanwhile: it is looked at anew
+			continue
+		}
+		o := settle(rows[g.key], g)
+		outcomes = append(outcomes, o)
+		switch {
+		case !o.changed():
+		case o.before == nil:
+			fresh = append(fresh, o.row)
+		default:
+			changed = append(changed, o.row)
+		}
+	}
+	if len(fresh) > 0 {
+		if err := tx.Add(fresh); err != nil {
+			return nil, false, err
+		}
+	}
+	if len(changed) > 0 {
+		if err := tx.Change(changed); err != nil {
+			return nil, false, err
+		}
+	}
+	deltas, certificates, entries := map[Tally]int64{}, []NewCertificate{}, []gateway.LogEntry{}
+	for i, o := range outcomes {
+		if o == nil || !o.changed() {
+			continue
+		}
+		if o.row.ID == 0 {
+			outcomes[i] = nil
+			continue
+		}
+		tally(deltas, o.before, o.row)
+		for _, c := range o.certificates {
+			certificates = append(certificates, NewCertificate{o.row, c})
+		}
+		for _, e := range o.entries {
+			e.Who = r.who
+			entries = append(entries, e)
+		}
+	}
+	return outcomes, len(entries) > 0, r.finish(tx, certificates, deltas, entries)
+}
+
+func (r *Registry) finish(tx Tx, certificates []NewCertificate, deltas map[Tally]int64, entries []gateway.LogEntry) error {
+	if len(certificates) > 0 {
+		if err := tx.AddCertificates(certificates); err != nil {
+			return err
+		}
+	}
+	if len(deltas) > 0 {
+		if err := tx.Tally(deltas); err != nil {
+			return err
+		}
+	}
+	if len(entries) > 0 {
+		return tx.Enter(entries)
 	}
 	return nil
 }
 
-// known is a device as it was before a meeting.
-type known struct {
-	deleted, keyFrom, rekey, oldKey, otherKey int64
-	key                                       []byte
+// tally counts a device from one state to another; nil is none.
+func tally(deltas map[Tally]int64, before, after *Row) {
+	if before != nil && after != nil && before.State == after.State {
+		return
+	}
+	if before != nil {
+		deltas[Tally{before.Environment, before.State}]--
+	}
+	if after != nil {
+		deltas[Tally{after.Environment, after.State}]++
+	}
 }
 
-// meetOne records one meeting.
-func (r *SQLite) meetOne(tx *sql.Tx, m gateway.Meeting) (gateway.Met, error) {
-	insert := func(turn int64) error {
-		_, err := tx.Stmt(r.say.newCertificate).Exec(m.Certificate[:], m.Device, m.Key[:], m.Serial, m.Issuer, m.NotAfter.Unix(), m.At.Unix(), turn)
-		return err
-	}
-	result, err := tx.Stmt(r.say.newDevice).Exec(m.Device, m.At.Unix(), m.Key[:], m.NotBefore.Unix())
-	if err != nil {
-		return gateway.Met{}, err
-	}
-	if n, err := result.RowsAffected(); err != nil {
-		return gateway.Met{}, err
-	} else if n == 1 {
-		return gateway.Met{New: true}, insert(1)
-	}
-	var k known
-	if err := tx.Stmt(r.say.state).QueryRow(m.Device).Scan(&k.deleted, &k.key, &k.keyFrom, &k.rekey, &k.oldKey, &k.otherKey); err != nil {
-		return gateway.Met{}, err
-	}
-	if k.deleted != 0 {
-		return gateway.Met{}, gateway.ErrDeleted
-	}
-	met, metBefore, next, err := r.compare(tx, m)
-	if err != nil {
-		return met, err
-	}
-	rekey := k.rekey
-	if !bytes.Equal(k.key, m.Key[:]) {
-		switch {
-		case k.rekey != 0:
-			// The operator has allowed this one, and no other after it.
-			rekey = 0
-		case metBefore:
-			return gateway.Met{}, r.flag(tx, m.Device, 1, 0, k.oldKey != 0, gateway.ErrOldKey)
-		case m.NotBefore.Unix() <= k.keyFrom:
-			return gateway.Met{}, r.flag(tx, m.Device, 0, 1, k.otherKey != 0, gateway.ErrOtherKey)
+// answer gives a device's meetings their answers, and keeps the certificate of the last that was admitted.
+func (r *Registry) answer(g *group, o *outcome) {
+	for i, v := range o.verdicts {
+		m := g.meetings[i]
+		m.met, m.err, m.answered = v.met, v.err, true
+		// What a later meeting of the same batch has ended is not kept.
+		if v.err == nil && o.row != nil && bytes.Equal(o.row.KeySum, m.Key[:]) {
+			r.memory.remember(m.key, m.Certificate, m.number)
 		}
-		met.Rekeyed = true
 	}
-	if err := insert(next); err != nil {
-		return met, err
-	}
-	_, err = tx.Stmt(r.say.mark).Exec(m.Device, m.At.Unix(), m.Key[:], m.NotBefore.Unix(), rekey)
-	return met, err
-}
-
-// flag marks the device for operators, once: whoever comes again and again costs no further write.
-func (r *SQLite) flag(tx *sql.Tx, device string, oldKey, otherKey int, flagged bool, answer error) error {
-	if flagged {
-		return answer
-	}
-	if _, err := tx.Stmt(r.say.flag).Exec(device, oldKey, otherKey); err != nil {
-		return err
-	}
-	return answer
-}
-
-// compare holds m against the certificates that the device has used; next is the turn of one more.
-func (r *SQLite) compare(tx *sql.Tx, m gateway.Meeting) (met gateway.Met, metBefore bool, next int64, err error) {
-	rows, err := tx.Stmt(r.say.turns).Query(m.Device)
-	if err != nil {
-		return met, false, 0, err
-	}
-	defer rows.Close()
-	met.Renewed, next = true, 1
-	for rows.Next() {
-		var sum, key []byte
-		var turn, notAfter int64
-		if err := rows.Scan(&sum, &key, &turn, &notAfter); err != nil {
-			return met, false, 0, err
-		}
-		if len(sum) != 32 || len(key) != 32 {
-			return met, false, 0, fmt.Errorf("a certificate of %q is damaged", m.Device)
-		}
-		next = max(next, turn+1)
-		met.Renewed = met.Renewed && [32]byte(sum) != m.Certificate
-		metBefore = metBefore || [32]byte(key) == m.Key
-	}
-	return met, metBefore, next, rows.Err()
 }

@@ -26,7 +26,7 @@ import (
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/fleettest"
-	"github.com/hanaper/hanaper/gateway/registry"
+	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/devicetest"
 	"github.com/hanaper/hanaper/uptane/fleet"
@@ -152,7 +152,7 @@ func (s *stand) startGateway() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := registry.Open(settings.Registry())
+	known, err := sqlite.Open(sqlite.Config{Path: settings.Registry()})
 	if err != nil {
 		t.Fatal(err)
 	}

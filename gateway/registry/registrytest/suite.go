@@ -35,11 +35,21 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 	}
 }
 
+const env = "test"
+
 var start = time.Now().UTC().Truncate(time.Second)
 
 func meeting(device, certificate, key string, at time.Duration) gateway.Meeting {
-	return gateway.Meeting{Device: device, Certificate: sha256.Sum256([]byte(certificate)), Key: sha256.Sum256([]byte(key)),
+	return gateway.Meeting{Environment: env, Device: device, Certificate: sha256.Sum256([]byte(certificate)), Key: sha256.Sum256([]byte(key)),
 		Serial: "1f", Issuer: "CN=Factory", NotBefore: start.Add(at), NotAfter: start.Add(24 * time.Hour), At: start.Add(at)}
+}
+
+func do(r gateway.Registry, verb gateway.Verb, device, why string) error {
+	return r.Do(context.Background(), gateway.Act{Verb: verb, Environment: env, Device: device, By: gateway.By{Who: "olga", Why: why, At: start}})
+}
+
+func barred(r gateway.Registry, device string) bool {
+	return r.Standing(env, device, [32]byte{}) != nil
 }
 
 func open(t *testing.T, o Opener) gateway.Registry {
@@ -60,7 +70,7 @@ func meet(t *testing.T, r gateway.Registry, m gateway.Meeting) gateway.Met {
 
 func device(t *testing.T, r gateway.Registry, name string) gateway.Device {
 	t.Helper()
-	d, err := r.Device(context.Background(), name)
+	d, err := r.Device(context.Background(), env, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +79,7 @@ func device(t *testing.T, r gateway.Registry, name string) gateway.Device {
 
 func firstContact(t *testing.T, o Opener) {
 	r := open(t, o)
-	if _, err := r.Device(context.Background(), "a"); !errors.Is(err, gateway.ErrNoDevice) {
+	if _, err := r.Device(context.Background(), env, "a"); !errors.Is(err, gateway.ErrNoDevice) {
 		t.Errorf("an unknown device: %v", err)
 	}
 	if met := meet(t, r, meeting("a", "c1", "k1", 0)); met != (gateway.Met{New: true}) {
@@ -80,7 +90,7 @@ func firstContact(t *testing.T, o Opener) {
 	}
 	r.Close()
 	d := device(t, open(t, o), "a")
-	if d.State != "known" || !d.FirstSeen.Equal(start) || d.LiveKeys != 1 || len(d.Certificates) != 1 || len(d.Flags) != 0 {
+	if d.State != gateway.Active || !d.FirstSeen.Equal(start) || d.LiveKeys != 1 || len(d.Certificates) != 1 || len(d.Flags) != 0 {
 		t.Errorf("after a restart: %+v", d)
 	}
 	c := d.Certificates[0]
@@ -116,7 +126,7 @@ func racingFirstContact(t *testing.T, o Opener) {
 	if news != [4]int{1, 1, 1, 1} {
 		t.Errorf("devices were new %v times, want once each", news)
 	}
-	list, err := a.Devices(context.Background(), "", 100)
+	list, err := a.Devices(context.Background(), gateway.Filter{Limit: 100})
 	if err != nil || len(list) != 4 {
 		t.Errorf("%d records, want 4 (%v)", len(list), err)
 	}
@@ -166,14 +176,14 @@ func oneKey(t *testing.T, o Opener) {
 	r.Close()
 	r = open(t, o)
 	refused(meeting("a", "c1", "k1", 10*time.Second), gateway.ErrOldKey)
-	if d := device(t, r, "A"); d.Name != "a" || !slices.Equal(d.Flags, []string{"two-live-keys", "old-key-returned", "other-key-refused"}) {
+	if d := device(t, r, "A"); d.Name != "a" || !slices.Equal(d.Flags, []string{"old-key-returned", "other-key-refused"}) {
 		t.Errorf("%+v", d)
 	}
 	// An operator allows it: once, and the other way round no more.
-	if err := r.AllowRekey(ctx, "none"); !errors.Is(err, gateway.ErrNoDevice) {
+	if err := do(r, gateway.AllowRekey, "none", ""); !errors.Is(err, gateway.ErrNoDevice) {
 		t.Error(err)
 	}
-	if err := r.AllowRekey(ctx, "A"); err != nil || !device(t, r, "a").RekeyAllowed {
+	if err := do(r, gateway.AllowRekey, "A", ""); err != nil || !device(t, r, "a").RekeyAllowed {
 		t.Error(err)
 	}
 	if met := meet(t, r, meeting("a", "c1", "k1", 10*time.Second)); !met.Rekeyed {
@@ -193,13 +203,13 @@ func withoutCase(t *testing.T, o Opener) {
 	if met := meet(t, r, meeting("vin-1", "c2", "k1", time.Second)); met != (gateway.Met{Renewed: true}) {
 		t.Errorf("%+v", met)
 	}
-	if err := r.Delete(ctx, "VIN-1", "", start); err != nil || !r.Deleted("vin-1") || !r.Deleted("Vin-1") {
+	if err := do(r, gateway.Block, "VIN-1", ""); err != nil || !barred(r, "vin-1") || !barred(r, "Vin-1") {
 		t.Error(err)
 	}
-	if _, err := r.Meet(ctx, meeting("vin-1", "c2", "k1", time.Second)); !errors.Is(err, gateway.ErrDeleted) {
+	if _, err := r.Meet(ctx, meeting("vin-1", "c2", "k1", time.Second)); !errors.Is(err, gateway.ErrBlocked) {
 		t.Error(err)
 	}
-	if list, err := r.Devices(ctx, "", 10); err != nil || len(list) != 1 || list[0].Name != "Vin-1" {
+	if list, err := r.Devices(ctx, gateway.Filter{Limit: 10}); err != nil || len(list) != 1 || list[0].Name != "Vin-1" {
 		t.Errorf("%+v %v", list, err)
 	}
 }
@@ -207,7 +217,7 @@ func withoutCase(t *testing.T, o Opener) {
 func tombstones(t *testing.T, o Opener) {
 	ctx, r := context.Background(), open(t, o)
 	meet(t, r, meeting("a", "c1", "k1", 0))
-	if err := r.Delete(ctx, "a", "stolen", start); err != nil {
+	if err := do(r, gateway.Block, "a", "stolen"); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -215,33 +225,33 @@ func tombstones(t *testing.T, o Opener) {
 	case <-time.After(5 * time.Second):
 		t.Error("the deletion was not told")
 	}
-	if _, err := r.Meet(ctx, meeting("a", "c2", "k2", 0)); !errors.Is(err, gateway.ErrDeleted) || !r.Deleted("a") {
+	if _, err := r.Meet(ctx, meeting("a", "c2", "k2", 0)); !errors.Is(err, gateway.ErrBlocked) || !barred(r, "a") {
 		t.Errorf("a deleted device: %v", err)
 	}
-	if d := device(t, r, "a"); d.State != "deleted" || d.Why != "stolen" || len(d.Certificates) != 1 {
+	if d := device(t, r, "a"); d.State != gateway.Blocked || d.Why != "stolen" || len(d.Certificates) != 1 {
 		t.Errorf("the refused meeting was recorded: %+v", d)
 	}
-	if err := r.Delete(ctx, "a", "", start); !errors.Is(err, gateway.ErrDeleted) {
+	if err := do(r, gateway.Block, "a", ""); !errors.Is(err, gateway.ErrState) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	// Before it was ever met.
-	if err := r.Delete(ctx, "never-met", "", start); err != nil {
+	if err := do(r, gateway.Block, "never-met", ""); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
 	r = open(t, o)
 	for _, name := range []string{"a", "never-met"} {
-		if _, err := r.Meet(ctx, meeting(name, "c1", "k1", 0)); !errors.Is(err, gateway.ErrDeleted) {
+		if _, err := r.Meet(ctx, meeting(name, "c1", "k1", 0)); !errors.Is(err, gateway.ErrBlocked) {
 			t.Errorf("%s after a restart: %v", name, err)
 		}
 	}
-	if err := r.Release(ctx, "a", start); err != nil {
+	if err := do(r, gateway.Forget, "a", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Release(ctx, "a", start); !errors.Is(err, gateway.ErrNoDevice) {
+	if err := do(r, gateway.Forget, "a", ""); !errors.Is(err, gateway.ErrNoDevice) {
 		t.Errorf("released twice: %v", err)
 	}
-	if met := meet(t, r, meeting("a", "c1", "k1", 0)); !met.New || r.Deleted("a") {
+	if met := meet(t, r, meeting("a", "c1", "k1", 0)); !met.New || barred(r, "a") {
 		t.Errorf("after its release: %+v", met)
 	}
 }
@@ -250,7 +260,7 @@ func tombstones(t *testing.T, o Opener) {
 func otherProcesses(t *testing.T, o Opener) {
 	ctx, serving, operator := context.Background(), open(t, o), open(t, o)
 	meet(t, serving, meeting("a", "c1", "k1", 0))
-	if err := operator.Delete(ctx, "a", "", start); err != nil {
+	if err := do(operator, gateway.Block, "a", ""); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -258,10 +268,10 @@ func otherProcesses(t *testing.T, o Opener) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the deletion was not noticed")
 	}
-	if _, err := serving.Meet(ctx, meeting("a", "c1", "k1", 0)); !serving.Deleted("a") || !errors.Is(err, gateway.ErrDeleted) {
+	if _, err := serving.Meet(ctx, meeting("a", "c1", "k1", 0)); !barred(serving, "a") || !errors.Is(err, gateway.ErrBlocked) {
 		t.Errorf("a deleted device: %v", err)
 	}
-	if err := operator.Release(ctx, "a", start); err != nil {
+	if err := do(operator, gateway.Forget, "a", ""); err != nil {
 		t.Fatal(err)
 	}
 	<-serving.Changed()
@@ -273,15 +283,15 @@ func otherProcesses(t *testing.T, o Opener) {
 func lastSeen(t *testing.T, o Opener) {
 	r := open(t, o)
 	meet(t, r, meeting("a", "c1", "k1", 0))
-	r.Seen("a", start.Add(time.Hour))
-	r.Seen("unknown", start)
+	r.Seen(env, "a", start.Add(time.Hour))
+	r.Seen(env, "unknown", start)
 	r.Close()
 	r = open(t, o)
 	d := device(t, r, "a")
 	if !d.LastSeen.Equal(start.Add(time.Hour)) || !d.Certificates[0].LastSeen.Equal(start.Add(time.Hour)) || !d.FirstSeen.Equal(start) {
 		t.Errorf("%+v", d)
 	}
-	if _, err := r.Device(context.Background(), "unknown"); !errors.Is(err, gateway.ErrNoDevice) {
+	if _, err := r.Device(context.Background(), env, "unknown"); !errors.Is(err, gateway.ErrNoDevice) {
 		t.Errorf("Seen made a device: %v", err)
 	}
 }
@@ -293,7 +303,7 @@ func pages(t *testing.T, o Opener) {
 	}
 	after, got := "", ""
 	for {
-		list, err := r.Devices(context.Background(), after, 2)
+		list, err := r.Devices(context.Background(), gateway.Filter{AfterEnvironment: env, After: after, Limit: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

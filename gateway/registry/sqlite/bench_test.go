@@ -1,4 +1,4 @@
-package registry
+package sqlite
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 // BenchmarkMeet: durable first contacts, 32 at a time.
 func BenchmarkMeet(b *testing.B) {
-	r, err := Open(filepath.Join(b.TempDir(), "devices.db"))
+	r, err := Open(Config{Path: filepath.Join(b.TempDir(), "devices.db")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func BenchmarkMeet(b *testing.B) {
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			m := gateway.Meeting{Device: fmt.Sprint("device-", n.Add(1)), Serial: "1f", Issuer: "CN=Factory", NotAfter: time.Now().Add(time.Hour), At: time.Now()}
+			m := gateway.Meeting{Environment: "test", Device: fmt.Sprint("device-", n.Add(1)), Serial: "1f", Issuer: "CN=Factory", NotAfter: time.Now().Add(time.Hour), At: time.Now()}
 			binary.BigEndian.PutUint64(m.Certificate[:], n.Load()<<20|uint64(time.Now().UnixNano()&0xfffff))
 			if _, err := r.Meet(context.Background(), m); err != nil {
 				b.Fatal(err)
