@@ -127,6 +127,9 @@ func (p *Profile) fill(t *ca.Template, in *record.Intent) error {
 	if p.Organization != "" {
 		t.Subject.Organization = []string{p.Organization}
 	}
+	if p.unit != "" {
+		t.Subject.OrganizationalUnit = []string{p.unit}
+	}
 	a, err := parseAsked(in.Asked)
 	if err != nil {
 		return err

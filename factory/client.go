@@ -117,6 +117,11 @@ func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*RevokeAnswer, er
 	return a, err
 }
 
+// IssueShared asks for a shared credential; operators only.
+func (c *Client) IssueShared(ctx context.Context, q SharedRequest) (*SharedAnswer, error) {
+	return posted[SharedAnswer](ctx, c, "/v1/shared/credentials", q)
+}
+
 // Challenge asks for what a device's evidence must be made for.
 func (c *Client) Challenge(ctx context.Context, q ChallengeRequest) (*ChallengeAnswer, error) {
 	a := &ChallengeAnswer{}

@@ -20,10 +20,15 @@ import (
 // Enroll gives the device in the request its one certificate. station is the authenticated caller. The same key for the
 // same device id gets the certificate on record again (isNew false); another key is refused.
 func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (a *EnrollAnswer, isNew bool, err error) {
+	return s.enrollAs(ctx, station, q, nil)
+}
+
+// enrollAs is Enroll, or what a shared credential is made and used by.
+func (s *Service) enrollAs(ctx context.Context, station string, q EnrollRequest, how *benchEnrolment) (a *EnrollAnswer, isNew bool, err error) {
 	asked := Refusal{At: s.c.Now(), Caller: "station " + station, Lot: q.Lot}
 	defer func(began time.Time) { err = s.tally.enrolment(ctx, asked, isNew, err, time.Since(began)) }(time.Now())
 	for try := 0; ; try++ {
-		a, isNew, err = s.enroll(ctx, station, q, &asked)
+		a, isNew, err = s.enroll(ctx, station, q, &asked, how)
 		if !errors.Is(err, record.ErrLotChanged) {
 			return a, isNew, err
 		}
@@ -36,7 +41,7 @@ func (s *Service) Enroll(ctx context.Context, station string, q EnrollRequest) (
 }
 
 // enroll is Enroll with the lot as it was read last; asked is told the device.
-func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, asked *Refusal) (a *EnrollAnswer, isNew bool, err error) {
+func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, asked *Refusal, how *benchEnrolment) (a *EnrollAnswer, isNew bool, err error) {
 	if err := errors.Join(checkWord("hardware_id", q.HardwareID), checkWord("lot", q.Lot)); err != nil {
 		return nil, false, fault(CodePolicy, "use letters, digits and . _ : - /, at most 64", "%v", err)
 	}
@@ -45,6 +50,9 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, a
 		return nil, false, err
 	}
 	prof, err := s.profile(lot.Profile)
+	if how != nil {
+		prof, err = how.profile, how.lotFault(&lot, q.Lot)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -110,7 +118,11 @@ func (s *Service) enroll(ctx context.Context, station string, q EnrollRequest, a
 		sum := sha256.Sum256(evidence)
 		in.Evidence, in.EvidenceDigest = evidence, sum[:]
 	}
-	prepared, err := s.prepareNew(by, &in)
+	until, err := how.end(by.cert, now)
+	if err != nil {
+		return nil, false, err
+	}
+	prepared, err := s.prepareUntil(by, &in, until)
 	if err != nil {
 		return nil, false, err
 	}
@@ -295,12 +307,20 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 
 // prepareNew is prepare for a certificate that this issuing CA would sign now.
 func (s *Service) prepareNew(by *issuing, in *record.Intent) (*ca.Prepared, error) {
+	return s.prepareUntil(by, in, time.Time{})
+}
+
+// prepareUntil is prepareNew for a certificate that ends at until at the latest; the zero time does not bound it.
+func (s *Service) prepareUntil(by *issuing, in *record.Intent, until time.Time) (*ca.Prepared, error) {
 	prof, err := s.profileOn(in)
 	if err != nil {
 		return nil, err
 	}
 	in.Issuer = by.id
 	in.NotBefore, in.NotAfter = prof.validity(by.cert, in.At)
+	if !until.IsZero() && until.Before(in.NotAfter) {
+		in.NotAfter = until.UTC()
+	}
 	return s.prepare(by.Issuer, in)
 }
 

@@ -49,6 +49,9 @@ const (
 	CodeHeld        Code = "held"            // 503: the record lags; nobody is enrolled until an operator has accepted it
 )
 
+// CodeRegistered is answered where a shared credential asks for an id that has a certificate (409); clients of such servers know the word.
+const CodeRegistered Code = "device_already_registered"
+
 // The codes of renewals.
 const (
 	CodeNotLatest   Code = "not_latest"  // 409: the device has a later certificate than the one that is to be renewed
@@ -71,7 +74,7 @@ var statusOf = map[Code]int{
 	CodeLotClosed: http.StatusConflict, CodeLotTime: http.StatusConflict, CodeLotUnknown: http.StatusConflict, CodeLotID: http.StatusConflict,
 	CodeLotStation: http.StatusForbidden, CodeLotKnown: http.StatusConflict, CodeScrapped: http.StatusConflict, CodeUnfinished: http.StatusConflict,
 	CodeChanged: http.StatusConflict, CodeOrder: http.StatusUnprocessableEntity, CodeRate: http.StatusTooManyRequests,
-	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable,
+	CodeClock: http.StatusServiceUnavailable, CodeEnding: http.StatusServiceUnavailable, CodeRegistered: http.StatusConflict,
 
 	CodeNotLatest: http.StatusConflict, CodeEarly: http.StatusConflict, CodeOften: http.StatusConflict, CodeExpired: http.StatusConflict,
 	CodeCertificate: http.StatusUnprocessableEntity, CodeRenewalKey: http.StatusUnprocessableEntity, CodeKeyProof: http.StatusUnprocessableEntity,
@@ -115,7 +118,7 @@ func (f *Fault) advise() error {
 	switch f.Code {
 	case CodeForbidden, CodeOtherKey, CodeKeyKnown, CodeRevoked, CodeOtherIssuer, CodePolicy, CodeEvidence, CodeLotFull, CodeLotClosed, CodeLotTime, CodeLotUnknown, CodeLotID,
 		CodeLotStation, CodeLotKnown, CodeScrapped, CodeUnfinished, CodeChanged, CodeOrder, CodeHeld, CodeDamaged, CodeClock, CodeEnding,
-		CodeNotLatest, CodeEarly, CodeOften, CodeExpired, CodeCertificate, CodeRenewalKey, CodeKeyProof:
+		CodeRegistered, CodeNotLatest, CodeEarly, CodeOften, CodeExpired, CodeCertificate, CodeRenewalKey, CodeKeyProof:
 		kind = advice.Refused
 	case CodeRequest, CodeContent, CodeTooLarge, CodeMethod, CodeNotDone:
 		kind = advice.Usage

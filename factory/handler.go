@@ -70,6 +70,8 @@ func NewHandler(s *Service, c *Callers, concurrent int) http.Handler {
 	mux.Handle("/v1/log/seen", a.route(http.MethodPost, append(both, ca.RolePublisher), maxReport, a.logSeen))
 	mux.Handle("/v1/log/", a.route(http.MethodGet, all, 0, a.logFile))
 	mux.Handle("/v1/store/clock", a.route(http.MethodPost, operator, maxRevokeBody, a.acceptClock))
+	mux.Handle("/v1/shared/credentials", a.route(http.MethodPost, operator, maxActBody, a.issueShared))
+	mux.Handle(SharedDevicesPath, a.route(http.MethodPost, []string{ca.RoleGateway}, maxActBody, a.enrollBench))
 	mux.Handle("/v1/renewal/seen", a.route(http.MethodPost, []string{ca.RoleGateway}, maxTakeInBody, a.seen))
 	mux.Handle("/healthz", a.route(http.MethodGet, all, 0, a.health))
 	mux.Handle("/readyz", a.route(http.MethodGet, all, 0, a.health))
@@ -308,6 +310,28 @@ func (a *api) seen(ctx context.Context, who Caller, body []byte, _ *http.Request
 	}
 	ans, err := a.service.Seen(ctx, who.Name, q.Certificates)
 	return &answer{status: http.StatusOK, body: ans}, err
+}
+
+func (a *api) issueShared(ctx context.Context, who Caller, body []byte, _ *http.Request) (*answer, error) {
+	var q SharedRequest
+	if err := strict.JSON("body", body, &q); err != nil {
+		return nil, fault(CodeRequest, `send {"lot": "...", "days": N}`, "%v", err)
+	}
+	ans, err := a.service.IssueShared(ctx, who.Name, q)
+	return &answer{status: http.StatusCreated, body: ans}, err
+}
+
+func (a *api) enrollBench(ctx context.Context, who Caller, body []byte, r *http.Request) (*answer, error) {
+	cert, err := clientCert(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	q, err := decodeBench(body)
+	if err != nil {
+		return nil, err
+	}
+	p12, err := a.service.EnrollBench(ctx, who.Name, cert, q)
+	return &answer{status: http.StatusCreated, raw: p12, kind: "application/x-pkcs12"}, err
 }
 
 func (a *api) storeState(ctx context.Context, _ Caller, _ []byte, _ *http.Request) (*answer, error) {

@@ -216,6 +216,9 @@ func (s *Service) Health(ctx context.Context) Health {
 		}
 		h.Expiries = append(h.Expiries, e)
 	}
+	if s.c.Shared != nil {
+		h.Notes = append(h.Notes, s.sharedNote(now))
+	}
 	if c := s.issuers[0].crl.Load(); c != nil {
 		h.CRLNumber = c.Number
 	}

@@ -63,7 +63,7 @@ func (h *Health) metrics(e *exposition, now time.Time) {
 func (s *Service) writeCounts(e *exposition) {
 	t := &s.tally
 	t.mu.Lock()
-	enrolments, renewals, refusals, requests := maps.Clone(t.enrolments), maps.Clone(t.renewals), map[Code]uint64{}, maps.Clone(t.requests)
+	enrolments, renewals, benches, refusals, requests := maps.Clone(t.enrolments), maps.Clone(t.renewals), maps.Clone(t.benches), map[Code]uint64{}, maps.Clone(t.requests)
 	for code, c := range t.refusals {
 		refusals[code] = c.Count
 	}
@@ -83,6 +83,14 @@ func (s *Service) writeCounts(e *exposition) {
 	if s.c.Renewal != nil {
 		e.family("hanaperd_renewals_total", "counter", "Requests for renewal by result, as those for enrolment; only where devices may renew.")
 		counts(e, renewals, func(result string) []string { return []string{"result", result} })
+	}
+	if s.c.Shared != nil {
+		if benches == nil {
+			benches = map[string]uint64{}
+		}
+		benches[resultNew] += 0
+		e.family("hanaperd_shared_credential_requests_total", "counter", "Test benches that came with a shared credential: new, or the code of the refusal; only where such credentials are allowed.")
+		counts(e, benches, func(result string) []string { return []string{"result", result} })
 	}
 	e.family("hanaperd_refusals_total", "counter", "Requests of any kind that were refused or failed, by code.")
 	counts(e, refusals, func(c Code) []string { return []string{"code", string(c)} })

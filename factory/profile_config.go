@@ -128,8 +128,8 @@ type ProfileSources struct {
 
 // NewProfile checks a profile; what it leaves out is that of the configuration's section devices.
 func (c *Config) NewProfile(pc ProfileConfig, from ProfileSources) (*Profile, error) {
-	if !profileName.MatchString(pc.Name) || pc.Name == DeviceProfile {
-		return nil, advice.New(advice.Usage, "give a name of a-z, 0-9, '.', '_' and '-' that is not "+DeviceProfile, "name %.80q is none for a profile", pc.Name)
+	if !profileName.MatchString(pc.Name) || slices.Contains([]string{DeviceProfile, sharedProfile, benchProfile}, pc.Name) {
+		return nil, advice.New(advice.Usage, "give a name of a-z, 0-9, '.', '_' and '-' that is not one of "+strings.Join([]string{DeviceProfile, sharedProfile, benchProfile}, ", "), "name %.80q is none for a profile", pc.Name)
 	}
 	p := &Profile{Name: pc.Name, IDs: c.ids, Days: cmp.Or(pc.Days, c.Devices.Days), MinimumDays: cmp.Or(pc.MinimumDays, c.Devices.MinimumDays), Organization: c.Devices.Organization}
 	if pc.Organization != nil {

@@ -32,6 +32,8 @@ type Profile struct {
 	Organization string
 	// Names holds names to lists; nil for none.
 	Names NamePolicy
+	// unit is the OU in the subject; empty for none.
+	unit string
 	// form is what the id must be besides; nil for anything.
 	form *idForm
 }
@@ -91,6 +93,9 @@ func (s *Service) profileOf(lot string) (*Profile, error) {
 
 // profileOn finds the profile that an intent on record names. Those of before profiles had names were made by the built-in one.
 func (s *Service) profileOn(in *record.Intent) (*Profile, error) {
+	if p := s.benches[in.Profile]; p != nil {
+		return p, nil
+	}
 	return s.profile(cmp.Or(in.Profile, DeviceProfile))
 }
 

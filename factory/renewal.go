@@ -38,6 +38,9 @@ func (s *Service) Renew(ctx context.Context, gateway string, q RenewRequest) (a 
 	if err != nil {
 		return nil, false, err
 	}
+	if rec.Profile == sharedProfile {
+		return nil, false, fault(CodeForbidden, "an operator issues another ('hanaperd shared issue')", "%q is a shared credential, which is not renewed", rec.DeviceID)
+	}
 	free, err := s.devices.wait(ctx, record.Fold(rec.DeviceID))
 	if err != nil {
 		return nil, false, err
@@ -254,6 +257,9 @@ func (s *Service) renewAs(ctx context.Context, who string, rec record.Record, r 
 // actor is who has a certificate recorded, as events name him.
 func actor(rec record.Record) string {
 	if strings.HasPrefix(rec.Station, gatewayWord) {
+		return rec.Station
+	}
+	if strings.HasPrefix(rec.Station, sharedWord) {
 		return rec.Station
 	}
 	return "station " + rec.Station

@@ -47,6 +47,8 @@ type ServiceConfig struct {
 	TokenHealth func() error
 	// Renewal lets devices renew through gateways; nil for no renewal.
 	Renewal *Renewal
+	// Shared lets test benches begin with a shared credential; nil for no such thing.
+	Shared *Shared
 	// Witnesses hold, elsewhere, how far the record had come.
 	Witnesses []Witness
 	// IssuanceLog follows the store; nil for none.
@@ -80,15 +82,17 @@ type Service struct {
 	renewed []*issuing
 	// profiles are by name.
 	profiles map[string]*Profile
-	devices  turns
-	lots     lotCache
-	meter    meter
-	crlDue   chan struct{}
-	clock    *clock
-	vitals   vitals
-	tally    tally
-	logSeen  logSeen
-	pace     pace
+	// benches are those of shared credentials and of what they are used for, by name; no lot can name them.
+	benches map[string]*Profile
+	devices turns
+	lots    lotCache
+	meter   meter
+	crlDue  chan struct{}
+	clock   *clock
+	vitals  vitals
+	tally   tally
+	logSeen logSeen
+	pace    pace
 	// clockStarted is set once the clock was held against the record; clockSaid is what the log said of it last.
 	clockStarted atomic.Bool
 	clockSaid    atomic.Pointer[string]
@@ -136,6 +140,9 @@ func NewService(c ServiceConfig) (*Service, error) {
 	}
 	s := &Service{c: c, crlDue: make(chan struct{}, 1), clock: newClock(c.Now, c.Elapsed, c.ClockGap), meter: meter{since: c.Elapsed}}
 	if err := s.takeProfiles(); err != nil {
+		return nil, err
+	}
+	if err := s.takeShared(); err != nil {
 		return nil, err
 	}
 	s.c.Store = timedStore(c.Store, &s.tally.store)

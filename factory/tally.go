@@ -28,8 +28,10 @@ type tally struct {
 	mu         sync.Mutex
 	enrolments map[string]uint64
 	renewals   map[string]uint64
-	refusals   map[Code]RefusalCount
-	requests   map[answers]uint64
+	// benches are requests that came with a shared credential.
+	benches  map[string]uint64
+	refusals map[Code]RefusalCount
+	requests map[answers]uint64
 	// recent holds the last refusals, the one to be overwritten next at index next.
 	recent []Refusal
 	next   int
@@ -106,6 +108,20 @@ func (t *tally) renewal(ctx context.Context, isNew bool, err error) {
 		t.renewals = map[string]uint64{}
 	}
 	t.renewals[result]++
+}
+
+// bench counts what a shared credential asked for.
+func (t *tally) bench(err error) {
+	result := resultNew
+	if err != nil {
+		result = string(asFault(err).Code)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.benches == nil {
+		t.benches = map[string]uint64{}
+	}
+	t.benches[result]++
 }
 
 // refused keeps a refusal.
