@@ -87,6 +87,8 @@ type Config struct {
 	Attestation AttestationConfig `yaml:"attestation"`
 	// Renewal is nil where no certificates are renewed.
 	Renewal *RenewalConfig `yaml:"renewal"`
+	// Shared is nil where there are no shared credentials.
+	Shared *SharedConfig `yaml:"shared_credentials"`
 	// Log is nil where no issuance log is kept.
 	Log *LogConfig `yaml:"log"`
 
@@ -164,6 +166,9 @@ func LoadConfig(path string) (*Config, error) {
 		for i := range c.Renewal.IssuedBy {
 			paths = append(paths, &c.Renewal.IssuedBy[i])
 		}
+	}
+	if c.Shared != nil {
+		paths = append(paths, c.Shared.paths()...)
 	}
 	for i := range c.WeakKeys {
 		paths = append(paths, &c.WeakKeys[i])
@@ -295,6 +300,11 @@ func (c *Config) check(path string) error {
 	}
 	if c.Renewal != nil {
 		if err := c.Renewal.check(); err != nil {
+			return bad(seeExample, "%w", err)
+		}
+	}
+	if c.Shared != nil {
+		if err := c.Shared.check(); err != nil {
 			return bad(seeExample, "%w", err)
 		}
 	}

@@ -79,7 +79,7 @@ type SharedAnswer struct {
 	Serial   string    `json:"serial"`
 	Lot      string    `json:"lot"`
 	NotAfter time.Time `json:"not_after"`
-	PKCS12   []byte    `json:"pkcs12"`
+	PKCS12   []byte    `json:"pkcs12,omitempty"`
 }
 
 // BenchRequest is what a test bench asks for. TTL is in days; 0 means as long as may be.

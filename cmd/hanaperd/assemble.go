@@ -47,6 +47,8 @@ type parts struct {
 	attestation *factory.Attestation
 	// renewal is nil where no certificates are renewed.
 	renewal *factory.Renewal
+	// shared is nil where there are no shared credentials; who allows them is found when it serves.
+	shared *factory.Shared
 	// lots says who orders lots, and what stations may do.
 	lots factory.LotPolicy
 	// profiles are those of files.
@@ -104,6 +106,12 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	}
 	if p.renewal, err = c.LoadRenewal(fleet); err != nil {
 		return nil, err
+	}
+	if s := c.Shared; s != nil {
+		p.shared = &factory.Shared{CredentialDays: s.CredentialDays, DeviceDays: s.DeviceDays}
+		if p.shared.ServerRoots, err = factory.LoadCertificates(s.ServerRoot); err != nil {
+			return nil, err
+		}
 	}
 	if p.server, err = factory.LoadIdentity(c.TLS.Certificate, c.TLS.Key); err != nil {
 		return nil, err
@@ -265,7 +273,7 @@ func (p *parts) service(s record.Store, issuances *issuancelog.Log, log *slog.Lo
 		each = append(each, i.configure())
 	}
 	sc := factory.ServiceConfig{IssuerConfig: each[0], Others: each[1:], Roots: p.fleet, Store: s, IDs: c.IDs(), Days: c.Devices.Days, MinimumDays: c.Devices.MinimumDays, ClockGap: c.Clock.Gap, Expiries: p.expiries,
-		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Lots: p.lots, Log: log}
+		Organization: c.Devices.Organization, CRLValidity: c.CRL.Validity, CRLRefresh: c.CRL.Refresh, CRLInterval: c.CRL.Interval, Attestation: p.attestation, Renewal: p.renewal, Shared: p.shared, Lots: p.lots, Log: log}
 	sc.TokenHealth, sc.Version = p.tokenHealth, shell.Running()
 	sc.WeakKeys = p.weakKeys
 	sc.Profiles, sc.DefaultProfile = p.profiles, c.Devices.Profile

@@ -35,6 +35,10 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			shared, err := checkLeave(c.Context, p)
+			if err != nil {
+				return err
+			}
 			rows := [][]string{{"PKCS#11 library", libraryOf(p)}}
 			for _, i := range p.issuers {
 				for n, key := range i.opened {
@@ -50,7 +54,7 @@ func checkCommand() *cli.Command {
 				[]string{"store", storeName(p.config)},
 				[]string{"profiles", profileNames(p)},
 				[]string{"evidence of devices' keys", evidenceAsked(p)},
-				[]string{"issuance log", issuances})
+				[]string{"issuance log", issuances}, []string{"shared credentials", shared})
 			shell.Table(c.App.Writer, []string{"part", "finding"}, rows)
 			return nil
 		},

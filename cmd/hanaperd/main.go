@@ -21,7 +21,7 @@ func main() {
 			serveCommand(), checkCommand(), configCommand(),
 			csrCommand(), tlsCSRCommand(), operatorCSRCommand(),
 			revokeCommand(), deviceCommand(), crlCommand(), attestationCommand(),
-			lotCommand(), orderCommand(), storeCommand(), backupCommand(), restoreCommand(), logCommand(),
+			lotCommand(), orderCommand(), sharedCommand(), storeCommand(), backupCommand(), restoreCommand(), logCommand(),
 		},
 	}, os.Args))
 }

@@ -73,6 +73,15 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	var shared *leave
+	if p.shared != nil {
+		if shared, err = openLeave(ctx, p.config.Shared, p.config.Shared.Trust.State); err != nil {
+			return err
+		}
+		defer shared.feed.Close()
+		p.shared.Allowed = shared.allowed
+		log.Warn("SHARED CREDENTIALS are configured: whoever has one can have test benches certified; never in production", "environment", p.config.Shared.Environment)
+	}
 	s, err := p.service(db, issuances, log)
 	if err != nil {
 		return err
@@ -99,6 +108,9 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		background.Go(func() { issuances.Run(inner) })
 	}
 	background.Go(func() { followCRL(inner, p, log) })
+	if shared != nil {
+		background.Go(func() { shared.run(inner, log) })
+	}
 	log.Info("serving", "address", servers[0].listener.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
 	if err := serveAll(ctx, servers, p.callers.TLS(p.server), log); err != nil {
 		return err
