@@ -192,7 +192,7 @@ func (s *Service) EnrollBench(ctx context.Context, gateway string, der []byte, q
 		return nil, err
 	}
 	if rec.Profile != sharedProfile {
-		return nil, fault(CodeForbidden, "only a test bench's shared credential asks for further devices", "the certificate of %q is not a shared credential", rec.DeviceID)
+		return nil, fault(CodeCertificate, "only a test bench's shared credential asks for further devices", "the certificate of %q is not a shared credential", rec.DeviceID)
 	}
 	now, bad := s.clock.check()
 	if bad != nil {
@@ -235,7 +235,7 @@ func registered(id string) *Fault {
 func (s *Service) allowed(issuer *x509.Certificate, now time.Time) (time.Time, error) {
 	until, err := s.c.Shared.Allowed(issuer, now)
 	if err != nil {
-		return until, &Fault{Code: CodeForbidden, Text: "shared credentials are not allowed here: " + err.Error(), Hint: "the officers' policy allows them, in an environment of stage development (docs/spec/shared-credentials.md)"}
+		return until, &Fault{Code: CodePolicy, Text: "shared credentials are not allowed here: " + err.Error(), Hint: "the officers' policy allows them, in an environment of stage development (docs/spec/shared-credentials.md)"}
 	}
 	return until, nil
 }

@@ -237,7 +237,7 @@ func TestSharedRefused(t *testing.T) {
 		body       string
 		status     int
 	}{
-		"a device's certificate":       {b.gateway, device.cert.Raw, body, http.StatusForbidden},
+		"a device's certificate":       {b.gateway, device.cert.Raw, body, http.StatusUnprocessableEntity},
 		"the issuing CA's certificate": {b.gateway, b.issuing.Raw, body, http.StatusUnprocessableEntity},
 		"no certificate":               {b.gateway, nil, body, http.StatusUnprocessableEntity},
 		"a station":                    {b.station(t, "line-1"), shared.leaf.Raw, body, http.StatusForbidden},
@@ -256,10 +256,10 @@ func TestSharedRefused(t *testing.T) {
 		}
 	}
 	b.why = errors.New("the environment is production")
-	if status, _, text := b.asked(b.gateway, shared.leaf.Raw, body); status != http.StatusForbidden || !strings.Contains(string(text), "production") {
+	if status, _, text := b.asked(b.gateway, shared.leaf.Raw, body); status != http.StatusUnprocessableEntity || !strings.Contains(string(text), "production") {
 		t.Errorf("in production: %d %s", status, text)
 	}
-	if _, err := b.client(b.olga).IssueShared(ctx, factory.SharedRequest{Lot: "bench"}); code(t, err) != factory.CodeForbidden {
+	if _, err := b.client(b.olga).IssueShared(ctx, factory.SharedRequest{Lot: "bench"}); code(t, err) != factory.CodePolicy {
 		t.Errorf("in production: %v", err)
 	}
 	b.why = nil

@@ -36,6 +36,8 @@ type Decision struct {
 	Device string
 	// Path is the chain found, leaf first, root last; nil in refusals and in decisions remembered.
 	Path []*x509.Certificate
+	// Mark says whether this is a shared credential, or a test bench that came by one.
+	Mark Mark
 	// Until is when the decision must be taken anew at the latest; zero in a refusal.
 	Until time.Time
 }
@@ -101,7 +103,7 @@ func (j *judge) admit(chain []*x509.Certificate, now time.Time) Decision {
 	if reason != "" {
 		return Decision{Reason: reason, Detail: detail, Device: claimedName(leaf)}
 	}
-	d := j.decide(leaf, now)
+	d := j.marked(j.decide(leaf, now), markOf(leaf), now)
 	d.Device = name
 	return d
 }
@@ -227,8 +229,12 @@ func verifyPath(p path, leaf *x509.Certificate, now time.Time) error {
 	for _, c := range p.certs[:len(p.certs)-1] {
 		between.AddCert(c)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now.Truncate(time.Second),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	// A shared credential has no usage that crypto/x509 knows: what it may be used for has been looked at.
+	usage := x509.ExtKeyUsageClientAuth
+	if markOf(leaf) == SharedCredential {
+		usage = x509.ExtKeyUsageAny
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now.Truncate(time.Second), KeyUsages: []x509.ExtKeyUsage{usage}})
 	return err
 }
 

@@ -18,6 +18,7 @@ type cachedJudge struct {
 // verified is an admitted certificate. Refusals are not kept: whoever can make certificates up could fill the cache.
 type verified struct {
 	device    string
+	mark      Mark
 	at, until time.Time
 }
 
@@ -45,11 +46,11 @@ func (c *cachedJudge) admit(chain []*x509.Certificate, now time.Time) Decision {
 	}
 	key := sha256.Sum256(chain[0].Raw)
 	if v, ok := c.verified.Get(key); ok && now.Before(v.until) && !now.Before(v.at) && c.judge.view.Valid(now) == nil {
-		return Decision{Reason: Admitted, Device: v.device, Until: v.until}
+		return Decision{Reason: Admitted, Device: v.device, Mark: v.mark, Until: v.until}
 	}
 	d := c.judge.admit(chain, now)
 	if d.Admitted() {
-		c.verified.Add(key, verified{device: d.Device, at: now, until: d.Until})
+		c.verified.Add(key, verified{device: d.Device, mark: d.Mark, at: now, until: d.Until})
 	}
 	return d
 }

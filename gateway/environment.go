@@ -123,6 +123,9 @@ func (e *environment) tellTrust(view View) {
 	log, print := e.gateway.log, view.Fingerprint()
 	log.Info("trust in force", "environment", e.name, "fingerprint", fmt.Sprintf("%x", print[:8]),
 		"anchors", len(view.Anchors()), "intermediates", len(view.Intermediates()), "expires", view.Expires().UTC().Format(time.RFC3339))
+	if note := e.sharedNote(e.gateway.now()); note != "" {
+		log.Warn(note)
+	}
 	for _, list := range e.judge.Load().judge.cas.bySubject {
 		for _, a := range list {
 			if a.fault != "" {

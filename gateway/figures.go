@@ -12,7 +12,7 @@ import (
 type figures struct {
 	handshakes, resumed, requests, firstContacts atomic.Int64
 	upstreamErrors, closed, connections          atomic.Int64
-	renewalErrors                                atomic.Int64
+	renewalErrors, shared                        atomic.Int64
 	refusedHandshake, refusedRequest             map[Reason]*atomic.Int64
 	started                                      time.Time
 }
@@ -36,6 +36,7 @@ func (f *figures) write(w io.Writer) {
 	counter("hanaper_gateway_requests_total", "Requests of admitted devices.", f.requests.Load())
 	counter("hanaper_gateway_upstream_errors_total", "Requests that the upstream did not answer.", f.upstreamErrors.Load())
 	counter("hanaper_gateway_renewal_errors_total", "Renewals that hanaperd did not answer, or refused to this gateway.", f.renewalErrors.Load())
+	counter("hanaper_gateway_shared_credential_requests_total", "Test benches that came with a shared credential: none in production.", f.shared.Load())
 	counter("hanaper_gateway_closed_total", "Open connections closed because their device lost admission.", f.closed.Load())
 	fmt.Fprintf(w, "# HELP hanaper_gateway_connections Open connections.\n# TYPE hanaper_gateway_connections gauge\nhanaper_gateway_connections %d\n", f.connections.Load())
 	fmt.Fprint(w, "# HELP hanaper_gateway_refused_total Refusals; in the handshake the key has not been proven.\n# TYPE hanaper_gateway_refused_total counter\n")

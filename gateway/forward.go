@@ -115,6 +115,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.busy(w, s, d.Device, DeviceBusy, "the device has too many connections")
 		return
 	}
+	if d.Admitted() && d.Mark == SharedCredential {
+		// It is no device, and is not met as one.
+		g.serveShared(flow, r, s, d.Device)
+		g.tellRequest(r, d.Device, flow.status, g.now())
+		return
+	}
 	if d.Admitted() {
 		d = g.meet(r.Context(), s, d)
 	}
@@ -187,6 +193,9 @@ func (g *Gateway) meet(ctx context.Context, s *session, d Decision) Decision {
 	switch {
 	case met.New:
 		g.figures.firstContacts.Add(1)
+		if d.Mark == TestBench {
+			g.log.Warn("a TEST BENCH that came by a shared credential: not for production", what...)
+		}
 		g.log.Info("first contact", what...)
 	case met.Renewed:
 		g.log.Info("certificate renewed", what...)

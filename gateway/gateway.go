@@ -33,6 +33,8 @@ type Gateway struct {
 	served   atomic.Pointer[serverNames]
 	trustMu  sync.Mutex
 	sessions sessions
+	// shared bounds what shared credentials ask of hanaperd.
+	shared   flights
 	flights  flights
 	told     told
 	figures  *figures
@@ -49,6 +51,7 @@ func NewGateway(s *Settings, registry Registry, logger *slog.Logger, now func() 
 		return nil, err
 	}
 	g := &Gateway{settings: s, registry: registry, log: logger, now: now, figures: newFigures(now()), refusals: newRefusalLog(logger)}
+	g.shared = flights{of: map[string]int{}, most: maxShared, ofOne: maxShared}
 	g.flights = flights{of: map[string]int{}, most: s.limits.Requests, ofOne: s.limits.OfOneRequests}
 	g.sessions.open, g.sessions.perDevice = map[net.Conn]*session{}, map[string]int{}
 	for _, one := range s.environments {

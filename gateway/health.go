@@ -127,6 +127,11 @@ func (g *Gateway) Health() Health {
 		one, _ := g.environments[0].health(now)
 		fail(one.Error)
 	}
+	for _, e := range g.environments {
+		if note := e.sharedNote(now); note != "" {
+			h.Notes = append(h.Notes, note)
+		}
+	}
 	for _, end := range g.ends() {
 		if left := end.At.Sub(now); left <= warnAhead[0] {
 			h.Ends = append(h.Ends, end)

@@ -97,6 +97,9 @@ func goodSerial(n *big.Int) bool {
 }
 
 func clientAuthOnly(c *x509.Certificate) (detail string) {
+	if markOf(c) == SharedCredential {
+		return sharedUsageOnly(c)
+	}
 	client := false
 	for _, u := range c.ExtKeyUsage {
 		switch u {

@@ -37,6 +37,10 @@ const (
 	IssuerRevoked   Reason = "issuer-revoked"
 	Revoked         Reason = "revoked"
 
+	// Shared credentials.
+	NotShared  Reason = "shared-credential"
+	SharedOnly Reason = "shared-credential-only"
+
 	// The registry's.
 	DeviceBlocked Reason = "device-blocked"
 	DeviceRetired Reason = "device-retired"
@@ -93,6 +97,8 @@ var reasonText = map[Reason]string{
 	StaleCRL:        "the CRL of a CA above the certificate is not current",
 	IssuerRevoked:   "a CA above the certificate is revoked",
 	Revoked:         "the certificate is revoked",
+	NotShared:       "the certificate is a shared credential, or of a test bench that came by one, which the officers' policy does not allow here",
+	SharedOnly:      "a shared credential is for POST /devices, and nothing else",
 	DeviceBlocked:   "an operator has blocked the device",
 	DeviceRetired:   "the device is retired",
 	NotRegistered:   "only devices that were registered beforehand are admitted, and this one was not",
@@ -119,6 +125,6 @@ func (r Reason) Text() string { return reasonText[r] }
 func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
-		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, DeviceBlocked, DeviceRetired, NotRegistered, RegistryDown, KeySuperseded, OtherKey,
+		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, NotShared, SharedOnly, DeviceBlocked, DeviceRetired, NotRegistered, RegistryDown, KeySuperseded, OtherKey,
 		NoServerName, OtherServerName, OtherHost, TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
 }

@@ -166,7 +166,7 @@ func (n *renewal) call(ctx context.Context, method, path, kind string, body []by
 	q.Header = http.Header{"User-Agent": {"hanaper-gateway"}}
 	if method == http.MethodPost {
 		q.Header.Set("Content-Type", kind)
-		if leaf != nil {
+		if leaf != nil && kind == "application/pkcs10" {
 			q.Header.Set("Content-Transfer-Encoding", "base64") // RFC 7030, section 4.2.1; readers ignore it (RFC 8951)
 		}
 	}
@@ -206,13 +206,17 @@ func (n *renewal) pass(w http.ResponseWriter, resp *http.Response) error {
 
 // failed answers where hanaperd gave no answer that can be passed on. A device tries again later: nothing is lost.
 func (n *renewal) failed(w http.ResponseWriter, r *http.Request, device string, err error) {
+	what := "renewal"
+	if r.URL.Path == sharedPath {
+		what = "enrolment"
+	}
 	if r.Context().Err() != nil {
 		n.gateway.log.Debug("the device went away", "device", device, "path", r.URL.Path, "why", err)
 		answer(w, http.StatusRequestTimeout, "request", "the device went away")
 		return
 	}
 	n.gateway.figures.renewalErrors.Add(1)
-	n.gateway.log.Error("no renewal", "device", device, "path", r.URL.Path, "hanaperd", n.base.String(), "why", err)
+	n.gateway.log.Error("no "+what, "device", device, "path", r.URL.Path, "hanaperd", n.base.String(), "why", err)
 	w.Header().Set("Retry-After", "60")
-	answer(w, http.StatusServiceUnavailable, "renewal", "renewal is not possible at present")
+	answer(w, http.StatusServiceUnavailable, what, what+" is not possible at present")
 }

@@ -24,6 +24,7 @@ type session struct {
 	device string
 	// keySum is the SHA-256 of the SubjectPublicKeyInfo whose key was proven, metKey the same from when the registry has met the device with it.
 	keySum, metKey [32]byte
+	mark   Mark
 	// judgedBy and until say what the last good check rested on, and how long it holds.
 	judgedBy atomic.Pointer[cachedJudge]
 	until    time.Time
@@ -146,7 +147,7 @@ func (s *session) check(g *Gateway) Decision {
 	current, now := s.env.judge.Load(), g.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := Decision{Reason: Admitted, Device: s.device, Until: s.until}
+	d := Decision{Reason: Admitted, Device: s.device, Mark: s.mark, Until: s.until}
 	if s.judgedBy.Load() != current || !now.Before(s.until) || current == nil || current.judge.view.Valid(now) != nil {
 		if e, reason := g.served.Load().find(s.sni); e != s.env {
 			return Decision{Reason: or(reason, OtherServerName), Detail: s.sni, Device: s.claimed()}
@@ -154,7 +155,7 @@ func (s *session) check(g *Gateway) Decision {
 		if d = current.admit(s.chain, now); !d.Admitted() {
 			return d
 		}
-		s.device, s.until = d.Device, d.Until
+		s.device, s.mark, s.until = d.Device, d.Mark, d.Until
 		s.judgedBy.Store(current)
 	}
 	return s.env.unlessBarred(d, s.metKey)

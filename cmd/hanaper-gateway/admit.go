@@ -40,12 +40,14 @@ func admitCommand() *cli.Command {
 }
 
 type admission struct {
-	Admitted bool      `json:"admitted"`
-	Reason   string    `json:"reason"`
-	Text     string    `json:"text"`
-	Device   string    `json:"device_id,omitempty"`
-	Until    time.Time `json:"until,omitzero"`
-	Path     []link    `json:"path,omitempty"`
+	Admitted bool   `json:"admitted"`
+	Reason   string `json:"reason"`
+	Text     string `json:"text"`
+	Device   string `json:"device_id,omitempty"`
+	// Mark is "shared-credential" or "test-bench": not for production.
+	Mark  string    `json:"mark,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+	Path  []link    `json:"path,omitempty"`
 }
 
 type link struct {
@@ -76,7 +78,7 @@ func admit(c *cli.Context) error {
 			return err
 		}
 	}
-	a := admission{Admitted: d.Admitted(), Reason: string(d.Reason), Text: d.Words(), Device: d.Device, Until: d.Until.UTC()}
+	a := admission{Admitted: d.Admitted(), Reason: string(d.Reason), Text: d.Words(), Device: d.Device, Mark: string(d.Mark), Until: d.Until.UTC()}
 	for _, p := range d.Path {
 		a.Path = append(a.Path, link{Subject: p.Subject.String(), Serial: hex.EncodeToString(p.SerialNumber.Bytes())})
 	}
@@ -124,6 +126,12 @@ func explain(w io.Writer, a admission) {
 		return
 	}
 	fmt.Fprintf(w, "admitted as %s until %s\n", show.Text(a.Device), a.Until.Format(time.RFC3339))
+	switch gateway.Mark(a.Mark) {
+	case gateway.SharedCredential:
+		fmt.Fprintln(w, "  a SHARED CREDENTIAL: for POST /devices and nothing else; not for production")
+	case gateway.TestBench:
+		fmt.Fprintln(w, "  a TEST BENCH that came by a shared credential; not for production")
+	}
 	for _, l := range a.Path {
 		fmt.Fprintf(w, "  %s (serial %s)\n", show.Text(l.Subject), show.Text(l.Serial))
 	}
