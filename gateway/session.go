@@ -24,7 +24,7 @@ type session struct {
 	device string
 	// keySum is the SHA-256 of the SubjectPublicKeyInfo whose key was proven, metKey the same from when the registry has met the device with it.
 	keySum, metKey [32]byte
-	mark   Mark
+	mark           Mark
 	// judgedBy and until say what the last good check rested on, and how long it holds.
 	judgedBy atomic.Pointer[cachedJudge]
 	until    time.Time

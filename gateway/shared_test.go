@@ -148,7 +148,7 @@ func TestSharedOpensOneCall(t *testing.T) {
 	if list, _ := b.requests("/v1/shared/devices"); len(list) != 1 || len(s.requests()) != 0 {
 		t.Errorf("%d calls of hanaperd, %d of the upstream", len(list), len(s.requests()))
 	}
-	if met, err := s.registry.Devices(context.Background(), "", 9); err != nil || len(met) != 0 {
+	if met, err := s.registry.Devices(context.Background(), gateway.Filter{Limit: 9}); err != nil || len(met) != 0 {
 		t.Errorf("registered: %v %v", met, err)
 	}
 	// To a device the path is like all others.
