@@ -100,20 +100,23 @@ func archives() ([]string, error) {
 	return list, nil
 }
 
-// download tries each archive. apt's program leaves no file that does not have the SHA-256.
+// download tries each archive. What does not have the SHA-256 stays in a folder of its own, which goes away.
 func download(sites []string, folder string, l locked) error {
-	file := filepath.Join(folder, l.file())
-	part := file + ".part"
-	defer os.Remove(part)
+	dir, err := os.MkdirTemp(folder, ".fetch-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, l.file())
 	gone := true
 	var all error
 	for _, site := range sites {
-		_, err := apt("/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", strings.TrimSuffix(site, "/")+"/"+l.path, part, "SHA256:"+l.sha256)
+		_, err := apt("/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", strings.TrimSuffix(site, "/")+"/"+l.path, file, "SHA256:"+l.sha256)
 		if err == nil {
-			if err := os.Rename(part, file); err != nil {
+			if err := held(dir, l); err != nil {
 				return err
 			}
-			return held(folder, l)
+			return os.Rename(file, filepath.Join(folder, l.file()))
 		}
 		gone = gone && strings.Contains(err.Error(), "404 ")
 		all = errors.Join(all, err)

@@ -41,10 +41,11 @@ func main() {
 					&cli.StringFlag{Name: "version", Required: true, Usage: "`VERSION` of the source"},
 					&cli.Int64Flag{Name: "epoch", Required: true, EnvVars: []string{"SOURCE_DATE_EPOCH"}, Usage: "time of the source, in `SECONDS` since 1970"},
 					&cli.StringFlag{Name: "program", Required: true, Usage: "the `FILE` that is hanaper"},
+					&cli.BoolFlag{Name: "any-compiler", Usage: "take a program that other compilers made than those in the file toolchain: never for a release"},
 				},
 				Action: func(c *cli.Context) error {
 					return build(c.App.Writer, config{image: c.String("image"), lock: c.String("lock"), packages: c.String("packages"), out: c.String("out"),
-						version: c.String("version"), epoch: c.Int64("epoch"), program: c.String("program")})
+						version: c.String("version"), epoch: c.Int64("epoch"), program: c.String("program"), anyCompiler: c.Bool("any-compiler")})
 				},
 			},
 			{

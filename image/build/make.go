@@ -27,6 +27,7 @@ type config struct {
 	version                    string
 	epoch                      int64
 	program                    string
+	anyCompiler                bool
 }
 
 // maxProgram bounds the program, in bytes.
@@ -35,6 +36,10 @@ const maxProgram = 256 << 20
 // build makes the image, and says what it is.
 func build(w io.Writer, c config) error {
 	list, err := readLock(c.lock)
+	if err != nil {
+		return err
+	}
+	tools, err := c.tools(w)
 	if err != nil {
 		return err
 	}
@@ -75,10 +80,6 @@ func build(w io.Writer, c config) error {
 	if err != nil {
 		return err
 	}
-	tools, err := toolsOf(c.program)
-	if err != nil {
-		return err
-	}
 	p := published.Image{Format: published.Format, Version: c.version, Created: made, Files: map[string]published.File{}, PCRs: pcrs, Tools: tools}
 	for name, data := range files {
 		p.Files[name] = published.File{SHA256: quorum.Sum(data).String(), Size: int64(len(data))}
@@ -101,7 +102,7 @@ func (c config) root(list []locked) (*tree, map[string][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &tree{files: map[string]node{}, folders: []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/media", "/etc/reader.conf.d"}}
+	t := &tree{files: map[string]node{}, folders: []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/media", "/etc/reader.conf.d", "/usr/bin", "/usr/lib", "/usr/lib64"}}
 	firmware := map[string][]byte{}
 	taken := map[string]bool{}
 	for _, l := range list {
@@ -173,12 +174,11 @@ func wantOfKernel(name string) bool {
 func (t *tree) takeRules(pkg string, files deb, rules []rule, firmware map[string][]byte, taken map[string]bool) error {
 	names := slices.Sorted(maps.Keys(files))
 	for _, r := range rules {
-		n := 0
-		for _, name := range names {
-			if ok, _ := path.Match(r.pattern, name); !ok {
-				continue
-			}
-			n++
+		match := slices.DeleteFunc(slices.Clone(names), func(name string) bool { ok, _ := path.Match(r.pattern, name); return !ok })
+		if len(match) == 0 || len(match) > 1 && r.to != "" {
+			return advice.New(advice.Failed, "", "contents:%d: package %s has %d files %s", r.line, pkg, len(match), r.pattern)
+		}
+		for _, name := range match {
 			if place, ok := strings.CutPrefix(r.to, boot); ok {
 				firmware[place] = files[name].data
 				continue
@@ -190,9 +190,6 @@ func (t *tree) takeRules(pkg string, files deb, rules []rule, firmware map[strin
 			if err := t.take(pkg, files, name, to); err != nil {
 				return err
 			}
-		}
-		if n == 0 || n > 1 && r.to != "" {
-			return advice.New(advice.Failed, "", "contents:%d: package %s has %d files %s", r.line, pkg, n, r.pattern)
 		}
 		taken[r.pkg+" "+r.pattern] = true
 	}

@@ -3,6 +3,9 @@ package main
 import (
 	"debug/buildinfo"
 	"debug/elf"
+	"fmt"
+	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -33,4 +36,29 @@ func toolsOf(program string) (map[string]string, error) {
 		comments = append(comments, c)
 	}
 	return map[string]string{"go": info.GoVersion, "cc": strings.Join(comments, "; ")}, nil
+}
+
+// tools are those of the program, held to the file toolchain.
+func (c config) tools(w io.Writer) (map[string]string, error) {
+	tools, err := toolsOf(c.program)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := readLines(filepath.Join(c.image, "toolchain"))
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lines {
+		name, want, _ := strings.Cut(l.text, " ")
+		if tools[name] == want {
+			continue
+		}
+		err := advice.New(advice.Failed, "make the image on Debian 12 with its newest gcc; or, for another image, write yours into image/toolchain",
+			"%s was compiled by %q, want %q: the image's bytes would be others", show.Text(c.program), tools[name], want)
+		if !c.anyCompiler {
+			return nil, err
+		}
+		fmt.Fprintf(w, "NOT THE RELEASE'S COMPILER: %v\n", err)
+	}
+	return tools, nil
 }

@@ -105,6 +105,9 @@ func (t *tree) take(pkg string, files deb, name, to string) error {
 func (t *tree) complete() error {
 	libraries := map[string]bool{}
 	folders := map[string]bool{}
+	for _, dir := range t.folders {
+		folders[dir] = true
+	}
 	for name := range t.files {
 		libraries[path.Base(name)] = true
 		for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {

@@ -114,8 +114,6 @@ func Authenticode(image []byte) ([32]byte, error) {
 	h.Write(image[:head+peChecksum])
 	h.Write(image[head+peChecksum+4 : certificates])
 	h.Write(image[certificates+8 : len(image)-size])
-	// Files are hashed as if they ended at a multiple of eight bytes.
-	h.Write(make([]byte, roundUp(len(image)-size, 8)-(len(image)-size)))
 	return [32]byte(h.Sum(nil)), nil
 }
 
