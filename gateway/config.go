@@ -15,8 +15,11 @@ type Config struct {
 	IdentityHeader string         `yaml:"identity_header"`
 	StripHeaders   []string       `yaml:"strip_headers"`
 	SessionTickets bool           `yaml:"session_tickets"`
-	Limits         LimitsConfig   `yaml:"limits"`
-	Log            LogConfig      `yaml:"log"`
+	Trace          TraceConfig    `yaml:"trace"`
+	// ProxyProtocol names the load balancers before the gateway.
+	ProxyProtocol []string     `yaml:"proxy_protocol"`
+	Limits        LimitsConfig `yaml:"limits"`
+	Log           LogConfig    `yaml:"log"`
 
 	Environment    string         `yaml:"environment"`
 	Names          []string       `yaml:"names"`
@@ -25,7 +28,10 @@ type Config struct {
 	TLS            TLSConfig      `yaml:"tls"`
 	Trust          TrustConfig    `yaml:"trust"`
 	Upstream       UpstreamConfig `yaml:"upstream"`
-	Renewal        RenewalConfig  `yaml:"renewal"`
+	// Upstreams are by name; Routes say what goes to which.
+	Upstreams map[string]UpstreamConfig `yaml:"upstreams"`
+	Routes    []RouteConfig             `yaml:"routes"`
+	Renewal   RenewalConfig             `yaml:"renewal"`
 
 	Environments []EnvironmentConfig `yaml:"environments"`
 }
@@ -38,7 +44,10 @@ type EnvironmentConfig struct {
 	TLS            TLSConfig      `yaml:"tls"`
 	Trust          TrustConfig    `yaml:"trust"`
 	Upstream       UpstreamConfig `yaml:"upstream"`
-	Renewal        RenewalConfig  `yaml:"renewal"`
+	// Upstreams are by name; Routes say what goes to which.
+	Upstreams map[string]UpstreamConfig `yaml:"upstreams"`
+	Routes    []RouteConfig             `yaml:"routes"`
+	Renewal   RenewalConfig             `yaml:"renewal"`
 }
 
 // TLSConfig is the gateway's own identity.
@@ -61,16 +70,6 @@ type TrustConfig struct {
 // RegistryConfig says where the devices met are kept.
 type RegistryConfig struct {
 	Path string `yaml:"path"`
-}
-
-// UpstreamConfig says where requests go.
-type UpstreamConfig struct {
-	URL string `yaml:"url"`
-	CA  string `yaml:"ca"`
-	// Certificate and Key are the gateway's own, for an https upstream that asks for one.
-	Certificate string        `yaml:"certificate"`
-	Key         string        `yaml:"key"`
-	Timeout     time.Duration `yaml:"timeout"`
 }
 
 // RenewalConfig names the hanaperd that renews devices' certificates; without a URL there is none, and paths of EST are like all others.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hanaper/hanaper/gateway/route"
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
@@ -101,39 +102,6 @@ func (s *EnvironmentSettings) checkTrust(abs func(string) string) error {
 	return nil
 }
 
-func (s *EnvironmentSettings) checkUpstream(raw string, abs func(string) string) error {
-	if raw == "" {
-		return wrong("upstream.url", "such as http://127.0.0.1:8080", "is missing")
-	}
-	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
-		if path == "" {
-			return wrong("upstream.url", "write unix:/path/to/socket", "names no socket file")
-		}
-		s.upstreamSocket, raw = abs(path), "http://127.0.0.1"
-	}
-	u, err := address.ParseURL(raw)
-	if errors.Is(err, address.ErrClear) {
-		return wrong("upstream.url", "use https, or a loopback address: the identity header must not cross a network in the clear", "%w", err)
-	}
-	if err != nil {
-		return wrong("upstream.url", "write http://host:port or https://host:port, with a path if you like", "%w", err)
-	}
-	if u.Scheme == "http" && s.upstreamCA != "" {
-		return wrong("upstream.ca", "remove it, or use https", "is of no use with an http upstream")
-	}
-	if t := s.upstreamTLS; (t.Certificate == "") != (t.Key == "") || u.Scheme == "http" && t.Certificate != "" {
-		return wrong("upstream.certificate", "name both files, with an https upstream", "and key go together, and with https")
-	}
-	if s.upstreamWait == 0 {
-		s.upstreamWait = defaultUpstreamWait
-	}
-	if s.upstreamWait < 0 {
-		return wrong("upstream.timeout", "such as 60s", "is negative")
-	}
-	s.upstream = u
-	return nil
-}
-
 // checkRenewal wants mutual TLS whatever the address: hanaperd takes the gateway's word for which device has proven its key.
 func (s *EnvironmentSettings) checkRenewal() error {
 	r := &s.renewal
@@ -166,7 +134,7 @@ func (s *Settings) checkHeaders() error {
 		if !validHeaderName(h) {
 			return wrong("identity_header, strip_headers:", "letters, digits and hyphens", "%q is no header name", h)
 		}
-		switch foldHeader(h) {
+		switch route.Fold(h) {
 		case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "content-type", "cookie":
 			return wrong("identity_header, strip_headers:", "choose a name of your own", "%q has a meaning of its own in HTTP", h)
 		}

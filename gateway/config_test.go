@@ -87,7 +87,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("listen: [")
 	f.Fuzz(func(t *testing.T, yaml string) {
 		s, err := settings(yaml)
-		if err == nil && (s.environments[0].upstream == nil || s.registry == "" || s.limits.BodyBytes <= 0) {
+		if err == nil && (len(s.environments[0].routes) == 0 || s.registry == "" || s.limits.BodyBytes <= 0) {
 			t.Errorf("accepted with holes: %+v", s)
 		}
 	})

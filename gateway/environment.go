@@ -3,10 +3,12 @@ package gateway
 import (
 	"crypto/tls"
 	"fmt"
-	"net/http"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/hanaper/hanaper/gateway/route"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -20,9 +22,9 @@ type environment struct {
 	tls     *tls.Config
 	judge   atomic.Pointer[cachedJudge]
 	vitals  vitals
-	forward http.Handler
-	// upstreamKeys is what the upstream is shown; nil for none.
-	upstreamKeys *keyPair
+	forward *route.Router
+	// upstreamFiles are by the upstream's name.
+	upstreamFiles map[string]*upstreamFiles
 	// renewal is nil where devices' certificates are not renewed.
 	renewal *renewal
 }
@@ -35,7 +37,7 @@ func (g *Gateway) newEnvironment(s *EnvironmentSettings) (e *environment, err er
 	if err := e.keys.expired(g.now()); err != nil {
 		return nil, err
 	}
-	if e.forward, err = e.newForwarder(); err != nil {
+	if e.forward, err = e.newRouter(); err != nil {
 		return nil, err
 	}
 	if e.renewal, err = e.newRenewal(); err != nil {
@@ -51,8 +53,10 @@ func (e *environment) key(device string) string { return e.name + " " + foldName
 // pairs are the environment's own certificates and keys.
 func (e *environment) pairs() []*keyPair {
 	list := []*keyPair{e.keys}
-	if e.upstreamKeys != nil {
-		list = append(list, e.upstreamKeys)
+	for _, name := range slices.Sorted(maps.Keys(e.upstreamFiles)) {
+		if own := e.upstreamFiles[name].own; own != nil {
+			list = append(list, own)
+		}
 	}
 	if e.renewal != nil {
 		list = append(list, e.renewal.keys)

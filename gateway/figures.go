@@ -12,7 +12,7 @@ import (
 type figures struct {
 	handshakes, resumed, requests, firstContacts atomic.Int64
 	upstreamErrors, closed, connections          atomic.Int64
-	renewalErrors, shared                        atomic.Int64
+	renewalErrors, shared, unrouted              atomic.Int64
 	refusedHandshake, refusedRequest             map[Reason]*atomic.Int64
 	started                                      time.Time
 }
@@ -35,6 +35,7 @@ func (f *figures) write(w io.Writer) {
 	counter("hanaper_gateway_first_contacts_total", "Devices met for the first time.", f.firstContacts.Load())
 	counter("hanaper_gateway_requests_total", "Requests of admitted devices.", f.requests.Load())
 	counter("hanaper_gateway_upstream_errors_total", "Requests that the upstream did not answer.", f.upstreamErrors.Load())
+	counter("hanaper_gateway_unrouted_total", "Requests of admitted devices that were refused for their path, or another fault of form, or that have no route.", f.unrouted.Load())
 	counter("hanaper_gateway_renewal_errors_total", "Renewals that hanaperd did not answer, or refused to this gateway.", f.renewalErrors.Load())
 	counter("hanaper_gateway_shared_credential_requests_total", "Test benches that came with a shared credential: none in production.", f.shared.Load())
 	counter("hanaper_gateway_closed_total", "Open connections closed because their device lost admission.", f.closed.Load())

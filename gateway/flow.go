@@ -20,9 +20,9 @@ type flow struct {
 
 func newFlow(w http.ResponseWriter, r *http.Request, l LimitsConfig) *flow {
 	f := &flow{ResponseWriter: w, control: http.NewResponseController(w), stall: l.Stall}
-	// Until the response begins upstream.timeout is the bound; an earlier request's deadline must not be.
-	_ = f.control.SetWriteDeadline(time.Time{})
 	if r.Body != nil && r.Body != http.NoBody {
+		// The deadline of an earlier request's response must not be that of the "100 Continue" which the server may write by itself.
+		_ = f.control.SetWriteDeadline(time.Time{})
 		f.body = &flowingBody{ReadCloser: http.MaxBytesReader(w, r.Body, l.BodyBytes), flow: f}
 		r.Body = f.body
 	}
@@ -44,11 +44,11 @@ func (f *flow) end() {
 	if f.body != nil && !f.body.ended.Load() {
 		_ = f.control.SetReadDeadline(time.Now().Add(f.stall))
 	}
-	_ = f.control.SetWriteDeadline(time.Now().Add(f.stall))
+	f.extend()
 }
 
 func (f *flow) WriteHeader(status int) {
-	f.status = status
+	f.status = status // the last one is the final response's
 	f.extend()
 	f.ResponseWriter.WriteHeader(status)
 }
@@ -66,8 +66,8 @@ type flowingBody struct {
 	io.ReadCloser
 	flow     *flow
 	extended time.Time
-	// The transport may still be reading when the handler ends.
-	ended, broken atomic.Bool
+	// It is read beside the handler.
+	ended atomic.Bool
 }
 
 func (b *flowingBody) Read(p []byte) (int, error) {
@@ -80,8 +80,6 @@ func (b *flowingBody) Read(p []byte) (int, error) {
 		b.ended.Store(true)
 		// The server goes on reading to notice a device that leaves; a deadline would look like one.
 		_ = b.flow.control.SetReadDeadline(time.Time{})
-	} else if err != nil {
-		b.broken.Store(true)
 	}
 	return n, err
 }

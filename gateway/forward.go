@@ -2,97 +2,16 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
-	"strings"
-	"sync"
 	"time"
-	"unicode"
 
-	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/gateway/route"
 	"github.com/hanaper/hanaper/internal/show"
 )
-
-// newForwarder makes the reverse proxy. Its Rewrite runs after hop-by-hop headers, and what Connection lists, have been
-// removed: the identity header that it sets cannot be taken away by the device.
-func (e *environment) newForwarder() (http.Handler, error) {
-	s, g := e.EnvironmentSettings, e.gateway
-	transport := &http.Transport{
-		Proxy:                 nil, // never by way of an environment variable
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: s.upstreamWait,
-		MaxConnsPerHost:       g.settings.limits.Upstream,
-		MaxIdleConns:          g.settings.limits.Upstream,
-		MaxIdleConnsPerHost:   g.settings.limits.Upstream,
-		IdleConnTimeout:       90 * time.Second,
-		DisableCompression:    true,
-		ForceAttemptHTTP2:     true,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-	}
-	if s.upstreamCA != "" {
-		data, err := input.ReadFile(s.upstreamCA)
-		if err != nil {
-			return nil, advice.Wrap(advice.Usage, err, "upstream.ca names a PEM file")
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(data) {
-			return nil, wrong("upstream.ca", "PEM, one or more certificates", "%s holds no certificate", show.Text(s.upstreamCA))
-		}
-		transport.TLSClientConfig.RootCAs = pool
-	}
-	if t := s.upstreamTLS; t.Certificate != "" {
-		own, err := loadKeyPair("upstream", t)
-		if err != nil {
-			return nil, err
-		}
-		if err := own.expired(g.now()); err != nil {
-			return nil, err
-		}
-		e.upstreamKeys = own
-		transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.get(nil) }
-	}
-	if s.upstreamSocket != "" {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "unix", s.upstreamSocket)
-		}
-	}
-	filter, identity := newHeaderFilter(g.settings.header, g.settings.strip), http.CanonicalHeaderKey(g.settings.header)
-	return &httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(s.upstream)
-			p.Out.URL.RawQuery = p.In.URL.RawQuery
-			p.Out.Trailer = nil
-			filter.strip(p.Out.Header)
-			p.Out.Header[identity] = []string{p.In.Context().Value(deviceKey{}).(string)}
-			if _, ok := p.In.Header["User-Agent"]; !ok {
-				p.Out.Header["User-Agent"] = nil // or the transport would make one up
-			}
-		},
-		Transport:    transport,
-		ErrorHandler: e.upstreamError,
-		ErrorLog:     log.New(serverLog{g}, "", 0),
-		BufferPool:   buffers{},
-	}, nil
-}
-
-type deviceKey struct{}
-
-var bufferPool = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
-
-type buffers struct{}
-
-func (buffers) Get() []byte  { return *bufferPool.Get().(*[]byte) }
-func (buffers) Put(b []byte) { bufferPool.Put(&b) }
 
 // ServeHTTP takes one request of a device that has proven its key.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -128,8 +47,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.turnAway(w, s, d)
 		return
 	}
-	if status, why := unfit(r); status != 0 {
-		answer(w, status, "request", why)
+	to, refusal := s.env.forward.Find(r)
+	if refusal != nil {
+		g.figures.unrouted.Add(1)
+		answer(w, refusal.Status, "request", refusal.Why)
 		return
 	}
 	if r.ContentLength > g.settings.limits.BodyBytes {
@@ -148,20 +69,46 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.figures.requests.Add(1)
 	now := g.now()
 	g.registry.Seen(s.env.name, d.Device, now)
-	if s.env.renewal != nil && isRenewal(r.URL.Path) {
+	call := route.Call{Identity: g.identity(s, d.Device)}
+	if g.settings.log.Requests {
+		// Deferred, for an answer that breaks off ends by a panic.
+		defer func() { g.tellRequest(r, to, &call, flow.status, now) }()
+	}
+	if to.Served() {
 		s.env.renewal.serve(flow, r, s, d.Device)
-		g.tellRequest(r, d.Device, flow.status, now)
 		return
 	}
-	r.Header.Del("Upgrade") // no protocol but HTTP passes: it would escape the checks of each request
-	s.env.forward.ServeHTTP(flow, r.WithContext(context.WithValue(r.Context(), deviceKey{}, d.Device)))
-	g.tellRequest(r, d.Device, flow.status, now)
+	if err := s.env.forward.Forward(flow, r, to, &call); err != nil {
+		g.notForwarded(flow, r, &call, err)
+	}
 }
 
-func (g *Gateway) tellRequest(r *http.Request, device string, status int, since time.Time) {
-	if g.settings.log.Requests {
-		g.log.Info("request", "device", device, "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "took", g.now().Sub(since))
+// spokenIdentity is made anew when the trust has changed along which the device was admitted.
+type spokenIdentity struct {
+	under *cachedJudge
+	id    route.Identity
+}
+
+// identity is what upstreams are told of a device that is admitted.
+func (g *Gateway) identity(s *session, device string) *route.Identity {
+	current := s.env.judge.Load()
+	if known := s.spoken.Load(); known != nil && known.under == current && known.id.Device == device {
+		return &known.id
 	}
+	one := &spokenIdentity{under: current, id: route.Identity{Device: device, Environment: s.env.name, Leaf: s.chain[0]}}
+	if s.env.forward.WantsChain() {
+		// What a device sends beside its certificate is not looked at; the CAs are those of the trust view.
+		if d := current.judge.admit(s.chain, g.now()); d.Admitted() {
+			one.id.Chain = d.Path[1:]
+		}
+	}
+	s.spoken.Store(one)
+	return &one.id
+}
+
+func (g *Gateway) tellRequest(r *http.Request, to *route.Route, c *route.Call, status int, since time.Time) {
+	g.log.Info("request", "device", c.Identity.Device, "method", r.Method, "path", r.URL.EscapedPath(), "route", to.Path(), "status", status, "took", g.now().Sub(since),
+		"trace", c.Trace, "peer", r.RemoteAddr)
 }
 
 // meet registers the device at a connection's first request: the handshake is done, the key is proven.
@@ -246,68 +193,39 @@ func (g *Gateway) busy(w http.ResponseWriter, s *session, device string, r Reaso
 	answer(w, status, string(r), text)
 }
 
-// unfit says why a request is not forwarded: what proxies and upstreams are known to read differently.
-func unfit(r *http.Request) (status int, why string) {
-	switch {
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return http.StatusMethodNotAllowed, "this method is not forwarded"
-	case r.URL.Scheme != "" || r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/"):
-		return http.StatusBadRequest, "the request target is not a path"
-	case strings.ContainsFunc(r.URL.Path, unicode.IsControl):
-		return http.StatusBadRequest, "the path has control characters"
-	case dotSegments(r.URL):
-		return http.StatusBadRequest, "the path has dot segments"
-	}
-	return 0, ""
-}
-
-// dotSegments in the decoded path, so that %2e counts as well.
-func dotSegments(u *url.URL) bool {
-	if !strings.Contains(u.Path, ".") {
-		return false
-	}
-	for part := range strings.FieldsFuncSeq(u.Path, func(r rune) bool { return r == '/' || r == '\\' || r == ';' }) {
-		if part == "." || part == ".." {
-			return true
-		}
-	}
-	return false
-}
-
-// upstreamError answers where the upstream did not.
-func (e *environment) upstreamError(w http.ResponseWriter, r *http.Request, err error) {
-	g := e.gateway
-	device, _ := r.Context().Value(deviceKey{}).(string)
+// notForwarded answers where the upstream did not.
+func (g *Gateway) notForwarded(w *flow, r *http.Request, c *route.Call, err error) {
 	var tooLarge *http.MaxBytesError
-	var timeout net.Error
+	var device *route.BodyError
+	what := []any{"device", c.Identity.Device, "method", r.Method, "path", r.URL.EscapedPath(), "trace", c.Trace, "why", err}
 	switch {
 	case errors.As(err, &tooLarge):
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusRequestEntityTooLarge, "request", "the body is too large")
-	case r.Context().Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
+	case r.Context().Err() != nil, errors.As(err, &device) && errors.Is(err, os.ErrDeadlineExceeded):
 		// Without an answer the server would make it 200, which a device that is there still must not read.
-		g.log.Debug("the device went away, or stood still", "device", device, "path", r.URL.Path, "why", err)
+		g.log.Debug("the device went away, or stood still", what...)
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusRequestTimeout, "request", "the body stood still for too long")
-	case brokenBody(w):
+	case errors.As(err, &device):
 		// The device's fault, which must not look like the upstream's to those who watch.
-		g.log.Debug("the body cannot be read", "device", device, "path", r.URL.Path, "why", err)
+		g.log.Debug("the body cannot be read", what...)
 		w.Header().Set("Connection", "close")
 		answer(w, http.StatusBadRequest, "request", "the body cannot be read")
 	default:
 		g.figures.upstreamErrors.Add(1)
-		status := http.StatusBadGateway
-		if errors.As(err, &timeout) && timeout.Timeout() {
+		g.log.Error("the upstream did not answer", what...)
+		var timeout net.Error
+		status, text := http.StatusBadGateway, "the upstream did not answer"
+		switch {
+		case errors.Is(err, route.ErrBusy):
+			status, text = http.StatusServiceUnavailable, "the upstream has as many requests as it takes"
+			w.Header().Set("Retry-After", "5")
+		case errors.As(err, &timeout) && timeout.Timeout():
 			status = http.StatusGatewayTimeout
 		}
-		g.log.Error("the upstream did not answer", "device", device, "method", r.Method, "path", r.URL.Path, "upstream", e.upstream.String(), "why", err)
-		answer(w, status, "upstream", "the upstream did not answer")
+		answer(w, status, "upstream", text)
 	}
-}
-
-func brokenBody(w http.ResponseWriter) bool {
-	f, ok := w.(*flow)
-	return ok && f.body != nil && f.body.broken.Load()
 }
 
 // answer is the gateway's own word, as JSON.

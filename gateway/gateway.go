@@ -94,6 +94,11 @@ func (g *Gateway) Reload() error {
 		}
 	}
 	for _, e := range g.environments {
+		if err := e.reloadUpstreams(); err != nil {
+			return err
+		}
+	}
+	for _, e := range g.environments {
 		leaf := e.keys.current.Load().Leaf
 		g.log.Info("tls identity in force", "environment", e.name, "subject", leaf.Subject.String(), "not_after", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -134,7 +139,7 @@ func (g *Gateway) Serve(ctx context.Context, listener, admin net.Listener) error
 			return nil
 		})
 	}
-	door := newDoorway(listener, g)
+	door := newDoorway(g.behindBalancers(listener), g)
 	group.Go(func() error {
 		if err := door.run(); !errors.Is(err, net.ErrClosed) {
 			return err
@@ -185,7 +190,7 @@ func (g *Gateway) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-keys.C:
-			if slices.ContainsFunc(g.pairs(), (*keyPair).changed) {
+			if slices.ContainsFunc(g.pairs(), (*keyPair).changed) || slices.ContainsFunc(g.environments, (*environment).upstreamsChanged) {
 				if err := g.Reload(); err != nil {
 					g.log.Error("the new tls identity is not usable, the old one stays", "why", err)
 				}

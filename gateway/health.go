@@ -166,7 +166,7 @@ func (e *environment) health(now time.Time) (h EnvironmentHealth, notes []string
 	}
 	notes = append(notes, current.judge.notes(now)...)
 	notes = append(notes, e.notRenewed(view, now)...)
-	return h, append(notes, e.sourceNotes()...)
+	return h, append(append(notes, e.sourceNotes()...), e.forward.Notes()...)
 }
 
 // notes name the CAs whose devices are refused although nobody took the CA away, and those whose CRL is used by an exception.

@@ -29,6 +29,9 @@ const (
 	maxRefusalLines = 50
 	// maxRefusalText bounds each text in such a line that an unproven peer can choose, in bytes before quoting.
 	maxRefusalText = 512
+	// maxHeadersRead bounds the connections whose PROXY protocol header is awaited, headerWait how long: a balancer sends it at once.
+	maxHeadersRead = 32
+	headerWait     = 5 * time.Second
 	// maxRenewals bounds the renewals that wait for hanaperd at once, maxRenewalBody a request for one and maxRenewalAnswer hanaperd's
 	// answer, in bytes.
 	maxRenewals = 32

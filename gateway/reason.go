@@ -61,6 +61,7 @@ const (
 	ClientAlert     Reason = "client-alert"
 	HandshakeSlow   Reason = "handshake-slow"
 	HandshakeBroken Reason = "handshake-broken"
+	BadIntroduction Reason = "proxy-header"
 	AddressBusy     Reason = "address-limit"
 	DeviceBusy      Reason = "device-limit"
 	GatewayBusy     Reason = "gateway-limit"
@@ -113,6 +114,7 @@ var reasonText = map[Reason]string{
 	ClientAlert:     "the peer ended the handshake: it does not take the gateway's certificate, or an algorithm",
 	HandshakeSlow:   "the handshake was not done in time",
 	HandshakeBroken: "the peer went away in the handshake",
+	BadIntroduction: "the PROXY protocol header of a load balancer is missing or malformed, or the peer is none of the load balancers",
 	AddressBusy:     "the address has too many handshakes under way",
 	DeviceBusy:      "the device has too many connections or requests",
 	GatewayBusy:     "the gateway has as many requests under way as it takes",
@@ -126,5 +128,5 @@ func Reasons() []Reason {
 	return []Reason{Admitted, NoTrust, TrustExpired, NoCertificate, NotProven, BadCertificate, BadVersion, BadSerial, IsCA, BadKeyUsage, BadExtKeyUsage,
 		BadExtension, NoAuthorityKey, BadKey, TooManyNames, NoName, AmbiguousName, BadName, NotYetValid, Expired, UnknownIssuer, BadSignature,
 		BadIssuer, ChainTooLong, NameConstrained, IssuerExpired, NoCRL, StaleCRL, IssuerRevoked, Revoked, NotShared, SharedOnly, DeviceBlocked, DeviceRetired, NotRegistered, RegistryDown, KeySuperseded, OtherKey,
-		NoServerName, OtherServerName, OtherHost, TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, AddressBusy, DeviceBusy, GatewayBusy}
+		NoServerName, OtherServerName, OtherHost, TLSVersion, NotTLS, ClientAlert, HandshakeSlow, HandshakeBroken, BadIntroduction, AddressBusy, DeviceBusy, GatewayBusy}
 }

@@ -46,7 +46,7 @@ func (c Config) checkListOnly() error {
 		there bool
 	}{
 		{"environment", c.Environment != ""}, {"names", c.Names != nil}, {"registered_only", c.RegisteredOnly}, {"tls", c.TLS != TLSConfig{}}, {"trust", c.Trust != TrustConfig{}},
-		{"upstream", c.Upstream != UpstreamConfig{}}, {"renewal", c.Renewal != RenewalConfig{}},
+		{"upstream", !c.Upstream.empty() || len(c.Upstreams) > 0 || len(c.Routes) > 0}, {"renewal", c.Renewal != RenewalConfig{}},
 	} {
 		if k.there {
 			return wrong(k.key, "put it into the environments that it is for", "stands at the top, beside environments")

@@ -30,6 +30,8 @@ type session struct {
 	until    time.Time
 	gone     bool
 	mu       sync.Mutex
+	// spoken is who the device is to upstreams, as the last check had it.
+	spoken atomic.Pointer[spokenIdentity]
 	// counted is the device among whose connections this one is; guarded by sessions.mu.
 	counted string
 	// met is whether the registry knows; its own lock, for a slow disk must not hold up a sweep.

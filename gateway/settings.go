@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -19,7 +19,10 @@ type Settings struct {
 	header        string
 	strip         []string
 	tickets       bool
-	limits        LimitsConfig
+	trace         TraceConfig
+	// balancers may say in a PROXY protocol header whose connection they hand on; none: the header is not read.
+	balancers []netip.Prefix
+	limits    LimitsConfig
 	// connectionsByDefault: the configuration says nothing of them.
 	connectionsByDefault bool
 	log                  LogConfig
@@ -39,12 +42,8 @@ type EnvironmentSettings struct {
 	trust          TrustConfig
 	pin            string
 	requireCRL     bool
-	upstream       *url.URL
-	upstreamCA     string
-	// upstreamSocket is the socket file of a unix: upstream, whose URL is then only a form.
-	upstreamSocket string
-	upstreamTLS    TLSConfig
-	upstreamWait   time.Duration
+	upstreams      map[string]*upstreamSettings
+	routes         []RouteConfig
 	renewal        RenewalConfig
 	renewalURL     *url.URL
 }
@@ -75,8 +74,9 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		return filepath.Join(dir, p)
 	}
 	s := &Settings{listen: c.Listen, admin: c.Admin, registry: abs(c.Registry.Path), header: c.IdentityHeader, strip: c.StripHeaders,
-		tickets: c.SessionTickets, limits: c.Limits, log: c.Log}
-	for _, check := range []func() error{s.checkPresent, s.checkListen, s.checkHeaders, s.checkLimits, s.checkLog, func() error { return s.takeEnvironments(c, abs) }} {
+		tickets: c.SessionTickets, trace: c.Trace, limits: c.Limits, log: c.Log}
+	for _, check := range []func() error{s.checkPresent, s.checkListen, func() error { return s.checkBalancers(c.ProxyProtocol) }, s.checkHeaders, s.checkLimits, s.checkLog, func() error { return s.takeEnvironments(c, abs) },
+		s.shareConnections, s.checkTrace, s.checkRouting} {
 		if err := check(); err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 func (s *Settings) takeEnvironments(c Config, abs func(string) string) error {
 	if len(c.Environments) == 0 {
 		e, err := newEnvironmentSettings(EnvironmentConfig{Name: c.Environment, Names: c.Names, RegisteredOnly: c.RegisteredOnly, TLS: c.TLS, Trust: c.Trust,
-			Upstream: c.Upstream, Renewal: c.Renewal}, "environment", abs)
+			Upstream: c.Upstream, Upstreams: c.Upstreams, Routes: c.Routes, Renewal: c.Renewal}, "environment", abs)
 		if err != nil {
 			return err
 		}
@@ -114,15 +114,14 @@ func (s *Settings) takeEnvironments(c Config, abs func(string) string) error {
 // newEnvironmentSettings checks one environment; nameKey is the key that its name has in the file.
 func newEnvironmentSettings(c EnvironmentConfig, nameKey string, abs func(string) string) (*EnvironmentSettings, error) {
 	e := &EnvironmentSettings{name: c.Name, registeredOnly: c.RegisteredOnly, trust: c.Trust,
-		tls:        TLSConfig{Certificate: abs(c.TLS.Certificate), Key: abs(c.TLS.Key), MinVersion: c.TLS.MinVersion},
-		upstreamCA: abs(c.Upstream.CA), upstreamTLS: TLSConfig{Certificate: abs(c.Upstream.Certificate), Key: abs(c.Upstream.Key)}, upstreamWait: c.Upstream.Timeout,
+		tls:     TLSConfig{Certificate: abs(c.TLS.Certificate), Key: abs(c.TLS.Key), MinVersion: c.TLS.MinVersion},
 		renewal: RenewalConfig{URL: c.Renewal.URL, CA: abs(c.Renewal.CA), Certificate: abs(c.Renewal.Certificate), Key: abs(c.Renewal.Key), Timeout: c.Renewal.Timeout}}
 	e.trust.State, e.trust.CA = abs(c.Trust.State), abs(c.Trust.CA)
 	if !strings.Contains(c.Trust.Source, "://") {
 		e.trust.Source = abs(c.Trust.Source)
 	}
 	for _, check := range []func() error{func() error { return e.checkPresent(nameKey) }, func() error { return e.checkNames(c.Names) }, e.checkTLS, func() error { return e.checkTrust(abs) },
-		func() error { return e.checkUpstream(c.Upstream.URL, abs) }, e.checkRenewal} {
+		e.checkRenewal, func() error { return e.checkRoutes(c, abs) }} {
 		if err := check(); err != nil {
 			return nil, err
 		}
