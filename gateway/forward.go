@@ -37,7 +37,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.Admitted() && d.Mark == SharedCredential {
 		// It is no device, and is not met as one.
 		g.serveShared(flow, r, s, d.Device)
-		g.tellRequest(r, d.Device, flow.status, g.now())
+		g.tellRequest(r, d.Device, "", "", flow.status, g.now())
 		return
 	}
 	if d.Admitted() {
@@ -70,10 +70,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := g.now()
 	g.registry.Seen(s.env.name, d.Device, now)
 	call := route.Call{Identity: g.identity(s, d.Device)}
-	if g.settings.log.Requests {
-		// Deferred, for an answer that breaks off ends by a panic.
-		defer func() { g.tellRequest(r, to, &call, flow.status, now) }()
-	}
+	// Deferred, for an answer that breaks off ends by a panic.
+	defer func() { g.tellRequest(r, d.Device, to.Path(), call.Trace, flow.status, now) }()
 	if to.Served() {
 		s.env.renewal.serve(flow, r, s, d.Device)
 		return
@@ -106,9 +104,12 @@ func (g *Gateway) identity(s *session, device string) *route.Identity {
 	return &one.id
 }
 
-func (g *Gateway) tellRequest(r *http.Request, to *route.Route, c *route.Call, status int, since time.Time) {
-	g.log.Info("request", "device", c.Identity.Device, "method", r.Method, "path", r.URL.EscapedPath(), "route", to.Path(), "status", status, "took", g.now().Sub(since),
-		"trace", c.Trace, "peer", r.RemoteAddr)
+// tellRequest is the access log; to is the route, trace the traceparent, each "" where there is none.
+func (g *Gateway) tellRequest(r *http.Request, device, to, trace string, status int, since time.Time) {
+	if g.settings.log.Requests {
+		g.log.Info("request", "device", device, "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "took", g.now().Sub(since),
+			"route", to, "trace", trace, "peer", r.RemoteAddr)
+	}
 }
 
 // meet registers the device at a connection's first request: the handshake is done, the key is proven.
