@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func BenchmarkCompareGateway(b *testing.B) {
 	a.restart("cold")
 	a.contest("cold", benchVisits, others, side{"gateway", a.gateway}, side{"goproxy", a.goproxy})
 
-	a.restart("warm")
+	bench.Figure("start-gateway", float64(a.restart("warm").Milliseconds()), "ms")
 	a.contest("handshake", benchVisits, func(int) order { return order{Visits: benchVisits, Many: warmFleet} },
 		side{"gateway", a.gateway}, side{"goproxy", a.goproxy}, side{"nginx", a.nginx})
 
@@ -72,6 +73,7 @@ func BenchmarkCompareGateway(b *testing.B) {
 		side{"gateway", a.gateway}, side{"plain", a.goproxy}, side{"nginx", a.nginx})
 
 	a.idle()
+	a.attacks()
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -109,11 +111,13 @@ func (a *arena) startPeers() {
 }
 
 // restart gives a gateway that has verified nothing yet, before the same registry.
-func (a *arena) restart(name string) {
+func (a *arena) restart(name string) (took time.Duration) {
 	if a.gateway != nil {
 		a.gateway.end()
 	}
+	begun := time.Now()
 	a.gateway = startGateway(a, a.config, name)
+	return time.Since(begun)
 }
 
 func (a *arena) write(name string, data []byte) string {
@@ -211,6 +215,41 @@ func (a *arena) contest(name string, each int, work func(round int) order, sides
 	for _, peer := range sides[1:] {
 		bench.Ratio(name+"/"+peer.name, bench.Median(quotients(rates[sides[0].name], rates[peer.name])))
 		bench.Ratio(name+"-p99/"+peer.name, bench.Median(quotients(late[peer.name], late[sides[0].name])))
+	}
+}
+
+// attacks prints what is left to the others while somebody attacks: work a second, over that of a moment before.
+func (a *arena) attacks() {
+	a.Helper()
+	config, err := os.ReadFile(a.config)
+	if err != nil {
+		a.Fatal(err)
+	}
+	const ofOne = 16
+	a.config = a.write("attacked.yaml", []byte(strings.Replace(string(config), "limits: {", fmt.Sprintf("limits: {device_connections: %d, ", ofOne), 1)))
+	a.restart("attacked")
+	attacker := play(a, "load", filepath.Join(a.dir, "fleet"))
+	others := order{Addr: a.gateway.addr, Visits: benchVisits / 2, From: 1, Many: warmFleet, Clients: benchClients, Source: "127.0.0.2"}
+	for name, attack := range map[string]order{"half-open": {HalfOpen: 5000}, "greedy-device": {Greedy: 100 * ofOne}} {
+		attack.Addr = a.gateway.addr
+		var left []float64
+		for round := range bench.Rounds() + 1 {
+			rate := func() float64 {
+				got := a.load.ask(a, others)
+				if got.Failed > 0 {
+					a.Fatalf("%s: %d of the others failed, the first: %s", name, got.Failed, got.First)
+				}
+				return float64(others.Visits) / got.Seconds
+			}
+			before := rate()
+			attacker.ask(a, attack)
+			during := rate()
+			attacker.ask(a, order{Addr: a.gateway.addr})
+			if round > 0 { // the first one warms up
+				left = append(left, during/before)
+			}
+		}
+		bench.Ratio("others/"+name, bench.Median(left))
 	}
 }
 

@@ -328,8 +328,12 @@ func TestServe(t *testing.T) {
 	r.stop()
 }
 
+// TestProgramIsStatic: one file without an interpreter, of less than 22 MB.
 func TestProgramIsStatic(t *testing.T) {
 	path := programtest.Path(t, "hanaper-gateway")
+	if info, err := os.Stat(path); err != nil || info.Size() >= 22<<20 {
+		t.Errorf("%v, %v", info, err)
+	}
 	f, err := elf.Open(path)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -34,6 +35,11 @@ type order struct {
 	// with one GET that stay until the next order.
 	Visits, Requests, Hold int
 	Clients                int
+	// HalfOpen are connections on which nothing is said, Greedy are those that the first device wants all for itself; both stay until the next
+	// order.
+	HalfOpen, Greedy int
+	// Source is the address to come from; empty for any.
+	Source string
 }
 
 // outcome of an order: the latency is that of a visit or a request.
@@ -97,7 +103,7 @@ func serveLoad() {
 
 type load struct {
 	devices []tls.Certificate
-	held    []*tls.Conn
+	held    []net.Conn
 }
 
 func (l *load) do(o order) outcome {
@@ -105,6 +111,9 @@ func (l *load) do(o order) outcome {
 		c.Close()
 	}
 	l.held = nil
+	if o.HalfOpen+o.Greedy > 0 {
+		return l.attack(o)
+	}
 	var mu sync.Mutex
 	var took []time.Duration
 	var result outcome
@@ -135,7 +144,7 @@ func (l *load) do(o order) outcome {
 				mine = append(mine, time.Since(at))
 			}
 			if o.Requests > 0 {
-				conn, r, err := l.connect(o.Addr, o.From+int(next.Add(1))%o.Many)
+				conn, r, err := l.connect(o.Source, o.Addr, o.From+int(next.Add(1))%o.Many)
 				if err != nil {
 					failed = append(failed, err)
 					return
@@ -148,7 +157,7 @@ func (l *load) do(o order) outcome {
 			}
 			for i := int(next.Add(1)) - 1; i < o.Visits+o.Hold; i = int(next.Add(1)) - 1 {
 				timed(func() error {
-					conn, r, err := l.connect(o.Addr, o.From+i%o.Many)
+					conn, r, err := l.connect(o.Source, o.Addr, o.From+i%o.Many)
 					if err != nil {
 						return err
 					}
@@ -173,10 +182,35 @@ func (l *load) do(o order) outcome {
 	return result
 }
 
+// attack holds what it gets; what is refused is the gateway's work.
+func (l *load) attack(o order) (result outcome) {
+	for range o.HalfOpen {
+		c, err := net.Dial("tcp", o.Addr)
+		if err != nil {
+			result.Failed++
+			continue
+		}
+		l.held = append(l.held, c)
+	}
+	for range o.Greedy {
+		c, _, err := l.connect(o.Source, o.Addr, o.From)
+		if err != nil {
+			result.Failed++
+			continue
+		}
+		l.held = append(l.held, c)
+	}
+	return result
+}
+
 // connect does a full handshake, by the exchange and the cipher that are the same for all who are compared.
-func (l *load) connect(addr string, device int) (*tls.Conn, *bufio.Reader, error) {
+func (l *load) connect(source, addr string, device int) (*tls.Conn, *bufio.Reader, error) {
 	one := &l.devices[device]
-	conn, err := tls.Dial("tcp", addr, &tls.Config{
+	dialer := &net.Dialer{}
+	if source != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
+	}
+	conn, err := tls.DialWithDialer(dialer, "tcp", addr, &tls.Config{
 		ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519},
 		// The load is no part of what is measured: the signature of the server's key is verified all the same.
 		InsecureSkipVerify:   true,
