@@ -40,6 +40,9 @@ type Decision struct {
 	Mark Mark
 	// Until is when the decision must be taken anew at the latest; zero in a refusal.
 	Until time.Time
+	// issuer and along are what an admission rests on: the device's CA, and the path from there.
+	issuer *authority
+	along  *path
 }
 
 // Admitted says whether the device may come in.
@@ -92,6 +95,11 @@ func newJudge(view View, rules Rules) *judge {
 }
 
 func (j *judge) admit(chain []*x509.Certificate, now time.Time) Decision {
+	return j.admitKnown(chain, [32]byte{}, now)
+}
+
+// admitKnown is admit where the leaf's signature is known to be good by the key in a CA's certificate, whose SHA-256 is issuer.
+func (j *judge) admitKnown(chain []*x509.Certificate, issuer [32]byte, now time.Time) Decision {
 	if err := j.view.Valid(now); err != nil {
 		return refuse(TrustExpired, "%v", err)
 	}
@@ -103,7 +111,7 @@ func (j *judge) admit(chain []*x509.Certificate, now time.Time) Decision {
 	if reason != "" {
 		return Decision{Reason: reason, Detail: detail, Device: claimedName(leaf)}
 	}
-	d := j.marked(j.decide(leaf, now), markOf(leaf), now)
+	d := j.marked(j.decide(leaf, issuer, now), markOf(leaf), now)
 	d.Device = name
 	return d
 }
@@ -116,7 +124,13 @@ func claimedName(c *x509.Certificate) string {
 	return ""
 }
 
-func (j *judge) decide(leaf *x509.Certificate, now time.Time) Decision {
+// dated says whether the certificate itself is valid at now, to the second.
+func dated(leaf *x509.Certificate, now time.Time) bool {
+	at := now.Truncate(time.Second)
+	return !at.Before(leaf.NotBefore) && !at.After(leaf.NotAfter)
+}
+
+func (j *judge) decide(leaf *x509.Certificate, issuer [32]byte, now time.Time) Decision {
 	at := now.Truncate(time.Second)
 	if at.Before(leaf.NotBefore) {
 		return refuse(NotYetValid, "valid from %s", leaf.NotBefore.UTC().Format(time.RFC3339))
@@ -126,7 +140,7 @@ func (j *judge) decide(leaf *x509.Certificate, now time.Time) Decision {
 	}
 	var best Decision
 	for _, ca := range j.cas.bySubject[string(leaf.RawIssuer)] {
-		d := j.under(ca, leaf, now)
+		d := j.under(ca, leaf, issuer, now)
 		if d.Admitted() {
 			return d
 		}
@@ -155,7 +169,7 @@ var order = func() map[Reason]int {
 }()
 
 // under judges leaf as issued by ca.
-func (j *judge) under(ca *authority, leaf *x509.Certificate, now time.Time) Decision {
+func (j *judge) under(ca *authority, leaf *x509.Certificate, issuer [32]byte, now time.Time) Decision {
 	if !bytes.Equal(leaf.AuthorityKeyId, ca.cert.SubjectKeyId) {
 		return refuse(UnknownIssuer, "the authority key identifier is not that of %q", ca.cert.Subject.String())
 	}
@@ -168,13 +182,16 @@ func (j *judge) under(ca *authority, leaf *x509.Certificate, now time.Time) Deci
 		}
 		return refuse(UnknownIssuer, "%q does not lead to a Fleet Root", ca.cert.Subject.String())
 	}
-	if err := leaf.CheckSignatureFrom(ca.cert); err != nil {
-		return refuse(BadSignature, "%v", err)
+	if issuer != ca.sum {
+		if err := leaf.CheckSignatureFrom(ca.cert); err != nil {
+			return refuse(BadSignature, "%v", err)
+		}
 	}
 	var best Decision
-	for i, p := range ca.paths {
-		d := j.along(p, leaf, now)
+	for i := range ca.paths {
+		d := j.along(&ca.paths[i], leaf, now)
 		if d.Admitted() {
+			d.issuer, d.Path = ca, append([]*x509.Certificate{leaf}, ca.paths[i].certs...)
 			return d
 		}
 		if i == 0 {
@@ -186,7 +203,21 @@ func (j *judge) under(ca *authority, leaf *x509.Certificate, now time.Time) Deci
 }
 
 // along judges leaf by one path; its signature and form have been checked.
-func (j *judge) along(p path, leaf *x509.Certificate, now time.Time) Decision {
+func (j *judge) along(p *path, leaf *x509.Certificate, now time.Time) Decision {
+	if p.constrained {
+		// The dates first, for verifyPath looks at them too.
+		if d := j.current(p, leaf, now); !d.Admitted() && d.Reason == IssuerExpired {
+			return d
+		}
+		if err := verifyPath(*p, leaf, now); err != nil {
+			return refuse(NameConstrained, "%v", err)
+		}
+	}
+	return j.current(p, leaf, now)
+}
+
+// current judges what the time and the CRLs say of a path and of the leaf at its end.
+func (j *judge) current(p *path, leaf *x509.Certificate, now time.Time) Decision {
 	until := leaf.NotAfter.Add(time.Second)
 	for _, c := range p.certs {
 		if !valid(c, now) {
@@ -195,31 +226,25 @@ func (j *judge) along(p path, leaf *x509.Certificate, now time.Time) Decision {
 		}
 		until = earlier(until, c.NotAfter.Add(time.Second))
 	}
-	if p.constrained {
-		if err := verifyPath(p, leaf, now); err != nil {
-			return refuse(NameConstrained, "%v", err)
-		}
-	}
 	serial, whose := leaf.SerialNumber, Revoked
-	for _, c := range p.certs {
-		info, ok := j.view.CRL(c)
-		if !ok && j.crlRequired {
+	for i, c := range p.certs {
+		crl := &p.crls[i]
+		if !crl.there && j.crlRequired {
 			return refuse(NoCRL, "%q", c.Subject.String())
 		}
-		if ok {
-			ends := j.policy.CRLUntil(info)
-			if now.Before(info.ThisUpdate) || !now.Before(ends) || info.Number == nil {
+		if crl.there {
+			if now.Before(crl.info.ThisUpdate) || !now.Before(crl.ends) || crl.info.Number == nil {
 				return refuse(StaleCRL, "the CRL of %q is from %s, the next was due at %s", c.Subject.String(),
-					info.ThisUpdate.UTC().Format(time.RFC3339), info.NextUpdate.UTC().Format(time.RFC3339))
+					crl.info.ThisUpdate.UTC().Format(time.RFC3339), crl.info.NextUpdate.UTC().Format(time.RFC3339))
 			}
-			until = earlier(until, ends)
+			until = earlier(until, crl.ends)
 		}
 		if j.view.Revoked(c, serial) {
 			return refuse(whose, "serial %x of %q", serial, c.Subject.String())
 		}
 		serial, whose = c.SerialNumber, IssuerRevoked
 	}
-	return Decision{Reason: Admitted, Until: until, Path: append([]*x509.Certificate{leaf}, p.certs...)}
+	return Decision{Reason: Admitted, Until: until, along: p}
 }
 
 // verifyPath has crypto/x509 weigh the whole path, for name constraints. Its pools hold this path and nothing else.

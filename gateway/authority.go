@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/hanaper/hanaper/trust"
 )
 
 // authorities are the CAs of one trust view with all paths from each to a Fleet Root, found once a view: a device's
@@ -19,7 +22,9 @@ type authorities struct {
 
 // authority is one CA certificate.
 type authority struct {
-	cert  *x509.Certificate
+	cert *x509.Certificate
+	// sum is the SHA-256 of the certificate.
+	sum   [32]byte
 	fault string // why it may not stand in a path; "" if it may
 	// paths lead from this CA (first) to a root (last).
 	paths []path
@@ -30,8 +35,17 @@ type authority struct {
 // path is a chain of CAs, the device's issuer first, the root last.
 type path struct {
 	certs []*x509.Certificate
+	// crls are the CRLs of each.
+	crls []pathCRL
 	// constrained: a CA in it has name constraints, which x509.Verify weighs.
 	constrained bool
+}
+
+// pathCRL is what the view has of a CA's CRL, and until when the officers let it be used.
+type pathCRL struct {
+	there bool
+	info  trust.CRLInfo
+	ends  time.Time
 }
 
 func findAuthorities(view View) *authorities {
@@ -41,7 +55,7 @@ func findAuthorities(view View) *authorities {
 		if a := byCert[string(c.Raw)]; a != nil {
 			return a
 		}
-		a := &authority{cert: c, fault: checkAuthority(c)}
+		a := &authority{cert: c, sum: sha256.Sum256(c.Raw), fault: checkAuthority(c)}
 		byCert[string(c.Raw)] = a
 		set.bySubject[string(c.RawSubject)] = append(set.bySubject[string(c.RawSubject)], a)
 		return a
@@ -53,7 +67,14 @@ func findAuthorities(view View) *authorities {
 	for _, c := range view.Intermediates() {
 		add(c)
 	}
-	s := search{set: set, roots: roots, signed: map[[2]*authority]bool{}}
+	policy := view.Policy()
+	crl := func(c *x509.Certificate) (p pathCRL) {
+		if p.info, p.there = view.CRL(c); p.there {
+			p.ends = policy.CRLUntil(p.info)
+		}
+		return p
+	}
+	s := search{crl: crl, set: set, roots: roots, signed: map[[2]*authority]bool{}}
 	for _, sameName := range set.bySubject {
 		for _, a := range sameName {
 			if a.fault == "" {
@@ -67,6 +88,7 @@ func findAuthorities(view View) *authorities {
 
 // search walks from a CA up to the roots, bounded in depth, in paths a CA, and in signatures checked.
 type search struct {
+	crl    func(*x509.Certificate) pathCRL
 	set    *authorities
 	roots  map[*authority]bool
 	signed map[[2]*authority]bool // child, parent: is the signature good?
@@ -81,7 +103,7 @@ func (s *search) walk(trail []*authority) {
 	if s.roots[top] {
 		p := path{}
 		for _, a := range trail {
-			p.certs = append(p.certs, a.cert)
+			p.certs, p.crls = append(p.certs, a.cert), append(p.crls, s.crl(a.cert))
 			p.constrained = p.constrained || extension(a.cert, oidNameConstraints) != nil
 		}
 		s.from.paths = append(s.from.paths, p)

@@ -59,8 +59,8 @@ func (j *judge) marked(d Decision, mark Mark, now time.Time) Decision {
 	switch {
 	case shared == nil:
 		return refuse(NotShared, "it is marked %s", mark)
-	case !shared.IssuedBy(trust.IssuerID(d.Path[1])):
-		return refuse(NotShared, "it is marked %s, and another CA than %q may issue such", mark, d.Path[1].Subject.String())
+	case !shared.IssuedBy(trust.IssuerID(d.along.certs[0])):
+		return refuse(NotShared, "it is marked %s, and another CA than %q may issue such", mark, d.along.certs[0].Subject.String())
 	}
 	d.Mark, d.Until = mark, earlier(d.Until, shared.Until)
 	return d
