@@ -151,6 +151,17 @@ func (s *Service) watchExpiries() {
 	}
 }
 
+// Words tell it in one line, for people.
+func (h Health) Words() string {
+	words := []string{h.Status}
+	for _, part := range []struct{ name, state string }{{"token", h.Token}, {"store", h.Store}, {"clock", h.Clock}, {"log", h.Log}} {
+		if part.state != "" && part.state != "ok" {
+			words = append(words, part.name+": "+part.state)
+		}
+	}
+	return strings.Join(append(words, h.Notes...), "; ")
+}
+
 // Live says that the process answers: all that a supervisor may restart it for.
 func (s *Service) Live() Health { return Health{Status: "ok"} }
 

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/supervisor"
 )
 
 // Gateway serves devices. NewGateway makes one; Serve runs it.
@@ -211,9 +211,5 @@ func (s *Settings) NewLogger() *slog.Logger {
 	if s.log.Level != "" {
 		_ = level.UnmarshalText([]byte(s.log.Level)) // checked by NewSettings
 	}
-	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: show.Attr}
-	if s.log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	return slog.New(supervisor.Handler(level, s.log.Format == "json"))
 }

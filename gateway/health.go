@@ -89,6 +89,15 @@ type told struct {
 	warned map[string]time.Duration
 }
 
+// Words tell it in one line, for people.
+func (h Health) Words() string {
+	words := []string{h.Status}
+	if h.Error != "" {
+		words = append(words, h.Error)
+	}
+	return strings.Join(append(words, h.Notes...), "; ")
+}
+
 // Health says how the gateway fares. Of several environments one that fails is told in a note: the gateway fails when all do, for a load balancer that
 // took it out would take the others' devices away with it.
 func (g *Gateway) Health() Health {

@@ -18,6 +18,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/supervisor"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 )
@@ -47,7 +48,7 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err := settings.CheckFiles(time.Now()); err != nil {
 		return err
 	}
-	log := settings.NewLogger()
+	log, starter := settings.NewLogger(), supervisor.FromEnvironment()
 	feeds, err := openFeeds(ctx, settings, log)
 	defer feeds.close()
 	if err != nil {
@@ -98,6 +99,9 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	}
 	go reloadOnHangup(ctx, g, log.Error)
 	log.Info("listening", "addr", listener.Addr().String(), "admin", adminAddr, "environment", strings.Join(feeds.names(), " "))
+	starter.Ready("listening at " + listener.Addr().String())
+	context.AfterFunc(ctx, starter.Stopping)
+	go starter.Watch(ctx, log, func(context.Context) (string, error) { return g.Health().Words(), nil })
 	err = g.Serve(ctx, listener, admin)
 	stop()
 	followed.Wait()

@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -18,6 +20,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/supervisor"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -27,17 +30,19 @@ func serveCommand() *cli.Command {
 		Description: "Example:\n  hanaper-repo serve --config hanaper-repo.yaml",
 		Flags:       []cli.Flag{configFlag}, Before: shell.NoArgs,
 		Action: func(c *cli.Context) error {
+			// Before the library's process is started, which is to know nothing of it.
+			starter := supervisor.FromEnvironment()
 			o, err := openOffice(c)
 			if err != nil {
 				return err
 			}
 			defer o.Close()
-			return serve(c.Context, o, slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{ReplaceAttr: show.Attr})))
+			return serve(c.Context, o, starter, slog.New(supervisor.Handler(slog.LevelInfo, false)))
 		},
 	}
 }
 
-func serve(ctx context.Context, o *office, log *slog.Logger) error {
+func serve(ctx context.Context, o *office, starter *supervisor.Supervisor, log *slog.Logger) error {
 	if o.View() == nil {
 		return advice.New(advice.Refused, "run 'hanaper-repo init' with the ceremony's trust folder", "nothing is published in %s", show.Text(o.config.path(o.config.Publish)))
 	}
@@ -91,6 +96,9 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	defer vehicles.Close()
 	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
 	go func() { failed <- server.Serve(l) }()
+	starter.Ready("serving at " + url)
+	context.AfterFunc(ctx, starter.Stopping)
+	go starter.Watch(ctx, log, func(ctx context.Context) (string, error) { return askOneself(ctx, url+"/healthz") })
 	o.tend(ctx, sources, logs, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
@@ -100,6 +108,23 @@ func serve(ctx context.Context, o *office, log *slog.Logger) error {
 	}
 	log.Info("stopped")
 	return err
+}
+
+// askOneself asks this server's own health, through its listener. Whatever it answers is a sign of life, and its words are the health.
+// That it is this server which answers at its own address needs no certificate, and what is asked for is no secret.
+func askOneself(ctx context.Context, url string) (string, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	words, err := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+	return strings.TrimSpace(string(words)), err
 }
 
 // tend signs anew and takes up CRLs until ctx ends or the server fails.

@@ -23,6 +23,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/supervisor"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -87,11 +88,20 @@ func uptaneServeAlone(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{ReplaceAttr: show.Attr}))
+	starter := supervisor.FromEnvironment()
+	log := slog.New(supervisor.Handler(slog.LevelInfo, false))
 	u, err := serveUptane(c.Context, cfg, log, make(chan error, 2))
 	if err != nil {
 		return err
 	}
+	starter.Ready("serving Uptane's repositories")
+	context.AfterFunc(c.Context, starter.Stopping)
+	go starter.Watch(c.Context, log, func(ctx context.Context) (string, error) {
+		if err := u.director.NoteFleet(ctx); err != nil {
+			return "serving Uptane's repositories; the high-water mark is not noted: " + err.Error(), nil
+		}
+		return "serving Uptane's repositories", nil
+	})
 	select {
 	case <-c.Context.Done():
 		err = nil

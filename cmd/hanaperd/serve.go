@@ -14,7 +14,7 @@ import (
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/supervisor"
 )
 
 func serveCommand() *cli.Command {
@@ -36,14 +36,10 @@ func serveCommand() *cli.Command {
 }
 
 func logger(form string) (*slog.Logger, error) {
-	opts := &slog.HandlerOptions{ReplaceAttr: show.Attr}
-	switch form {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
+	if form != "text" && form != "json" {
+		return nil, advice.New(advice.Usage, "", "--log is text or json, not %q", form)
 	}
-	return nil, advice.New(advice.Usage, "", "--log is text or json, not %q", form)
+	return slog.New(supervisor.Handler(slog.LevelInfo, form == "json")), nil
 }
 
 // garbage is how far the heap grows beside what is in use before the collector runs, in per cent: a service of a few MB spends a twentieth of
@@ -54,6 +50,8 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
+	// Before the library's process is started, which is to know nothing of it.
+	starter := supervisor.FromEnvironment()
 	tell := func(said string) { log.Warn("token library", "event", said) }
 	p, err := assemble(ctx, path, tell)
 	if err != nil {
@@ -112,6 +110,11 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 		background.Go(func() { shared.run(inner, log) })
 	}
 	log.Info("serving", "address", servers[0].listener.Addr().String(), "issuer", p.issuers[0].chain[0].Subject.String(), "token", p.tokens[0].Info().Name(), "store", storeName(p.config))
+	starter.Ready("serving at " + servers[0].listener.Addr().String())
+	context.AfterFunc(ctx, starter.Stopping)
+	background.Go(func() {
+		starter.Watch(inner, log, func(ctx context.Context) (string, error) { return s.Health(ctx).Words(), nil })
+	})
 	if err := serveAll(ctx, servers, p.callers.TLS(p.server), log); err != nil {
 		return err
 	}
