@@ -91,7 +91,7 @@ func LoadIdentity(certificate, key string) (tls.Certificate, error) {
 		}
 		return tls.Certificate{}, advice.Wrap(advice.Usage, err, hint)
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	if input.LetsOthersIn(key, st) {
 		return tls.Certificate{}, advice.New(advice.Refused, "run: chmod 600 "+key, "key file %s: mode %04o lets group or others in", show.Text(key), st.Mode().Perm())
 	}
 	c, err := readFile(certificate)

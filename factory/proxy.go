@@ -69,7 +69,7 @@ func readCredentials(path string) (*url.Userinfo, error) {
 	if err != nil {
 		return nil, advice.Wrap(advice.Usage, err, "one line user:password, mode 0600")
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	if input.LetsOthersIn(path, st) {
 		return nil, advice.New(advice.Refused, "run: chmod 600 "+path, "the proxy's credentials %s: mode %04o lets group or others in", show.Text(path), st.Mode().Perm())
 	}
 	b, err := input.Read(path, maxCredentials)

@@ -40,11 +40,11 @@ func loadKeyPair(section string, c TLSConfig) (*keyPair, error) {
 func (k *keyPair) reload() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	certPEM, certStamp, err := readOwn(k.certFile, 0)
+	certPEM, certStamp, err := readOwn(k.certFile, false)
 	if err != nil {
 		return fmt.Errorf("%s.certificate: %w", k.section, err)
 	}
-	keyPEM, keyStamp, err := readOwn(k.keyFile, 0o077)
+	keyPEM, keyStamp, err := readOwn(k.keyFile, true)
 	if err != nil {
 		return fmt.Errorf("%s.key: %w", k.section, err)
 	}
@@ -64,8 +64,8 @@ func (k *keyPair) reload() error {
 	return nil
 }
 
-// readOwn reads a file of at most 1 MiB none of whose mode bits are in forbidden.
-func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
+// readOwn reads a file of at most 1 MiB. One that is private must not let others in.
+func readOwn(path string, private bool) ([]byte, stamp, error) {
 	f, err := input.Open(path)
 	if err != nil {
 		return nil, stamp{}, advice.Wrap(advice.Usage, err, "name a file that exists and that the gateway may read")
@@ -75,7 +75,7 @@ func readOwn(path string, forbidden os.FileMode) ([]byte, stamp, error) {
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	if mode := info.Mode().Perm(); mode&forbidden != 0 {
+	if mode := info.Mode().Perm(); private && input.LetsOthersIn(path, info) {
 		return nil, stamp{}, advice.New(advice.Usage, "chmod 600 "+path, "%s may be read or written by others (mode %04o)", show.Text(path), mode)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, 1<<20))

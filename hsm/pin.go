@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -27,7 +29,7 @@ const maxPIN = 255
 //
 // The final try before a token locks is not spent on a file: a service that is started again and again would lock it.
 //
-// After "sealed:" stands the path of a sealed PIN, which only programs open that link what can (package hsm/tpm).
+// After "credential:" stands the name of a credential of this service, and after "sealed:" the path of a sealed PIN, which only programs open that link what can (package hsm/tpm).
 func PINFile(source string) PINSource {
 	return func(ctx context.Context, t TokenInfo) ([]byte, error) {
 		path, err := pinPath(source)
@@ -59,7 +61,36 @@ var openSealed func(path string) PINSource
 // OpenSealedWith says what opens sealed PINs. The package that can calls it once, when it is initialised.
 func OpenSealedWith(f func(path string) PINSource) { openSealed = f }
 
+// CredentialPrefix stands before the name of a credential: a file of that name in the folder that systemd made for this service
+// ($CREDENTIALS_DIRECTORY; LoadCredential= and LoadCredentialEncrypted= in its unit). Where there is no such folder, as at an operator's terminal,
+// the PIN is asked for.
+const CredentialPrefix = "credential:"
+
+var credentialName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+
+// checkPINSource refuses what names no file, whatever files there are.
+func checkPINSource(source string) error {
+	if name, is := strings.CutPrefix(source, CredentialPrefix); is {
+		if !credentialName.MatchString(name) {
+			return advice.New(advice.Usage, "give the name that LoadCredential= has in the unit", "pin-source names no credential")
+		}
+		return nil
+	}
+	_, err := pinPath(source)
+	return err
+}
+
 func pinPath(source string) (string, error) {
+	if name, is := strings.CutPrefix(source, CredentialPrefix); is {
+		if err := checkPINSource(source); err != nil {
+			return "", err
+		}
+		folder := os.Getenv("CREDENTIALS_DIRECTORY")
+		if !filepath.IsAbs(folder) {
+			return "", advice.New(advice.Usage, "run it as a service with LoadCredential=, or at a terminal, where the PIN is asked for", "pin-source is the credential %s, and there is no folder of credentials here", show.Text(name))
+		}
+		return filepath.Join(folder, name), nil
+	}
 	path := strings.TrimPrefix(strings.TrimPrefix(source, SealedPrefix), "file:")
 	path = strings.TrimPrefix(path, "//") // file:///run/pin, as in RFC 8089
 	if !strings.HasPrefix(path, "/") {
@@ -89,7 +120,7 @@ func readPIN(path string, t TokenInfo) ([]byte, error) {
 	switch {
 	case err != nil:
 		return fail(advice.Failed, "", "%w", err)
-	case st.Mode().Perm()&0o077 != 0:
+	case input.LetsOthersIn(path, st):
 		return fail(advice.Refused, "run: chmod 600 "+path+" (and change the PIN if others could read it)",
 			"mode %04o lets group or others in", st.Mode().Perm())
 	}
@@ -202,7 +233,8 @@ func PINBytes(pin []byte) PINSource {
 
 // PINFromURI is the URI's pin-source, or otherwise (which may be nil) where the URI has none.
 func PINFromURI(u URI, otherwise PINSource) PINSource {
-	if u.PINSource != "" {
+	atTerminal := strings.HasPrefix(u.PINSource, CredentialPrefix) && os.Getenv("CREDENTIALS_DIRECTORY") == "" && otherwise != nil
+	if u.PINSource != "" && !atTerminal {
 		return PINFile(u.PINSource)
 	}
 	return otherwise

@@ -170,7 +170,7 @@ func ParseURI(s string) (URI, error) {
 		}
 	}
 	if u.PINSource != "" {
-		if _, err := pinPath(u.PINSource); err != nil {
+		if err := checkPINSource(u.PINSource); err != nil {
 			return URI{}, err
 		}
 	}
@@ -228,7 +228,7 @@ func (u *URI) readOpaque(rest string) error {
 			return fmt.Errorf("attribute pin-source: %w", err)
 		}
 		u.PINSource = string(value)
-		if _, err := pinPath(u.PINSource); err != nil {
+		if err := checkPINSource(u.PINSource); err != nil {
 			return err
 		}
 	}

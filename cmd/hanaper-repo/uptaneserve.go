@@ -293,7 +293,7 @@ func clientSecrets(cfg *config) ([]reposerver.Credential, error) {
 		if err != nil {
 			return nil, advice.Wrap(advice.Usage, err, "admin.clients: secret names a file")
 		}
-		if info.Mode().Perm()&0o077 != 0 {
+		if input.LetsOthersIn(at, info) {
 			return nil, advice.New(advice.Refused, "run: chmod 600 "+at, "%s lets group or others read a secret", show.Text(at))
 		}
 		data, err := input.ReadFile(at)

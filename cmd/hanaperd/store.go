@@ -43,7 +43,7 @@ func openPostgres(ctx context.Context, c *factory.Config) (*postgres.Store, erro
 		if err != nil {
 			return nil, advice.Wrap(advice.Usage, err, "")
 		}
-		if st.Mode().Perm()&0o077 != 0 {
+		if input.LetsOthersIn(path, st) {
 			return nil, advice.New(advice.Refused, "run: chmod 600 "+path, "password file %s: mode %04o lets group or others in", show.Text(path), st.Mode().Perm())
 		}
 		b, err := input.Read(path, 4<<10)

@@ -79,7 +79,7 @@ func readKeyFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	if input.LetsOthersIn(path, st) {
 		return nil, advice.New(advice.Refused, "run: chmod 600 "+path+" (and replace the key if others could read it)", "mode %04o lets group or others in", st.Mode().Perm())
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
