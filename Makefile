@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all tags build packages packages-test demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -110,6 +110,17 @@ install: man
 	  install -m 0755 bin/$$p $(DESTDIR)$(PREFIX)/bin/ && \
 	  install -m 0644 bin/man/$$p.1 $(DESTDIR)$(PREFIX)/share/man/man1/ && \
 	  bin/$$p completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
+
+## packages: Debian packages of all programs, in bin/packages/
+packages:
+	scripts/install-peers packaging
+	$(MAKE) -s build
+	packaging/build
+
+## packages-test: the packages in a clean Debian root, booted: installed, the chain run by the units, upgraded, lost and restored, removed; RELEASES=names
+packages-test: packages
+	$(MAKE) -s build PROGRAMS=hanaper-demo
+	packaging/test $(or $(RELEASES),bookworm)
 
 clean:
 	rm -rf bin demo board

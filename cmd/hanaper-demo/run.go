@@ -38,6 +38,7 @@ func runCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "bin", Value: "bin", Usage: "`FOLDER` of the programs"},
 			&cli.PathFlag{Name: "dir", Value: "demo", Usage: "`FOLDER` to play in; an earlier demo there is wiped"},
+			&cli.BoolFlag{Name: "prepare", Usage: "end after the ceremony, without services: who installs packages sets those up himself"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave everything running at the end, until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
@@ -47,6 +48,9 @@ func runCommand() *cli.Command {
 			}
 			p := newPlay(s, "vin-0001", "vin-0002")
 			defer p.close()
+			if c.Bool("prepare") {
+				return p.prepare(c.Context)
+			}
 			if err := p.perform(c.Context); err != nil || !c.Bool("keep") {
 				return err
 			}
@@ -60,11 +64,23 @@ func newPlay(s *stage, devices ...string) *play {
 	return &play{stage: s, boards: map[string]softhsm.Board{}, labels: slices.Concat(tokenLabels, devices), now: time.Now().UTC()}
 }
 
+// prepare plays the scenes before there are services.
+func (p *play) prepare(ctx context.Context) error {
+	fmt.Fprintf(p.out, "Hanaper, the whole chain, on throw-away SoftHSM tokens in %s\n", p.dir)
+	for _, scene := range []func(context.Context) error{p.makeTokens, p.enrolOfficers, p.requestCertificates, p.holdCeremony, p.verifyCeremony} {
+		if err := scene(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // perform plays the scenes in their order.
 func (p *play) perform(ctx context.Context) error {
-	fmt.Fprintf(p.out, "Hanaper, the whole chain, on throw-away SoftHSM tokens in %s\n", p.dir)
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
 	for _, scene := range []func(context.Context) error{
-		p.makeTokens, p.enrolOfficers, p.requestCertificates, p.holdCeremony, p.verifyCeremony,
 		p.startFactory,
 		p.publishTrust, p.serveUptane, p.startGateway,
 		p.enrolDevices, p.admitDevices, p.releaseSoftware, p.fetchSoftware,
