@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build packages packages-test demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all tags build packages packages-test release demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
 
 all: build
 
@@ -121,6 +121,10 @@ packages:
 packages-test: packages
 	$(MAKE) -s build PROGRAMS=hanaper-demo
 	packaging/test $(or $(RELEASES),bookworm)
+
+## release: a release in bin/release/: programs, packages, SBOMs, manifest and digests, of the commit at hand
+release: packages
+	packaging/release
 
 clean:
 	rm -rf bin demo board
