@@ -331,7 +331,7 @@ func TestServe(t *testing.T) {
 // TestProgramIsStatic: one file without an interpreter, of less than 22 MB.
 func TestProgramIsStatic(t *testing.T) {
 	path := programtest.Path(t, "hanaper-gateway")
-	if info, err := os.Stat(path); err != nil || info.Size() >= 22<<20 {
+	if info, err := os.Stat(path); err != nil || info.Size() >= 22_000_000 {
 		t.Errorf("%v, %v", info, err)
 	}
 	f, err := elf.Open(path)
