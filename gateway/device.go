@@ -72,6 +72,8 @@ type Meeting struct {
 	At                  time.Time
 	// RegisteredOnly: a device that is not registered is refused and not recorded (the officers' policy, registered_only).
 	RegisteredOnly bool
+	// TestBench: the certificate is of one that came by a shared credential.
+	TestBench bool
 }
 
 // Met says what was new about a Meeting.
@@ -162,10 +164,12 @@ type Device struct {
 const (
 	FlagOtherKey = "other-key-refused"
 	FlagOldKey   = "old-key-returned"
+	// FlagTestBench marks a device that came by a shared credential: hanaperd made its key. It goes when the device comes with a certificate without that mark.
+	FlagTestBench = "test-bench"
 )
 
 // Flags are all of them.
-func Flags() []string { return []string{FlagOldKey, FlagOtherKey} }
+func Flags() []string { return []string{FlagOldKey, FlagOtherKey, FlagTestBench} }
 
 // DeviceCertificate is a certificate that a device has used.
 type DeviceCertificate struct {

@@ -167,7 +167,7 @@ func (s *session) check(g *Gateway) Decision {
 func (s *session) meeting(device string, now time.Time) Meeting {
 	leaf := s.chain[0]
 	n, _ := generation(leaf) // checkLeaf has read it
-	return Meeting{Environment: s.env.name, RegisteredOnly: s.env.registeredOnly || s.env.judge.Load().judge.policy.RegisteredOnly, Device: device, Generation: n, Certificate: sha256.Sum256(leaf.Raw), Key: s.keySum,
+	return Meeting{Environment: s.env.name, TestBench: markOf(leaf) == TestBench, RegisteredOnly: s.env.registeredOnly || s.env.judge.Load().judge.policy.RegisteredOnly, Device: device, Generation: n, Certificate: sha256.Sum256(leaf.Raw), Key: s.keySum,
 		Serial: serialText(leaf), Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, At: now}
 }
 

@@ -186,6 +186,9 @@ func TestSharedOpensOneCall(t *testing.T) {
 	if !strings.Contains(s.log.String(), "a TEST BENCH") {
 		t.Error("the log does not tell of the bench")
 	}
+	if d, err := s.registry.Device(context.Background(), "test", "bench-1"); err != nil || !slices.Contains(d.Flags, gateway.FlagTestBench) {
+		t.Errorf("on record: %+v %v", d, err)
+	}
 	// The officers take it back: what is open is closed, what comes is refused.
 	s.trust(sharing(s.fleet, func(p *trust.Policy) { p.Stage, p.SharedCredentials = "", nil }))
 	for d, conn := range open {

@@ -151,7 +151,8 @@ func change(row, next *Row, a gateway.Act, entry *gateway.LogEntry) (remove bool
 		next.Notes = a.Text
 		entry.Detail = a.Text
 	case gateway.Unflag:
-		next.Flags = 0
+		// What a test bench is does not change by looking at it.
+		next.Flags &= flagTestBench
 	default:
 		return false, fmt.Errorf("%q is no act", a.Verb)
 	}

@@ -67,7 +67,11 @@ func decide(row *Row, m gateway.Meeting) verdict {
 			NotAfter: m.NotAfter.Unix(), FirstSeen: m.At.Unix(), LastSeen: m.At.Unix(), Turn: turn}
 		next.Certificates = append(row.Certificates[:len(row.Certificates):len(row.Certificates)], *v.certificate)
 	}
-	v.changed = !known || v.met.New || v.met.Rekeyed || next.KeyFrom != row.KeyFrom || next.Generation != row.Generation
+	next.Flags &^= flagTestBench
+	if m.TestBench {
+		next.Flags |= flagTestBench
+	}
+	v.changed = next.Flags != row.Flags || !known || v.met.New || v.met.Rekeyed || next.KeyFrom != row.KeyFrom || next.Generation != row.Generation
 	if v.changed {
 		next.LastSeen = max(row.LastSeen, m.At.Unix())
 	}

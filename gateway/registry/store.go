@@ -46,10 +46,11 @@ func (s State) barred() bool { return s == Blocked || s == Retired }
 const (
 	flagOldKey = 1 << iota
 	flagOtherKey
+	flagTestBench
 )
 
 // Flags are the bits of a device's flags by name.
-var Flags = map[string]int64{gateway.FlagOldKey: flagOldKey, gateway.FlagOtherKey: flagOtherKey}
+var Flags = map[string]int64{gateway.FlagOldKey: flagOldKey, gateway.FlagOtherKey: flagOtherKey, gateway.FlagTestBench: flagTestBench}
 
 // Row is a device as a store keeps it. Times are Unix seconds, 0 for none.
 type Row struct {

@@ -23,6 +23,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"first contact":        firstContact,
 		"racing first contact": racingFirstContact,
 		"renewal":              renewal,
+		"test benches":         benches,
 		"one key":              oneKey,
 		"without case":         withoutCase,
 		"tombstones":           tombstones,
