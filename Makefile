@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build packages packages-test release demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak man install clean
+.PHONY: all tags build packages packages-test release demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak docs man install clean
 
 all: build
 
@@ -97,6 +97,12 @@ soak:
 	scripts/install-peers test
 	scripts/soak
 
+## docs: a site of all pages, in site/, to be read and searched without a network
+docs:
+	scripts/install-peers test
+	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
+	scripts/docs site
+
 ## man: manual pages, in bin/man/
 man: build
 	mkdir -p bin/man
@@ -127,4 +133,4 @@ release: packages
 	packaging/release
 
 clean:
-	rm -rf bin demo board
+	rm -rf bin demo board site

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/text"
+
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
+)
+
+//go:embed page.html
+var pageText string
+
+//go:embed style.css
+var style []byte
+
+//go:embed search.js
+var search []byte
+
+var page = template.Must(template.New("page").Parse(pageText))
+
+// document is one Markdown file on its way.
+type document struct {
+	// source is its path in the project, target that in the site; both with slashes.
+	source, target, Title string
+	body                  template.HTML
+	sections              []section
+}
+
+// section is what the search finds.
+type section struct {
+	Page  string `json:"p"`
+	Title string `json:"t"`
+	URL   string `json:"u"`
+	Text  string `json:"x"`
+}
+
+// entry is a line of the list at the left.
+type entry struct {
+	Title, URL string
+	Here       bool
+}
+
+// build writes the site. It refuses a link that leads nowhere, and a folder that holds anything.
+func build(root, out, pictures string) error {
+	if there, err := os.ReadDir(out); err == nil && len(there) > 0 {
+		return fmt.Errorf("%s is not empty: name a new folder", out)
+	}
+	files, err := sources(root)
+	if err != nil {
+		return err
+	}
+	s := &site{root: root, out: out, files: files, targets: map[string]string{}, ids: map[string]map[string]bool{}}
+	for _, name := range files {
+		s.targets[name] = targetOf(name)
+	}
+	if pictures != "" {
+		if err := s.takePictures(pictures); err != nil {
+			return err
+		}
+	}
+	for _, name := range files {
+		if !strings.HasSuffix(name, ".md") {
+			data, err := s.read(name)
+			if err == nil {
+				err = s.write(s.targets[name], data)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.convert(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := s.checkFragments(); err != nil {
+		return err
+	}
+	return s.finish()
+}
+
+type site struct {
+	root, out string
+	files     []string
+	targets   map[string]string
+	documents []*document
+	// ids are the headings' of each page, wanted the links to them.
+	ids      map[string]map[string]bool
+	wanted   []wanted
+	pictures []string
+}
+
+type wanted struct{ source, target, id string }
+
+// sources are the files of the site, in order.
+func sources(root string) ([]string, error) {
+	list := []string{"README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENSE"}
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		list = append(list, filepath.ToSlash(rel))
+		return err
+	})
+	slices.Sort(list[5:])
+	return list, err
+}
+
+func targetOf(source string) string {
+	switch {
+	case source == "README.md":
+		return "index.html"
+	case path.Base(source) == "README.md":
+		return path.Join(path.Dir(source), "index.html")
+	case strings.HasSuffix(source, ".md"):
+		return strings.TrimSuffix(source, ".md") + ".html"
+	}
+	return source
+}
+
+func (s *site) read(name string) ([]byte, error) {
+	return input.ReadFile(filepath.Join(s.root, filepath.FromSlash(name)))
+}
+
+func (s *site) write(name string, data []byte) error {
+	at := filepath.Join(s.out, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(at, data, 0o644)
+}
+
+func (s *site) takePictures(folder string) error {
+	list, err := filepath.Glob(filepath.Join(folder, "*.png"))
+	if err != nil || len(list) == 0 {
+		return errors.Join(err, fmt.Errorf("%s holds no PNG file", folder))
+	}
+	for _, p := range list {
+		data, err := input.ReadFile(p)
+		if err == nil {
+			name := "pictures/" + filepath.Base(p)
+			s.pictures = append(s.pictures, name)
+			err = s.write(name, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+
+// convert reads one page.
+func (s *site) convert(name string) error {
+	data, err := s.read(name)
+	if err != nil {
+		return err
+	}
+	tree := markdown.Parser().Parse(text.NewReader(data), parser.WithContext(parser.NewContext(parser.WithIDs(&ids{seen: map[string]int{}}))))
+	d := &document{source: name, target: s.targets[name], Title: name}
+	s.ids[name] = map[string]bool{}
+	err = ast.Walk(tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering {
+			return ast.WalkContinue, nil
+		}
+		switch n := n.(type) {
+		case *ast.Heading:
+			id, _ := n.AttributeString("id")
+			word, _ := id.([]byte)
+			title := plain(n, data)
+			if n.Level == 1 {
+				d.Title = title
+			}
+			s.ids[name][string(word)] = true
+			d.sections = append(d.sections, section{Title: title, URL: d.target + "#" + string(word)})
+		case *ast.Link:
+			to, err := s.resolve(name, string(n.Destination))
+			n.Destination = []byte(to)
+			return ast.WalkContinue, err
+		case *ast.Image:
+			to, err := s.resolve(name, string(n.Destination))
+			n.Destination = []byte(to)
+			return ast.WalkContinue, err
+		}
+		if k := len(d.sections); k > 0 && n.Type() == ast.TypeBlock && n.Kind() != ast.KindHeading && !nested(n) {
+			d.sections[k-1].Text += plain(n, data) + " "
+		}
+		return ast.WalkContinue, nil
+	})
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := markdown.Renderer().Render(&b, data, tree); err != nil {
+		return err
+	}
+	for i := range d.sections {
+		d.sections[i].Page = d.Title
+	}
+	d.body = template.HTML(b.String()) // of our own pages; raw HTML in them is left out by the renderer
+	s.documents = append(s.documents, d)
+	return nil
+}
+
+// nested says that the text of a block above n holds n's.
+func nested(n ast.Node) bool { return n.Parent() != nil && n.Parent().Kind() != ast.KindDocument }
+
+// plain is a node's text.
+func plain(n ast.Node, source []byte) string {
+	var b strings.Builder
+	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		switch n := n.(type) {
+		case *ast.Text:
+			if entering {
+				b.Write(n.Segment.Value(source))
+				if n.SoftLineBreak() || n.HardLineBreak() {
+					b.WriteByte(' ')
+				}
+			}
+		case *ast.String:
+			if entering {
+				b.Write(n.Value)
+			}
+		default:
+			switch {
+			case entering && n.Type() == ast.TypeBlock && n.Lines() != nil && n.FirstChild() == nil:
+				for i := range n.Lines().Len() {
+					line := n.Lines().At(i)
+					b.Write(line.Value(source))
+				}
+			case !entering && n.Type() == ast.TypeBlock:
+				b.WriteByte(' ')
+			}
+		}
+		return ast.WalkContinue, nil
+	})
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// resolve gives where a link of a page leads in the site.
+func (s *site) resolve(from, link string) (string, error) {
+	u, err := url.Parse(link)
+	if err != nil || u.Scheme != "" || u.Host != "" {
+		return link, err
+	}
+	name := from
+	if u.Path != "" {
+		name = path.Join(path.Dir(from), u.Path)
+	}
+	target, ok := s.targets[name]
+	if !ok && slices.ContainsFunc(s.files, func(f string) bool { return strings.HasPrefix(f, name+"/") }) {
+		target, ok = name+"/index.html", true
+	}
+	if !ok {
+		// A file of the project that is no page of the site, as a folder of code.
+		if _, err := os.Stat(filepath.Join(s.root, filepath.FromSlash(name))); err != nil {
+			return "", fmt.Errorf("the link %s leads nowhere", link)
+		}
+		return "", fmt.Errorf("the link %s leads out of the site: name the file in words", link)
+	}
+	if u.Fragment != "" && strings.HasSuffix(name, ".md") {
+		s.wanted = append(s.wanted, wanted{from, name, u.Fragment})
+	}
+	to := relative(s.targets[from], target)
+	if u.Fragment != "" {
+		to += "#" + u.Fragment
+	}
+	return to, nil
+}
+
+func relative(from, to string) string {
+	return strings.Repeat("../", strings.Count(from, "/")) + to
+}
+
+func (s *site) checkFragments() (err error) {
+	for _, w := range s.wanted {
+		if !s.ids[w.target][w.id] {
+			err = errors.Join(err, fmt.Errorf("%s: %s has no heading #%s", w.source, show.Text(w.target), show.Text(w.id)))
+		}
+	}
+	return err
+}
+
+// finish writes the pages, the folders' lists and the search.
+func (s *site) finish() error {
+	index := []section{}
+	for _, d := range s.documents {
+		index = append(index, d.sections...)
+		if err := s.writePage(d); err != nil {
+			return err
+		}
+	}
+	for dir, list := range s.folders() {
+		var b strings.Builder
+		fmt.Fprintf(&b, "<h1>%s</h1>\n<ul>\n", template.HTMLEscapeString(dir))
+		for _, f := range list {
+			fmt.Fprintf(&b, "<li><a href=\"%s\">%s</a></li>\n", template.HTMLEscapeString(relative(dir+"/index.html", f)), template.HTMLEscapeString(path.Base(f)))
+		}
+		b.WriteString("</ul>\n")
+		if err := s.writePage(&document{target: dir + "/index.html", Title: dir, body: template.HTML(b.String())}); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.write("style.css", style), s.write("search.js", search), s.write("index.js", slices.Concat([]byte("const index = "), data, []byte(";\n"))))
+}
+
+// folders are those without a page of their own, with what is in them.
+func (s *site) folders() map[string][]string {
+	of := map[string][]string{}
+	for _, name := range s.files {
+		dir := path.Dir(name)
+		if dir == "." || slices.Contains(s.files, dir+"/README.md") {
+			continue
+		}
+		of[dir] = append(of[dir], s.targets[name])
+	}
+	return of
+}
+
+func (s *site) writePage(d *document) error {
+	var list []entry
+	for _, other := range s.documents {
+		list = append(list, entry{other.Title, relative(d.target, other.target), other == d})
+	}
+	pictures := []string{}
+	if d.source == "README.md" {
+		pictures = s.pictures
+	}
+	var b bytes.Buffer
+	err := page.Execute(&b, map[string]any{"Title": d.Title, "Up": strings.Repeat("../", strings.Count(d.target, "/")), "List": list, "Body": d.body, "Pictures": pictures})
+	if err != nil {
+		return err
+	}
+	return s.write(d.target, b.Bytes())
+}
+
+// ids makes headings' anchors as code hosts make them: lower case, spaces as hyphens, punctuation left out.
+type ids struct{ seen map[string]int }
+
+// Generate implements parser.IDs.
+func (i *ids) Generate(value []byte, _ ast.NodeKind) []byte {
+	var b strings.Builder
+	for _, c := range strings.ToLower(string(value)) {
+		switch {
+		case c == ' ':
+			b.WriteByte('-')
+		case c == '-' || c == '_' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c > 127:
+			b.WriteRune(c)
+		}
+	}
+	id := b.String()
+	n := i.seen[id]
+	if i.seen[id]++; n > 0 {
+		id = fmt.Sprintf("%s-%d", id, n)
+	}
+	return []byte(id)
+}
+
+// Put implements parser.IDs.
+func (i *ids) Put(value []byte) { i.seen[string(value)]++ }
