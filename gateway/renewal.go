@@ -206,9 +206,9 @@ func (n *renewal) pass(w http.ResponseWriter, resp *http.Response) error {
 
 // failed answers where hanaperd gave no answer that can be passed on. A device tries again later: nothing is lost.
 func (n *renewal) failed(w http.ResponseWriter, r *http.Request, device string, err error) {
-	what := "renewal"
+	what, says := "renewal", "renewal is not possible at present"
 	if r.URL.Path == sharedPath {
-		what = "enrolment"
+		what, says = "enrolment", "enrolment is not possible at present"
 	}
 	if r.Context().Err() != nil {
 		n.gateway.log.Debug("the device went away", "device", device, "path", r.URL.Path, "why", err)
@@ -218,5 +218,5 @@ func (n *renewal) failed(w http.ResponseWriter, r *http.Request, device string, 
 	n.gateway.figures.renewalErrors.Add(1)
 	n.gateway.log.Error("no "+what, "device", device, "path", r.URL.Path, "hanaperd", n.base.String(), "why", err)
 	w.Header().Set("Retry-After", "60")
-	answer(w, http.StatusServiceUnavailable, what, what+" is not possible at present")
+	answer(w, http.StatusServiceUnavailable, what, says)
 }
