@@ -45,6 +45,8 @@ type abortLeaf struct {
 	Wrong *wrongEntry `json:"wrong,omitempty"`
 	// Unreadable is set if the transcript's end was damaged, and is lost.
 	Unreadable *unreadableEnd `json:"unreadable,omitempty"`
+	// Platform is that of a beginLeaf.
+	Platform *Platform `json:"platform,omitempty" since:"1.3"`
 }
 
 func (l *abortLeaf) record() string {
@@ -69,6 +71,7 @@ func (l *abortLeaf) record() string {
 	if l.Unreadable != nil {
 		fmt.Fprintf(&b, " The transcript could not be read from entry %d on: %s.", l.Unreadable.Entry, show.Line(l.Unreadable.Why))
 	}
+	b.WriteString(l.Platform.record())
 	return b.String()
 }
 
@@ -157,6 +160,11 @@ func Abort(ctx context.Context, c AbortConfig) (*Result, error) {
 	}
 	leaf.Unreadable = r.held.unreadable()
 	leaf.Asserted, leaf.Reason, leaf.Tool, leaf.Officers, leaf.Anchor = formatTime(c.Asserted), c.Reason, c.Tool, r.present(), r.by
+	if s.hasPlatforms() && !aborting {
+		if leaf.Platform, err = r.platform(ctx, leaf.Asserted); err != nil {
+			return nil, err
+		}
+	}
 	if !aborting && c.Agree != nil {
 		if err := c.Agree(leaf.explain(r.held.vouched)); err != nil {
 			return nil, err
@@ -325,7 +333,7 @@ func (s *Session) abort(want *abortLeaf, leave func(string, error) error) error 
 		if !reflect.DeepEqual(facts(got), facts(*want)) {
 			return errors.New("does not list what the entries before it made")
 		}
-		return nil
+		return s.took(kindAbort, got.Platform, got.Asserted)
 	}); err != nil {
 		return err
 	}

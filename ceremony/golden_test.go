@@ -25,13 +25,16 @@ var makeGolden = flag.Bool("make-golden", false, "make the golden folders that a
 
 const goldenDir = "testdata/golden"
 
-// goldenNames are those that a format has: those of 1.0, more from 1.1 on, and a birth from 1.2 on.
+// goldenNames are those that a format has: those of 1.0, more from 1.1 on, a birth from 1.2 on, and a machine that was measured from 1.3 on.
 func goldenNames(format string) []string {
 	names := []string{"aborted", "attested", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
 	if format != "1.0" {
 		names = append(names, "exceptions", "external", "restored", "rewrapped")
 		if format != "1.1" {
 			names = append(names, "born")
+			if format != "1.2" {
+				names = append(names, "measured")
+			}
 		}
 		slices.Sort(names)
 	}
@@ -101,7 +104,7 @@ func TestGolden(t *testing.T) {
 		if v == "1.0" && g.name == "second" && notes == 1 && strings.Contains(report.Notes[0], RuleRemoves.ID) {
 			notes = 0 // it removes its factory CA without naming it, which nobody asked for in its day
 		}
-		if report.Format != v || notes > 0 || report.Aborted != (g.name == "aborted") || (report.Resumed > 0) != (g.name == "resumed" || g.name == "aborted") {
+		if report.Format != v || notes > 0 || report.Aborted != (g.name == "aborted") || (report.Resumed > 0) != (g.name == "resumed" || g.name == "aborted" || g.name == "measured") || (len(report.Platforms) == 2) != (g.name == "measured") {
 			t.Errorf("%s: %+v", g.dir, report)
 		}
 		switch g.name {
@@ -240,6 +243,9 @@ func makeGoldenFolders(t *testing.T) {
 
 	born := newBirthStage(t, tpmtest.NewManufacturer(t))
 	keep("born", born.stage, run(born.runConfig(born.text())))
+
+	s, out = measuredCeremony(t, tpmtest.New(t))
+	keep("measured", s, out)
 
 	y := newYears(t)
 	y.hold(wrapped)

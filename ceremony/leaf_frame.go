@@ -45,6 +45,8 @@ type beginLeaf struct {
 	Approvals []officerRecord `json:"approvals"`
 	// Officers present, who sign the checkpoint at the end.
 	Officers []officerRecord `json:"officers"`
+	// Platform is what the machine says of itself; nil where it was not asked.
+	Platform *Platform `json:"platform,omitempty" since:"1.3"`
 }
 
 type officerRecord struct {
@@ -106,10 +108,12 @@ type resumedLeaf struct {
 	Officers []officerRecord `json:"officers"`
 	// Anchor says against what the folder was held: "run", what the machine remembers, or "roster", the digest that people gave.
 	Anchor string `json:"anchor,omitempty"`
+	// Platform is that of a beginLeaf.
+	Platform *Platform `json:"platform,omitempty" since:"1.3"`
 }
 
 func (l *resumedLeaf) record() string {
-	return fmt.Sprintf("Taken up again, at %s as asserted, by %s; %s. Program: %s", show.Text(l.Asserted), presentWords(l.Officers), heldTo(l.Anchor), toolWords(l.Tool))
+	return fmt.Sprintf("Taken up again, at %s as asserted, by %s; %s. Program: %s%s", show.Text(l.Asserted), presentWords(l.Officers), heldTo(l.Anchor), toolWords(l.Tool), l.Platform.record())
 }
 
 // presentWords are people for people.

@@ -77,6 +77,11 @@ func (v *verified) outcome() paper.Block {
 		{Label: "Program SHA-256", Value: v.begin.Tool.SHA256, Code: true},
 		{Label: "Checkpoint SHA-256", Value: hexSHA256(v.checkpoint), Code: true},
 	}
+	for _, p := range v.session.platforms {
+		for _, text := range p.Words() {
+			facts = append(facts, paper.Fact{Label: "Machine, at " + p.When, Value: text})
+		}
+	}
 	if v.aborted {
 		facts[0].Value = "aborted: it left no artefact"
 	}

@@ -289,11 +289,14 @@ func (v *verified) first(s *Session) error {
 	if err != nil {
 		return s.entryError(err)
 	}
-	want.Format, want.Answers, want.Officers = v.begin.Format, v.begin.Answers, v.begin.Officers
+	want.Format, want.Answers, want.Officers, want.Platform = v.begin.Format, v.begin.Answers, v.begin.Officers, v.begin.Platform
 	if want.Answers != "terminal" && want.Answers != "file" {
 		return s.entryError(errors.New("does not say where answers came from"))
 	}
 	s.began, s.nonce = want.Officers, want.Nonce
+	if err := s.took(kindBegin, want.Platform, want.Asserted); err != nil {
+		return s.entryError(err)
+	}
 	return s.emit(&want, kindBegin)
 }
 

@@ -44,8 +44,14 @@ type Report struct {
 	// ceremony this release would make otherwise; they are no failure.
 	Format string   `json:"format"`
 	Notes  []string `json:"notes,omitempty"`
+	// Platforms are what the machine said of itself, at the beginning and wherever the run was taken up again or aborted; none of a
+	// machine that was not asked.
+	Platforms []PlatformReport `json:"platforms,omitempty"`
 	// Stays are keys that an aborted ceremony could not remove: they are in their tokens still.
 	Stays []string `json:"not_removed,omitempty"`
+
+	// saidAt is at how many places the machine could have said something.
+	saidAt int
 }
 
 type tokenRecord struct {
@@ -92,7 +98,8 @@ func (v *verified) report() *Report {
 		r.Late = append(r.Late, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}
 	r.Attested = v.attested() == nil
-	r.Stays = s.left()
+	r.Stays, r.Platforms = s.left(), s.platforms
+	r.saidAt = 1 + len(s.resumes)
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
 	}

@@ -173,7 +173,7 @@ func (r *run) sameBeginning() error {
 		return err
 	}
 	// A later program can abort what an earlier one began.
-	want.Head, want.Format, want.Answers, want.Officers = r.begin.Head, r.begin.Format, r.begin.Answers, r.begin.Officers
+	want.Head, want.Format, want.Answers, want.Officers, want.Platform = r.begin.Head, r.begin.Format, r.begin.Answers, r.begin.Officers, r.begin.Platform
 	if string(encodeLeaf(&want)) != string(encodeLeaf(&r.begin)) {
 		return damaged(scriptFile, "script, inputs or approvals are not those that the run began with")
 	}

@@ -47,6 +47,9 @@ func Run(ctx context.Context, c RunConfig) (*Result, error) {
 	if err := r.checkTaken(ctx); err != nil {
 		return nil, err
 	}
+	if r.begin.Platform, err = r.platform(ctx, r.begin.Asserted); err != nil {
+		return nil, err
+	}
 	if err := r.start(); err != nil {
 		return nil, err
 	}
@@ -164,7 +167,10 @@ func (r *run) perform(ctx context.Context, pending [][]byte) (*Result, error) {
 	s := r.session(ctx, pending)
 	if len(pending) > 0 {
 		s.takeOver = func() error {
-			l := r.resumption()
+			l, err := r.resumption(ctx)
+			if err != nil {
+				return err
+			}
 			s.resumes = append(s.resumes, *l)
 			return s.add(l, kindResumed)
 		}
@@ -199,8 +205,11 @@ func (r *run) writeDown() string {
 	return fmt.Sprintf(", its transcript has %d entries and the digest %x: write that down, to go on with it on another machine", r.log.Size(), transcriptDigest(r.log))
 }
 
-func (r *run) resumption() *resumedLeaf {
-	return &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present(), Anchor: r.by}
+func (r *run) resumption(ctx context.Context) (*resumedLeaf, error) {
+	l := &resumedLeaf{Asserted: formatTime(r.Asserted), Tool: r.Tool, Officers: r.present(), Anchor: r.by}
+	var err error
+	l.Platform, err = r.platform(ctx, l.Asserted)
+	return l, err
 }
 
 func (r *run) close() {

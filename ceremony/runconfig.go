@@ -45,6 +45,8 @@ type RunConfig struct {
 	// AnswersFromFile records that nobody answered at a terminal.
 	AnswersFromFile bool
 	Progress        *term.Progress
+	// Platform asks the machine what it was started from, and has its TPM sign that with qualifying; nil asks nothing.
+	Platform func(ctx context.Context, qualifying []byte) (*Platform, error)
 	// Elapsed is the time since Asserted was asserted; by default that of a monotonic clock from now on.
 	Elapsed func() time.Duration
 }

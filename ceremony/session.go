@@ -46,7 +46,9 @@ type Session struct {
 	// began are those present at the beginning.
 	began   []officerRecord
 	resumes []resumedLeaf
-	said    []Remark
+	// platforms are what the machine said of itself, in order.
+	platforms []PlatformReport
+	said      []Remark
 	// stays are keys that an aborted ceremony could not remove.
 	stays     []abortedKey
 	witnesses []witnessRecord
@@ -119,6 +121,10 @@ func (s *Session) next() ([]byte, error) {
 		var l resumedLeaf
 		if err := s.follow(data, &l, kindResumed); err != nil {
 			return nil, err
+		}
+		if err := s.took(kindResumed, l.Platform, l.Asserted); err != nil {
+			s.index--
+			return nil, s.entryError(err)
 		}
 		s.resumes = append(s.resumes, l)
 	}

@@ -22,7 +22,7 @@ func performFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "custodian", Usage: "decryption `KEY` of a holder of shares present, as for --officer"},
 		&cli.StringFlag{Name: "bindings", Usage: "module and PIN source of each token, a YAML `FILE`"},
 		&cli.StringFlag{Name: "module", Usage: "PKCS#11 `LIBRARY` of tokens that the bindings do not name"},
-		stateFlag, earlierAnchorFlag,
+		stateFlag, machineFlag, earlierAnchorFlag,
 		&cli.StringFlag{Name: "time", Usage: "the asserted `TIME`, as 2026-11-21T09:00:00Z; asked for without"},
 		answersFlag,
 		noPauseFlag,
@@ -133,6 +133,9 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 	if config.Tool, err = thisTool(); err != nil {
 		return err
 	}
+	if config.Platform, err = platformOf(c); err != nil {
+		return err
+	}
 	b, err := loadBindings(c.String("bindings"), c.String("module"))
 	if err != nil {
 		return err
@@ -163,6 +166,7 @@ func withPeople(c *cli.Context, config *ceremony.RunConfig, tokens bool, agree, 
 	if config.Asserted, err = assertedTime(c, ask); err != nil {
 		return err
 	}
+	tellPlatform(c)
 	if err := agree(ask); err != nil {
 		return err
 	}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/ceremony"
+	"github.com/hanaper/hanaper/image/published"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -28,9 +30,13 @@ func ceremonyVerifyCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "chain", Usage: "verify the ceremonies of several folders as one chain"},
 			&cli.StringFlag{Name: "since", Usage: "with --chain: the SHA-256 `DIGEST` of the checkpoint up to which you verified the chain before; it stands in the place of --roster"},
+			&cli.StringFlag{Name: "image", Usage: "hold what the machine said of itself, and what its TPM measured, to the release's image.json, a `FILE`"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		}, anchorFlags()...),
 		Action: func(c *cli.Context) error {
+			if c.Bool("chain") && c.String("image") != "" {
+				return advice.New(advice.Usage, "verify each folder by itself with it", "--image is for one ceremony")
+			}
 			if c.Bool("chain") {
 				return verifyChain(c)
 			}
@@ -84,11 +90,45 @@ func verify(c *cli.Context, dir string) error {
 		if jerr := shell.JSON(c.App.Writer, r); jerr != nil {
 			return jerr
 		}
+		if err == nil {
+			err = holdToImage(c, c.App.ErrWriter, r)
+		}
 		return err
 	}
 	tellReport(c.App.Writer, r)
 	if err == nil {
+		err = holdToImage(c, c.App.Writer, r)
+	}
+	if err == nil {
 		fmt.Fprintf(c.App.Writer, "verified: script, transcript and artefacts agree, %s\n", heldTo(c))
+	}
+	return err
+}
+
+// holdToImage holds what the machine said to what a release published, and says what was found.
+func holdToImage(c *cli.Context, w io.Writer, r *ceremony.Report) error {
+	path := c.String("image")
+	if path == "" {
+		return nil
+	}
+	i, err := published.Read(path)
+	if err != nil {
+		return err
+	}
+	p := ceremony.Published{Version: i.Version, Manifest: i.Files["manifest"].SHA256, Files: map[string]string{}, PCRs: map[int]string{}}
+	for name, f := range i.Files {
+		if name != "manifest" {
+			p.Files[name] = f.SHA256
+		}
+	}
+	for n, v := range i.PCRs {
+		if number, err := strconv.Atoi(n); err == nil {
+			p.PCRs[number] = v
+		}
+	}
+	found, err := r.HoldTo(p)
+	for _, line := range found {
+		fmt.Fprintf(w, "image, %s\n", show.Line(line))
 	}
 	return err
 }
@@ -137,6 +177,11 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 	for _, e := range r.Exceptions {
 		fmt.Fprintf(w, "exception %d after step %d, reported by %s: expected %s, happened %s, decided %s\n", e.Number, e.Step,
 			show.Text(e.ReportedBy), show.Text(e.Expected), show.Text(e.Happened), show.Text(e.Decided))
+	}
+	for _, p := range r.Platforms {
+		for _, text := range p.Words() {
+			fmt.Fprintf(w, "machine, at %s: %s\n", show.Text(p.When), show.Line(text))
+		}
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", show.Text(n))

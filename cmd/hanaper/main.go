@@ -18,5 +18,6 @@ func main() {
 		Name:     "hanaper",
 		Usage:    "keep, and prove, the roots of trust of a device fleet",
 		Commands: commands(),
+		Action:   bare,
 	}, os.Args))
 }

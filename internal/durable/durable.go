@@ -18,15 +18,19 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 // Create puts data at path with these permissions; where a file exists it changes nothing and returns an error that
 // wraps fs.ErrExist.
 func Create(path string, data []byte, perm fs.FileMode) error {
-	// link(2), unlike rename(2), never replaces.
 	return write(path, data, perm, func(from, to string) error {
-		if err := os.Link(from, to); err != nil {
-			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("%s: %w", to, fs.ErrExist)
-			}
-			return err
+		// link(2), unlike rename(2), never replaces. The file systems of sticks have no links.
+		err := os.Link(from, to)
+		if err == nil {
+			return os.Remove(from)
 		}
-		return os.Remove(from)
+		if !errors.Is(err, fs.ErrExist) {
+			err = renameNew(from, to)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%s: %w", to, fs.ErrExist)
+		}
+		return err
 	})
 }
 

@@ -60,7 +60,7 @@ func prepare(app *cli.App) {
 	app.OnUsageError = usageError
 	app.CommandNotFound = nil
 	if app.Action == nil {
-		app.Action = unknownCommand
+		app.Action = UnknownCommand
 	}
 	app.Commands = append(app.Commands, manCommand(), completionCommand())
 	for _, c := range app.Commands {
@@ -74,7 +74,7 @@ func strictUsage(c *cli.Command) {
 	if len(c.Subcommands) > 0 {
 		c.HideHelpCommand = true
 		if c.Action == nil {
-			c.Action = unknownCommand
+			c.Action = UnknownCommand
 		}
 	}
 	for _, s := range c.Subcommands {
@@ -86,7 +86,8 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return advice.Wrap(advice.Usage, err, fmt.Sprintf("see '%s --help'", path(c)))
 }
 
-func unknownCommand(c *cli.Context) error {
+// UnknownCommand refuses a verb that there is not, or shows what there is where none was named: the action of a program and of a group of verbs.
+func UnknownCommand(c *cli.Context) error {
 	if c.Args().Present() {
 		return advice.New(advice.Usage, fmt.Sprintf("see '%s --help'", path(c)), "no such command: %s", strings.TrimSpace(path(c)+" "+c.Args().First()))
 	}

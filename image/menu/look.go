@@ -1,0 +1,163 @@
+package menu
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hanaper/hanaper/internal/input"
+)
+
+// Kind is what a file or folder looks like.
+type Kind int
+
+// The kinds, in the order in which people should deal with them.
+const (
+	// Interrupted is the folder of a ceremony that has not ended, Finished that of one that has, Rehearsed that of a rehearsal.
+	Interrupted Kind = iota
+	Script
+	Finished
+	Rehearsed
+	// Approval, Roster, Key and Values are files that verbs are given.
+	Approval
+	Roster
+	Key
+	Values
+)
+
+// Found is something that a verb could work on.
+type Found struct {
+	Kind Kind
+	Path string
+}
+
+// The bounds of a look: a stick with a million files costs no more than these.
+const (
+	maxLooked = 4000
+	maxDepth  = 3
+	maxHead   = 64 << 10
+)
+
+// Look finds what lies in folders. It believes nothing of it: the verbs do the judging.
+func Look(dirs ...string) []Found {
+	l := &look{left: maxLooked}
+	for _, d := range dirs {
+		l.folder(filepath.Clean(d), 0)
+	}
+	slices.SortStableFunc(l.found, func(a, b Found) int {
+		if a.Kind != b.Kind {
+			return int(a.Kind) - int(b.Kind)
+		}
+		return strings.Compare(a.Path, b.Path)
+	})
+	return l.found
+}
+
+type look struct {
+	found []Found
+	left  int
+}
+
+func (l *look) add(k Kind, path string) { l.found = append(l.found, Found{k, path}) }
+
+func (l *look) folder(dir string, depth int) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	names := map[string]bool{}
+	for _, e := range entries {
+		names[e.Name()] = true
+	}
+	switch {
+	case names["transcript.log"] && names["INCOMPLETE"]:
+		l.add(Interrupted, dir)
+		return
+	case names["transcript.log"] && names["checkpoint"] && names["transcript.dsse.json"]:
+		k := Finished
+		if head := begin(filepath.Join(dir, "transcript.log")); bytes.Contains(head, []byte("hanaper/rehearsal/")) {
+			k = Rehearsed
+		}
+		l.add(k, dir)
+		return
+	}
+	for _, e := range entries {
+		if l.left--; l.left < 0 {
+			return
+		}
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case e.IsDir() && depth < maxDepth && !strings.HasPrefix(e.Name(), "."):
+			l.folder(path, depth+1)
+		case e.Type().IsRegular():
+			l.file(path, e)
+		}
+	}
+}
+
+func (l *look) file(path string, e fs.DirEntry) {
+	if info, err := e.Info(); err != nil || info.Size() > 4<<20 {
+		return
+	}
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".yaml", ".yml":
+		head := begin(path)
+		if hasKey(head, "version") && hasKey(head, "ceremony") && hasKey(head, "roster") {
+			l.add(Script, path)
+		}
+	case ".json":
+		switch head := begin(path); {
+		case bytes.Contains(head, []byte(`"application/vnd.hanaper.approval+json"`)):
+			l.add(Approval, path)
+		case bytes.Contains(head, []byte(`"hanaper-roster/1"`)):
+			l.add(Roster, path)
+		case filepath.Base(path) == "image.json" && bytes.Contains(head, []byte(`"hanaper.iso"`)):
+			l.add(Values, path)
+		}
+	case ".key", ".pem":
+		if bytes.Contains(begin(path), []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----")) {
+			l.add(Key, path)
+		}
+	}
+}
+
+// hasKey says whether a line of a YAML file begins with a key.
+func hasKey(head []byte, key string) bool {
+	return bytes.HasPrefix(head, []byte(key+":")) || bytes.Contains(head, []byte("\n"+key+":"))
+}
+
+// begin reads the beginning of a file; nothing of one that cannot be read.
+func begin(path string) []byte {
+	f, err := input.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	head := make([]byte, maxHead)
+	n, _ := f.Read(head)
+	return head[:n]
+}
+
+// of gives the paths of one kind.
+func of(list []Found, kinds ...Kind) (paths []string) {
+	for _, f := range list {
+		if slices.Contains(kinds, f.Kind) {
+			paths = append(paths, f.Path)
+		}
+	}
+	return paths
+}
+
+// beside gives those of a kind that lie in a file's folder, or below it.
+func beside(list []Found, k Kind, path string) (paths []string) {
+	dir := filepath.Dir(path) + string(filepath.Separator)
+	for _, p := range of(list, k) {
+		if strings.HasPrefix(p, dir) {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}

@@ -1,0 +1,332 @@
+package menu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
+)
+
+// Config is what a menu needs.
+type Config struct {
+	// In and Out are the terminal, and Terminal its kind ($TERM).
+	In       io.Reader
+	Out      io.Writer
+	Terminal string
+	// Program is the file of hanaper, whose verbs are run; Version and SHA256 are what it is.
+	Program, Version, SHA256 string
+	// Words are the words by which a digest is read aloud, in lines.
+	Words func(digest [32]byte) string
+	// Folder is where people are, on a machine of their own.
+	Folder string
+	// Machine is the folder of the notes of a machine that was started from the ceremony image; empty on any other machine.
+	Machine string
+	// Extend writes a digest into the TPM's register that tells of shells; an error says that there is no TPM.
+	Extend func(ctx context.Context, digest [32]byte) error
+}
+
+// Exit codes of the menu, beside 0 (switch the machine off): the image's init acts on them.
+const (
+	ExitRestart = 3
+	ExitShell   = 10
+)
+
+// Exit asks the caller to end with this code.
+type Exit int
+
+func (e Exit) Error() string { return fmt.Sprintf("the menu ends with %d", int(e)) }
+
+// menu is one sitting.
+type menu struct {
+	Config
+	*screen
+	sticks *sticks
+	// environment is added for verbs.
+	environment []string
+}
+
+// item is a line of the main page.
+type item struct {
+	key, text string
+	do        func(context.Context) error
+}
+
+func newMenu(c Config) *menu {
+	m := &menu{Config: c, screen: newScreen(c.In, c.Out, c.Terminal)}
+	if c.Machine != "" {
+		m.sticks = &sticks{block: "/sys/class/block", dev: "/dev", root: "/media"}
+	}
+	m.head = m.headLines
+	return m
+}
+
+// Run shows the menu until people leave it. On a machine that was started from the image it gives an Exit.
+func Run(ctx context.Context, c Config) error {
+	m := newMenu(c)
+	ctx = context.WithoutCancel(ctx)
+	m.interrupts()
+	for {
+		m.look(ctx)
+		items := m.items()
+		body := make([]string, 0, len(items))
+		for _, i := range items {
+			body = append(body, fmt.Sprintf("  %2s  %s", i.key, i.text))
+		}
+		m.page(m.title(), body...)
+		answer, err := m.ask("\nType a number and Enter: ")
+		if err != nil {
+			return err
+		}
+		for _, i := range items {
+			if i.key != answer {
+				continue
+			}
+			if err := m.act(ctx, i); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// interrupts says what Ctrl-C does at a question: on a machine that was started from the image it takes the line back, and elsewhere it
+// ends the program.
+func (m *menu) interrupts() {
+	if m.Machine == "" {
+		signal.Reset(os.Interrupt)
+		return
+	}
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+}
+
+// act does what people chose, and tells what went wrong; an Exit, and the end of the terminal, end the menu.
+func (m *menu) act(ctx context.Context, i item) error {
+	err := i.do(ctx)
+	var exit Exit
+	switch {
+	case err == nil, errors.Is(err, errBack):
+		return nil
+	case errors.As(err, &exit), errors.Is(err, errEnded):
+		return err
+	}
+	body := []string{"This could not be done:", "  " + show.Line(err.Error())}
+	if hint := advice.Hint(err); hint != "" {
+		body = append(body, "What to do:", "  "+show.Line(hint))
+	}
+	m.page(i.text, body...)
+	return m.wait()
+}
+
+// look looks at what is plugged in.
+func (m *menu) look(ctx context.Context) {
+	if m.sticks != nil {
+		m.sticks.scan(ctx)
+	}
+}
+
+func (m *menu) title() string {
+	if m.Machine != "" {
+		return "What do you want to do?"
+	}
+	return "What do you want to do in " + show.Text(m.Folder) + "?"
+}
+
+func (m *menu) items() []item {
+	list := []item{
+		{"4", "Look at tokens and cards", m.tokens},
+		{"5", "Verify the folder of a ceremony (auditors begin here)", m.verify},
+		{"6", "Rehearse a script", m.rehearse},
+		{"7", "Perform a ceremony", m.perform},
+		{"8", "Go on with a ceremony that was cut short, or abort it", m.resume},
+		{"9", "Print, or save to a stick", m.output},
+	}
+	if m.Machine == "" {
+		return append(list, item{"0", "Leave", func(context.Context) error { return Exit(0) }})
+	}
+	list = append([]item{
+		{"1", "Check the image: its SHA-256, and the words of its release", m.checkImage},
+		{"2", "Set the time, aloud", m.setTime},
+		{"3", "Sticks: what is plugged in, take them out, the machine's memory", m.stickPage},
+	}, list...)
+	return append(list,
+		item{"k", "Keyboard of another country", m.keyboard},
+		item{"s", "A shell (the transcript will say so)", m.shell},
+		item{"0", "Switch the machine off", m.powerOff})
+}
+
+// headLines stand at the top of each page.
+func (m *menu) headLines() []string {
+	head := []string{"HANAPER " + show.Text(m.Version)}
+	if m.Machine == "" {
+		return append(head, "memory of this machine: "+m.memoryWords())
+	}
+	head[0] += "     " + time.Now().UTC().Format("2006-01-02 15:04:05") + " UTC by this machine's clock" + m.clockWords()
+	plugged := "none"
+	if n := len(m.sticks.list); n > 0 {
+		var names []string
+		for _, s := range m.sticks.list {
+			names = append(names, s.String())
+		}
+		plugged = strings.Join(names, ", ")
+	}
+	head = append(head, "anchor: "+m.memoryWords(), "sticks: "+plugged)
+	if notes(m.Machine, shellNote) != nil {
+		head = append(head, "!!!! A SHELL WAS OPENED since this machine was started. Transcripts say so.")
+	}
+	return head
+}
+
+// memoryWords say against what a ceremony that was cut short would be held now.
+func (m *menu) memoryWords() string {
+	if m.sticks == nil {
+		dir := os.Getenv("HANAPER_STATE")
+		if dir == "" {
+			return "hanaper's folder of this account"
+		}
+		return show.Text(dir)
+	}
+	if s := m.sticks.state(); s != nil {
+		return "this machine's memory, on the stick " + s.Device
+	}
+	return "NO MEMORY: the roster's digest, the transcript's, M officers"
+}
+
+// state is the folder in which verbs remember; a stick's, or one that is gone when the machine is switched off.
+func (m *menu) state() string {
+	if m.sticks != nil {
+		if s := m.sticks.state(); s != nil {
+			return filepath.Join(s.At, "hanaper")
+		}
+	}
+	return ""
+}
+
+// folders are where things are looked for.
+func (m *menu) folders() []string {
+	if m.sticks != nil {
+		return m.sticks.roots()
+	}
+	return []string{m.Folder}
+}
+
+// relative is how a path is shown: on a stick by the stick's device.
+func (m *menu) relative(path string) string {
+	base, prefix := m.Folder, ""
+	if m.sticks != nil {
+		stick := m.sticks.on(path)
+		if stick == nil {
+			return show.Text(path)
+		}
+		base, prefix = stick.At, stick.Device+": "
+	}
+	if rel, err := filepath.Rel(base, path); err == nil && !strings.HasPrefix(rel, "..") {
+		return prefix + show.Text(rel)
+	}
+	return show.Text(path)
+}
+
+// pick has people choose one of some paths.
+func (m *menu) pick(title, none string, paths []string) (string, error) {
+	if len(paths) == 0 {
+		m.page(title, none)
+		if err := m.wait(); err != nil {
+			return "", err
+		}
+		return "", errBack
+	}
+	items := make([]string, len(paths))
+	for i, p := range paths {
+		items[i] = m.relative(p)
+	}
+	n, err := m.choose(title, items, "")
+	if err != nil {
+		return "", err
+	}
+	return paths[n], nil
+}
+
+// command is a verb with its arguments. None of them is a secret: verbs take none.
+func (m *menu) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, m.Program, args...)
+	cmd.Dir = m.Folder
+	cmd.Env = append(os.Environ(), m.environment...)
+	if s := m.state(); s != "" {
+		cmd.Env = append(cmd.Env, "HANAPER_STATE="+s)
+	}
+	return cmd
+}
+
+// spelled is a command as people would type it.
+func spelled(args []string) string {
+	var words []string
+	for _, a := range args {
+		if strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=%,+@") != "" || a == "" {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return "hanaper " + strings.Join(words, " ")
+}
+
+// exitWords say what an exit code of hanaper means.
+func exitWords(err error) string {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return "Done."
+	case !errors.As(err, &exit):
+		return "It did not run: " + err.Error()
+	}
+	words := map[int]string{1: "It failed.", 2: "The call, or a file that it was given, is wrong.", 3: "It was REFUSED, by quorum or policy.", 4: "It does NOT VERIFY."}
+	if w := words[exit.ExitCode()]; w != "" {
+		return w + fmt.Sprintf(" (exit code %d)", exit.ExitCode())
+	}
+	return "It ended: " + exit.String()
+}
+
+// shows runs a verb that asks nothing, and shows what it says, page by page.
+func (m *menu) shows(ctx context.Context, title string, args ...string) error {
+	m.page(title, spelled(args), "", "One moment ...")
+	out, err := m.command(ctx, args...).CombinedOutput()
+	return m.pages(title, spelled(args)+"\n\n"+string(out)+"\n"+exitWords(err))
+}
+
+// talks runs a verb that asks people at this terminal. What it writes to is named in paths.
+func (m *menu) talks(ctx context.Context, title string, paths []string, args ...string) error {
+	m.page(title, "This will be run:", "", "  "+spelled(args), "", "Nothing was done so far.")
+	answer, err := m.ask("\nType go and Enter; Enter alone goes back: ")
+	if err != nil {
+		return err
+	}
+	if answer != "go" {
+		return errBack
+	}
+	if m.sticks != nil {
+		if s := m.state(); s != "" {
+			paths = append(paths, s)
+		}
+		back, err := m.sticks.writable(paths...)
+		if err != nil {
+			return err
+		}
+		defer back()
+	}
+	_, _ = io.WriteString(m.Out, m.clear)
+	cmd := m.command(ctx, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, m.Out, m.Out
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, os.Interrupt) // it is the verb's, not the menu's
+	err = cmd.Run()
+	signal.Stop(caught)
+	m.interrupts()
+	_, _ = fmt.Fprintf(m.Out, "\n%s\n%s\n", line, exitWords(err))
+	return m.wait()
+}
