@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build packages packages-test release demo board image image-lock image-compare test matrix cover lint vuln fuzz mutants bench soak docs man install clean
+.PHONY: all tags build packages packages-test release demo board image image-lock image-test image-compare test matrix cover lint vuln fuzz mutants bench soak docs man install clean
 
 all: build
 
@@ -43,6 +43,12 @@ board:
 image:
 	scripts/install-peers image
 	image/make
+
+## image-test: the image made, and started in a virtual machine: a ceremony by its menu, a plug pulled, an auditor
+image-test:
+	scripts/install-peers test
+	HANAPER_IMAGE_ANEW=1 $(MAKE) -s image
+	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -timeout 30m -v -run 'TestImage$$' ./image/imagetest
 
 ## image-lock: image/packages.lock written anew, with what Debian's archive has today
 image-lock:

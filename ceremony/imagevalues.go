@@ -40,7 +40,7 @@ func (r *Report) HoldTo(p Published) ([]string, error) {
 		line, err := p.hold(&r.Platforms[i])
 		if err != nil {
 			return found, advice.New(advice.Unverified, "take the machine for one that somebody changed, until you know why; and compare the published values with the release's signed manifest",
-				"at %s: %w", r.Platforms[i].When, err)
+				"at %s: %w", show.Text(r.Platforms[i].When), err)
 		}
 		found = append(found, fmt.Sprintf("at %s: %s", r.Platforms[i].When, line))
 	}
@@ -53,13 +53,13 @@ func (p Published) hold(is *PlatformReport) (string, error) {
 		return "", fmt.Errorf("%w: the machine was not started from an image", ErrImage)
 	}
 	if i.Version != p.Version || i.Manifest != p.Manifest {
-		return "", fmt.Errorf("%w: the machine says image %s, manifest %s; published is %s, manifest %s", ErrImage, show.Text(i.Version), i.Manifest, show.Text(p.Version), show.Text(p.Manifest))
+		return "", fmt.Errorf("%w: the machine says image %s, manifest %s; published is %s, manifest %s", ErrImage, show.Text(i.Version), show.Text(i.Manifest), show.Text(p.Version), show.Text(p.Manifest))
 	}
 	medium := "; the medium was not read"
 	if i.Medium != "" {
 		name := p.fileOf(i.Medium)
 		if name == "" {
-			return "", fmt.Errorf("%w: the medium had the SHA-256 %s, which is that of no published file", ErrImage, i.Medium)
+			return "", fmt.Errorf("%w: the medium had the SHA-256 %s, which is that of no published file", ErrImage, show.Text(i.Medium))
 		}
 		medium = "; the medium was " + show.Text(name)
 	}
@@ -68,7 +68,7 @@ func (p Published) hold(is *PlatformReport) (string, error) {
 	}
 	differ, told := p.differ(is.Measured)
 	if len(differ) > 0 {
-		return "", fmt.Errorf("%w: the TPM measured something else than image %s: %s", ErrImage, show.Text(p.Version), strings.Join(differ, "; "))
+		return "", fmt.Errorf("%w: the TPM measured something else than image %s: %s", ErrImage, show.Text(p.Version), show.Line(strings.Join(differ, "; ")))
 	}
 	line := fmt.Sprintf("image %s, as the TPM with the attestation key %s measured it%s", show.Text(p.Version), is.Key, medium)
 	if told != "" {

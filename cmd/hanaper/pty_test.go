@@ -102,6 +102,9 @@ func (s *sitting) answers(question, line string) {
 	}
 }
 
+// called is the verb that was run.
+func (s *sitting) called() string { return strings.Join(s.cmd.Args[1:min(3, len(s.cmd.Args))], " ") }
+
 func (s *sitting) shown() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +119,7 @@ func (s *sitting) leaves(code int) string {
 	_ = s.cmd.Wait()
 	<-s.ended
 	if got := s.cmd.ProcessState.ExitCode(); got != code {
-		s.t.Errorf("%s: exit %d, want %d:\n%s", strings.Join(s.cmd.Args[1:3], " "), got, code, s.shown())
+		s.t.Errorf("%s: exit %d, want %d:\n%s", s.called(), got, code, s.shown())
 	}
 	s.fits()
 	return s.shown()
@@ -129,10 +132,10 @@ func (s *sitting) fits() {
 		// What was written over is looked at, too.
 		for _, part := range strings.Split(line, "\r\x1b[K") {
 			if strings.HasPrefix(part, `"  `) {
-				s.t.Errorf("%s: a line of our own is quoted: %q", strings.Join(s.cmd.Args[1:3], " "), part)
+				s.t.Errorf("%s: a line of our own is quoted: %q", s.called(), part)
 			}
 			if part = strings.TrimRight(part, "\n"); term.Columns(part) > term.Width && strings.Contains(strings.TrimSpace(part), " ") {
-				s.t.Errorf("%s: a line of %d columns: %q", strings.Join(s.cmd.Args[1:3], " "), term.Columns(part), part)
+				s.t.Errorf("%s: a line of %d columns: %q", s.called(), term.Columns(part), part)
 			}
 		}
 	}

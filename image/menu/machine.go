@@ -64,7 +64,7 @@ func (m *menu) checkImage(ctx context.Context) error {
 	medium, err := m.medium()
 	switch {
 	case errors.Is(err, errNoMedium):
-		fmt.Fprintln(&b, "The medium of the image is not plugged in (an ISO with the label HANAPER, or a stick with EFI/BOOT/BOOTX64.EFI). Plug it in, and come back.")
+		fmt.Fprintln(&b, "Not read: "+err.Error()+" (an ISO with the label HANAPER, or a stick with EFI/BOOT/BOOTX64.EFI). Plug it in, and come back.")
 	case err != nil:
 		return err
 	default:
@@ -88,7 +88,7 @@ type medium struct {
 	digest [32]byte
 }
 
-var errNoMedium = errors.New("the medium is not plugged in")
+var errNoMedium = errors.New("the medium of the image is not plugged in")
 
 // medium reads the medium of the image: as much of an ISO as its volume descriptor says (ECMA-119, 8.4.8 and 8.4.12), or the
 // unified image in its place on an EFI system partition.

@@ -17,7 +17,7 @@ func Next(ctx context.Context, c Config) error {
 	m.interrupts()
 	m.clear, m.head = "", nil
 	found := Look(c.Folder)
-	_, _ = fmt.Fprintf(c.Out, "hanaper %s, SHA-256 %s\n\n", show.Text(c.Version), show.Text(c.SHA256))
+	_, _ = fmt.Fprintf(c.Out, "hanaper %s, SHA-256\n  %s\n\n", show.Text(c.Version), show.Text(c.SHA256))
 	said, items := m.next(found)
 	m.page(said)
 	for i, item := range items {

@@ -45,7 +45,7 @@ func (m *menu) output(ctx context.Context) error {
 		}
 		m.page(title, "A record of a folder that nobody vouches for says so on every page.", "")
 		args := []string{"ceremony", "record"}
-		digest, err := m.digest("The roster's SHA-256 from your paper (Enter without one): ")
+		digest, err := m.digest("The roster's SHA-256 from your paper (Enter without one):")
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (s *screen) page(title string, body ...string) {
 		}
 		b.WriteString(line + "\n")
 	}
-	b.WriteString(title + "\n\n")
+	b.WriteString(term.Fit(show.Lines(title)) + "\n\n")
 	for _, t := range body {
 		b.WriteString(term.Fit(show.Lines(t)) + "\n")
 	}
@@ -164,7 +164,7 @@ func (s *screen) pages(title, text string) error {
 // digest asks for a SHA-256 from paper; nil for an empty line.
 func (s *screen) digest(what string) (string, error) {
 	for {
-		text, err := s.ask(what)
+		text, err := s.ask(what + "\n  ")
 		if err != nil || text == "" {
 			return "", err
 		}
@@ -172,6 +172,6 @@ func (s *screen) digest(what string) (string, error) {
 		if len(text) == 64 && strings.Trim(text, "0123456789abcdef") == "" {
 			return text, nil
 		}
-		_, _ = fmt.Fprintf(s.w, "These are %d signs; a SHA-256 has 64, from 0 to 9 and a to f. Blanks between them do no harm.\n", len(text))
+		_, _ = fmt.Fprintf(s.w, "These are %d signs; a SHA-256 has 64, from 0 to 9 and a to f.\nBlanks between them do no harm.\n", len(text))
 	}
 }

@@ -89,7 +89,7 @@ func (m *menu) verify(ctx context.Context) error {
 	m.page(title, m.relative(dir), "", "Type the numbers from YOUR paper. One that came with the folder proves nothing.", "")
 	args := []string{"ceremony", "verify"}
 	given := false
-	for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one): "}, {"--checkpoint", "The checkpoint's SHA-256 (Enter without one): "}} {
+	for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one):"}, {"--checkpoint", "The checkpoint's SHA-256 (Enter without one):"}} {
 		text, err := m.digest(a[1])
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ func (m *menu) verify(ctx context.Context) error {
 		}
 	}
 	if !given {
-		answer, err := m.ask("\nWithout a number it can only say that the folder agrees with itself. Type Yes to see that: ")
+		answer, err := m.ask("\nWithout a number it can only say that the folder agrees with itself.\nType Yes to see that: ")
 		if err != nil || answer != "Yes" {
 			return errors.Join(err, errBack)
 		}
@@ -352,7 +352,7 @@ func (m *menu) resume(ctx context.Context) error {
 	if m.sticks != nil && m.sticks.state() == nil {
 		m.page(title, "No stick is plugged in on which this machine remembers the ceremony. If there is one, go back and plug it in.", "",
 			"Without it the folder is held against what M officers, who must be present, have on paper.", "")
-		for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one): "}, {"--transcript", "The transcript's SHA-256, as shown at the last stop (Enter without one): "}} {
+		for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one):"}, {"--transcript", "The transcript's SHA-256, as shown at the last stop (Enter: none):"}} {
 			text, err := m.digest(a[1])
 			if err != nil {
 				return err

@@ -12,9 +12,12 @@ import (
 
 // openers are the files that may open a path without internal/input, with the reason.
 var openers = map[string]string{
-	"internal/input/input.go":     "the one way",
-	"internal/durable/durable.go": "opens a folder to sync it",
-	"internal/term/term.go":       "opens the terminal",
+	"internal/input/input.go":          "the one way",
+	"image/menu/machine.go":            "adds to the machine's own notes, and reads the device of the image",
+	"image/menu/sticks.go":             "opens devices of sticks, to see whether they are there, and what the kernel says of them",
+	"internal/durable/durable.go":      "opens a folder to sync it",
+	"internal/durable/rename_linux.go": "opens a file that was just put there, to sync it",
+	"internal/term/term.go":            "opens the terminal",
 }
 
 var opens = regexp.MustCompile(`\bos\.(Open|OpenFile|ReadFile|DirFS)\(`)

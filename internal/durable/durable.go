@@ -61,6 +61,9 @@ func write(path string, data []byte, perm fs.FileMode, place func(from, to strin
 	if err = place(f.Name(), path); err != nil {
 		return err
 	}
+	if err = syncPlaced(path); err != nil {
+		return err
+	}
 	return SyncDir(dir)
 }
 
