@@ -191,7 +191,8 @@ func (s *sticks) writable(paths ...string) (back func(), err error) {
 		if stick == nil || slices.Contains(opened, stick) {
 			continue
 		}
-		if err := unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT, kinds[stick.Kind]); err != nil {
+		// What is written is on the stick at once: SoftHSM, for one, does not sync the keys that it has made.
+		if err := unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT|unix.MS_SYNCHRONOUS|unix.MS_DIRSYNC, kinds[stick.Kind]); err != nil {
 			back()
 			return nil, fmt.Errorf("the stick %s cannot be written: %w", stick, err)
 		}
