@@ -17,7 +17,7 @@ all: build
 
 ## build: the programs, in bin/
 build:
-	go build $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS)))
+	$(if $(filter-out hanaper-gateway,$(PROGRAMS)),go build $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS))))
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ ./cmd/hanaper-gateway
 
 # For scripts/test.
