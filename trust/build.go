@@ -31,13 +31,25 @@ type Prepared struct {
 // out the offline half. Nothing is signed and no token is touched. The result is a function of its arguments. A new root is
 // laid out only where keys, thresholds or its expiry differ from prev's.
 func Prepare(prev *Repository, c Content, k Keys, v Validity, now time.Time) (*Prepared, error) {
-	return prepare(knownAt{}, prev, c, k, v, now, nil)
+	return prepareNew(prev, c, k, v, now, nil)
+}
+
+// prepareNew is prepare for what does not exist yet.
+func prepareNew(prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) (*Prepared, error) {
+	p, err := prepare(knownAt{}, prev, c, k, v, now, unsigned)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkAdmits(c, now); err != nil {
+		return nil, advice.New(advice.Refused, "leave it out, or have it made anew", "trust content: %w", err)
+	}
+	return p, nil
 }
 
 // CheckUnsigned refuses what Prepare would, before all of the content is signed: of the certificates and CRLs in unsigned, by their DER
 // bytes, no signature is asked for. It returns Paths, in which digests of such content are not those of what will be signed.
 func CheckUnsigned(prev *Repository, c Content, k Keys, v Validity, now time.Time, unsigned map[string]bool) ([]string, error) {
-	p, err := prepare(knownAt{}, prev, c, k, v, now, unsigned)
+	p, err := prepareNew(prev, c, k, v, now, unsigned)
 	if err != nil {
 		return nil, err
 	}

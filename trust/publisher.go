@@ -185,18 +185,9 @@ func (p *Publisher) importOfficers(offline fs.FS) error {
 	if rep.Environment() != p.config.Environment {
 		return refuse(ErrEnvironment, "the officers' part", "%s, not %s", rep.Environment(), p.config.Environment)
 	}
-	files := Files{metadataPath("targets", rep.head.version): rep.targetsRaw}
-	for i, raw := range rep.roots.raw {
-		files[metadataPath("root", rep.roots.first+int64(i))] = raw
-	}
-	r := newReader(offline)
-	for path, hash := range rep.files {
-		if files[path], err = r.read(path, MaxCRLSize); err != nil {
-			return unreadable(path, err)
-		}
-		if r.seen[path] != hash {
-			return refuse(ErrMixed, path, "it changed while it was read")
-		}
+	files, err := rep.Part(offline)
+	if err != nil {
+		return err
 	}
 	next := &publication{officers: rep, files: files}
 	if p.view != nil {

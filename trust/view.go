@@ -76,6 +76,9 @@ func (v *View) Anchors() []*x509.Certificate { return v.officers.Anchors() }
 // Intermediates are the issuing CAs. The slice is the caller's, the certificates are shared.
 func (v *View) Intermediates() []*x509.Certificate { return v.officers.Intermediates() }
 
+// Officers is the officers' part of the view.
+func (v *View) Officers() *Repository { return v.officers }
+
 // Policy is the officers' gateway policy.
 func (v *View) Policy() Policy { return v.officers.Policy() }
 

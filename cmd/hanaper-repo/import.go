@@ -63,11 +63,11 @@ func importOfficers(c *cli.Context, first bool) error {
 	if err := o.checkApart(c.Context, slices.Concat(rep.Anchors(), rep.Intermediates()), c.App.ErrWriter); err != nil {
 		return err
 	}
-	var was believed
+	var was *trust.Repository
 	if v := o.View(); v != nil {
-		was = v
+		was = v.Officers()
 	}
-	for _, line := range changes(was, rep) {
+	for _, line := range trust.Changes(was, rep) {
 		fmt.Fprintln(c.App.ErrWriter, show.Line(line))
 	}
 	if c.Bool("dry-run") {
