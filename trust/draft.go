@@ -3,7 +3,6 @@ package trust
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"io/fs"
 	"maps"
 	"math/big"
@@ -170,10 +169,7 @@ func (d *Draft) Version() int64 { return d.next.head.version }
 func (d *Draft) Expires() time.Time { return d.next.head.expires }
 
 // Digest is the SHA-256 of what each signature is over.
-func (d *Draft) Digest() [32]byte {
-	payload, _ := d.payload() // it was encoded when the draft was opened
-	return sha256.Sum256(payload)
-}
+func (d *Draft) Digest() [32]byte { return d.next.Digest() }
 
 // Standing says who has signed.
 func (d *Draft) Standing() Standing {

@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"io/fs"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/hanaper/hanaper/internal/advice"
@@ -350,4 +352,16 @@ func (rep *Repository) Keys() Keys {
 func RootChanges(prev *Repository, environment string, k Keys, expires time.Time) (bool, error) {
 	m, err := layoutRoot(prev, environment, k, expires)
 	return m != nil, err
+}
+
+// TargetsExpires is when the officers' targets are no longer good.
+func (rep *Repository) TargetsExpires() time.Time { return rep.head.expires }
+
+// RootExpires is that of the newest root.
+func (rep *Repository) RootExpires() time.Time { return rep.roots.head.expires }
+
+// Digest is the SHA-256 of what the signatures on the targets metadata are over.
+func (rep *Repository) Digest() [32]byte {
+	payload, _ := cjson.EncodeCanonical(rep.targets.Signed) // it was encoded when it was verified
+	return sha256.Sum256(payload)
 }

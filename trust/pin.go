@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Pin names the root that a reader starts from, by the SHA-256 of its file.
@@ -42,3 +43,12 @@ func IssuerID(ca *x509.Certificate) ID { return sha256.Sum256(ca.RawSubjectPubli
 
 // String is 64 hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseID reads the ID of a CA: 64 lower-case hex digits.
+func ParseID(s string) (ID, error) {
+	id, ok := parseID(s)
+	if !ok {
+		return ID{}, advice.New(advice.Usage, "a CA's id is the SHA-256 of its SubjectPublicKeyInfo, 64 hex digits in lower case", "%s is no CA's id", show.Text(s))
+	}
+	return id, nil
+}

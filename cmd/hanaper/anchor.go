@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,17 +24,9 @@ var (
 
 // anchorOf is what this machine remembers, and what the people gave.
 func anchorOf(c *cli.Context) (a ceremony.Anchor, err error) {
-	dir := c.String("state")
-	if dir == "" {
-		base := os.Getenv("XDG_STATE_HOME")
-		if base == "" {
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return a, advice.Wrap(advice.Usage, err, "name a folder with --state")
-			}
-			base = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(base, "hanaper")
+	dir, err := stateFolder(c)
+	if err != nil {
+		return a, err
 	}
 	a.State = machine.At(dir)
 	if a.Roster, err = digestFlag(c, "roster"); err != nil {

@@ -1,0 +1,414 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/journal"
+	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/trusttest"
+)
+
+// trustDesk is an environment whose targets keys are in the tokens of three officers, or of the first two, two of whom must sign.
+type trustDesk struct {
+	*officers
+	world *trusttest.World
+}
+
+func newTrustDesk(t *testing.T, named int) *trustDesk {
+	t.Helper()
+	d := &trustDesk{newOfficers(t), trusttest.NewAt(t, time.Now().UTC().Truncate(time.Second))}
+	keys, done, err := openOfficer(t.Context(), d.uris[:], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(done)
+	w := d.world
+	w.TargetsKeys = keys[:named]
+	w.Keys.Targets = trust.Role{Threshold: 2}
+	for _, k := range w.TargetsKeys {
+		w.Keys.Targets.Keys = append(w.Keys.Targets.Keys, k.Public())
+	}
+	d.begin(w.Content.Environment)
+	return d
+}
+
+// begin makes the first part in force, in the folder "inforce".
+func (d *trustDesk) begin(environment string) {
+	d.t.Helper()
+	w := d.world
+	w.Content.Environment = environment
+	w.Offline = nil
+	w.Rebuild()
+	w.Pin = trust.PinRoot(w.Offline["metadata/1.root.json"])
+	d.write("pin.json", w.Offline["metadata/1.root.json"])
+	d.inForce("inforce")
+}
+
+func (d *trustDesk) inForce(name string) {
+	d.t.Helper()
+	if err := writeTree(d.path(name), d.world.Offline); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *trustDesk) run(args ...string) (code int, out, errs string) {
+	d.t.Helper()
+	var o, e bytes.Buffer
+	code = shell.Run(&cli.App{Name: "hanaper", Commands: []*cli.Command{trustCommand()}, Writer: &o, ErrWriter: &e}, append([]string{"hanaper", "trust"}, d.args(args)...))
+	return code, o.String(), e.String()
+}
+
+func (d *trustDesk) ok(args ...string) (out string) {
+	d.t.Helper()
+	code, out, errs := d.run(args...)
+	if code != 0 {
+		d.t.Fatalf("%s: exit code %d: %s%s", strings.Join(args, " "), code, out, errs)
+	}
+	return out + errs
+}
+
+// refused runs a verb that must end with a code and leave no file changed, but for locks.
+func (d *trustDesk) refused(want int, text string, args ...string) {
+	d.t.Helper()
+	before := d.files()
+	code, out, errs := d.run(args...)
+	if code != want || !strings.Contains(errs, text) {
+		d.t.Errorf("%s: exit code %d, want %d with %q: %s%s", strings.Join(args, " "), code, want, text, out, errs)
+	}
+	if after := d.files(); !maps.Equal(before, after) {
+		d.t.Errorf("%s: refused, but files have changed: %v", strings.Join(args, " "), slices.Collect(maps.Keys(after)))
+	}
+}
+
+func (d *trustDesk) files() map[string]string {
+	d.t.Helper()
+	all := map[string]string{}
+	for _, dir := range append([]string{d.dir}, d.dirs[:]...) {
+		err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+			if err == nil && !e.IsDir() && e.Name() != ".lock" {
+				all[p] = string(d.read(p))
+			}
+			return err
+		})
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// sign has officer n sign a working folder, with their own memory and log.
+func (d *trustDesk) sign(n int, answer, work string) []string {
+	d.write("answer-"+answer, []byte(answer+"\n"))
+	return []string{"sign", "--root", "@pin.json", "--key", d.uris[n], "--transcript", filepath.Join(d.dirs[n], "log"), "--state", d.dirs[n], "--answers", "@answer-" + answer, work}
+}
+
+// TestTrustAddsUp: a draft is made at one machine, signed at two others, each with a token of its own, and published; each officer saw what changes.
+func TestTrustAddsUp(t *testing.T) {
+	d := newTrustDesk(t, 3)
+	w := d.world
+	w.Import()
+	key, err := journal.VerifierKey("plant-7", d.world.TargetsKeys[0].Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.serverRoot() // writes 1.root.json, an Uptane root
+	out := d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "gateway.example.com", "--log", key, "--registered-only", "--director-root", "@1.root.json",
+		"--grace", trust.IssuerID(w.Issuing.Cert).String()+"=72", "@work")
+	for _, want := range []string{"environment test: version 2 of the officers' part, after version 1 in force", "+ policy: gateway gateway.example.com", "+ policy: only registered devices", "+ policy: issuance log " + key,
+		"+ Uptane root: Director, version 1", "+ policy: the CRL of CN=Specimen Issuing CA is used for 72 hours", "0 of 2 signatures, of 3 keys"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if out = d.ok("status", "@work"); !strings.Contains(out, "0 of 2 signatures: the next officer signs") {
+		t.Error(out)
+	}
+	d.ok("export", "--out", "@blank.tar", "@work")
+	d.ok("export", "--out", "@again.tar", "@work")
+	if !bytes.Equal(d.read(d.path("blank.tar")), d.read(d.path("again.tar"))) {
+		t.Error("two archives of one draft differ")
+	}
+	for _, n := range []int{1, 2} {
+		work := filepath.Join(d.dirs[n], "work")
+		d.ok("import", "--root", "@pin.json", "@blank.tar", work)
+		out := d.ok(d.sign(n, "Unremembered", work)...)
+		for _, want := range []string{"+ policy: only registered devices", "warning: this machine remembers nothing of environment test", "1 of 2 signatures: the next officer", "which nobody signs and which proves nothing"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("officer %d was not shown %q:\n%s", n, want, out)
+			}
+		}
+		d.ok("export", "--out", fmt.Sprintf("@%d.tar", n), work)
+	}
+	if out = d.ok("import", "@2.tar", "@work"); !strings.Contains(out, "1 new signature") {
+		t.Error(out)
+	}
+	if out = d.ok("import", "@2.tar", "@work"); !strings.Contains(out, "0 new signature") {
+		t.Error(out)
+	}
+	if err := w.Publish(func(p *trust.Publisher) error { return p.Import(input.Dir(d.path("work/next"))) }); err == nil {
+		t.Error("one signature was published")
+	}
+	if out = d.ok("import", "@1.tar", "@work"); !strings.Contains(out, "2 of 2 signatures: 'hanaper-repo import "+d.path("work/next")) {
+		t.Error(out)
+	}
+	var doc trustDocument
+	if err := json.Unmarshal([]byte(d.ok("show", "--root", "@pin.json", "--json", "@work")), &doc); err != nil || !doc.Complete || doc.Version != 2 || len(doc.Signed) != 2 || len(doc.CAs) != 2 || len(doc.Says) < 5 {
+		t.Errorf("%v %+v", err, doc)
+	}
+	// What else the folder holds is no part of it.
+	if err := os.WriteFile(d.path("work/next/README"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Publish(func(p *trust.Publisher) error { return p.Import(input.Dir(d.path("work/next"))) }); err != nil {
+		t.Fatal(err)
+	}
+	v := w.View()
+	if p := v.Policy(); v.Versions().Targets != 2 || !p.RegisteredOnly || p.GatewayNames[0] != "gateway.example.com" || len(v.Uptane().Director) == 0 {
+		t.Errorf("%+v", p)
+	}
+	// Each officer's log has the intent, what was shown, and the outcome; it says of itself that nobody signed it.
+	log := string(d.read(filepath.Join(d.dirs[1], "log")))
+	for _, want := range []string{"hanaper.invalid/trust", `"kind":"trust-sign-intent"`, `"kind":"trust-sign"`, "only registered devices", `"findings"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+	// The next version: the officers' machines remember, and the word is the usual one.
+	next, err := trust.OpenRepository(input.Dir(d.path("work/next")), w.Pin, w.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.world.Offline, err = next.Part(input.Dir(d.path("work/next"))); err != nil {
+		t.Fatal(err)
+	}
+	d.inForce("inforce-2")
+	d.ok("remove", "--from", "@inforce-2", "--root", "@pin.json", "--registered-only", "@work-2")
+	if out := d.ok(d.sign(1, "Yes", "@work-2")...); strings.Contains(out, "warning") || !strings.Contains(out, "- policy: only registered devices") {
+		t.Error(out)
+	}
+}
+
+// TestTrustMemory: a machine that has signed for an environment is shown no older part, and signs no second content of a version.
+func TestTrustMemory(t *testing.T) {
+	d := newTrustDesk(t, 3)
+	begin := func(work, from, name string) {
+		d.ok("add", "--from", from, "--root", "@pin.json", "--gateway-name", name, work)
+	}
+	begin("@a", "@inforce", "a.example")
+	begin("@b", "@inforce", "b.example")
+	d.ok(d.sign(0, "Unremembered", "@a")...)
+	d.refused(3, "another draft of version 2 was signed here", d.sign(0, "Yes", "@b")...)
+	// The draft changed once more: a version above, and the officer is told that one was given up.
+	if out := d.ok("add", "--gateway-name", "c.example", "@a"); !strings.Contains(out, "had 1 signatures; they were for version 2, and this is version 3") {
+		t.Error(out)
+	}
+	d.refused(3, "the answer was not Unremembered", d.sign(0, "Yes", "@a")...)
+	if out := d.ok(d.sign(0, "Unremembered", "@a")...); !strings.Contains(out, "version 2 was signed here, and is not in force before this draft") {
+		t.Error(out)
+	}
+	d.refused(3, "version 3 was signed here, and the draft is version 2", d.sign(0, "Yes", "@b")...)
+	// It becomes the part in force; somebody brings the one before as what is in force.
+	d.ok(d.sign(1, "Unremembered", "@a")...)
+	d.ok("add", "--from", "@a/next", "--root", "@pin.json", "--gateway-name", "d.example", "@c")
+	d.ok(d.sign(0, "Yes", "@c")...)
+	begin("@old", "@inforce", "evil.example")
+	for range 4 {
+		d.ok("add", "--gateway-name", fmt.Sprintf("e%d.example", time.Now().UnixNano()), "@old")
+		d.ok(d.sign(2, "Unremembered", "@old")...)
+	}
+	d.refused(3, "the draft follows version 1, and version 3 was in force here", d.sign(0, "Yes", "@old")...)
+	// Another root of the same name.
+	d.begin("test")
+	d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "x.example", "@another")
+	d.refused(3, "this machine remembers root", d.sign(0, "Yes", "@another")...)
+}
+
+// TestTrustRefusals: nothing is signed, and nothing is written.
+func TestTrustRefusals(t *testing.T) {
+	d := newTrustDesk(t, 2)
+	d.refused(2, "there is no", "add", "--gateway-name", "a.example", "@work")
+	d.refused(2, "there is no", "add", "--from", "@inforce", "--gateway-name", "a.example", "@work")
+	d.refused(4, "not in the root chain", "add", "--from", "@inforce", "--root", strings.Repeat("ab", 32), "--gateway-name", "a.example", "@work")
+	d.refused(2, "gateway_names", "add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "192.0.2.1", "@work")
+	d.refused(2, "key_types is empty", "remove", "--from", "@inforce", "--root", "@pin.json", "--key-type", "RSA", "--key-type", "P-256", "--key-type", "P-384", "--key-type", "P-521", "--key-type", "Ed25519", "@work")
+	d.refused(2, "the draft has none such", "remove", "--from", "@inforce", "--root", "@pin.json", "--ca", strings.Repeat("ab", 32), "@work")
+	d.refused(2, "no anchor", "remove", "--from", "@inforce", "--root", "@pin.json", "--anchor", trust.IssuerID(d.world.Root.Cert).String(), "@work")
+	d.refused(2, "production", "add", "--from", "@inforce", "--root", "@pin.json", "--shared-credentials", trust.IssuerID(d.world.Issuing.Cert).String()+"=2099-01-01T00:00:00Z", "@work")
+	d.refused(3, "has ended", "add", "--from", "@inforce", "--root", "@pin.json", "--stage", "development", "--shared-credentials", trust.IssuerID(d.world.Issuing.Cert).String()+"=2020-01-01T00:00:00Z", "@work")
+	d.refused(2, "come from a ceremony", "add", "--from", "@inforce", "--root", "@pin.json", "--anchor", "@pin.json", "@work")
+	d.refused(2, "would expire on", "add", "--from", "@inforce", "--root", "@pin.json", "--expires", "2020-01-01T00:00:00Z", "@work")
+	d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "a.example", "@work")
+	d.refused(3, "is there already", "add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "b.example", "@work")
+	d.refused(2, "name a folder", "sign", "--root", "@pin.json", "--key", d.uris[0], "--transcript", "@log", "--state", "@state", "@elsewhere")
+	d.refused(3, "the answer was not", d.sign(0, "yes", "@work")...)
+	d.refused(4, "and yours is", "sign", "--root", strings.Repeat("ab", 32), "--key", d.uris[0], "--transcript", "@log", "--state", "@state", "--answers", "@yes", "@work")
+	// A key that the root does not name, and one that has signed.
+	d.write("word", []byte("Unremembered\n"))
+	d.refused(3, "does not name key", "sign", "--root", "@pin.json", "--key", d.uris[2], "--transcript", "@log", "--state", "@state", "--answers", "@word", "@work")
+	d.ok(d.sign(0, "Unremembered", "@work")...)
+	d.refused(3, "has signed this draft already", d.sign(0, "Yes", "@work")...)
+	// What was changed in the folder is noticed, whoever opens it.
+	for path := range d.files() {
+		rel, err := filepath.Rel(d.path("work"), path)
+		if err != nil || strings.HasPrefix(rel, "..") || strings.HasPrefix(rel, "previous/metadata/1.root") {
+			continue
+		}
+		data := d.read(path)
+		if err := os.WriteFile(path, append(bytes.Clone(data), ' '), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, _ := d.run("status", "@work"); code == 0 && rel != "work.json" && !strings.HasPrefix(rel, "next/metadata/1.") {
+			t.Errorf("%s was changed, and nobody notices", rel)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTrustArchives: hostile archives are refused, and nothing of them is written.
+func TestTrustArchives(t *testing.T) {
+	d := newTrustDesk(t, 3)
+	d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "a.example", "@work")
+	d.ok("export", "--out", "@good.tar", "@work")
+	good, err := unpack(bytes.NewReader(d.read(d.path("good.tar"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(h tar.Header, data string) func(*tar.Writer) error {
+		return func(w *tar.Writer) error {
+			if h.Size == 0 && h.Typeflag == tar.TypeReg {
+				h.Size = int64(len(data))
+			}
+			if err := w.WriteHeader(&h); err != nil {
+				return err
+			}
+			_, err := w.Write([]byte(data))
+			return err
+		}
+	}
+	regular := func(name, data string) func(*tar.Writer) error {
+		return entry(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, data)
+	}
+	archive := func(files trust.Files, more ...func(*tar.Writer) error) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			if err := regular(name, string(files[name]))(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, add := range more {
+			if err := add(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		return b.Bytes()
+	}
+	hash := strings.Repeat("ab", 32)
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"no archive":         {[]byte("hello"), "cannot be read"},
+		"empty":              {archive(nil), "work.json"},
+		"up and out":         {archive(good, regular("../evil", "x")), "which no working folder has"},
+		"up within":          {archive(good, regular("next/../../evil", "x")), "which no working folder has"},
+		"absolute":           {archive(good, regular("/etc/evil", "x")), "which no working folder has"},
+		"a device":           {archive(good, entry(tar.Header{Typeflag: tar.TypeChar, Name: "next/metadata/9.targets.json"}, "")), "which is no file"},
+		"a link":             {archive(good, entry(tar.Header{Typeflag: tar.TypeSymlink, Name: "next/metadata/9.targets.json", Linkname: "/etc/passwd"}, "")), "which is no file"},
+		"a hard link":        {archive(good, entry(tar.Header{Typeflag: tar.TypeLink, Name: "next/metadata/9.targets.json", Linkname: "work.json"}, "")), "which is no file"},
+		"a folder":           {archive(good, entry(tar.Header{Typeflag: tar.TypeDir, Name: "next/metadata/"}, "")), "which is no file"},
+		"twice":              {archive(good, regular("work.json", string(good["work.json"]))), "twice"},
+		"a name in capitals": {archive(good, regular("next/targets/"+strings.ToUpper(hash)+".policy.json", "x")), "which no working folder has"},
+		"a backslash":        {archive(good, regular(`next\evil`, "x")), "which no working folder has"},
+		"a sparse file":      {archive(good, entry(tar.Header{Typeflag: tar.TypeReg, Name: "next/targets/" + hash + ".x", PAXRecords: map[string]string{"VENDOR.x": "1"}}, "x")), "in a form that no program needs"},
+		"a lock":             {archive(good, regular(".lock", "x")), "which no working folder has"},
+		"an empty file":      {archive(good, regular("next/targets/"+hash+".x", "")), "with 0 bytes"},
+		"cut off":            {d.read(d.path("good.tar"))[:2000], "the archive"},
+		"a changed draft": {archive(func() trust.Files {
+			f := maps.Clone(good)
+			f["next/metadata/2.targets.json"] = append(bytes.Clone(f["next/metadata/2.targets.json"]), ' ')
+			return f
+		}()), "malformed"},
+		"terminal in a name": {archive(good, regular("next/\x1b[2Jevil", "x")), "which no working folder has"},
+		"a long name":        {archive(good, regular("next/targets/"+hash+"."+strings.Repeat("a", 300), "x")), "which no working folder has"},
+	} {
+		d.write("bad.tar", c.data)
+		for _, to := range []string{"@fresh", "@work"} {
+			code, out, errs := d.run("import", "--root", "@pin.json", "@bad.tar", to)
+			if code == 0 || !strings.Contains(errs, c.want) || strings.Contains(errs, "\x1b") {
+				t.Errorf("%s: exit code %d, want %q: %s%s", name, code, c.want, out, errs)
+			}
+		}
+		if _, err := os.Lstat(d.path("fresh")); err == nil {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+	// More than is promised, and more than may be: an endless archive is not read to its end.
+	if _, err := unpack(&endless{}); err == nil {
+		t.Error("an endless archive")
+	}
+	d.refused(2, "no root to hold the archive against", "import", "@good.tar", "@fresh")
+	d.refused(4, "and yours is", "import", "--root", hash, "@good.tar", "@fresh")
+	// A draft that says something else does not lend its signatures.
+	d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "b.example", "@other")
+	d.ok(d.sign(1, "Unremembered", "@other")...)
+	d.ok("export", "--out", "@other.tar", "@other")
+	d.refused(3, "say different things", "import", "@other.tar", "@work")
+}
+
+// endless is one small file after another.
+type endless struct{ n int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	e.n++
+	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("next/metadata/%d.root.json", e.n), Size: 512})
+	_, _ = w.Write(make([]byte, 512))
+	return copy(p, b.Bytes()), nil
+}
+
+// TestTrustFromCeremony: roots and CAs are those of a ceremony that verifies, of the same environment; others are refused.
+func TestTrustFromCeremony(t *testing.T) {
+	const ceremony1 = "../../ceremony/testdata/golden/1.2/finished"
+	anchors, err := os.ReadFile("../../ceremony/testdata/golden/1.2/anchors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roster, _, _ := strings.Cut(string(anchors), " ")
+	d := newTrustDesk(t, 3)
+	d.write("own.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.world.NewCA("A Root of Nobody", nil).Cert.Raw}))
+	root, ca := ceremony1+"/artefacts/fleet-root.pem", ceremony1+"/artefacts/factory-ca.pem"
+	add := func(more ...string) []string {
+		return append(append([]string{"add", "--from", "@inforce", "--root", "@pin.json", "--ceremony", ceremony1}, more...), "@work")
+	}
+	d.refused(3, "was held for environment demo", add("--roster", roster, "--anchor", root)...)
+	d.begin("demo")
+	d.refused(4, "NOT authenticated", add("--anchor", root)...)
+	d.refused(4, "roster", add("--roster", strings.Repeat("ab", 32), "--anchor", root)...)
+	d.refused(3, "is not among what 'ceremony verify' covers", add("--roster", roster, "--anchor", "@own.pem")...)
+	out := d.ok(add("--roster", roster, "--anchor", root, "--ca", ca)...)
+	if strings.Count(out, "+ anchor ") != 1 || strings.Count(out, "+ issuing CA ") != 1 {
+		t.Error(out)
+	}
+}

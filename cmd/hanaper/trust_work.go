@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/strict"
+	"github.com/hanaper/hanaper/trust"
+)
+
+// The parts of a working folder: a note of what it is, the officers' part in force, and the draft of the next one.
+const (
+	workNote     = "work.json"
+	workPrevious = "previous"
+	workNext     = "next"
+)
+
+// workFile is work.json. It is what who began the folder says; officers who sign give the root that they keep.
+type workFile struct {
+	// Format is 1.
+	Format      int    `json:"format"`
+	Environment string `json:"environment"`
+	// Root is the SHA-256 of the first root.json.
+	Root string `json:"root"`
+}
+
+// work is a working folder that was opened: what is in force verifies, and the draft follows it.
+type work struct {
+	dir      string
+	pin      trust.Pin
+	previous trust.Files
+	draft    *trust.Draft
+}
+
+// readWork opens what files hold of a working folder. pin stands in the place of the one that the folder names, where it is given.
+func readWork(dir string, files fs.FS, pin *trust.Pin, now time.Time) (*work, error) {
+	data, err := input.ReadFS(files, workNote, 4<<10)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "name a folder that 'hanaper trust add --from' or 'hanaper trust import' has made")
+	}
+	var note workFile
+	if err := strict.JSON(workNote, data, &note); err != nil {
+		return nil, err
+	}
+	if note.Format != 1 {
+		return nil, advice.New(advice.Usage, "use the release that made it, or a newer one", "%s has format %d, not 1", workNote, note.Format)
+	}
+	named, err := trust.ParsePin(note.Root)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", workNote, err)
+	}
+	if pin == nil {
+		pin = &named
+	} else if pin.Digest() != named.Digest() {
+		return nil, advice.New(advice.Unverified, "ask who began the draft which environment it is of", "the draft in %s is under root %s, and yours is %s", show.Text(dir), named, pin)
+	}
+	w := &work{dir: dir, pin: *pin}
+	before, err := fs.Sub(files, workPrevious)
+	if err != nil {
+		return nil, err
+	}
+	prev, err := trust.OpenRepository(before, w.pin, now)
+	if err != nil {
+		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%s: %w", show.Text(dir), workPrevious, err), advice.Hint(err))
+	}
+	if prev.Environment() != note.Environment {
+		return nil, advice.New(advice.Unverified, "", "%s: %w: %s, not %s", show.Text(dir), trust.ErrEnvironment, prev.Environment(), show.Text(note.Environment))
+	}
+	if w.previous, err = prev.Part(before); err != nil {
+		return nil, err
+	}
+	next, err := fs.Sub(files, workNext)
+	if err != nil {
+		return nil, err
+	}
+	if w.draft, err = trust.OpenDraft(next, prev, now); err != nil {
+		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%s: %w", show.Text(dir), workNext, err), advice.Hint(err))
+	}
+	return w, nil
+}
+
+// openWork opens a working folder, and finishes a change of the draft that was cut off.
+func openWork(dir string, pin *trust.Pin, now time.Time) (*work, error) {
+	next, fresh := filepath.Join(dir, workNext), filepath.Join(dir, workNext+".new")
+	_, err := os.Lstat(next)
+	switch {
+	case err == nil:
+		err = os.RemoveAll(fresh)
+	case errors.Is(err, fs.ErrNotExist):
+		// The old draft is removed only once the new one is whole.
+		if err = os.Rename(fresh, next); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readWork(dir, input.Dir(dir), pin, now)
+}
+
+// lockWork keeps others from changing the folder.
+func lockWork(dir string) (func(), error) {
+	if _, err := os.Stat(filepath.Join(dir, workNote)); err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "name a folder that 'hanaper trust add --from' or 'hanaper trust import' has made")
+	}
+	lock, err := durable.Lock(filepath.Join(dir, ".lock"))
+	if err != nil {
+		return nil, advice.Wrap(advice.Failed, err, "another 'hanaper trust' works in this folder")
+	}
+	return func() { lock.Close() }, nil
+}
+
+// begin writes a new working folder.
+func (w *work) begin() error {
+	if _, err := os.Lstat(w.dir); !errors.Is(err, fs.ErrNotExist) {
+		return advice.New(advice.Refused, "name a folder that does not exist", "%s is in the way", show.Text(w.dir))
+	}
+	files, err := w.files()
+	if err != nil {
+		return err
+	}
+	// Whole beside its place, and then moved there.
+	fresh := w.dir + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := writeTree(fresh, files); err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	if err := os.Rename(fresh, w.dir); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(w.dir))
+}
+
+// files is the whole folder.
+func (w *work) files() (trust.Files, error) {
+	note, err := json.Marshal(workFile{1, w.draft.Previous().Environment(), w.pin.String()})
+	if err != nil {
+		return nil, err
+	}
+	all := trust.Files{workNote: append(note, '\n')}
+	for name, data := range w.previous {
+		all[workPrevious+"/"+name] = data
+	}
+	next, err := w.draft.Files()
+	for name, data := range next {
+		all[workNext+"/"+name] = data
+	}
+	return all, err
+}
+
+// keepDraft puts the draft into the place of the folder's.
+func (w *work) keepDraft() error {
+	files, err := w.draft.Files()
+	if err != nil {
+		return err
+	}
+	next, fresh := filepath.Join(w.dir, workNext), filepath.Join(w.dir, workNext+".new")
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := writeTree(fresh, files); err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	if err := os.RemoveAll(next); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, next); err != nil {
+		return err
+	}
+	return durable.SyncDir(w.dir)
+}
+
+func writeTree(dir string, files trust.Files) error {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		if err := durable.Mkdir(filepath.Dir(at), 0o755); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(at, files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
