@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -412,3 +413,54 @@ func TestTrustFromCeremony(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestTrustGolden opens a working folder that an earlier release made, with one of two signatures, and what a machine remembered.
+func TestTrustGolden(t *testing.T) {
+	const dir = "testdata/trust-work"
+	now := trusttest.Start
+	if *updateTrust {
+		w := trusttest.New(t)
+		prev, err := trust.OpenRepository(w.Offline, w.Pin, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := prev.Content(w.Offline)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Policy.GatewayNames = []string{"gateway.example.com"}
+		c.Policy = c.Policy.WithFormat()
+		draft, err := trust.NewDraft(prev, c, prev.Expires(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := draft.Sign(w.TargetsKeys[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&work{dir: dir + "/work", pin: w.Pin, previous: w.Offline, draft: draft}).begin(); err != nil {
+			t.Fatal(err)
+		}
+		if err := (trustMemory{1, "test", w.Pin.String(), markOf(prev), markOf(draft.Next())}).keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := readWork(dir, input.Dir(dir+"/work"), nil, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, known, err := recallTrust(dir, "test")
+	if err != nil || !known {
+		t.Fatal(err)
+	}
+	if findings, err := m.weigh(known, w.pin, w.draft); err != nil || len(findings) != 0 {
+		t.Errorf("%v, %v", findings, err)
+	}
+	if s := w.draft.Standing(); w.draft.Version() != 2 || len(s.Signed) != 1 || s.Threshold != 2 || w.draft.Next().Policy().GatewayNames[0] != "gateway.example.com" {
+		t.Errorf("%+v", s)
+	}
+}
+
+var updateTrust = flag.Bool("update-trust", false, "make testdata/trust-work anew; its keys are thrown away")
