@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -152,34 +153,51 @@ func TestRootRefuses(t *testing.T) {
 // TestNothingWritten: a build that is refused leaves no folder.
 func TestNothingWritten(t *testing.T) {
 	packages := t.TempDir()
-	a := makeDeb(t, packages, "a", map[string]string{"usr/bin/prog": "text"})
+	a := makeDeb(t, packages, "app", map[string]string{"usr/bin/prog": "text"})
 	lock := filepath.Join(t.TempDir(), "lock")
-	if err := os.WriteFile(lock, fmt.Appendln(nil, a.name, a.version, strings.Repeat("0", 64), a.path), 0o600); err != nil {
+	out := filepath.Join(t.TempDir(), "out")
+	program := filepath.Join(t.TempDir(), "program")
+	source := filepath.Join(filepath.Dir(program), "main.go")
+	if err := os.WriteFile(source, []byte("package main\n\n// int one(void) { return 1; }\nimport \"C\"\n\nfunc main() { _ = C.one() }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), "out")
-	dir := folderOf(t, "a /usr/bin/prog\n")
-	for name, toolchain := range map[string]string{"another compiler": "go go1.0\n", "a changed package": ""} {
-		if err := os.WriteFile(filepath.Join(dir, "toolchain"), []byte(toolchain), 0o600); err != nil {
+	if said, err := exec.Command("go", "build", "-ldflags=-linkmode=external", "-o", program, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	dir := folderOf(t, "app /usr/bin/prog\n")
+	for name, c := range map[string]struct{ digest, toolchain, want string }{
+		"another compiler":  {a.sha256, "go " + runtime.Version() + "\ncc another\n", `program was compiled by "GCC: `},
+		"another Go":        {a.sha256, "go go1.0\n", `program was compiled by "` + runtime.Version() + `", want "go1.0"`},
+		"a changed package": {strings.Repeat("0", 64), "go " + runtime.Version() + "\n", "is not the package in packages.lock"},
+		"a library too few": {a.sha256, "go " + runtime.Version() + "\n", "needs libc.so.6"},
+	} {
+		if err := os.WriteFile(lock, fmt.Appendln(nil, a.name, a.version, c.digest, a.path), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := build(io.Discard, config{image: dir, lock: lock, packages: packages, out: out, version: "v1", program: "/proc/self/exe"})
-		if err == nil {
-			t.Errorf("%s: no error", name)
+		if err := os.WriteFile(filepath.Join(dir, "toolchain"), []byte(c.toolchain), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := build(io.Discard, config{image: dir, lock: lock, packages: packages, out: out, version: "v1", program: program})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 		if _, err := os.Stat(out); !os.IsNotExist(err) {
 			t.Errorf("%s: something was written: %v", name, err)
 		}
+	}
+	var said strings.Builder
+	if err := (config{image: dir, program: program, anyCompiler: true}).compilers(&said, map[string]string{"go": "go0"}); err != nil || !strings.Contains(said.String(), "NOT THE RELEASE'S COMPILER") {
+		t.Errorf("any compiler: %v, %q", err, said.String())
 	}
 }
 
 // TestLockRefuses: a line that is not in the one form, and a package that stands there twice.
 func TestLockRefuses(t *testing.T) {
 	digest := strings.Repeat("a", 64)
-	good := "x 1:2-3 " + digest + " pool/main/x/x_2-3_all.deb\n"
+	good := "xx 1:2-3 " + digest + " pool/main/x/xx_2-3_all.deb\n"
 	for name, text := range map[string]string{
-		"a path elsewhere": "x 1 " + digest + " /etc/x.deb\n", "a path upwards": "x 1 " + digest + " pool/../x.deb\n", "a short digest": "x 1 abc pool/x.deb\n",
-		"twice": good + good, "an empty line": good + "\n" + good, "an option for a program": "-x 1 " + digest + " pool/x.deb\n", "two blanks": strings.Replace(good, " ", "  ", 1),
+		"a path elsewhere": "xx 1 " + digest + " /etc/x.deb\n", "a path upwards": "xx 1 " + digest + " pool/../x.deb\n", "a short digest": "xx 1 abc pool/x.deb\n",
+		"twice": good + good, "an empty line": good + "\n" + good, "an option for a program": "-xx 1 " + digest + " pool/x.deb\n", "two blanks": strings.Replace(good, " ", "  ", 1),
 	} {
 		file := filepath.Join(t.TempDir(), "lock")
 		if err := os.WriteFile(file, []byte("# comment\n"+text), 0o600); err != nil {
@@ -188,6 +206,13 @@ func TestLockRefuses(t *testing.T) {
 		if list, err := readLock(file); err == nil {
 			t.Errorf("%s: %v", name, list)
 		}
+	}
+	file := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := readLock(file); err != nil || len(list) != 1 || list[0] != (locked{"xx", "1:2-3", digest, "pool/main/x/xx_2-3_all.deb"}) {
+		t.Errorf("a good line: %v, %v", list, err)
 	}
 	if list, err := readLock("../packages.lock"); err != nil || len(list) < 40 {
 		t.Errorf("the lock of the image: %d, %v", len(list), err)

@@ -39,8 +39,11 @@ func build(w io.Writer, c config) error {
 	if err != nil {
 		return err
 	}
-	tools, err := c.tools(w)
+	tools, err := toolsOf(c.program)
 	if err != nil {
+		return err
+	}
+	if err := c.compilers(w, tools); err != nil {
 		return err
 	}
 	t, firmware, err := c.root(list)

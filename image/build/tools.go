@@ -38,15 +38,11 @@ func toolsOf(program string) (map[string]string, error) {
 	return map[string]string{"go": info.GoVersion, "cc": strings.Join(comments, "; ")}, nil
 }
 
-// tools are those of the program, held to the file toolchain.
-func (c config) tools(w io.Writer) (map[string]string, error) {
-	tools, err := toolsOf(c.program)
-	if err != nil {
-		return nil, err
-	}
+// compilers holds what made the program to the file toolchain.
+func (c config) compilers(w io.Writer, tools map[string]string) error {
 	lines, err := readLines(filepath.Join(c.image, "toolchain"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, l := range lines {
 		name, want, _ := strings.Cut(l.text, " ")
@@ -56,9 +52,9 @@ func (c config) tools(w io.Writer) (map[string]string, error) {
 		err := advice.New(advice.Failed, "make the image on Debian 12 with its newest gcc; or, for another image, write yours into image/toolchain",
 			"%s was compiled by %q, want %q: the image's bytes would be others", show.Text(c.program), tools[name], want)
 		if !c.anyCompiler {
-			return nil, err
+			return err
 		}
 		fmt.Fprintf(w, "NOT THE RELEASE'S COMPILER: %v\n", err)
 	}
-	return tools, nil
+	return nil
 }
