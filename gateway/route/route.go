@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Config is all that a Router needs. New checks it.
@@ -115,7 +117,7 @@ func New(c Config) (*Router, error) {
 					return nil, fmt.Errorf("route %q: there is no upstream %q", r.Path, r.Upstream)
 				}
 				if one.upstream, err = newUpstream(r.Upstream, u, t.now); err != nil {
-					return nil, fmt.Errorf("upstream %s: %w", r.Upstream, err)
+					return nil, fmt.Errorf("upstream %s: %w", show.Text(r.Upstream), err)
 				}
 				byName[r.Upstream] = one.upstream
 				t.upstreams = append(t.upstreams, one.upstream)
