@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -271,16 +270,4 @@ func copied(t testing.TB, from, to string) string {
 	t.Helper()
 	host(t, "cp", "--sparse=always", from, to)
 	return to
-}
-
-// screendump takes a picture of a machine's screen through its monitor.
-func screendump(t testing.TB, monitor, path string) {
-	t.Helper()
-	c, err := net.Dial("unix", monitor)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "screendump %s\n", path)
-	time.Sleep(2 * time.Second)
 }

@@ -1,0 +1,147 @@
+package menu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// put writes files below a folder.
+func put(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLook: what lies on a stick is told apart by what it looks like, and a stick without end costs a bounded look.
+func TestLook(t *testing.T) {
+	dir := t.TempDir()
+	ended := "hanaper-journal/1 hanaper/ceremony/x/y\n"
+	put(t, dir, map[string]string{
+		"a/script.yaml": "version: 1\nceremony: x\nroster: {}\n", "a/other.yaml": "ceremony: x\n", "a/approval.json": `{"payloadType":"application/vnd.hanaper.approval+json"}`,
+		"a/roster.json": `{"type":"hanaper-roster/1"}`, "a/ada.key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "a/plain.key": "-----BEGIN PRIVATE KEY-----\n", "a/image.json": `{"files":{"hanaper.iso":{}}}`,
+		"cut/transcript.log": ended, "cut/INCOMPLETE": "", "cut/script.yaml": "version: 1\nceremony: x\nroster: {}\n",
+		"done/transcript.log": ended, "done/checkpoint": "", "done/transcript.dsse.json": "",
+		"trial/transcript.log": "hanaper-journal/1 hanaper/rehearsal/x/y\n", "trial/checkpoint": "", "trial/transcript.dsse.json": "",
+		"1/2/3/4/deep.yaml": "version: 1\nceremony: x\nroster: {}\n",
+	})
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "a", "link.key")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range Look(dir) {
+		rel, _ := filepath.Rel(dir, f.Path)
+		got = append(got, rel)
+	}
+	want := "cut a/script.yaml done trial a/approval.json a/roster.json a/ada.key a/image.json"
+	if strings.Join(got, " ") != want {
+		t.Errorf("found %s, not %s", strings.Join(got, " "), want)
+	}
+	if b := beside(Look(dir), Approval, filepath.Join(dir, "cut", "x.yaml")); b != nil {
+		t.Errorf("approvals of another folder: %v", b)
+	}
+}
+
+// sat is a menu on a machine that was started from the image, and what was typed.
+func sat(t *testing.T, typed string) (*menu, *bytes.Buffer) {
+	t.Helper()
+	var out bytes.Buffer
+	m := newMenu(Config{In: strings.NewReader(typed), Out: &out, Terminal: "vt220", Program: "/bin/false", Machine: t.TempDir(), Folder: t.TempDir(),
+		Words:  func([32]byte) string { return "words" },
+		Extend: func(context.Context, [32]byte) error { return errors.New("there is no TPM") }})
+	m.sticks.block, m.sticks.root = t.TempDir(), t.TempDir()
+	return m, &out
+}
+
+// TestShellAloud: a shell is opened for exactly two sentences, and only after it was written down; anything else opens none and writes
+// nothing.
+func TestShellAloud(t *testing.T) {
+	for _, typed := range []string{"", "\n", "shell\n", "shell\nyes\n", "Shell\nyes, open a shell\n", "yes, open a shell\nshell\n", "shell\n\nyes, open a shell\n"} {
+		m, _ := sat(t, typed)
+		err := m.shell(context.Background())
+		var exit Exit
+		if errors.As(err, &exit) || notes(m.Machine, shellNote) != nil {
+			t.Errorf("%q opened a shell: %v", typed, err)
+		}
+	}
+	m, out := sat(t, "shell\nyes, open a shell\n")
+	if err := m.shell(context.Background()); err != Exit(ExitShell) || len(notes(m.Machine, shellNote)) != 1 {
+		t.Errorf("%v, %v", err, notes(m.Machine, shellNote))
+	}
+	if !strings.Contains(out.String(), "No TPM tells of it") || !strings.Contains(strings.Join(m.headLines(), "\n"), "A SHELL WAS OPENED") {
+		t.Errorf("nobody is told: %s", out)
+	}
+	m, _ = sat(t, "shell\nyes, open a shell\n")
+	m.Machine = filepath.Join(m.Machine, "gone")
+	if err := m.shell(context.Background()); err == nil || err == Exit(ExitShell) {
+		t.Errorf("a shell that nobody could write down: %v", err)
+	}
+}
+
+// TestRefusals: without exactly the word that is asked for nothing is run, erased, set or switched off.
+func TestRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		typed string
+		do    func(*menu) error
+	}{
+		"off":   {"Off\n", func(m *menu) error { return m.powerOff(context.Background()) }},
+		"clock": {"2026-11-21T09:00:00Z\nyes\n\n", func(m *menu) error { return m.setTime(context.Background()) }},
+		"go":    {"y\n", func(m *menu) error { return m.talks(context.Background(), "t", nil, "ceremony", "run") }},
+		"word":  {"without out\n", func(m *menu) error { return m.remind("t") }},
+	} {
+		m, _ := sat(t, c.typed)
+		if err := c.do(m); !errors.Is(err, errBack) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left, _ := os.ReadDir(m.Machine); len(left) > 0 {
+			t.Errorf("%s: something was written down: %v", name, left)
+		}
+	}
+}
+
+// TestMemory: the head of each page says which of the two anchors is in use; two sticks of memory are none.
+func TestMemory(t *testing.T) {
+	m, _ := sat(t, "")
+	if !strings.HasPrefix(m.memoryWords(), "NO MEMORY") || m.state() != "" {
+		t.Error(m.memoryWords())
+	}
+	one := Stick{Device: "sdb", Kind: "ext4", Label: StateLabel, At: "/media/sdb"}
+	m.sticks.list = []Stick{{Device: "sda", Kind: "vfat", Label: StateLabel, At: "/media/sda"}, one}
+	if !strings.Contains(m.memoryWords(), "on the stick sdb") || m.state() != "/media/sdb/hanaper" {
+		t.Error(m.memoryWords())
+	}
+	two := one
+	two.Device = "sdc"
+	m.sticks.list = append(m.sticks.list, two)
+	if !strings.HasPrefix(m.memoryWords(), "NO MEMORY") {
+		t.Error(m.memoryWords())
+	}
+}
+
+// TestPages: a long text is shown page by page, each no longer than the screen, and foreign text in it does not steer.
+func TestPages(t *testing.T) {
+	m, out := sat(t, strings.Repeat("\n", 20))
+	if err := m.pages("A report", strings.Repeat("a line\n", 50)+"the \x1b[2J end"); err != nil {
+		t.Fatal(err)
+	}
+	pages := strings.Split(out.String(), "\x1b[H\x1b[2J")[1:]
+	for i, p := range pages {
+		if n := strings.Count(p, "\n"); n > 23 {
+			t.Errorf("page %d has %d lines", i+1, n)
+		}
+	}
+	if len(pages) < 3 || strings.Contains(strings.Join(pages, ""), "\x1b") || !strings.Contains(out.String(), `the \x1b[2J end`) {
+		t.Errorf("%d pages: %q", len(pages), pages[len(pages)-1])
+	}
+}
