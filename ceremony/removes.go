@@ -79,6 +79,7 @@ func (t *TrustRepository) removed(s *Session, prev *trust.Repository, c trust.Co
 			gone = append(gone, removal{"crl_rules." + name, "", fmt.Sprintf("the rule for the CRL of %s: its devices are refused from its next update on", show.Text(name))})
 		}
 	}
+	gone = append(gone, environmentRemoved(prev.Policy(), c.Policy)...)
 	return toldApart(append(gone, policyRemoved(prev.Policy(), c.Policy)...)), added
 }
 

@@ -38,6 +38,17 @@ type TrustRepository struct {
 	MinRSABits int      `yaml:"min_rsa_bits"`
 	// CRLRules are the CAs whose CRL gateways use beyond its next update.
 	CRLRules []CRLRuleConfig `yaml:"crl_rules"`
+	// Stage, GatewayNames, RegisteredOnly, SharedCredentials and Logs (verifier keys) say what the environment is: trust.Policy's.
+	Stage             string        `yaml:"stage"`
+	GatewayNames      []string      `yaml:"gateway_names"`
+	RegisteredOnly    bool          `yaml:"registered_only"`
+	SharedCredentials *SharedConfig `yaml:"shared_credentials"`
+	Logs              []string      `yaml:"logs"`
+	// DirectorRoot and ImageRoot are inputs: the Uptane roots that devices are provisioned with.
+	DirectorRoot string `yaml:"director_root"`
+	ImageRoot    string `yaml:"image_root"`
+	// VersionAbove is the highest version of the targets that officers signed since the last ceremony, with `hanaper trust`.
+	VersionAbove int64 `yaml:"version_above"`
 	// Removes names what the last version has and this one has not: certificates and keys by their names, and fields of this step.
 	Removes []string `yaml:"removes"`
 	// Releases are revoked serials that later CRLs may leave out.
@@ -320,6 +331,9 @@ func (t *TrustRepository) content(s *Session) (trust.Content, error) {
 			return c, err
 		}
 	}
+	if err := t.environment(s, &c); err != nil {
+		return c, err
+	}
 	for _, r := range t.Releases {
 		issuer, err := s.certificate(r.Issuer)
 		if err != nil {
@@ -339,7 +353,6 @@ func (t *TrustRepository) crlRule(s *Session, c *trust.Content, r CRLRuleConfig)
 	if err != nil {
 		return err
 	}
-	c.Policy.Format = 2
 	c.Policy.CRLs = append(c.Policy.CRLs, trust.CRLRule{CA: trust.IssuerID(issuer.cert).String(), GraceHours: r.GraceHours, Frozen: r.Frozen != ""})
 	if r.Frozen == "" {
 		return nil
@@ -469,4 +482,5 @@ func (t *TrustRepository) shows(s *Session, v *shown) {
 	if t.RequireCRL {
 		v.fact("gateways", "admit no device whose CA has no CRL")
 	}
+	t.showEnvironment(v)
 }
