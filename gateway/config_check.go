@@ -9,11 +9,12 @@ import (
 	"github.com/hanaper/hanaper/gateway/route"
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
 
 func wrong(key, hint, format string, args ...any) error {
-	return advice.New(advice.Usage, hint, "%s %w", key, fmt.Errorf(format, args...))
+	return advice.New(advice.Usage, hint, "%s %w", show.Line(key), fmt.Errorf(format, args...))
 }
 
 func (s *Settings) checkPresent() error {

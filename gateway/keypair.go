@@ -42,17 +42,17 @@ func (k *keyPair) reload() error {
 	defer k.mu.Unlock()
 	certPEM, certStamp, err := readOwn(k.certFile, false)
 	if err != nil {
-		return fmt.Errorf("%s.certificate: %w", show.Text(k.section), err)
+		return fmt.Errorf("%s.certificate: %w", show.Line(k.section), err)
 	}
 	keyPEM, keyStamp, err := readOwn(k.keyFile, true)
 	if err != nil {
-		return fmt.Errorf("%s.key: %w", show.Text(k.section), err)
+		return fmt.Errorf("%s.key: %w", show.Line(k.section), err)
 	}
 	defer clear(keyPEM)
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return advice.New(advice.Usage, "the certificate comes first in its file, and the key must be its own",
-			"%s.certificate %s with %s.key %s: %w", show.Text(k.section), show.Text(k.certFile), show.Text(k.section), show.Text(k.keyFile), err)
+			"%s.certificate %s with %s.key %s: %w", show.Line(k.section), show.Text(k.certFile), show.Line(k.section), show.Text(k.keyFile), err)
 	}
 	if pair.Leaf == nil {
 		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
@@ -85,7 +85,7 @@ func readOwn(path string, private bool) ([]byte, stamp, error) {
 // expired says that the certificate is of no use any more.
 func (k *keyPair) expired(now time.Time) error {
 	if leaf := k.current.Load().Leaf; now.After(leaf.NotAfter) {
-		return advice.New(advice.Usage, "put a new certificate there", "%s.certificate %s expired at %s", show.Text(k.section), show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return advice.New(advice.Usage, "put a new certificate there", "%s.certificate %s expired at %s", show.Line(k.section), show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
