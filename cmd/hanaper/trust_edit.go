@@ -280,7 +280,7 @@ func addFromCeremony(c *cli.Context, t *trust.Content) error {
 		return advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", show.Text(dir), err), advice.Hint(err))
 	}
 	if r.Environment != t.Environment || r.Aborted {
-		return advice.New(advice.Refused, "name the ceremony of this environment that made them", "%s was held for environment %s, or was aborted; this is %s", show.Text(dir), show.Text(r.Environment), t.Environment)
+		return advice.New(advice.Refused, "name the ceremony of this environment that made them", "%s was held for environment %s, or was aborted; this is %s", show.Text(dir), show.Text(r.Environment), show.Text(t.Environment))
 	}
 	covered := map[string]bool{}
 	for _, name := range r.Artefacts {
@@ -389,7 +389,7 @@ func releaseOf(text string) (trust.Release, error) {
 // removeTrust removes what the flags name; what is not there is a mistake.
 func removeTrust(c *cli.Context, t *trust.Content) error {
 	missing := func(flag, what string) error {
-		return advice.New(advice.Usage, "'hanaper trust show' says what there is", "--%s %s: the draft has none such", flag, show.Text(what))
+		return advice.New(advice.Usage, "'hanaper trust show' says what there is", "--%s %s: the draft has none such", show.Text(flag), show.Text(what))
 	}
 	for flag, list := range map[string]*[]*x509.Certificate{"anchor": &t.Anchors, "ca": &t.Intermediates} {
 		for _, name := range c.StringSlice(flag) {

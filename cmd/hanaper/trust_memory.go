@@ -82,7 +82,7 @@ func (m trustMemory) weigh(known bool, pin trust.Pin, d *trust.Draft) (findings 
 	const older = "somebody shows you an older part, or another one: fetch what is in force from its publisher"
 	switch {
 	case m.Root != pin.String():
-		return nil, advice.New(advice.Refused, "check which environment's root you keep", "this machine remembers root %s of environment %s, and not %s", show.Text(m.Root), m.Environment, pin)
+		return nil, advice.New(advice.Refused, "check which environment's root you keep", "this machine remembers root %s of environment %s, and not %s", show.Text(m.Root), show.Text(m.Environment), pin)
 	case before.Version < m.Previous.Version:
 		return nil, advice.New(advice.Refused, older, "the draft follows version %d, and version %d was in force here", before.Version, m.Previous.Version)
 	case before.Version == m.Previous.Version && before.Digest != m.Previous.Digest:

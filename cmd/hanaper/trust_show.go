@@ -95,7 +95,7 @@ func tellTrust(c *cli.Context, all bool) error {
 	for _, id := range d.Missing {
 		rows = append(rows, []string{id, "-"})
 	}
-	fmt.Fprintf(c.App.Writer, "environment %s: version %d after version %d in force, good until %s\ndigest %s\n", d.Environment, d.Version, d.Previous, d.Expires, d.Digest)
+	fmt.Fprintf(c.App.Writer, "environment %s: version %d after version %d in force, good until %s\ndigest %s\n", show.Text(d.Environment), d.Version, d.Previous, show.Text(d.Expires), show.Text(d.Digest))
 	shell.Table(c.App.Writer, []string{"key", "signature"}, rows)
 	tellClock(c.App.Writer, w, now)
 	tellSignatures(c.App.Writer, w, now)

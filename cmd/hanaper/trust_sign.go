@@ -161,7 +161,7 @@ func confirmDraft(ask term.Prompter, findings []string) error {
 func tellDraft(out io.Writer, w *work) {
 	d, prev := w.draft, w.draft.Previous()
 	digest := d.Digest()
-	fmt.Fprintf(out, "environment %s: version %d of the officers' part, after version %d in force\ndigest %x\n  %s\n", prev.Environment(), d.Version(), prev.TargetsVersion(), digest[:], quorum.Words(digest[:]))
+	fmt.Fprintf(out, "environment %s: version %d of the officers' part, after version %d in force\ndigest %x\n  %s\n", show.Text(prev.Environment()), d.Version(), prev.TargetsVersion(), digest[:], quorum.Words(digest[:]))
 	lines := trust.Changes(prev, d.Next())
 	if len(lines) == 0 {
 		lines = []string{"nothing changes but the version and the date"}

@@ -75,7 +75,7 @@ func readWork(dir string, files fs.FS, pin *trust.Pin, now time.Time) (*work, er
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%s: %w", show.Text(dir), workPrevious, err), advice.Hint(err))
 	}
 	if prev.Environment() != note.Environment {
-		return nil, advice.New(advice.Unverified, "", "%s: %w: %s, not %s", show.Text(dir), trust.ErrEnvironment, prev.Environment(), show.Text(note.Environment))
+		return nil, advice.New(advice.Unverified, "", "%s: %w: %s, not %s", show.Text(dir), trust.ErrEnvironment, show.Text(prev.Environment()), show.Text(note.Environment))
 	}
 	if w.previous, err = prev.Part(before); err != nil {
 		return nil, err
