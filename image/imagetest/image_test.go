@@ -156,7 +156,7 @@ func (g *guest) picks(text string) {
 	page := string(g.screen[from:g.read])
 	g.mu.Unlock()
 	for l := range strings.Lines(page) {
-		if f := strings.Fields(l); len(f) > 0 && strings.Contains(l, text) {
+		if f := strings.Fields(l); len(f) > 0 && strings.Trim(f[0], "0123456789") == "" && strings.Contains(l, text) {
 			g.types(f[0])
 			return
 		}
