@@ -44,10 +44,10 @@ image:
 	scripts/install-peers image
 	image/make
 
-## image-test: the image made, and started in a virtual machine: a ceremony by its menu, a plug pulled, an auditor
+## image-test: the image made, and started in a virtual machine: a ceremony by its menu, a plug pulled, an auditor; MADE=1 takes the one in image/out
 image-test:
 	scripts/install-peers test
-	HANAPER_IMAGE_ANEW=1 $(MAKE) -s image
+	$(if $(MADE),,HANAPER_IMAGE_ANEW=1 $(MAKE) -s image)
 	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -timeout 30m -v -run 'TestImage$$' ./image/imagetest
 
 ## image-lock: image/packages.lock written anew, with what Debian's archive has today
@@ -58,6 +58,7 @@ image-lock:
 image-compare:
 	scripts/install-peers image
 	image/twice
+	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -run '^TestMade$$' ./image/build
 
 ## test: all tests, with the race detector, against real peers
 test:
