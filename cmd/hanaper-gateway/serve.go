@@ -44,6 +44,9 @@ func serveCommand() *cli.Command {
 }
 
 func serve(ctx context.Context, settings *gateway.Settings) (err error) {
+	if _, set := os.LookupEnv("GOGC"); !set {
+		paceHeap(ctx)
+	}
 	// Whatever can be known to be wrong is told before a file is made.
 	if err := settings.CheckFiles(time.Now()); err != nil {
 		return err
