@@ -127,6 +127,15 @@ func unpack(t *testing.T, p12 []byte) unpacked {
 	return u
 }
 
+func secretOf(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	raw, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 func usages(c *x509.Certificate) (list []string) {
 	for _, u := range c.ExtKeyUsage {
 		list = append(list, fmt.Sprint(u))
@@ -155,7 +164,7 @@ func TestSharedCredential(t *testing.T) {
 	if len(shared.roots) != 1 || !shared.roots[0].Equal(b.roots.cert) {
 		t.Errorf("the roots in it: %d", len(shared.roots))
 	}
-	secrets := [][]byte{shared.key.D.Bytes()}
+	secrets := [][]byte{secretOf(t, shared.key)}
 	for i, ttl := range []string{`"36000"`, `5`} {
 		status, kind, p12 := b.asked(b.gateway, shared.leaf.Raw, fmt.Sprintf(`{"deviceId":"bench-%d","ttl":%s}`, i, ttl))
 		if status != http.StatusCreated || kind != "application/x-pkcs12" {
@@ -172,7 +181,7 @@ func TestSharedCredential(t *testing.T) {
 		if got := usages(d.leaf); !slices.Equal(got, []string{fmt.Sprint(x509.ExtKeyUsageClientAuth), factory.BenchUsage}) || !strings.Contains(d.leaf.Subject.String(), "NOT FOR PRODUCTION") {
 			t.Errorf("%s for %v", d.leaf.Subject, got)
 		}
-		secrets = append(secrets, d.key.D.Bytes())
+		secrets = append(secrets, secretOf(t, d.key))
 	}
 	full := b.rows()
 	// The credential has one of the three places.
