@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/factory/record/sqlite"
 	"github.com/hanaper/hanaper/factory/record/tables"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/pgpool"
 	"github.com/hanaper/hanaper/internal/postgrestest"
 )
 
@@ -103,7 +104,7 @@ func TestConfig(t *testing.T) {
 		{"host=db.example dbname=d sslmode=verify-full", ""},
 		{"host=/run/postgresql dbname=d", ""}, {"host=127.0.0.1 dbname=d sslmode=disable", ""}, {"host=localhost dbname=d", ""},
 	} {
-		_, err := parse(Config{Database: c.database})
+		_, err := pgpool.Parse(pgpool.Config{Section: "store", Database: c.database})
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v", c.database, err)
 		}

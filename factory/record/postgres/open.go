@@ -10,8 +10,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"github.com/hanaper/hanaper/factory/record/tables"
 	"github.com/hanaper/hanaper/internal/advice"
 	batching "github.com/hanaper/hanaper/internal/batch"
+	"github.com/hanaper/hanaper/internal/pgpool"
 )
 
 //go:embed schema.sql
@@ -80,7 +79,7 @@ var _ record.Store = (*Store)(nil)
 
 // Open connects, and makes the tables where there are none.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	conf, err := parse(c)
+	conf, err := pgpool.Parse(pgpool.Config{Section: "store", Database: c.Database, Password: c.Password, Connections: c.Connections, Application: "hanaperd"})
 	if err != nil {
 		return nil, err
 	}
@@ -104,63 +103,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.Run = func(ctx context.Context, steps func(tables.Tx) error) error { return s.steps.Do(ctx, steps) }
 	s.Damaged = damaged
 	return s, nil
-}
-
-func parse(c Config) (*pgxpool.Config, error) {
-	bad := func(hint, format string, args ...any) (*pgxpool.Config, error) {
-		return nil, advice.New(advice.Usage, hint, "store.postgres: "+format, args...)
-	}
-	if strings.Contains(strings.ToLower(c.Database), "password") {
-		return bad("put it into a file that only this service may read, and name that in store.password_file", "holds a password")
-	}
-	conf, err := pgxpool.ParseConfig(c.Database)
-	if err != nil {
-		// The error may quote the string, with what should not be in it.
-		return bad("write it as host=HOST dbname=NAME user=NAME", "is no connection string of libpq")
-	}
-	conn := conf.ConnConfig
-	if c.Password != "" {
-		conn.Password = c.Password
-	}
-	for _, to := range append([]*pgxFallback{{conn.Host, conn.TLSConfig != nil && !conn.TLSConfig.InsecureSkipVerify}}, fallbacks(conn)...) {
-		if !to.checked && !local(to.host) {
-			return bad("add sslmode=verify-full and sslrootcert=FILE", "the connection to %s is not encrypted, or the server's certificate not checked", to.host)
-		}
-	}
-	conf.MaxConns = int32(c.Connections)
-	if conf.MaxConns == 0 {
-		conf.MaxConns = 16
-	}
-	conn.ConnectTimeout = 5 * time.Second
-	for name, value := range map[string]string{
-		// A commit is durable when it returns, whatever the server's default.
-		"synchronous_commit": "on", "default_transaction_isolation": "read committed", "timezone": "UTC",
-		// A server that lost its client frees what that held.
-		"idle_in_transaction_session_timeout": "60000", "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
-		"lock_timeout": "20000", "application_name": "hanaperd",
-	} {
-		conn.RuntimeParams[name] = value
-	}
-	return conf, nil
-}
-
-// pgxFallback is one way in which the driver would try to connect.
-type pgxFallback struct {
-	host    string
-	checked bool
-}
-
-func fallbacks(c *pgx.ConnConfig) (out []*pgxFallback) {
-	for _, f := range c.Fallbacks {
-		out = append(out, &pgxFallback{f.Host, f.TLSConfig != nil && !f.TLSConfig.InsecureSkipVerify})
-	}
-	return out
-}
-
-// local says that nobody between us and the host can read or change what is said.
-func local(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 var errNewer = errors.New("it was written by a newer release")

@@ -31,6 +31,16 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		"last seen":            lastSeen,
 		"pages":                pages,
 		"closed":               closed,
+		"environments":         environments,
+		"generations":          generations,
+		"states":               allStates,
+		"registered only":      registeredOnly,
+		"import":               imports,
+		"log":                  logged,
+		"filters":              filters,
+		"key change elsewhere": rekeyedElsewhere,
+		"thousand at once":     thousandAtOnce,
+		"counts":               counted,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
 	}
