@@ -11,6 +11,7 @@ import (
 type Config struct {
 	Listen         string         `yaml:"listen"`
 	Admin          string         `yaml:"admin"`
+	Control        ControlConfig  `yaml:"control"`
 	Registry       RegistryConfig `yaml:"registry"`
 	IdentityHeader string         `yaml:"identity_header"`
 	StripHeaders   []string       `yaml:"strip_headers"`
@@ -67,9 +68,22 @@ type TrustConfig struct {
 	CRL      string        `yaml:"crl"`
 }
 
-// RegistryConfig says where the devices met are kept.
+// RegistryConfig says where the devices met are kept: in a file, or in a database that several gateways share.
 type RegistryConfig struct {
 	Path string `yaml:"path"`
+	// Postgres is a connection string of libpq without a password, PasswordFile a file of mode 0600 that holds it.
+	Postgres     string `yaml:"postgres"`
+	PasswordFile string `yaml:"password_file"`
+	Connections  int    `yaml:"connections"`
+	// Blind is for how long the registry may not answer before nobody is admitted.
+	Blind time.Duration `yaml:"blind"`
+}
+
+// ControlConfig is the socket on which operators reach the running gateway.
+type ControlConfig struct {
+	Socket string `yaml:"socket"`
+	// Group may use it besides the gateway's own user.
+	Group string `yaml:"group"`
 }
 
 // RenewalConfig names the hanaperd that renews devices' certificates; without a URL there is none, and paths of EST are like all others.

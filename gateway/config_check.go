@@ -20,9 +20,30 @@ func wrong(key, hint, format string, args ...any) error {
 func (s *Settings) checkPresent() error {
 	return present([]required{
 		{"listen", s.listen, "the address that devices connect to, such as 0.0.0.0:8443"},
-		{"registry.path", s.registry, "a file for the devices met, such as devices.db"},
 	})
 }
+
+func (s *Settings) checkRegistry() error {
+	r := s.registry
+	switch {
+	case r.Path == "" && r.Postgres == "":
+		return wrong("registry.path", "a file for the devices met, such as devices.db; or registry.postgres, a database that several gateways share", "is missing")
+	case r.Path != "" && r.Postgres != "":
+		return wrong("registry", "name one of path and postgres", "has both path and postgres")
+	case r.Postgres == "" && (r.PasswordFile != "" || r.Connections != 0):
+		return wrong("registry", "they go with postgres", "has password_file or connections without postgres")
+	case r.Connections < 0 || r.Connections > 1000:
+		return wrong("registry.connections", "0 or absent is 16", "is %d", r.Connections)
+	case r.Blind < 0 || r.Blind > maxBlind:
+		return wrong("registry.blind", "up to 24h; 0 or absent is 15s", "is %s", r.Blind)
+	case s.control.Group != "" && s.control.Socket == "":
+		return wrong("control.group", "name control.socket too", "goes with a socket")
+	}
+	return nil
+}
+
+// maxBlind bounds for how long a gateway may go on without its registry: what others block meanwhile is not seen.
+const maxBlind = 24 * time.Hour
 
 func (e *EnvironmentSettings) checkPresent(nameKey string) error {
 	if err := present([]required{

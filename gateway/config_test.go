@@ -28,8 +28,8 @@ func TestExampleConfig(t *testing.T) {
 	if page, err := os.ReadFile("../docs/examples/hanaper-gateway.yaml"); err != nil || string(page) != string(Example) {
 		t.Errorf("docs/examples and what the program prints differ (%v)", err)
 	}
-	if !strings.HasSuffix(s.registry, "/docs/examples/devices.db") {
-		t.Errorf("registry.path is not relative to the file: %s", s.registry)
+	if !strings.HasSuffix(s.registry.Path, "/docs/examples/devices.db") {
+		t.Errorf("registry.path is not relative to the file: %s", s.registry.Path)
 	}
 }
 
@@ -87,7 +87,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("listen: [")
 	f.Fuzz(func(t *testing.T, yaml string) {
 		s, err := settings(yaml)
-		if err == nil && (len(s.environments[0].routes) == 0 || s.registry == "" || s.limits.BodyBytes <= 0) {
+		if err == nil && (len(s.environments[0].routes) == 0 || s.registry.Path == "" && s.registry.Postgres == "" || s.limits.BodyBytes <= 0) {
 			t.Errorf("accepted with holes: %+v", s)
 		}
 	})

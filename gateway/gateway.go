@@ -196,6 +196,7 @@ func (g *Gateway) watch(ctx context.Context) {
 				}
 			}
 		case <-g.registry.Changed():
+			g.keepActs()
 			g.sweepAll()
 		case <-sweep.C:
 			g.sweepAll()

@@ -192,39 +192,57 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestRegistryHeld: a registry that is gone, or another one, is not begun anew: it would admit whom operators barred.
+// TestRegistryHeld: a registry that is gone, another one, or an older copy is not begun with: it would admit whom operators blocked.
 func TestRegistryHeld(t *testing.T) {
 	dir := t.TempDir()
-	s := &Settings{registry: filepath.Join(dir, "devices.db"), environments: []*EnvironmentSettings{{trust: TrustConfig{State: dir}}}}
-	if known, err := s.KnownRegistry(); err != nil || known != "" {
+	s := &Settings{registry: RegistryConfig{Path: filepath.Join(dir, "devices.db")}, environments: []*EnvironmentSettings{{trust: TrustConfig{State: dir}}}}
+	if known, err := s.KnownRegistry(); err != nil || known != (KnownRegistry{}) {
 		t.Fatal(known, err)
 	}
-	if err := s.HoldRegistry("", "one"); err != nil {
+	if err := s.HoldRegistry(KnownRegistry{}, "one", 7); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.KnownRegistry(); err == nil || !strings.Contains(err.Error(), "is gone") {
 		t.Errorf("%v", err)
 	}
-	if err := os.WriteFile(s.registry, nil, 0o600); err != nil {
+	if err := os.WriteFile(s.registry.Path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	known, err := s.KnownRegistry()
-	if err != nil || known != "one" {
+	if err != nil || known != (KnownRegistry{"one", 7}) {
 		t.Fatal(known, err)
 	}
-	if err := s.HoldRegistry(known, "one"); err != nil {
-		t.Error(err)
+	mark := filepath.Join(dir, "registry")
+	says := func(want string) {
+		t.Helper()
+		if data, _ := os.ReadFile(mark); string(data) != want {
+			t.Errorf("the mark says %q, want %q", data, want)
+		}
 	}
-	if err := s.HoldRegistry(known, "two"); err == nil || !strings.Contains(err.Error(), "is another one") {
+	if err := s.HoldRegistry(known, "two", 9); err == nil || !strings.Contains(err.Error(), "is another one") {
 		t.Errorf("%v", err)
 	}
-	if data, _ := os.ReadFile(filepath.Join(dir, "registry")); string(data) != "one\n" {
-		t.Errorf("the mark says %q", data)
+	if err := s.HoldRegistry(known, "one", 6); err == nil || !strings.Contains(err.Error(), "acts up to number 6, and this gateway has seen number 7") {
+		t.Errorf("%v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "registry"), nil, 0o600); err != nil {
+	says("one\n7\n")
+	if err := s.HoldRegistry(known, "one", 8); err != nil {
+		t.Error(err)
+	}
+	says("one\n8\n")
+	// A mark of the release before has no number.
+	if err := os.WriteFile(mark, []byte("one\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if known, err := s.KnownRegistry(); err == nil {
-		t.Errorf("an empty mark stands for %q", known)
+	if known, err := s.KnownRegistry(); err != nil || known != (KnownRegistry{ID: "one"}) {
+		t.Errorf("%+v, %v", known, err)
+	}
+	for _, bad := range []string{"", "\n", "one\nx\n", "one\n-1\n", "one\n1\n2\n", strings.Repeat("a", 65)} {
+		if err := os.WriteFile(mark, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := s.KnownRegistry(); err == nil {
+			t.Errorf("%q stands for %+v", bad, known)
+		}
 	}
 }

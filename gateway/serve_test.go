@@ -85,7 +85,7 @@ func newStand(t testing.TB, edit func(*gateway.Config)) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.registry, err = sqlite.Open(sqlite.Config{Path: settings.Registry()}); err != nil {
+	if s.registry, err = sqlite.Open(sqlite.Config{Path: settings.Registry().Path}); err != nil {
 		t.Fatal(err)
 	}
 	if s.gateway, err = gateway.NewGateway(settings, s.registry, slog.New(slog.NewTextHandler(s.log, nil)), nil); err != nil {

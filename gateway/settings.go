@@ -15,11 +15,14 @@ import (
 // Settings is a Config that passed every check that needs no file but itself: defaults filled in, paths absolute.
 type Settings struct {
 	listen, admin string
-	registry      string
-	header        string
-	strip         []string
-	tickets       bool
-	trace         TraceConfig
+	registry      RegistryConfig
+	control       ControlConfig
+	// heldMark is what is kept of the registry in use, beside the trust state.
+	heldMark *keptRegistry
+	header   string
+	strip    []string
+	tickets  bool
+	trace    TraceConfig
 	// balancers may say in a PROXY protocol header whose connection they hand on; none: the header is not read.
 	balancers []netip.Prefix
 	limits    LimitsConfig
@@ -73,9 +76,10 @@ func NewSettings(c Config, dir string) (*Settings, error) {
 		}
 		return filepath.Join(dir, p)
 	}
-	s := &Settings{listen: c.Listen, admin: c.Admin, registry: abs(c.Registry.Path), header: c.IdentityHeader, strip: c.StripHeaders,
+	s := &Settings{listen: c.Listen, admin: c.Admin, registry: c.Registry, control: ControlConfig{Socket: abs(c.Control.Socket), Group: c.Control.Group}, header: c.IdentityHeader, strip: c.StripHeaders,
 		tickets: c.SessionTickets, trace: c.Trace, limits: c.Limits, log: c.Log}
-	for _, check := range []func() error{s.checkPresent, s.checkListen, func() error { return s.checkBalancers(c.ProxyProtocol) }, s.checkHeaders, s.checkLimits, s.checkLog, func() error { return s.takeEnvironments(c, abs) },
+	s.registry.Path, s.registry.PasswordFile = abs(c.Registry.Path), abs(c.Registry.PasswordFile)
+	for _, check := range []func() error{s.checkPresent, s.checkRegistry, s.checkListen, func() error { return s.checkBalancers(c.ProxyProtocol) }, s.checkHeaders, s.checkLimits, s.checkLog, func() error { return s.takeEnvironments(c, abs) },
 		s.shareConnections, s.checkTrace, s.checkRouting} {
 		if err := check(); err != nil {
 			return nil, err
@@ -137,8 +141,11 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
-// Registry is the path of the registry file.
-func (s *Settings) Registry() string { return s.registry }
+// Registry says where the devices met are kept: Path or Postgres is set.
+func (s *Settings) Registry() RegistryConfig { return s.registry }
+
+// Control is the socket for operators, with an empty Socket for none.
+func (s *Settings) Control() ControlConfig { return s.control }
 
 // Listen is the address for devices.
 func (s *Settings) Listen() string { return s.listen }

@@ -107,7 +107,7 @@ func unlessBarred(c *cli.Context, d gateway.Decision) (gateway.Decision, error) 
 	if err != nil {
 		return d, err
 	}
-	r, err := openExisting(settings)
+	r, err := openExisting(c.Context, settings)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d, nil
 	}

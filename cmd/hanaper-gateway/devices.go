@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/gateway/control"
 	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -50,6 +52,20 @@ func devicesCommand() *cli.Command {
 			act(gateway.Unflag, "unflag", "take a device's flags away, once somebody has looked", "", "without flags"),
 			{Name: "note", Usage: "replace a device's notes", ArgsUsage: "ID TEXT", Flags: with(why),
 				Description: "Example:\n  hanaper-gateway devices note --config gateway.yaml vin-0001 \"test bench 3, Olga\"", Action: onRecords(noteDevice)},
+			{Name: "import", Usage: "register devices of a list before they come, all of them or none", ArgsUsage: "FILE",
+				Description: "FILE is CSV. Its first line names the columns: device_id, and if you like environment, key_sha256 (of the SubjectPublicKeyInfo that the device\n" +
+					"will have, in hex), generation (the least that is taken) and notes.\n\n" +
+					"Example:\n  hanaper-gateway devices import --config gateway.yaml --dry-run delivery-12.csv",
+				Flags: with(why, &cli.BoolFlag{Name: "dry-run", Usage: "check the list, and change nothing"}), Action: onRecords(importDevices)},
+			{Name: "export", Usage: "write all devices, or those that are asked for, to standard output",
+				Description: "Example:\n  hanaper-gateway devices export --config gateway.yaml --format ndjson > devices.ndjson", Before: shell.NoArgs,
+				Flags: with(&cli.StringFlag{Name: "format", Value: "csv", Usage: "csv or ndjson"},
+					&cli.StringFlag{Name: "state", Usage: "only those in this `STATE`"}, &cli.StringFlag{Name: "flag", Usage: "only those with this `FLAG`, or any"},
+					&cli.StringFlag{Name: "prefix", Usage: "only ids that begin with `TEXT`"}), Action: onRecords(exportDevices)},
+			{Name: "log", Usage: "show what was done with devices: who, when, what and why, the latest first",
+				Description: "Example:\n  hanaper-gateway devices log --config gateway.yaml --limit 20", Before: shell.NoArgs,
+				Flags: with(&cli.StringFlag{Name: "device", Usage: "only acts on this device `ID`"}, &cli.Int64Flag{Name: "before", Usage: "begin before act number `N`"},
+					&cli.IntFlag{Name: "limit", Value: 100, Usage: "show at most `N`"}), Action: onRecords(showLog)},
 		},
 	}
 }
@@ -65,41 +81,63 @@ type records struct {
 func onRecords(do func(*cli.Context, records) error) cli.ActionFunc {
 	return func(c *cli.Context) (err error) {
 		r := records{environment: c.String("environment")}
-		var open interface {
-			gateway.Records
-			Close() error
-		}
-		path := c.String("registry")
-		switch config := c.String("config"); {
-		case (config == "") == (path == ""):
-			return advice.New(advice.Usage, "--config FILE or --registry FILE", "name the registry, once")
-		case config != "":
-			settings, err := gateway.LoadSettings(config)
-			if err != nil {
-				return err
-			}
-			if open, err = openExisting(settings); err != nil {
-				return advice.Wrap(advice.Usage, err, "the gateway makes it when it is started first")
-			}
-			if list := settings.Environments(); r.environment == "" && len(list) == 1 {
-				r.environment = list[0].Name()
-			}
-		default:
-			if _, err := os.Stat(path); err != nil {
-				return advice.New(advice.Usage, "the gateway makes it when it is started first", "registry: %w", err)
-			}
-			if open, err = sqlite.Open(sqlite.Config{Path: path, Environment: r.environment}); err != nil {
-				return err
-			}
+		open, err := r.open(c)
+		if err != nil {
+			return err
 		}
 		defer func() {
 			if e := open.Close(); err == nil {
 				err = e
 			}
 		}()
-		r.Records = open
 		return do(c, r)
 	}
+}
+
+// open opens the registry: by the socket of the gateway where one runs, else itself.
+func (r *records) open(c *cli.Context) (io.Closer, error) {
+	path, config := c.String("registry"), c.String("config")
+	if (config == "") == (path == "") {
+		return nil, advice.New(advice.Usage, "--config FILE or --registry FILE", "name the registry, once")
+	}
+	if path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, advice.New(advice.Usage, "the gateway makes it when it is started first", "registry: %w", err)
+		}
+		open, err := sqlite.Open(sqlite.Config{Path: path, Environment: r.environment})
+		if err != nil {
+			return nil, err
+		}
+		r.Records = open
+		return open, nil
+	}
+	settings, err := gateway.LoadSettings(config)
+	if err != nil {
+		return nil, err
+	}
+	if list := settings.Environments(); r.environment == "" && len(list) == 1 {
+		r.environment = list[0].Name()
+	} else if r.environment != "" {
+		if _, err := settings.Environment(r.environment); err != nil {
+			return nil, err
+		}
+	}
+	if socket := settings.Control().Socket; socket != "" {
+		client, err := control.Dial(socket)
+		if err != nil {
+			return nil, advice.Wrap(advice.Refused, err, "be of the group in control.group, or the gateway's own user")
+		}
+		if client != nil {
+			r.Records = client
+			return client, nil
+		}
+	}
+	open, err := openExisting(c.Context, settings)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "the gateway makes it when it is started first")
+	}
+	r.Records = open
+	return open, nil
 }
 
 // one is the environment of an act or a question about one device.

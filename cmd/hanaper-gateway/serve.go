@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -61,7 +62,7 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	devices, err := openRegistry(settings)
+	devices, err := openRegistry(ctx, settings)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,11 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 			err = e
 		}
 	}()
-	if err := settings.HoldRegistry(known, devices.ID()); err != nil {
+	last, err := devices.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if err := settings.HoldRegistry(known, devices.ID(), last); err != nil {
 		return err
 	}
 	g, err := gateway.NewGateway(settings, devices, log, nil)
@@ -96,6 +101,11 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 		adminAddr = admin.Addr().String()
 	}
 	ctx, stop := context.WithCancel(ctx)
+	controlled, err := serveControl(ctx, settings, g, devices, log)
+	if err != nil {
+		stop()
+		return err
+	}
 	var followed sync.WaitGroup
 	for _, f := range feeds {
 		followed.Go(func() { g.Follow(ctx, f.environment, f.feed) })
@@ -108,7 +118,7 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	err = g.Serve(ctx, listener, admin)
 	stop()
 	followed.Wait()
-	return err
+	return errors.Join(err, <-controlled)
 }
 
 // feeds are the trust sources of the environments.

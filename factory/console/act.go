@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -126,14 +127,14 @@ func (k *Console) acting(a *act) func(*visit) (*answer, error) {
 		what, token, note := a.digest(filled, would), v.r.PostFormValue("seal"), strings.TrimSpace(v.r.PostFormValue("note"))
 		c := confirmation{Act: a, Plan: would, Hidden: a.hidden(filled), Note: note}
 		if token == "" {
-			c.Seal = k.seals.make(v.leaf, what)
+			c.Seal = k.seals.Make(v.leaf.Raw, what)
 			return &answer{template: "confirm.html", title: a.Title, data: c}, nil
 		}
 		if p := checkNote(note); p != nil {
 			c.Seal, c.Problems = token, []problem{*p}
 			return &answer{status: http.StatusUnprocessableEntity, template: "confirm.html", title: a.Title, data: c}, nil
 		}
-		if err := k.seals.spend(token, v.leaf, what); err != nil {
+		if err := k.seals.Spend(token, v.leaf.Raw, what); err != nil {
 			return nil, &factory.Fault{Code: factory.CodeForbidden, Text: err.Error(), Hint: "nothing was done now; look at how things stand, and begin anew if need be"}
 		}
 		done, err := a.do(v.ctx, v.who, filled, note)
@@ -182,7 +183,7 @@ func (a *act) read(r *http.Request) (values, error) {
 			v[f.Name] = strings.TrimSpace(carried)
 			continue
 		}
-		if data, err := sealForm.DecodeString(carried); carried != "" && err == nil {
+		if data, err := carriedForm.DecodeString(carried); carried != "" && err == nil {
 			v[f.Name] = string(data)
 			continue
 		}
@@ -229,7 +230,7 @@ func (a *act) hidden(v values) (rows []row) {
 	for _, f := range a.Fields {
 		s := v[f.Name]
 		if f.File {
-			s = sealForm.EncodeToString([]byte(s))
+			s = carriedForm.EncodeToString([]byte(s))
 		}
 		rows = append(rows, row{f.Name, s})
 	}
@@ -257,3 +258,6 @@ func (a *act) digest(v values, p *plan) [32]byte {
 	put(p.Warnings...)
 	return [32]byte(h.Sum(nil))
 }
+
+// carriedForm is how a file that was shown is carried on by a form.
+var carriedForm = base64.RawURLEncoding

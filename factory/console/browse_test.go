@@ -17,6 +17,7 @@ import (
 	"github.com/hanaper/hanaper/factory/console"
 	"github.com/hanaper/hanaper/factory/order"
 	"github.com/hanaper/hanaper/factory/record"
+	"github.com/hanaper/hanaper/internal/browsertest"
 )
 
 func pkcs8(t testing.TB, key crypto.Signer) []byte {
@@ -45,81 +46,81 @@ func TestBrowser(t *testing.T) {
 }
 
 // walkPages loads every page, as operator and as viewer, and looks for what makes a page hard to use.
-func walkPages(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
+func walkPages(t *testing.T, r *rig, b *browsertest.Browser, at func(who, path string) string) {
 	for _, who := range []string{"operator", "viewer"} {
 		for _, path := range append(pagesOf(t), "/console/lot?name=2026-47", "/console/devices?by=lot&q=2026-47", "/console/devices?by=station&q=line-1&from=soon", "/console/devices?by=id&q=vin-0001", "/console/devices?by=id&q=vin-9", "/console/nowhere") {
-			if failure := b.open(at(who, path)); failure != "" {
+			if failure := b.Open(at(who, path)); failure != "" {
 				t.Fatal(path, failure)
 			}
 			if strings.HasSuffix(path, ".css") || strings.HasSuffix(path, ".svg") {
 				continue
 			}
-			if bad := b.js(accessible); bad != "" {
+			if bad := b.JS(accessible); bad != "" {
 				t.Errorf("%s %s: %s", who, path, bad)
 			}
-			if text := b.text(); !strings.Contains(text, who+" ") || strings.Contains(text, "\u202e") {
+			if text := b.Text(); !strings.Contains(text, who+" ") || strings.Contains(text, "\u202e") {
 				t.Errorf("%s %s: %s", who, path, text)
 			}
-			if acts := b.js(`document.querySelectorAll('a.button').length`); who == "viewer" && acts != "0" {
+			if acts := b.JS(`document.querySelectorAll('a.button').length`); who == "viewer" && acts != "0" {
 				t.Errorf("%s: a viewer is offered acts", path)
 			}
 			// On the narrowest screen that WCAG 2.2 names (1.4.10) nothing is cut off: wide tables are moved by themselves.
-			b.narrow()
-			if wide := b.js(`document.documentElement.scrollWidth > document.documentElement.clientWidth ? document.documentElement.scrollWidth : ""`); wide != "" {
+			b.Narrow()
+			if wide := b.JS(`document.documentElement.scrollWidth > document.documentElement.clientWidth ? document.documentElement.scrollWidth : ""`); wide != "" {
 				t.Errorf("%s %s: on 320 pixels it is %s wide", who, path, wide)
 			}
-			b.wide()
+			b.Wide()
 			if axe := os.Getenv("CONSOLE_AXE"); axe != "" {
-				b.judge(axe, who+" "+path)
+				b.Judge(axe, who+" "+path)
 			}
 			if who == "operator" {
 				name := strings.Trim(strings.NewReplacer("/console/", "", "/", "-", "?", "-", "&", "-", "=", "-").Replace(path), "-")
-				b.pictures("page-" + name)
+				b.Pictures("page-" + name)
 			}
 		}
 	}
-	if said := b.complaints(); len(said) > 0 {
+	if said := b.Complaints(); len(said) > 0 {
 		t.Errorf("the browser complains: %s", said)
 	}
-	if b.open(at("operator", "/console/refusals")); !strings.Contains(b.text(), `"<script>x</script>"`) || b.js("window.x") != "" {
-		t.Errorf("a hostile id: %s", b.text())
+	if b.Open(at("operator", "/console/refusals")); !strings.Contains(b.Text(), `"<script>x</script>"`) || b.JS("window.x") != "" {
+		t.Errorf("a hostile id: %s", b.Text())
 	}
-	b.open(at("operator", "/console/"))
-	b.click("Load this page anew every 30 seconds")
-	if content := b.js(`document.querySelector('meta[http-equiv=refresh]').content`); content != "30" {
+	b.Open(at("operator", "/console/"))
+	b.Click("Load this page anew every 30 seconds")
+	if content := b.JS(`document.querySelector('meta[http-equiv=refresh]').content`); content != "30" {
 		t.Error(content)
 	}
-	b.click("Stop that")
-	if b.js(`document.querySelector('meta[http-equiv=refresh]') ? "there" : ""`) != "" {
+	b.Click("Stop that")
+	if b.JS(`document.querySelector('meta[http-equiv=refresh]') ? "there" : ""`) != "" {
 		t.Error("it does not stop")
 	}
 }
 
 // walkActs does each act once, as somebody at a desk does it.
-func walkActs(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
+func walkActs(t *testing.T, r *rig, b *browsertest.Browser, at func(who, path string) string) {
 	done := map[string]bool{}
 	// act goes through the two pages of an act, from its form on, and gives what the last page says.
 	act := func(name, sees, verb string, fills ...string) string {
 		t.Helper()
 		done[name] = true
 		before := r.rows()
-		b.fill(fills...)
-		b.pictures("act-" + name)
-		b.click("Go on")
-		if text := b.text(); !strings.Contains(text, "is this right?") || !strings.Contains(text, sees) {
+		b.Fill(fills...)
+		b.Pictures("act-" + name)
+		b.Click("Go on")
+		if text := b.Text(); !strings.Contains(text, "is this right?") || !strings.Contains(text, sees) {
 			t.Fatalf("%s: %s", name, text)
 		}
-		if bad := b.js(accessible); bad != "" {
+		if bad := b.JS(accessible); bad != "" {
 			t.Errorf("%s: %s", name, bad)
 		}
-		b.pictures("confirm-" + name)
+		b.Pictures("confirm-" + name)
 		if after := r.rows(); after != before {
 			t.Fatalf("%s: a question wrote %s, was %s", name, after, before)
 		}
-		b.fill("Note", "seen in a market by "+name)
-		b.click(verb)
-		b.pictures("done-" + name)
-		return b.text()
+		b.Fill("Note", "seen in a market by "+name)
+		b.Click(verb)
+		b.Pictures("done-" + name)
+		return b.Text()
 	}
 	must := func(text string, want ...string) {
 		t.Helper()
@@ -142,9 +143,9 @@ func walkActs(t *testing.T, r *rig, b *browser, at func(who, path string) string
 	if err := os.WriteFile(path, r.order(olga, "brakes/48", 3, func(o *order.Order) { o.IDs.Pattern = "ecu-[0-9]+" }), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.open(at("operator", "/console/acts"))
-	b.click("Open a lot")
-	b.choose("f-order", path)
+	b.Open(at("operator", "/console/acts"))
+	b.Click("Open a lot")
+	b.Choose("f-order", path)
 	must(act("open", "brakes/48", "Open"), "Lot brakes/48 is open", "ecu-[0-9]+")
 	if l, err := r.service.Lot(t.Context(), "brakes/48"); err != nil || l.State != "open" || l.Quantity != 3 {
 		t.Fatalf("%+v, %v", l, err)
@@ -156,54 +157,54 @@ func walkActs(t *testing.T, r *rig, b *browser, at func(who, path string) string
 			t.Fatal(err)
 		}
 	}
-	b.open(at("operator", "/console/devices"))
-	b.fill("Look for", "ECU-1")
-	b.click("Look up")
-	b.click("Swap it with another")
+	b.Open(at("operator", "/console/devices"))
+	b.Fill("Look for", "ECU-1")
+	b.Click("Look up")
+	b.Click("Swap it with another")
 	must(act("swap", device("ecu-2").KeyDigest, "Swap", "The other device id", "ecu-2"), "have swapped their keys")
 	for i, id := range []string{"ecu-2", "ecu-1"} {
 		if err := r.enroll("line-3", id, keys[i], "brakes/48"); err != nil {
 			t.Fatalf("%s with the other's key: %v", id, err)
 		}
 	}
-	b.open(at("operator", "/console/act/reissue?device_id=ecu-1"))
+	b.Open(at("operator", "/console/act/reissue?device_id=ecu-1"))
 	must(act("reissue", "revoked as superseded", "Permit"), "Device ecu-1 may be enrolled anew")
-	b.click("Look at the device")
-	must(b.text(), "May be enrolled anew", "permitted by operator olga")
+	b.Click("Look at the device")
+	must(b.Text(), "May be enrolled anew", "permitted by operator olga")
 	if err := r.enroll("line-3", "ecu-1", newKey(t), "brakes/48"); err != nil {
 		t.Fatal(err)
 	}
-	b.open(at("operator", "/console/devices?by=lot&q=brakes%2F48"))
-	must(b.text(), "ecu-1", "ecu-2", "revoked")
-	b.pictures("list")
-	b.open(at("operator", "/console/act/scrap?device_id=ecu-2"))
+	b.Open(at("operator", "/console/devices?by=lot&q=brakes%2F48"))
+	must(b.Text(), "ecu-1", "ecu-2", "revoked")
+	b.Pictures("list")
+	b.Open(at("operator", "/console/act/scrap?device_id=ecu-2"))
 	must(act("scrap", "is given back", "Scrap", "Give its place", "yes"), "Device ecu-2 is scrapped")
 	if d := device("ecu-2"); !d.Scrapped || d.Status != "revoked" {
 		t.Fatalf("%+v", d)
 	}
-	b.open(at("operator", "/console/devices?by=id&q=vin-0002"))
-	b.click("Revoke it")
+	b.Open(at("operator", "/console/devices?by=id&q=vin-0002"))
+	b.Click("Revoke it")
 	must(act("revoke", "vin-0002", "Revoke", "Reason", "key_compromise"), "The certificate of device vin-0002 is revoked")
 	if d := device("vin-0002"); d.Status != "revoked" || d.Reason != "key_compromise" {
 		t.Fatalf("%+v", d)
 	}
-	b.click("Look at the device")
-	must(b.text(), "revoked (key_compromise)")
+	b.Click("Look at the device")
+	must(b.Text(), "revoked (key_compromise)")
 	for _, id := range []string{"vin-1001", "vin-1002"} {
 		if err := r.enroll("line-7", id, newKey(t), "2026-47"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.open(at("operator", "/console/act/revoke-station"))
+	b.Open(at("operator", "/console/act/revoke-station"))
 	must(act("revoke-station", "Certificates to revoke", "Revoke all", "Station", "line-7", "Reason", "privilege_withdrawn", "Enrolled from", "2026-01-01"), "2 certificates of station line-7 are revoked")
 	if device("vin-1002").Status != "revoked" || device("vin-0003").Status != "issued" {
 		t.Fatal("others than the station's devices are revoked, or not all of them")
 	}
-	b.open(at("operator", "/console/lot?name=brakes%2F48"))
-	b.click("Close a lot")
+	b.Open(at("operator", "/console/lot?name=brakes%2F48"))
+	b.Click("Close a lot")
 	must(act("close", "closed for good", "Close"), "Lot brakes/48 is closed, with 1 of 3 devices")
-	b.click("Look at the lot")
-	must(b.text(), "closed")
+	b.Click("Look at the lot")
+	must(b.Text(), "closed")
 	if err := r.enroll("line-3", "ecu-3", newKey(t), "brakes/48"); err == nil {
 		t.Error("a closed lot takes a device")
 	}
@@ -224,63 +225,63 @@ func walkActs(t *testing.T, r *rig, b *browser, at func(who, path string) string
 			t.Errorf("the note of %s is not in the record", name)
 		}
 	}
-	b.open(at("operator", "/console/events"))
-	b.pictures("events-after")
+	b.Open(at("operator", "/console/events"))
+	b.Pictures("events-after")
 }
 
 // walkIll: what is wrong stands on the first page, in words, and an act that is refused says why and what to do.
-func walkIll(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
+func walkIll(t *testing.T, r *rig, b *browsertest.Browser, at func(who, path string) string) {
 	if err := r.store.Hold(t.Context(), "it was restored from factory-monday.db"); err != nil {
 		t.Fatal(err)
 	}
-	b.open(at("operator", "/console/"))
-	if text := b.text(); !strings.Contains(text, "Something is wrong") || !strings.Contains(text, "held: it was restored from factory-monday.db") {
+	b.Open(at("operator", "/console/"))
+	if text := b.Text(); !strings.Contains(text, "Something is wrong") || !strings.Contains(text, "held: it was restored from factory-monday.db") {
 		t.Error(text)
 	}
-	if bad := b.js(accessible); bad != "" {
+	if bad := b.JS(accessible); bad != "" {
 		t.Error(bad)
 	}
-	b.pictures("ill")
-	b.open(at("operator", "/console/act/reissue?device_id=vin-0003"))
-	b.click("Go on")
+	b.Pictures("ill")
+	b.Open(at("operator", "/console/act/reissue?device_id=vin-0003"))
+	b.Click("Go on")
 	before := r.rows()
-	b.fill("Note", "x")
-	b.click("Permit")
-	if text := b.text(); !strings.Contains(text, "Not done") || !strings.Contains(text, "record is not complete") || !strings.Contains(text, "Code: held") {
+	b.Fill("Note", "x")
+	b.Click("Permit")
+	if text := b.Text(); !strings.Contains(text, "Not done") || !strings.Contains(text, "record is not complete") || !strings.Contains(text, "Code: held") {
 		t.Error(text)
 	}
-	b.pictures("refused-act")
+	b.Pictures("refused-act")
 	if after := r.rows(); after != before {
 		t.Errorf("it wrote %s, was %s", after, before)
 	}
 }
 
 // turnedAway: no page without a certificate; none for a station; and what another site's page has the operator's browser send does nothing.
-func turnedAway(t *testing.T, r *rig, b *browser, at func(who, path string) string) {
+func turnedAway(t *testing.T, r *rig, b *browsertest.Browser, at func(who, path string) string) {
 	before := r.rows()
 	// In TLS 1.3 the server refuses after the browser's side of the handshake is done: it says so, or only that the connection was closed.
-	if failure := b.open(at("nobody", "/console/")); !strings.HasPrefix(failure, "net::ERR_") || strings.Contains(b.text(), "Hanaper factory") {
-		t.Errorf("without a certificate: %q, %s", failure, b.text())
+	if failure := b.Open(at("nobody", "/console/")); !strings.HasPrefix(failure, "net::ERR_") || strings.Contains(b.Text(), "Hanaper factory") {
+		t.Errorf("without a certificate: %q, %s", failure, b.Text())
 	}
-	if failure := b.open(at("station", "/console/")); failure != "" || !strings.Contains(b.text(), "This page is for operators and viewers") || strings.Contains(b.text(), "vin-0001") {
-		t.Errorf("a station: %q, %s", failure, b.text())
+	if failure := b.Open(at("station", "/console/")); failure != "" || !strings.Contains(b.Text(), "This page is for operators and viewers") || strings.Contains(b.Text(), "vin-0001") {
+		t.Errorf("a station: %q, %s", failure, b.Text())
 	}
-	b.pictures("station")
+	b.Pictures("station")
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, `<form method="post" action="%s"><input name="device_id" value="vin-0003"><input name="reason" value="superseded"></form><iframe src="%s"></iframe>`,
 			at("operator", "/console/act/revoke"), at("operator", "/console/devices?by=id&q=vin-0003"))
 	}))
 	defer evil.Close()
-	if failure := b.open(strings.Replace(evil.URL, "127.0.0.1", "evil.example", 1)); failure != "" {
+	if failure := b.Open(strings.Replace(evil.URL, "127.0.0.1", "evil.example", 1)); failure != "" {
 		t.Fatal(failure)
 	}
-	b.follow(`document.forms[0].submit()`)
-	if text := b.text(); !strings.Contains(text, "This request came from another site's page") {
+	b.Follow(`document.forms[0].submit()`)
+	if text := b.Text(); !strings.Contains(text, "This request came from another site's page") {
 		t.Errorf("another origin: %s", text)
 	}
-	b.pictures("cross-site")
-	if said := strings.Join(b.complaints(), " "); !strings.Contains(said, "frame-ancestors") {
+	b.Pictures("cross-site")
+	if said := strings.Join(b.Complaints(), " "); !strings.Contains(said, "frame-ancestors") {
 		t.Errorf("nothing is said of the frame: %s", said)
 	}
 	if after := r.rows(); after != before {

@@ -1,20 +1,20 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"embed"
 	"errors"
 	"html/template"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/page"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -46,7 +46,7 @@ type Console struct {
 	log     *slog.Logger
 	now     func() time.Time
 	pages   *template.Template
-	seals   *seals
+	seals   *page.Seals
 	acts    []*act
 	mux     *http.ServeMux
 	origin  *http.CrossOriginProtection
@@ -65,7 +65,7 @@ func New(c Config) (*Console, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	k := &Console{service: c.Service, callers: c.Callers, log: c.Log, now: c.Now, seals: newSeals(c.Now), mux: http.NewServeMux(),
+	k := &Console{service: c.Service, callers: c.Callers, log: c.Log, now: c.Now, seals: page.NewSeals(c.Now), mux: http.NewServeMux(),
 		origin: http.NewCrossOriginProtection(), slots: make(chan struct{}, 16)}
 	var err error
 	if k.pages, err = template.New("").Funcs(k.functions()).ParseFS(files, "page/*.html"); err != nil {
@@ -89,8 +89,8 @@ func (k *Console) routes() {
 		k.mux.HandleFunc("GET "+a.path(), k.page(k.asks(a)))
 		k.mux.HandleFunc("POST "+a.path(), k.page(k.acting(a)))
 	}
-	k.mux.HandleFunc("GET /console/style.css", k.file("page/style.css", "text/css; charset=utf-8"))
-	k.mux.HandleFunc("GET /console/icon.svg", k.file("page/icon.svg", "image/svg+xml"))
+	k.mux.HandleFunc("GET /console/style.css", k.file(page.Style, "text/css; charset=utf-8"))
+	k.mux.HandleFunc("GET /console/icon.svg", k.file(page.Icon, "image/svg+xml"))
 	k.mux.HandleFunc("/", k.page(func(*visit) (*answer, error) {
 		return nil, &factory.Fault{Code: factory.CodeNotFound, Text: "there is no such page", Hint: "begin at the overview"}
 	}))
@@ -98,20 +98,8 @@ func (k *Console) routes() {
 
 // ServeHTTP implements http.Handler.
 func (k *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	protect(w.Header())
+	page.Protect(w.Header())
 	k.mux.ServeHTTP(w, r)
-}
-
-// protect sets the headers that every answer has: nothing is loaded but our own style sheet and icon, no script runs, nobody frames a page or
-// keeps it, and addresses, which hold device ids, go to no other site.
-func protect(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 // visit is one request of somebody who may see pages.
@@ -247,25 +235,16 @@ func (k *Console) write(w http.ResponseWriter, r *http.Request, v *visit, a *ans
 	if v != nil {
 		s.Who, s.MayAct = v.who, v.mayAct()
 	}
-	var b bytes.Buffer
-	if err := k.pages.ExecuteTemplate(&b, a.template, s); err != nil {
+	if err := page.Write(w, k.pages, a.template, a.status, s); err != nil {
 		k.log.Error("console: a page cannot be made", "page", a.template, "error", err)
 		http.Error(w, "internal error; see hanaperd's log", http.StatusInternalServerError)
-		return
 	}
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	if a.status != 0 {
-		w.WriteHeader(a.status)
-	}
-	// The last net: a character that steers how its neighbours are read reaches no page, wherever it came from.
-	_, _ = w.Write([]byte(show.Lines(b.String())))
 }
 
 // file serves a file of our own, which holds no secret, to whoever has a certificate: the page that refuses has its looks too.
-func (k *Console) file(path, kind string) http.HandlerFunc {
-	data, err := files.ReadFile(path)
+func (k *Console) file(data []byte, kind string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, refused := k.callers.Of(r.TLS); refused != nil || err != nil {
+		if _, refused := k.callers.Of(r.TLS); refused != nil {
 			http.Error(w, "refused", http.StatusForbidden)
 			return
 		}
@@ -276,40 +255,7 @@ func (k *Console) file(path, kind string) http.HandlerFunc {
 
 // functions are what templates call.
 func (k *Console) functions() template.FuncMap {
-	return template.FuncMap{
-		"text":     func(s string) string { return show.Text(s) },
-		"line":     show.Line,
-		"when":     when,
-		"ago":      func(t time.Time) string { return span(k.now().Sub(t)) + " ago" },
-		"in":       func(t time.Time) string { return span(t.Sub(k.now())) },
-		"span":     span,
-		"sentence": sentence,
-		"reason":   reason,
-		"kind":     kind,
-		"dict":     dict,
-		"rate":     rate,
-		"share":    share,
-	}
-}
-
-// dict passes several values to a template.
-func dict(pairs ...any) map[string]any {
-	m := map[string]any{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		m[pairs[i].(string)] = pairs[i+1]
-	}
-	return m
-}
-
-// sentence begins with a capital letter and ends with a full stop.
-func sentence(s string) string {
-	s = show.Line(s)
-	if s == "" {
-		return ""
-	}
-	s = strings.ToUpper(s[:1]) + s[1:]
-	if strings.ContainsAny(s[len(s)-1:], ".!?") {
-		return s
-	}
-	return s + "."
+	all := page.Functions(k.now)
+	maps.Copy(all, template.FuncMap{"reason": reason, "kind": kind, "rate": rate, "share": share})
+	return all
 }

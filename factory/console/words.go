@@ -1,43 +1,9 @@
 package console
 
 import (
-	"fmt"
-	"html/template"
-	"time"
-
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/factory/record"
 )
-
-// when shows a time, UTC to the second, for people and for programs.
-func when(t time.Time) template.HTML {
-	if t.IsZero() {
-		return "never"
-	}
-	t = t.UTC()
-	// #nosec: both are made of digits and signs by package time.
-	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04:05") + `</time>`)
-}
-
-// span shows how long something lasts, in the two largest units that matter.
-func span(d time.Duration) string {
-	sign := ""
-	if d < 0 {
-		d, sign = -d, "-"
-	}
-	days, hours, minutes := int(d/(24*time.Hour)), int(d/time.Hour)%24, int(d/time.Minute)%60
-	switch {
-	case days >= 30:
-		return fmt.Sprintf("%s%d days", sign, days)
-	case days > 0:
-		return fmt.Sprintf("%s%d d %d h", sign, days, hours)
-	case hours > 0:
-		return fmt.Sprintf("%s%d h %d min", sign, hours, minutes)
-	case minutes > 0:
-		return fmt.Sprintf("%s%d min", sign, minutes)
-	}
-	return fmt.Sprintf("%s%d s", sign, int(d/time.Second))
-}
 
 // reason says in words what a code of a refusal means to somebody at the line.
 func reason(c factory.Code) string {

@@ -13,6 +13,9 @@ import (
 
 // Do implements gateway.Records.
 func (r *Registry) Do(ctx context.Context, a gateway.Act) error {
+	if err := a.Check(); err != nil {
+		return err
+	}
 	key := KeyOf(a.Environment, a.Device)
 	err := r.store.Do(ctx, func(tx Tx) error {
 		rows, err := tx.Find([]Key{key})
@@ -159,16 +162,13 @@ func change(row, next *Row, a gateway.Act, entry *gateway.LogEntry) (remove bool
 	return false, nil
 }
 
-// MaxImport bounds one list.
-const MaxImport = 200_000
-
 // importPart is how many devices one statement adds.
 const importPart = 500
 
 // Import implements gateway.Records.
 func (r *Registry) Import(ctx context.Context, list []gateway.Registration, by gateway.By) error {
-	if len(list) == 0 || len(list) > MaxImport {
-		return fmt.Errorf("a list has 1 to %d devices, this one %d", MaxImport, len(list))
+	if err := gateway.CheckImport(list, by); err != nil {
+		return err
 	}
 	err := r.store.Do(ctx, func(tx Tx) error {
 		rows := make([]*Row, 0, len(list))

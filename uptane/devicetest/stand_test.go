@@ -152,7 +152,7 @@ func (s *stand) startGateway() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := sqlite.Open(sqlite.Config{Path: settings.Registry()})
+	known, err := sqlite.Open(sqlite.Config{Path: settings.Registry().Path})
 	if err != nil {
 		t.Fatal(err)
 	}

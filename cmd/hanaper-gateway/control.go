@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/gateway/control"
+	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
+)
+
+// serveControl serves the socket for operators until ctx ends; the channel receives how that ended.
+func serveControl(ctx context.Context, settings *gateway.Settings, g *gateway.Gateway, devices gateway.Records, log *slog.Logger) (<-chan error, error) {
+	ended := make(chan error, 1)
+	c := settings.Control()
+	if c.Socket == "" {
+		ended <- nil
+		return ended, nil
+	}
+	l, err := listenControl(c)
+	if err != nil {
+		return nil, err
+	}
+	s, err := control.New(control.Config{Records: devices, Health: g.Health, Log: log})
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	log.Info("operators are listened to", "socket", c.Socket)
+	go func() { ended <- s.Serve(ctx, l) }()
+	return ended, nil
+}
+
+// listenControl makes the socket, which nobody may open but this user, and the group where one is named. One that is left of a gateway that ended is
+// taken away; anything else at its place is not.
+func listenControl(c gateway.ControlConfig) (net.Listener, error) {
+	failed := func(err error) error {
+		return advice.Wrap(advice.Usage, fmt.Errorf("control.socket %s: %w", show.Text(c.Socket), err), "name a file in a folder that only the gateway's user may write")
+	}
+	gid, mode := -1, os.FileMode(0o600)
+	if c.Group != "" {
+		g, err := user.LookupGroup(c.Group)
+		if err != nil {
+			return nil, advice.Wrap(advice.Usage, fmt.Errorf("control.group: %w", err), "groupadd it, or leave it out")
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return nil, err
+		}
+		mode = 0o660
+	}
+	switch info, err := os.Lstat(c.Socket); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, failed(err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, failed(errors.New("something else is there"))
+	default:
+		if conn, err := net.Dial("unix", c.Socket); err == nil {
+			conn.Close()
+			return nil, failed(errors.New("another gateway listens there"))
+		}
+		if err := os.Remove(c.Socket); err != nil {
+			return nil, failed(err)
+		}
+	}
+	// Nobody gets in between its making and its mode.
+	was := syscall.Umask(0o177)
+	l, err := net.Listen("unix", c.Socket)
+	syscall.Umask(was)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if gid >= 0 {
+		if err := errors.Join(os.Chown(c.Socket, -1, gid), os.Chmod(c.Socket, mode)); err != nil {
+			return nil, errors.Join(failed(err), l.Close())
+		}
+	}
+	return l, nil
+}
