@@ -109,7 +109,7 @@ func (v verdict) refuse(m gateway.Meeting, why error) verdict {
 	if v.row.Flags&bit == 0 {
 		v.row.Flags |= bit
 		v.changed = true
-		v.entry = entryFor(m, gateway.Flagged, flag+": serial "+m.Serial+" of "+m.Issuer+", key "+hex.EncodeToString(m.Key[:]))
+		v.entry = entryFor(m, gateway.Flagged, flag+": serial "+m.Serial+" of "+m.Issuer+", key "+hex.EncodeToString(m.Key[:8]))
 	}
 	return v
 }
