@@ -18,10 +18,11 @@ func (g *Gateway) adminHandler() http.Handler {
 		_ = json.NewEncoder(w).Encode(h)
 	})
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		g.figures.write(w)
 		g.writeHealth(w)
+		g.writeRegistry(r.Context(), w)
 	})
 	return mux
 }

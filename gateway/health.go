@@ -111,6 +111,9 @@ func (g *Gateway) Health() Health {
 	if err := g.registry.Err(); err != nil {
 		fail(err.Error())
 	}
+	if blind := g.registry.Figures().Blind; blind > blindNote && g.registry.Err() == nil {
+		h.Notes = append(h.Notes, fmt.Sprintf("the registry has not answered for more than %s: devices that are known are admitted, and what others block is not seen", blindNote))
+	}
 	if err := g.registry.Trouble(); err != nil {
 		fail("the registry takes no new devices: " + err.Error())
 	}

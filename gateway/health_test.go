@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -23,9 +24,16 @@ import (
 type troubled struct {
 	Registry
 	err, trouble error
+	blind        time.Duration
 }
 
-func (r *troubled) Err() error                              { return r.err }
+func (r *troubled) Err() error { return r.err }
+func (r *troubled) Figures() RegistryFigures {
+	return RegistryFigures{Meets: map[string]int64{"new": 3}, Blind: r.blind, LastAct: 7}
+}
+func (r *troubled) Counts(context.Context) ([]Count, error) {
+	return []Count{{Environment: `a "b"`, State: Blocked, N: 2}, {Environment: "c", Flag: FlagOldKey, N: 1}}, r.err
+}
 func (r *troubled) Trouble() error                          { return r.trouble }
 func (r *troubled) Standing(string, string, [32]byte) error { return nil }
 

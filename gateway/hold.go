@@ -33,8 +33,19 @@ type keptRegistry struct {
 	KnownRegistry
 }
 
-// KnownRegistry reads the marks. It fails where the registry is a file that is not there any more: nothing is made in its place.
-func (s *Settings) KnownRegistry() (known KnownRegistry, err error) {
+// KnownRegistry is SeenRegistry, and fails where the registry is a file that is not there any more: nothing is made in its place.
+func (s *Settings) KnownRegistry() (KnownRegistry, error) {
+	known, err := s.SeenRegistry()
+	if err == nil && known.ID != "" && s.registry.Path != "" {
+		if _, e := os.Stat(s.registry.Path); errors.Is(e, fs.ErrNotExist) {
+			return known, s.otherRegistry("is gone")
+		}
+	}
+	return known, err
+}
+
+// SeenRegistry reads the marks.
+func (s *Settings) SeenRegistry() (known KnownRegistry, err error) {
 	for _, e := range s.environments {
 		data, err := input.ReadFile(e.registryMark())
 		if errors.Is(err, fs.ErrNotExist) {
@@ -42,11 +53,6 @@ func (s *Settings) KnownRegistry() (known KnownRegistry, err error) {
 		}
 		if err != nil {
 			return known, err
-		}
-		if s.registry.Path != "" {
-			if _, err := os.Stat(s.registry.Path); errors.Is(err, fs.ErrNotExist) {
-				return known, s.otherRegistry("is gone")
-			}
 		}
 		one, err := parseMark(string(data))
 		switch {

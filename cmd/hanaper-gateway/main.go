@@ -16,7 +16,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:     "hanaper-gateway",
 		Usage:    "admits the devices of one environment and forwards their requests",
-		Commands: []*cli.Command{serveCommand(), checkCommand(), configCommand(), admitCommand(), devicesCommand()},
+		Commands: []*cli.Command{serveCommand(), checkCommand(), configCommand(), admitCommand(), devicesCommand(), registryCommand()},
 	}
 }
 
