@@ -423,7 +423,7 @@ func counted(t *testing.T, o Opener) {
 	_, _ = r.Meet(ctx, meeting("a1", "other", "other", 0))
 	counts, err := r.Counts(ctx)
 	must(t, err)
-	want := map[string]int64{"pending": 1, "active": 4, "blocked": 1, "retired": 1, gateway.FlagOtherKey: 1, gateway.FlagOldKey: 0}
+	want := map[string]int64{"pending": 1, "active": 4, "blocked": 1, "retired": 1, gateway.FlagOtherKey: 1, gateway.FlagOldKey: 0, gateway.FlagTestBench: 0}
 	for _, c := range counts {
 		if n, ok := want[string(c.State)+c.Flag]; !ok || n != c.N || c.Environment != env {
 			t.Errorf("%+v, want %d", c, n)

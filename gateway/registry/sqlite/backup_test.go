@@ -172,3 +172,17 @@ func TestRestore(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLogStays: not even a statement by hand changes the log.
+func TestLogStays(t *testing.T) {
+	r := opened(t, filepath.Join(t.TempDir(), "devices.db"))
+	act(t, r, gateway.Block, "a", "stolen")
+	for _, q := range []string{"UPDATE act SET who = 'nobody'", "DELETE FROM act"} {
+		if _, err := r.store.write.Exec(q); err == nil || !strings.Contains(err.Error(), "only appended to") {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+	if log, err := r.Log(context.Background(), gateway.LogFilter{Limit: 10}); err != nil || len(log) != 1 || log[0].Who != "olga" {
+		t.Errorf("%+v, %v", log, err)
+	}
+}
