@@ -13,7 +13,7 @@ const (
 	// countTime bounds the questions of one look at the figures.
 	countTime = 3 * time.Second
 	// blindNote is from when on health says that acts of others are not seen.
-	blindNote = 3 * time.Second
+	blindNote = 5 * time.Second
 )
 
 // writeRegistry prints the registry's figures in the Prometheus text format. Where the database does not answer there are no numbers of devices: an old
