@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func devicesCommand() *cli.Command {
@@ -190,7 +191,7 @@ func (r records) act(c *cli.Context, a gateway.Act, done string) (err error) {
 	if c.Bool("json") {
 		return shell.JSON(c.App.Writer, map[string]string{"environment": a.Environment, "device_id": a.Device, "done": string(a.Verb)})
 	}
-	fmt.Fprintf(c.App.Writer, "%s is %s\n", a.Device, done)
+	fmt.Fprintf(c.App.Writer, "%s is %s\n", show.Text(a.Device), done)
 	return nil
 }
 

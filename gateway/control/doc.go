@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 const (
@@ -105,8 +106,8 @@ func (f failure) err() error {
 	}
 	for _, c := range codes {
 		if f.Code == c.code {
-			return &answered{f.Error, c.err}
+			return &answered{show.Line(f.Error), c.err}
 		}
 	}
-	return errors.New(f.Error)
+	return errors.New(show.Line(f.Error))
 }
