@@ -214,7 +214,9 @@ func (g *guest) does(line string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	said := steering.ReplaceAllString(string(g.screen[from:g.read]), "")
-	_, said, _ = strings.Cut(said, "\n") // the line itself
+	// The line itself, which a busy machine echoes twice: as it is typed, and when the shell reads it.
+	said = said[max(0, strings.LastIndex(said, "END$((6*7))")):]
+	_, said, _ = strings.Cut(said, "\n")
 	return strings.TrimSuffix(said, "END42")
 }
 
