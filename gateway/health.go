@@ -357,6 +357,7 @@ func (g *Gateway) writeHealth(w io.Writer) {
 			fmt.Fprintf(w, "hanaper_gateway_crl_next_update_seconds{environment=%s,ca=%s} %d\n", quoteLabel(e.name), label(c), due)
 		}
 	}
+	g.writeRoutes(w)
 	fmt.Fprint(w, "# HELP hanaper_gateway_ends_seconds When something ends that no program renews, Unix time.\n# TYPE hanaper_gateway_ends_seconds gauge\n")
 	for _, e := range g.environments {
 		for _, end := range e.ends() {

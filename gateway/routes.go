@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/url"
@@ -348,4 +349,16 @@ func (e *environment) reloadUpstreams() error {
 		}
 	}
 	return nil
+}
+
+// writeRoutes prints the figures of routes and upstreams in the Prometheus text format.
+func (g *Gateway) writeRoutes(w io.Writer) {
+	each := func(name, help, kind string, write func(r *route.Router, name, labels string)) {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+		for _, e := range g.environments {
+			write(e.forward, name, "environment="+quoteLabel(e.name))
+		}
+	}
+	each("hanaper_gateway_route_requests_total", "Requests handed on, by the class of the upstream's answer.", "counter", func(r *route.Router, name, labels string) { r.WriteRequests(w, name, labels) })
+	each("hanaper_gateway_upstream_up", "1 unless the upstream could not be reached at this address.", "gauge", func(r *route.Router, name, labels string) { r.WriteReach(w, name, labels) })
 }

@@ -7,7 +7,6 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/show"
@@ -82,11 +81,6 @@ func (t *Route) Path() string { return t.path }
 
 // Served says that the caller serves the route itself.
 func (t *Route) Served() bool { return t.upstream == nil }
-
-// figures count a route's requests by the class of their answer, [0] those without one.
-type figures struct {
-	answered [6]atomic.Int64
-}
 
 // New makes a Router. It connects nowhere.
 func New(c Config) (*Router, error) {
