@@ -68,7 +68,7 @@ type upstreamSettings struct {
 // section is where the configuration names an upstream.
 func section(name string) string {
 	if name == soleUpstream {
-		return name
+		return soleUpstream
 	}
 	return "upstreams." + show.Text(name)
 }
