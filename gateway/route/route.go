@@ -111,7 +111,7 @@ func New(c Config) (*Router, error) {
 					return nil, fmt.Errorf("route %q: there is no upstream %q", r.Path, r.Upstream)
 				}
 				if one.upstream, err = newUpstream(r.Upstream, u, t.now); err != nil {
-					return nil, fmt.Errorf("upstream %q: %w", r.Upstream, err)
+					return nil, fmt.Errorf("upstream %s: %w", show.Text(r.Upstream), err)
 				}
 				byName[r.Upstream] = one.upstream
 				t.upstreams = append(t.upstreams, one.upstream)
