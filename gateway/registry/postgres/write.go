@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/registry"
@@ -30,7 +31,7 @@ const tries = 5
 // Do implements registry.Store.
 func (s *Store) Do(ctx context.Context, steps func(registry.Tx) error) error {
 	var err error
-	for range tries {
+	for range tries + int(s.pool.Config().MaxConns) {
 		t := &transaction{ctx: ctx, store: s}
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			t.tx = tx
@@ -39,7 +40,7 @@ func (s *Store) Do(ctx context.Context, steps func(registry.Tx) error) error {
 		if err == nil {
 			t.keep()
 		}
-		if !retryable(err) {
+		if !retryable(err) && !pgconn.SafeToRetry(err) {
 			return err
 		}
 	}
@@ -315,7 +316,7 @@ func (s *Store) Seen(ctx context.Context, list []registry.Sighting) error {
 		if len(envs) == 0 {
 			continue
 		}
-		_, err := s.pool.Exec(ctx, `WITH asked AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) a (e, f, at, sum)),
+		_, err := s.exec(ctx, `WITH asked AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) a (e, f, at, sum)),
  held AS (SELECT d.id, a.at, a.sum FROM device d JOIN asked a ON d.environment = a.e AND d.fold = a.f WHERE d.last_seen < a.at AND d.state < 2 FOR UPDATE OF d SKIP LOCKED),
  seen AS (UPDATE device d SET last_seen = h.at FROM held h WHERE d.id = h.id)
  UPDATE certificate c SET last_seen = h.at FROM held h WHERE c.device = h.id AND c.sha256 = h.sum AND c.last_seen < h.at`, envs, folds, at, sums)
@@ -326,9 +327,20 @@ func (s *Store) Seen(ctx context.Context, list []registry.Sighting) error {
 	return nil
 }
 
+// exec runs one statement that may be run again. A database that was started anew has broken every connection of the pool, and each is found out
+// only when it is written to.
+func (s *Store) exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	for range s.pool.Config().MaxConns + 1 {
+		if tag, err = s.pool.Exec(ctx, sql, args...); err == nil || !pgconn.SafeToRetry(err) {
+			break
+		}
+	}
+	return tag, err
+}
+
 // Probe implements registry.Store.
 func (s *Store) Probe(ctx context.Context, at time.Time) error {
-	tag, err := s.pool.Exec(ctx, "UPDATE about SET probed = $1", at.Unix())
+	tag, err := s.exec(ctx, "UPDATE about SET probed = $1", at.Unix())
 	if err == nil && tag.RowsAffected() != 1 {
 		err = errors.New("the table about is empty")
 	}
