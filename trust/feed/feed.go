@@ -111,7 +111,8 @@ func New(c Config) (*Feed, error) {
 			f.Close()
 			return nil, err
 		}
-		if slices.Contains(v.RootDigests(), c.Pin.Digest()) {
+		// One that was behind says what must follow, and admits nobody before the source has been seen.
+		if slices.Contains(v.RootDigests(), c.Pin.Digest()) && !f.state.behind {
 			f.current.Store(v)
 		}
 	}
@@ -142,6 +143,8 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	owed := f.owed()
 	if err == nil {
 		err = owed
+	} else if f.state.behind && f.current.Load() == nil {
+		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("something newer than what is kept was in force, and could not be kept: nobody is admitted before the source is there: %w", err), advice.Hint(err))
 	}
 	if err != nil {
 		err = advice.Wrap(advice.KindOf(err), fmt.Errorf("trust source %s: %w", show.Text(f.config.Source), err), advice.Hint(err))
@@ -213,6 +216,7 @@ func (f *Feed) keep() {
 		f.unkept = nil
 		return
 	}
+	f.state.fallBehind()
 	f.unkept.why = advice.Wrap(advice.Failed, fmt.Errorf("what it published last is in force, and not kept: a restart would forget it: %w", err),
 		"is there room on the disk of trust.state, and may the gateway write there? It is tried again at each look")
 }

@@ -23,9 +23,24 @@ import (
 // state is what a feed remembers: state.json names the files of the last accepted repository by their SHA-256, and files/ holds
 // them under that name. state.json is there before the first file and is replaced as a whole after the files are safe,
 // so that a part missing is damage (or someone's attempt to make the gateway forget), never a crash.
+//
+// When something newer could not be kept, state.json is called state.behind.json until the next that can: a full disk lets a file be renamed. Such a
+// state says what must follow, and admits nobody.
 type state struct {
 	dir  string
 	lock io.Closer
+	// behind: something newer than this was in force.
+	behind bool
+}
+
+func (s *state) name() string       { return filepath.Join(s.dir, "state.json") }
+func (s *state) behindName() string { return filepath.Join(s.dir, "state.behind.json") }
+
+// fallBehind notes that the state is older than what is in force. It is all that can be done on a disk that takes nothing.
+func (s *state) fallBehind() {
+	if os.Rename(s.name(), s.behindName()) == nil {
+		_ = durable.SyncDir(s.dir)
+	}
 }
 
 type stateFile struct {
@@ -61,7 +76,11 @@ func (s *state) blob(hash string) string { return filepath.Join(s.dir, "files", 
 
 // load recalls the last accepted repository; nil if there is none yet.
 func (s *state) load() (*trust.View, error) {
-	data, err := input.ReadFile(filepath.Join(s.dir, "state.json"))
+	data, err := input.ReadFile(s.name())
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = input.ReadFile(s.behindName())
+		s.behind = err == nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		left, err := os.ReadDir(filepath.Join(s.dir, "files"))
 		if err != nil {
@@ -192,7 +211,12 @@ func (s *state) write(f stateFile) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(s.dir, "state.json"), data, 0o600); err != nil {
+	if err := durable.WriteFile(s.name(), data, 0o600); err != nil {
+		return fmt.Errorf("trust state: %w", err)
+	}
+	s.behind = false
+	// Where both are there, state.json is the newer.
+	if err := os.Remove(s.behindName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("trust state: %w", err)
 	}
 	return nil
