@@ -1,6 +1,7 @@
 package route
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -126,8 +127,8 @@ func oneReading(raw string) bool {
 func normal(raw string) (string, *Refusal) {
 	p := raw
 	for i := 0; ; i++ {
-		q, err := url.PathUnescape(p)
-		if err != nil || q == p { // what is no encoding (a second time) is text
+		q := unescape(p)
+		if q == p {
 			break
 		}
 		if i == maxDecoded {
@@ -153,6 +154,22 @@ func normal(raw string) (string, *Refusal) {
 		return "/", nil
 	}
 	return b.String(), nil
+}
+
+// unescape decodes once what is an encoding, and leaves the rest, as lenient readers do: what is none must not hide what is one.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				b.WriteByte(c[0])
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // dotSegments in a path of one reading.

@@ -59,6 +59,7 @@ func TestFind(t *testing.T) {
 		"GET /repo/targets/%D1%84":        "/repo/targets",
 		"GET /repo/targets/a;b=c":         "/repo/targets",
 		"GET /repo/targets/100%25":        "/repo/targets",
+		"GET /repo/targets/%25zz%2520%25": "/repo/targets",
 		"GET /repo/targets/a..b/..c/d../": "/repo/targets",
 		"GET /repo/targets/.hidden/...":   "/repo/targets",
 		"GET /repo?x=/../y":               "/repo",
@@ -84,6 +85,8 @@ func TestFind(t *testing.T) {
 		"GET /repo/../director/x": 400, "GET /repo/..": 400, "GET /repo/.": 400, "GET /repo/./x": 400, "GET /repo/%2e%2e/x": 400, "GET /repo/.%2E/x": 400, "GET /repo/%2E": 400,
 		"GET /repo/..;/x": 400, "GET /repo/..;a=b/x": 400, "GET /repo/;../x": 400, `GET /repo/..\x`: 400, `GET /repo/a\..\..\x`: 400, "GET /repo/%252e%252e/x": 400, "GET /repo/..%2Fx": 400, "GET /repo/a%2F..%2Fx": 400, "GET /repo/..%5Cx": 400, "GET /repo/..%00/x": 400,
 		"GET /repo/%25252e%25252e/x": 400, "GET /repo/%2525252525252e/x": 400,
+		// Also beside what is no encoding, which a lenient reader takes as text.
+		"GET /repo/%252e%252e/%25": 400, "GET /repo/%252e%252e/x%25zz": 400, "GET /repo/..%252f%25": 400, "GET /%2572epo/x%25": 400, "GET /repo/%25252e%25252e/%2525": 400,
 		// What is no path, or no text.
 		"GET http://elsewhere/repo/x": 400, "GET https://x/repo/x": 400, "OPTIONS *": 400, "GET repo": 0, "GET /repo/%0d%0aX:y": 400, "GET /repo/%00": 400, "GET /repo/%7f": 400, "GET /repo/%c0%ae%c0%ae/x": 400, "GET /repo/%ff": 400, "GET /repo/%250a": 400,
 		"GET /repo/x?\x80": 400, "GET /repo/%zz": 0,
