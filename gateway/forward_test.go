@@ -36,6 +36,8 @@ func TestForgedIdentity(t *testing.T) {
 		"Transfer_Encoding: victim\r\nContent_Length: victim\r\ncontent.length: victim\r\nTransfer.Encoding: victim\r\nHost_: ok\r\n",
 		"SSL_CLIENT_S_DN: victim\r\nX-SSL-Client-Verify: victim\r\nX-Original-URL: /victim\r\nX-HTTP-Method-Override: victim\r\n",
 		"X-Client-Cert: victim\r\nx_client_cert: victim\r\n",
+		"B3: victim\r\nX-B3-TraceId: victim\r\nx_b3_flags: victim\r\nBaggage: victim\r\nUber-Trace-Id: victim\r\nUberctx-Tenant: victim\r\nX-Amzn-Trace-Id: victim\r\nX-Amzn-Mtls-Clientcert: victim\r\n",
+		"X-Envoy-Original-Path: /victim\r\nX-Forwarded: victim\r\nX-Client-IP: victim\r\nCF-Connecting-IP: victim\r\nRemote-User: victim\r\nX_Remote_User: victim\r\n",
 		"Transfer-Encoding: chunked\r\nTrailer: X-Ats-Device-Uuid\r\n",
 	} {
 		body := ""

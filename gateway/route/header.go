@@ -23,15 +23,18 @@ func Fold(name string) string {
 // claims are headers, in the folded spelling, by which some upstream is told who speaks, for whom, or what is asked: they are the gateway's to
 // set, or nobody's. A word that ends in "-" stands for all that begin with it.
 var claims = []string{
-	"forwarded", "via", "x-real-ip", "true-client-ip", "x-forwarded-", "x-original-", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override",
+	"forwarded", "via", "x-real-ip", "true-client-ip", "x-client-ip", "cf-connecting-ip", "x-forwarded", "x-forwarded-", "x-original-", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override",
 	// Services of OTA Connect and ota-tuf take tenant and identity from these.
 	"x-ats-", "x-here-",
 	// The gateway alone says whose certificate was shown (RFC 9440, section 4), and no other proxy's way of saying it is taken either.
 	"client-cert", "client-cert-", "x-client-cert", "x-client-cert-", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert",
+	"remote-user", "x-remote-user",
+	// Sidecars and load balancers do as these say.
+	"x-envoy-", "x-amzn-",
 	// To a CGI it is HTTP_PROXY.
 	"proxy",
-	// The gateway says to which trace a request belongs (see TraceConfig).
-	"traceparent", "tracestate",
+	// The gateway says to which trace a request belongs (see TraceConfig), and no other tracer's way of saying it is taken either.
+	"traceparent", "tracestate", "baggage", "b3", "x-b3-", "uber-trace-id", "uberctx-", "x-cloud-trace-context", "x-datadog-", "sentry-trace",
 }
 
 // framing says how a message is framed or where it goes. In its own spelling the exchange takes care of it; in any other a careless upstream might.
