@@ -62,6 +62,9 @@ func OpenDraft(files fs.FS, prev *Repository, now time.Time) (*Draft, error) {
 	if version <= prev.TargetsVersion() {
 		return nil, refuse(ErrRollback, path, "version %d is in force", prev.TargetsVersion())
 	}
+	if version > prev.TargetsVersion()+MaxVersionsAhead {
+		return nil, refuseHint(ErrMalformed, "somebody changed it: make the draft anew", path, "version %d is in force, and a draft is at most %d above", prev.TargetsVersion(), MaxVersionsAhead)
+	}
 	r := newReader(files)
 	raw, err := r.read(path, MaxTargetsSize)
 	if err != nil {

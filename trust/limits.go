@@ -29,6 +29,9 @@ const (
 	MaxRoots = 1024
 	// MaxVersion bounds version numbers, so that none can be driven so high that none can follow.
 	MaxVersion = 1 << 31
+	// MaxVersionsAhead bounds how far a draft's version is above that of the part in force: drafts that were signed and never published use some up, and
+	// officers must not be had to sign the last version that there can be.
+	MaxVersionsAhead = 1000
 	// MaxCRLNumberOctets bounds a CRL number (RFC 5280, section 5.2.3).
 	MaxCRLNumberOctets = 20
 )
