@@ -292,7 +292,9 @@ func tally(deltas map[Tally]int64, before, after *Row) {
 func (r *Registry) answer(g *group, o *outcome) {
 	for i, v := range o.verdicts {
 		m := g.meetings[i]
-		m.met, m.err, m.answered = v.met, v.err, true
+		if m.met, m.err, m.answered = v.met, v.err, true; v.err == nil {
+			r.memory.meets(m.key, m.Key)
+		}
 		// What a later meeting of the same batch has ended is not kept.
 		if v.err == nil && o.row != nil && bytes.Equal(o.row.KeySum, m.Key[:]) {
 			r.memory.remember(m.key, m.Certificate, m.number)

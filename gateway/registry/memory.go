@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/hex"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type memory struct {
 	recent *recent
 	// superseded are keys that another one has taken the place of, by device: of those that were changed lately, so that open connections by them end.
 	superseded *lru.Cache[print, [][32]byte]
+	// forgotten are the devices that were forgotten lately, each with the keys by which it was met here since: open connections by others end.
+	forgotten *lru.Cache[print, [][32]byte]
 }
 
 func (m *memory) prepare() (err error) {
@@ -38,7 +41,10 @@ func (m *memory) prepare() (err error) {
 	if m.recent, err = lru.New[print, [32]byte](keptInMind); err != nil {
 		return err
 	}
-	m.superseded, err = lru.New[print, [][32]byte](keptInMind)
+	if m.superseded, err = lru.New[print, [][32]byte](keptInMind); err != nil {
+		return err
+	}
+	m.forgotten, err = lru.New[print, [][32]byte](keptInMind)
 	return err
 }
 
@@ -74,8 +80,21 @@ func (m *memory) standing(environment, fold string, key [32]byte) error {
 				}
 			}
 		}
+		if keys, ok := m.forgotten.Peek(p); ok && !slices.Contains(keys, key) {
+			return gateway.ErrOldKey
+		}
 	}
 	return nil
+}
+
+// meets notes a key by which a device was met, before its connection is judged by it.
+func (m *memory) meets(k Key, key [32]byte) {
+	p := m.print(k.Environment, k.Fold)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if keys, ok := m.forgotten.Peek(p); ok && !slices.Contains(keys, key) {
+		m.forgotten.Add(p, append(keys[:len(keys):len(keys)], key))
+	}
 }
 
 func barredAs(s State) error {
@@ -92,12 +111,15 @@ func (m *memory) replace(barred map[print]State, number int64) {
 	m.barred = barred
 	m.recent.Purge()
 	m.superseded.Purge()
+	m.forgotten.Purge()
 	m.number.Store(number)
 	m.hush()
 }
 
 // hush notes whether there is anything against anybody.
-func (m *memory) hush() { m.quiet.Store(len(m.barred) == 0 && m.superseded.Len() == 0) }
+func (m *memory) hush() {
+	m.quiet.Store(len(m.barred) == 0 && m.superseded.Len() == 0 && m.forgotten.Len() == 0)
+}
 
 // learn takes in the act that follows those known; false where it cannot be told from it what has changed.
 func (m *memory) learn(e gateway.LogEntry) bool {
@@ -121,6 +143,7 @@ func (m *memory) learn(e gateway.LogEntry) bool {
 		delete(m.barred, p)
 		m.recent.Remove(p)
 		m.superseded.Remove(p)
+		m.forgotten.Add(p, nil)
 	case gateway.AllowRekey:
 		m.superseded.Remove(p)
 		m.recent.Remove(p)

@@ -289,6 +289,24 @@ func otherProcesses(t *testing.T, o Opener) {
 	if met := meet(t, serving, meeting("a", "c1", "k1", 0)); !met.New {
 		t.Errorf("after its release: %+v", met)
 	}
+	// One that is forgotten while its connection is open is met anew, on another: by the key that it had, or by another one.
+	old, other := meeting("b", "c1", "k1", 0), meeting("b", "c2", "k2", 0)
+	for _, next := range []gateway.Meeting{old, other} {
+		meet(t, serving, old)
+		if err := do(operator, gateway.Forget, "b", ""); err != nil {
+			t.Fatal(err)
+		}
+		<-serving.Changed()
+		if err := serving.Standing(env, "b", old.Key); !errors.Is(err, gateway.ErrOldKey) || serving.Standing(env, "b", [32]byte{}) != nil {
+			t.Errorf("a connection from before it was forgotten: %v", err)
+		}
+		if met := meet(t, serving, next); !met.New || serving.Standing(env, "b", next.Key) != nil {
+			t.Errorf("a forgotten device: %+v, %v", met, serving.Standing(env, "b", next.Key))
+		}
+	}
+	if err := serving.Standing(env, "b", old.Key); !errors.Is(err, gateway.ErrOldKey) {
+		t.Errorf("a forgotten key's connection goes on beside another key's: %v", err)
+	}
 }
 
 func lastSeen(t *testing.T, o Opener) {
