@@ -34,17 +34,19 @@ type Found struct {
 	Path string
 }
 
-// The bounds of a look: a stick with a million files costs no more than these.
+// The bounds of a look at one stick: one with a million files costs no more than these, and hides nothing that lies on another.
 const (
 	maxLooked = 4000
+	maxOpened = 200
 	maxDepth  = 3
 	maxHead   = 64 << 10
 )
 
 // Look finds what lies in folders. It believes nothing of it: the verbs do the judging.
 func Look(dirs ...string) []Found {
-	l := &look{left: maxLooked}
+	l := &look{}
 	for _, d := range dirs {
+		l.left, l.open = maxLooked, maxOpened
 		l.folder(filepath.Clean(d), 0)
 	}
 	slices.SortStableFunc(l.found, func(a, b Found) int {
@@ -58,25 +60,22 @@ func Look(dirs ...string) []Found {
 
 type look struct {
 	found []Found
-	left  int
+	// left are the entries that may still be looked at, and open the files that may still be opened.
+	left, open int
 }
 
 func (l *look) add(k Kind, path string) { l.found = append(l.found, Found{k, path}) }
 
 func (l *look) folder(dir string, depth int) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	names := map[string]bool{}
-	for _, e := range entries {
-		names[e.Name()] = true
+	has := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
 	}
 	switch {
-	case names["transcript.log"] && names["INCOMPLETE"]:
+	case has("transcript.log") && has("INCOMPLETE"):
 		l.add(Interrupted, dir)
 		return
-	case names["transcript.log"] && names["checkpoint"] && names["transcript.dsse.json"]:
+	case has("transcript.log") && has("checkpoint") && has("transcript.dsse.json"):
 		k := Finished
 		if head := begin(filepath.Join(dir, "transcript.log")); bytes.Contains(head, []byte("hanaper/rehearsal/")) {
 			k = Rehearsed
@@ -84,6 +83,12 @@ func (l *look) folder(dir string, depth int) {
 		l.add(k, dir)
 		return
 	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	entries, _ := f.ReadDir(max(l.left, 1)) // no more are read than are looked at
+	f.Close()
 	for _, e := range entries {
 		if l.left--; l.left < 0 {
 			return
@@ -102,7 +107,14 @@ func (l *look) file(path string, e fs.DirEntry) {
 	if info, err := e.Info(); err != nil || info.Size() > 4<<20 {
 		return
 	}
-	switch strings.ToLower(filepath.Ext(path)) {
+	ending := strings.ToLower(filepath.Ext(path))
+	if !slices.Contains([]string{".yaml", ".yml", ".json", ".key", ".pem"}, ending) {
+		return
+	}
+	if l.open--; l.open < 0 {
+		return
+	}
+	switch ending {
 	case ".yaml", ".yml":
 		head := begin(path)
 		if hasKey(head, "version") && hasKey(head, "ceremony") && hasKey(head, "roster") {

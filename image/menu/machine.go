@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -227,7 +228,9 @@ func (m *menu) makeState(ctx context.Context) error {
 	}
 	var devices, items []string
 	for _, n := range names {
-		if !deviceForm.MatchString(n.Name()) {
+		if !deviceForm.MatchString(n.Name()) || slices.ContainsFunc(m.sticks.list, func(s Stick) bool {
+			return s.Kind == "iso9660" && (s.Device == n.Name() || partOf(n.Name(), s.Device)) // what the machine was started from
+		}) {
 			continue
 		}
 		is := Stick{Device: n.Name()}
@@ -238,6 +241,9 @@ func (m *menu) makeState(ctx context.Context) error {
 		}
 		model, _ := os.ReadFile(filepath.Join(m.sticks.block, n.Name(), "device", "model"))
 		devices, items = append(devices, n.Name()), append(items, fmt.Sprintf("%s %s %s", is, show.Text(is.Kind), show.Text(strings.TrimSpace(string(model)))))
+	}
+	if len(items) == 0 {
+		return errors.New("there is no stick to make it of: plug one in, and come back")
 	}
 	n, err := m.choose(title, items, "Everything on it is LOST.")
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -105,6 +107,11 @@ func (m *menu) interrupts() {
 		return
 	}
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	// Ctrl-\ would end a verb in the middle of a PIN, and leave a terminal that shows nothing of what is typed.
+	if t, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		t.Cc[unix.VQUIT] = 0
+		_ = unix.IoctlSetTermios(0, unix.TCSETS, t)
+	}
 }
 
 // act does what people chose, and tells what went wrong; an Exit, and the end of the terminal, end the menu.
@@ -217,6 +224,14 @@ func (m *menu) folders() []string {
 	return []string{m.Folder}
 }
 
+// ceremonies are where folders of ceremonies are looked for: where everything is, and where the image puts rehearsals.
+func (m *menu) ceremonies() []string {
+	if m.sticks == nil {
+		return m.folders()
+	}
+	return append(m.folders(), os.TempDir())
+}
+
 // relative is how a path is shown: on a stick by the stick's device.
 func (m *menu) relative(path string) string {
 	base, prefix := m.Folder, ""
@@ -264,12 +279,12 @@ func (m *menu) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// spelled is a command as people would type it.
+// spelled is a command as people would type it, on one line.
 func spelled(args []string) string {
 	var words []string
 	for _, a := range args {
 		if strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=%,+@") != "" || a == "" {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+			a = "'" + strings.ReplaceAll(show.Line(a), "'", `'\''`) + "'"
 		}
 		words = append(words, a)
 	}
@@ -292,11 +307,16 @@ func exitWords(err error) string {
 	return "It ended: " + exit.String()
 }
 
-// shows runs a verb that asks nothing, and shows what it says, page by page.
+// shows runs a verb that asks nothing, and shows what it says, page by page. After one that did not end well it is errBack: what people
+// wanted next hangs on it.
 func (m *menu) shows(ctx context.Context, title string, args ...string) error {
 	m.page(title, spelled(args), "", "One moment ...")
 	out, err := m.command(ctx, args...).CombinedOutput()
-	return m.pages(title, spelled(args)+"\n\n"+string(out)+"\n"+exitWords(err))
+	shown := m.pages(title, spelled(args)+"\n\n"+string(out)+"\n"+exitWords(err))
+	if shown == nil && err != nil {
+		return errBack
+	}
+	return shown
 }
 
 // talks runs a verb that asks people at this terminal. What it writes to is named in paths.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,81 @@ func TestLook(t *testing.T) {
 	}
 	if b := beside(Look(dir), Approval, filepath.Join(dir, "cut", "x.yaml")); b != nil {
 		t.Errorf("approvals of another folder: %v", b)
+	}
+}
+
+// TestHostileStick: a stick with very many files hides nothing on another, one with long names leaves a page on its screen, and a name
+// with ends of lines is one line of the command that is shown.
+func TestHostileStick(t *testing.T) {
+	many, other := t.TempDir(), t.TempDir()
+	for n := range maxLooked + 10 {
+		if err := os.WriteFile(filepath.Join(many, fmt.Sprint(n)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, other, map[string]string{"script.yaml": "version: 1\nceremony: x\nroster: {}\n"})
+	if got := Look(many, other); len(got) != 1 {
+		t.Errorf("found %v", got)
+	}
+	for n := range maxOpened + 10 {
+		put(t, many, map[string]string{fmt.Sprintf("more/%d.yaml", n): "version: 1\nceremony: x\nroster: {}\n"})
+	}
+	if got := Look(filepath.Join(many, "more"), other); len(got) != maxOpened+1 {
+		t.Errorf("found %d", len(got))
+	}
+	m, out := sat(t, "\n")
+	var items []string
+	for range 12 {
+		items = append(items, strings.Repeat(`"\x1b`, 300))
+	}
+	if _, err := m.choose("Which?", items, "hint"); !errors.Is(err, errBack) {
+		t.Error(err)
+	}
+	if n := strings.Count(out.String(), "\n"); n > 23 || !strings.Contains(out.String(), "m for more") {
+		t.Errorf("%d lines: %s", n, out)
+	}
+	if said := spelled([]string{"ceremony", "verify", "x\n\nverified: all\r"}); strings.ContainsAny(said, "\n\r") {
+		t.Errorf("%q", said)
+	}
+}
+
+// TestRefusedScript: a script that the check refuses is not offered to be rehearsed or performed.
+func TestRefusedScript(t *testing.T) {
+	for name, do := range map[string]func(*menu) error{
+		"rehearse": func(m *menu) error { return m.rehearse(context.Background()) },
+		"perform":  func(m *menu) error { return m.perform(context.Background()) },
+	} {
+		m, out := sat(t, "1\n\ngo\n\nwithout\n")
+		at := t.TempDir()
+		put(t, at, map[string]string{"script.yaml": "version: 1\nceremony: x\nroster: {}\n"})
+		m.sticks.list = []Stick{{Device: "sda", Kind: "vfat", At: at}}
+		if err := do(m); !errors.Is(err, errBack) || strings.Contains(out.String(), "Type go") || strings.Contains(out.String(), "without") {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+}
+
+// TestSticks: a label is shown as it was given; a broken ext4 never stops the machine, whatever was written into it; partitions of a disk
+// that is mounted are not sticks of their own, and what the machine was started from is not offered to be erased.
+func TestSticks(t *testing.T) {
+	if l := unescaped(`ADA\ KEYS \x1b`); l != `ADA KEYS \x1b` {
+		t.Errorf("%q", l)
+	}
+	for _, kind := range []string{"ext2", "ext3", "ext4"} {
+		if !strings.Contains(kinds[kind], "errors=remount-ro") {
+			t.Errorf("%s: %q", kind, kinds[kind])
+		}
+	}
+	if !partOf("sda12", "sda") || partOf("sda", "sda") || partOf("sdab", "sda") || partOf("sdb1", "sda") {
+		t.Error("partOf")
+	}
+	m, _ := sat(t, "1\nERASE sda\n")
+	for _, n := range []string{"sda", "sda1"} {
+		put(t, m.sticks.block, map[string]string{n + "/size": "2048"})
+	}
+	m.sticks.list = []Stick{{Device: "sda", Kind: "iso9660", Label: "HANAPER", At: "/media/sda"}}
+	if err := m.makeState(context.Background()); err == nil || !strings.Contains(err.Error(), "no stick") {
+		t.Errorf("what the machine was started from can be erased: %v", err)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"strings"
 
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -92,6 +92,6 @@ func (m *menu) next(found []Found) (said string, items []item) {
 // help shows a verb's help.
 func (m *menu) help(verb ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		return m.shows(ctx, filepath.Base(m.Program)+" "+verb[len(verb)-1], append(verb, "--help")...)
+		return m.shows(ctx, "hanaper "+strings.Join(verb, " "), append(verb, "--help")...)
 	}
 }

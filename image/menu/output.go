@@ -30,7 +30,7 @@ func (m *menu) output(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := Look(m.folders()...)
+	found := Look(m.ceremonies()...)
 	switch n {
 	case 0:
 		script, err := m.pick(title, "No script was found.", of(found, Script))
@@ -75,6 +75,9 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 				to, items = append(to, s.At), append(items, "a file on the stick "+s.String())
 			}
 		}
+	}
+	if len(items) == 0 {
+		return errors.New("there is no stick to write to: plug one in, and come back")
 	}
 	n, err := m.choose(title+": where to?", items, "")
 	if err != nil {
@@ -140,6 +143,9 @@ func (m *menu) save(title, dir string) error {
 			continue
 		}
 		to, items = append(to, s), append(items, fmt.Sprintf("%s, %d MB", s, s.MB))
+	}
+	if len(items) == 0 {
+		return errors.New("there is no other stick to save it to: plug one in, and come back")
 	}
 	n, err := m.choose(title+": "+m.relative(dir)+" to which stick?", items, "")
 	if err != nil {

@@ -86,8 +86,12 @@ func (s *screen) choose(title string, items []string, hint string) (int, error) 
 	for first := 0; ; {
 		last := min(first+12, len(items))
 		var body []string
+		lines := 0
 		for i := first; i < last; i++ {
-			body = append(body, fmt.Sprintf("%4d  %s", i+1, items[i]))
+			body = append(body, fmt.Sprintf("%4d  %s", i+1, short(items[i])))
+			if lines += strings.Count(term.Fit(body[len(body)-1]), "\n") + 1; lines > 11 {
+				last = i + 1
+			}
 		}
 		if hint != "" {
 			body = append(body, "", hint)
@@ -102,7 +106,7 @@ func (s *screen) choose(title string, items []string, hint string) (int, error) 
 			return 0, err
 		}
 		switch n := number(text, len(items)); {
-		case text == "":
+		case text == "", text == "q":
 			return 0, errBack
 		case text == "m" && last < len(items):
 			first = last
@@ -112,6 +116,14 @@ func (s *screen) choose(title string, items []string, hint string) (int, error) 
 			first = 0
 		}
 	}
+}
+
+// short keeps an item that a stick's maker made long to three lines of the screen: its beginning and its end.
+func short(item string) string {
+	if r := []rune(item); len(r) > 200 {
+		return string(r[:100]) + " ... " + string(r[len(r)-90:])
+	}
+	return item
 }
 
 // number reads a number from 1 to most; 0 if it is none.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -51,8 +52,11 @@ type sticks struct {
 
 const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSYMFOLLOW
 
+// careful: what is broken is an error. The maker of a stick may have written into it that the machine is to stop then.
+const careful = "errors=remount-ro"
+
 // kinds are the file systems that are mounted, with their options.
-var kinds = map[string]string{"vfat": "fmask=0177,dmask=0077,quiet", "exfat": "fmask=0177,dmask=0077", "ext4": "", "ext3": "", "ext2": "", "iso9660": "", "udf": ""}
+var kinds = map[string]string{"vfat": "fmask=0177,dmask=0077,quiet", "exfat": "fmask=0177,dmask=0077", "ext4": careful, "ext3": careful, "ext2": careful, "iso9660": "", "udf": ""}
 
 // scan mounts, read-only, what was plugged in, and lets go of what was taken out.
 func (s *sticks) scan(ctx context.Context) {
@@ -64,6 +68,10 @@ func (s *sticks) scan(ctx context.Context) {
 		}
 		if i := slices.IndexFunc(s.list, func(was Stick) bool { return was.Device == n.Name() && was.At != "" }); i >= 0 && s.same(s.list[i]) {
 			now = append(now, s.list[i])
+			continue
+		}
+		// The names are sorted: a disk stands before its partitions, which cannot be mounted while it is.
+		if slices.ContainsFunc(now, func(is Stick) bool { return is.At != "" && partOf(n.Name(), is.Device) }) {
 			continue
 		}
 		if stick, ok := s.probe(ctx, n.Name()); ok {
@@ -79,6 +87,12 @@ func (s *sticks) scan(ctx context.Context) {
 	s.list = now
 }
 
+// partOf says whether a device is a partition of another, as sda1 is of sda.
+func partOf(device, disk string) bool {
+	number, ok := strings.CutPrefix(device, disk)
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
 // same says whether a stick that is mounted is still the one that it was: one that was taken out does not answer.
 func (s *sticks) same(was Stick) bool {
 	var st unix.Statfs_t
@@ -90,8 +104,12 @@ func (s *sticks) same(was Stick) bool {
 		return false
 	}
 	f.Close()
-	_, err = os.ReadDir(was.At)
-	return err == nil
+	if f, err = os.Open(was.At); err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return err == nil || errors.Is(err, io.EOF)
 }
 
 // probe says what is on a device, and mounts it; false for one that holds no file system.
@@ -115,7 +133,7 @@ func (s *sticks) probe(ctx context.Context, device string) (Stick, bool) {
 		case "TYPE":
 			stick.Kind = value
 		case "LABEL":
-			stick.Label = value
+			stick.Label = unescaped(value)
 		}
 	}
 	if stick.Kind == "" {
@@ -138,6 +156,14 @@ func (s *sticks) probe(ctx context.Context, device string) (Stick, bool) {
 	}
 	stick.At = at
 	return stick, true
+}
+
+// unescaped takes back the backslash that blkid puts before a blank and some signs. \xNN, for what cannot be printed, stays.
+func unescaped(label string) string {
+	for _, sign := range " \"'$`<>" {
+		label = strings.ReplaceAll(label, `\`+string(sign), string(sign))
+	}
+	return label
 }
 
 // mount mounts; the kernel of a medium that cannot be written refuses to mount it otherwise.

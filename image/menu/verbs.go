@@ -81,7 +81,7 @@ func (m *menu) tokens(ctx context.Context) error {
 
 func (m *menu) verify(ctx context.Context) error {
 	const title = "Verify the folder of a ceremony"
-	found := Look(m.folders()...)
+	found := Look(m.ceremonies()...)
 	dir, err := m.pick(title, "No folder of a ceremony that has ended was found. Plug in the stick that it is on.", of(found, Finished, Rehearsed))
 	if err != nil {
 		return err
