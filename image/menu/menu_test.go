@@ -81,6 +81,11 @@ func TestHostileStick(t *testing.T) {
 	if _, err := m.choose("Which?", items, "hint"); !errors.Is(err, errBack) {
 		t.Error(err)
 	}
+	for l := range strings.Lines(out.String()) {
+		if len(l) > 81 && !strings.HasPrefix(l, "\x1b") {
+			t.Errorf("wider than the screen: %s", l)
+		}
+	}
 	if n := strings.Count(out.String(), "\n"); n > 23 || !strings.Contains(out.String(), "m for more") {
 		t.Errorf("%d lines: %s", n, out)
 	}

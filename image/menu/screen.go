@@ -120,8 +120,8 @@ func (s *screen) choose(title string, items []string, hint string) (int, error) 
 
 // short keeps an item that a stick's maker made long to three lines of the screen: its beginning and its end.
 func short(item string) string {
-	if r := []rune(item); len(r) > 200 {
-		return string(r[:100]) + " ... " + string(r[len(r)-90:])
+	if r := []rune(item); len(r) > 140 {
+		return string(r[:60]) + " ... " + string(r[len(r)-60:])
 	}
 	return item
 }
