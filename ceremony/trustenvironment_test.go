@@ -15,7 +15,9 @@ import (
 func TestTrustEnvironment(t *testing.T) {
 	y := newYears(t)
 	y.inputs = map[string]string{"snapshot": "trust-snapshot.pem", "timestamp": "trust-timestamp.pem", "crl": "trust-crl.pem"}
-	with := func(script, more string) string { return strings.Replace(script, "require_crl: true", more+", require_crl: true", 1) }
+	with := func(script, more string) string {
+		return strings.Replace(script, "require_crl: true", more+", require_crl: true", 1)
+	}
 	for _, c := range []struct{ what, more, want string }{
 		{"an address", "gateway_names: [192.0.2.1]", "gateway_names"},
 		{"shared credentials in production", "shared_credentials: {ca: plant-2, until: 2099-01-31T00:00:00Z}", "production"},

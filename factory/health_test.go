@@ -118,6 +118,7 @@ func TestRoles(t *testing.T) {
 		"POST /v1/known": "station operator", "GET /v1/store": "station operator viewer", "POST /v1/store/accept": "operator", "POST /v1/store/clock": "operator", "POST /v1/renewal/seen": "gateway",
 		"GET /v1/log/latest": "station operator publisher viewer", "POST /v1/log/seen": "station operator publisher", "GET /v1/log/": "station operator publisher viewer",
 		"GET /healthz": "station operator publisher viewer", "GET /readyz": "station operator publisher viewer", "GET /livez": "station operator publisher viewer",
+		"POST /v1/shared/credentials": "operator", "POST " + factory.SharedDevicesPath: "gateway",
 		"GET /metrics": "station operator publisher viewer", "GET /": "station operator publisher viewer",
 	}
 	if n := strings.Count(string(source), "mux.Handle("); n != len(may) {

@@ -59,7 +59,7 @@ func TestSharedField(t *testing.T) {
 	olga.write(t, f.dir, "olga")
 	call := func(verb, act string, rest ...string) string {
 		t.Helper()
-		args := append([]string{verb, act, "--url", "https://"+f.address, "--ca", filepath.Join(f.dir, "operations-root.pem"), "--cert", filepath.Join(f.dir, "olga.pem"), "--key", filepath.Join(f.dir, "olga.key")}, rest...)
+		args := append([]string{verb, act, "--url", "https://" + f.address, "--ca", filepath.Join(f.dir, "operations-root.pem"), "--cert", filepath.Join(f.dir, "olga.pem"), "--key", filepath.Join(f.dir, "olga.key")}, rest...)
 		out, err := exec.Command(programtest.Path(t, "hanaperd"), args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
