@@ -190,7 +190,7 @@ func TestLikeReverseProxy(t *testing.T) {
 				},
 				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 					w.Header().Set("Connection", "close")
-					http.Error(w, "no answer", 502)
+					http.Error(w, "no answer", http.StatusBadGateway)
 				}})
 			theirs.Config.ErrorLog = discard
 			theirs.Start()
