@@ -14,6 +14,7 @@ import (
 var openers = map[string]string{
 	"internal/input/input.go":          "the one way",
 	"image/menu/machine.go":            "adds to the machine's own notes, and reads the device of the image",
+	"image/menu/look.go":               "reads a folder of a mounted stick, and no more of it than is looked at",
 	"image/menu/sticks.go":             "opens devices of sticks, to see whether they are there, and what the kernel says of them",
 	"internal/durable/durable.go":      "opens a folder to sync it",
 	"internal/durable/rename_linux.go": "opens a file that was just put there, to sync it",
