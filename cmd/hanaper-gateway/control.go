@@ -30,13 +30,21 @@ func serveControl(ctx context.Context, settings *gateway.Settings, g *gateway.Ga
 	if err != nil {
 		return nil, err
 	}
-	s, err := control.New(control.Config{Records: devices, Health: g.Health, Log: log})
+	s, err := control.New(control.Config{Records: devices, Health: g.Health, Environment: hasEnvironment(settings), Log: log})
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	log.Info("operators are listened to", "socket", c.Socket)
 	go func() { ended <- s.Serve(ctx, l) }()
 	return ended, nil
+}
+
+// hasEnvironment refuses the names of others.
+func hasEnvironment(settings *gateway.Settings) func(string) error {
+	return func(name string) error {
+		_, err := settings.Environment(name)
+		return err
+	}
 }
 
 // listenControl makes the socket, which nobody may open but this user, and the group where one is named. One that is left of a gateway that ended is

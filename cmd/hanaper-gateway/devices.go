@@ -76,6 +76,8 @@ type records struct {
 	gateway.Records
 	// environment is the one meant; "" for all.
 	environment string
+	// known refuses the name of an environment that the configuration does not have; nil without one.
+	known func(string) error
 }
 
 // onRecords runs do on the records that the flags name.
@@ -116,6 +118,7 @@ func (r *records) open(c *cli.Context) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.known = hasEnvironment(settings)
 	if list := settings.Environments(); r.environment == "" && len(list) == 1 {
 		r.environment = list[0].Name()
 	} else if r.environment != "" {

@@ -39,6 +39,9 @@ func importDevices(c *cli.Context, r records) error {
 		return advice.Wrap(advice.Usage, err, "name a CSV file")
 	}
 	list, err := parseList(data, r.environment)
+	for i := 0; err == nil && r.known != nil && i < len(list); i++ {
+		err = r.known(list[i].Environment)
+	}
 	if err == nil {
 		err = gateway.CheckImport(list, gateway.By{Why: c.String("why")})
 	}

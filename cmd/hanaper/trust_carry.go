@@ -18,7 +18,6 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
-	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
 )
@@ -54,15 +53,7 @@ func trustImportCommand() *cli.Command {
 }
 
 func exportTrust(c *cli.Context) error {
-	args, err := shell.Args(c, "WORK")
-	if err != nil {
-		return err
-	}
-	now, err := timeNow(c)
-	if err != nil {
-		return err
-	}
-	pin, err := pinFlagOf(c)
+	args, pin, now, err := trustArgs(c, "WORK")
 	if err != nil {
 		return err
 	}
@@ -160,15 +151,7 @@ func plain(records map[string]string) bool {
 }
 
 func importTrust(c *cli.Context) error {
-	args, err := shell.Args(c, "ARCHIVE", "WORK")
-	if err != nil {
-		return err
-	}
-	now, err := timeNow(c)
-	if err != nil {
-		return err
-	}
-	pin, err := pinFlagOf(c)
+	args, pin, now, err := trustArgs(c, "ARCHIVE", "WORK")
 	if err != nil {
 		return err
 	}

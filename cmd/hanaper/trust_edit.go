@@ -20,7 +20,6 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
-	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/trust"
@@ -89,15 +88,7 @@ func beginFlags() []cli.Flag {
 
 // editTrust opens or begins a working folder, and lays its draft out anew with what change makes of its content.
 func editTrust(c *cli.Context, change func(*cli.Context, *trust.Content) error) error {
-	args, err := shell.Args(c, "WORK")
-	if err != nil {
-		return err
-	}
-	now, err := timeNow(c)
-	if err != nil {
-		return err
-	}
-	pin, err := pinFlagOf(c)
+	args, pin, now, err := trustArgs(c, "WORK")
 	if err != nil {
 		return err
 	}

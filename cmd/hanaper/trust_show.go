@@ -56,15 +56,7 @@ func trustShowCommand() *cli.Command {
 }
 
 func tellTrust(c *cli.Context, all bool) error {
-	args, err := shell.Args(c, "WORK")
-	if err != nil {
-		return err
-	}
-	now, err := timeNow(c)
-	if err != nil {
-		return err
-	}
-	pin, err := pinFlagOf(c)
+	args, pin, now, err := trustArgs(c, "WORK")
 	if err != nil {
 		return err
 	}

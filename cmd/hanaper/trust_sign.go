@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 	"github.com/hanaper/hanaper/quorum"
@@ -50,15 +49,7 @@ func stateFolder(c *cli.Context) (string, error) {
 }
 
 func signTrust(c *cli.Context) error {
-	args, err := shell.Args(c, "WORK")
-	if err != nil {
-		return err
-	}
-	now, err := timeNow(c)
-	if err != nil {
-		return err
-	}
-	pin, err := pinFlagOf(c)
+	args, pin, now, err := trustArgs(c, "WORK")
 	if err != nil {
 		return err
 	}
@@ -116,10 +107,11 @@ func signTrust(c *cli.Context) error {
 		}
 		leaf.Keys = append(leaf.Keys, id)
 	}
-	log, err := openTrustLog(c, c.String("transcript"))
+	opened, err := openKeyLog(c, c.String("transcript"), "hanaper.invalid/trust")
 	if err != nil {
 		return err
 	}
+	log := trustLog{opened}
 	defer log.Close()
 	if err := log.write(leaf); err != nil {
 		return err

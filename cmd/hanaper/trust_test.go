@@ -148,7 +148,15 @@ func TestTrustAddsUp(t *testing.T) {
 	}
 	for _, n := range []int{1, 2} {
 		work := filepath.Join(d.dirs[n], "work")
+		// What lies beside a new folder is nobody's to remove.
+		beside := work + ".new"
+		if err := os.Mkdir(beside, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		d.ok("import", "--root", "@pin.json", "@blank.tar", work)
+		if _, err := os.Stat(beside); err != nil {
+			t.Errorf("a folder beside is gone: %v", err)
+		}
 		out := d.ok(d.sign(n, "Unremembered", work)...)
 		for _, want := range []string{"+ policy: only registered devices", "warning: this machine remembers nothing of environment test", "1 of 2 signatures: the next officer", "which nobody signs and which proves nothing"} {
 			if !strings.Contains(out, want) {

@@ -11,9 +11,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
@@ -90,6 +93,18 @@ func readWork(dir string, files fs.FS, pin *trust.Pin, now time.Time) (*work, er
 	return w, nil
 }
 
+// trustArgs are what the verbs of trust are given: arguments, the root that the officer keeps (nil for none), and the time.
+func trustArgs(c *cli.Context, names ...string) (args []string, pin *trust.Pin, now time.Time, err error) {
+	if args, err = shell.Args(c, names...); err != nil {
+		return nil, nil, now, err
+	}
+	if now, err = timeNow(c); err != nil {
+		return nil, nil, now, err
+	}
+	pin, err = pinFlagOf(c)
+	return args, pin, now, err
+}
+
 // openWork opens a working folder, and finishes a change of the draft that was cut off.
 func openWork(dir string, pin *trust.Pin, now time.Time) (*work, error) {
 	next, fresh := filepath.Join(dir, workNext), filepath.Join(dir, workNext+".new")
@@ -130,16 +145,19 @@ func (w *work) begin() error {
 	if err != nil {
 		return err
 	}
-	// Whole beside its place, and then moved there.
-	fresh := w.dir + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
+	// Whole beside its place, under a name that nobody has, and then moved there.
+	if err := durable.Mkdir(filepath.Dir(w.dir), 0o755); err != nil {
 		return err
 	}
-	if err := writeTree(fresh, files); err != nil {
+	fresh, err := os.MkdirTemp(filepath.Dir(w.dir), ".hanaper-trust-*")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chmod(fresh, 0o755), writeTree(fresh, files)); err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	if err := os.Rename(fresh, w.dir); err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	return durable.SyncDir(filepath.Dir(w.dir))
 }

@@ -184,10 +184,11 @@ func newKeys(c *cli.Context, names []string) ([]uptane.Key, error) {
 	if len(uris) == 0 {
 		return out, nil
 	}
-	log, err := openUptaneLog(c, c.String("transcript"))
+	opened, err := openKeyLog(c, c.String("transcript"), uptaneLogOrigin)
 	if err != nil {
 		return nil, err
 	}
+	log := uptaneLog{opened}
 	defer log.Close()
 	ask, _, done, err := prompter(c)
 	if err != nil {

@@ -80,10 +80,11 @@ func generateUptaneKey(c *cli.Context) error {
 	if err := nothingThere(c.String("out")); err != nil {
 		return err
 	}
-	log, err := openUptaneLog(c, c.String("transcript"))
+	opened, err := openKeyLog(c, c.String("transcript"), uptaneLogOrigin)
 	if err != nil {
 		return err
 	}
+	log := uptaneLog{opened}
 	leaf := uptaneLeaf{Kind: "uptane-key-generate-intent", Title: string(alg) + " key " + label, Token: uri.Token, Keys: []string{}}
 	made, err := func() (hsm.URI, error) {
 		defer log.Close()

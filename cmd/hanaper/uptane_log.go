@@ -1,17 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"io/fs"
-	"os"
-	"time"
-
-	"github.com/urfave/cli/v2"
-
-	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/journal"
 )
 
 // uptaneLeaf is an entry of the log of `hanaper uptane`, which nobody signs: the intent before a key is used, then the outcome.
@@ -39,46 +29,17 @@ type uptaneLeaf struct {
 	Error      string   `json:"error,omitempty"`
 }
 
-type uptaneLog struct {
-	*journal.Log
-	time string
-	tool string
-	sum  string
-}
+const uptaneLogOrigin = "hanaper.invalid/uptane"
 
-// openUptaneLog opens a log or begins one.
-func openUptaneLog(c *cli.Context, path string) (*uptaneLog, error) {
-	if path == "" {
-		return nil, advice.New(advice.Usage, "add --transcript FILE; it is begun if it is not there", "every use of a key in a token keeps a log, and none is named")
-	}
-	tool, err := thisTool()
-	if err != nil {
-		return nil, err
-	}
-	var log *journal.Log
-	if _, err = os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		log, err = journal.Create(path, "hanaper.invalid/uptane")
-	} else if err == nil {
-		log, err = journal.Open(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &uptaneLog{Log: log, time: c.String("time"), tool: shell.Version, sum: tool.SHA256}, nil
-}
+type uptaneLog struct{ *keyLog }
 
-func (l *uptaneLog) write(leaf uptaneLeaf) error {
-	leaf.Clock, leaf.Time, leaf.Tool, leaf.ToolDigest = time.Now().UTC().Format(time.RFC3339), l.time, l.tool, l.sum
-	data, err := json.Marshal(leaf)
-	if err != nil {
-		return err
-	}
-	_, err = l.Append(data)
-	return err
+func (l uptaneLog) write(leaf uptaneLeaf) error {
+	leaf.Clock, leaf.Time, leaf.Tool, leaf.ToolDigest = l.now()
+	return l.add(leaf)
 }
 
 // outcome records how an act ended and gives its error back.
-func (l *uptaneLog) outcome(leaf uptaneLeaf, err error) error {
+func (l uptaneLog) outcome(leaf uptaneLeaf, err error) error {
 	if err != nil {
 		leaf.Kind, leaf.Error = leaf.Kind+"-failed", err.Error()
 		return errors.Join(err, l.write(leaf))

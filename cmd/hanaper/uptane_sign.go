@@ -154,10 +154,11 @@ func signRequest(c *cli.Context) error {
 	if transcript == "" {
 		transcript = out + ".transcript"
 	}
-	log, err := openUptaneLog(c, transcript)
+	opened, err := openKeyLog(c, transcript, uptaneLogOrigin)
 	if err != nil {
 		return err
 	}
+	log := uptaneLog{opened}
 	defer log.Close()
 	if err := log.write(leaf); err != nil {
 		return err

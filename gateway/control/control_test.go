@@ -45,6 +45,14 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+// production is the rig's only environment.
+func production(name string) error {
+	if name != "production" {
+		return fmt.Errorf("there is no environment %q", name)
+	}
+	return nil
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,7 +62,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.reg.Close() })
-	s, err := control.New(control.Config{Records: r.reg, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
+	s, err := control.New(control.Config{Records: r.reg, Environment: production, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,6 +219,8 @@ func TestRefused(t *testing.T) {
 		{"one of the registry's own", "POST", "/v1/act", "localhost", "application/json", strings.Replace(body, "block", "rekeyed", 1), nil, 400},
 		{"a key that is unknown", "POST", "/v1/act", "localhost", "application/json", strings.Replace(body, "{", `{"who":"olga",`, 1), nil, 400},
 		{"control characters", "POST", "/v1/act", "localhost", "application/json", strings.Replace(body, "{", `{"why":"a\u001b[2J",`, 1), nil, 400},
+		{"an environment that the gateway has not", "POST", "/v1/act", "localhost", "application/json", strings.Replace(body, "production", "other", 1), nil, 400},
+		{"a list of another environment", "POST", "/v1/import", "localhost", "application/json", `{"devices":[{"environment":"other","device_id":"vin-9"}]}`, nil, 400},
 		{"no such page", "GET", "/etc/passwd", "localhost", "", "", nil, 400},
 		{"a state that is none", "GET", "/devices?state=x", "localhost", "", "", nil, 400},
 	} {

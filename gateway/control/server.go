@@ -26,13 +26,16 @@ type Config struct {
 	Records gateway.Records
 	// Health is how the gateway fares, for the pages.
 	Health func() gateway.Health
-	Log    *slog.Logger
-	Now    func() time.Time
+	// Environment refuses the name of an environment that the gateway does not have: an act there would bar nobody. nil takes any.
+	Environment func(name string) error
+	Log         *slog.Logger
+	Now         func() time.Time
 }
 
 // Server serves the socket.
 type Server struct {
 	records gateway.Records
+	known   func(environment string) error
 	log     *slog.Logger
 	now     func() time.Time
 	mux     *http.ServeMux
@@ -47,7 +50,10 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{records: c.Records, log: c.Log, now: c.Now, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), slots: make(chan struct{}, 16)}
+	if c.Environment == nil {
+		c.Environment = func(string) error { return nil }
+	}
+	s := &Server{records: c.Records, known: c.Environment, log: c.Log, now: c.Now, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), slots: make(chan struct{}, 16)}
 	s.mux.HandleFunc("GET /v1/devices", s.call(s.devices))
 	s.mux.HandleFunc("GET /v1/device", s.call(s.device))
 	s.mux.HandleFunc("GET /v1/log", s.call(s.entries))
@@ -249,7 +255,7 @@ func (s *Server) act(r *http.Request) (any, error) {
 		return nil, err
 	}
 	a := gateway.Act{Verb: q.Verb, Environment: q.Environment, Device: q.Device, Text: q.Text, By: s.by(r, q.Why)}
-	if err := a.Check(); err != nil {
+	if err := errors.Join(a.Check(), s.known(a.Environment)); err != nil {
 		return nil, bad("%w", err)
 	}
 	if err := s.do(r.Context(), a); err != nil {
@@ -277,7 +283,10 @@ func (s *Server) imports(r *http.Request) (any, error) {
 	list := make([]gateway.Registration, len(q.Devices))
 	for i, one := range q.Devices {
 		var err error
-		if list[i], err = one.parse(); err != nil {
+		if list[i], err = one.parse(); err == nil {
+			err = s.known(list[i].Environment)
+		}
+		if err != nil {
 			return nil, bad("device %d: %w", i+1, err)
 		}
 	}
