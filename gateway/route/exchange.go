@@ -102,7 +102,7 @@ func (x *exchange) on(ctx context.Context, c *conn) error {
 		} else {
 			c.Close()
 		}
-		x.sent.wait(x.w)
+		x.sent.wait(x)
 	}()
 	c.got, c.fault, c.head = false, nil, maxResponseHead
 	_ = c.SetDeadline(time.Now().Add(x.upstream.wait))
@@ -111,6 +111,8 @@ func (x *exchange) on(ctx context.Context, c *conn) error {
 	}
 	x.writeHead(c)
 	if x.body() {
+		// The answer may come before the body was read, and is not to wait for it.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
 		x.sent = x.send(c)
 	} else if err := c.w.Flush(); err != nil {
 		c.w.Reset(c.Conn)
@@ -237,8 +239,10 @@ func (x *exchange) pass(c *conn, resp *http.Response) bool {
 type sending struct {
 	done chan struct{}
 	err  error // set before done is closed
-	// reading is whether it waits for the device.
-	reading atomic.Bool
+	// reading is whether it waits for the device; ending, whether the device has said all, and only the upstream is to take it.
+	reading, ending atomic.Bool
+	// device is why the body could not be read; set before anybody is woken by it.
+	device atomic.Pointer[BodyError]
 }
 
 func (x *exchange) send(c *conn) *sending {
@@ -253,6 +257,7 @@ func (x *exchange) send(c *conn) *sending {
 			_ = c.SetReadDeadline(time.Now().Add(x.upstream.wait))
 		case errors.As(s.err, &device):
 			// Half a request must not be taken for a whole one, and nobody is to wait for its answer.
+			s.device.Store(device)
 			_ = c.SetReadDeadline(time.Unix(1, 0))
 		default:
 			// An upstream that takes no more may have said why.
@@ -269,6 +274,10 @@ func (x *exchange) copyBody(c *conn, s *sending) error {
 	var to io.Writer = c.w
 	var chunks io.WriteCloser
 	if x.r.ContentLength <= 0 {
+		// The upstream may have its answer ready at the head, and the first chunk may be long in coming.
+		if err := c.w.Flush(); err != nil {
+			return err
+		}
 		chunks = httputil.NewChunkedWriter(c.w)
 		to = chunks
 	}
@@ -279,6 +288,7 @@ func (x *exchange) copyBody(c *conn, s *sending) error {
 		s.reading.Store(true)
 		n, err := x.r.Body.Read(*buf)
 		s.reading.Store(false)
+		s.ending.Store(err == io.EOF)
 		if n > 0 {
 			_ = c.SetWriteDeadline(time.Now().Add(x.upstream.wait))
 			if _, werr := to.Write((*buf)[:n]); werr != nil {
@@ -317,6 +327,9 @@ func (s *sending) whole() bool {
 	if s == nil {
 		return true
 	}
+	if s.ending.Load() {
+		<-s.done // an answer can overtake the end of the writing
+	}
 	select {
 	case <-s.done:
 		return s.err == nil
@@ -327,33 +340,31 @@ func (s *sending) whole() bool {
 
 // fault is why the body could not be read from the device, if that is what went wrong.
 func (s *sending) fault() error {
-	if s == nil {
+	if s == nil || s.device.Load() == nil {
 		return nil
 	}
-	select {
-	case <-s.done:
-		var device *BodyError
-		if errors.As(s.err, &device) {
-			return device
-		}
-	default:
-	}
-	return nil
+	return s.device.Load()
 }
 
 // wait lets nothing of the exchange outlive it. The connection is closed by now, or the body is sent.
-func (s *sending) wait(w http.ResponseWriter) {
+func (s *sending) wait(x *exchange) {
 	if s == nil || s.whole() {
 		return
 	}
-	// The upstream had its answer ready before the body was sent. What is still to come of the body is nobody's; who waits for it is woken.
-	for tick := time.Millisecond; ; tick *= 2 {
+	// The upstream had its answer ready before the body was sent. What is still to come of the body is nobody's. A device that is sending gets
+	// its answer and then time to read it: net/http does not linger where a read was cut short, and the kernel would end the connection by a
+	// reset, which takes the answer with it.
+	control := http.NewResponseController(x.w)
+	if *x.status != 0 {
+		_ = control.Flush()
+	}
+	for tick := linger; ; tick = time.Millisecond {
 		select {
 		case <-s.done:
 			return
 		case <-time.After(tick):
 			if s.reading.Load() {
-				_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+				_ = control.SetReadDeadline(time.Unix(1, 0))
 			}
 		}
 	}

@@ -492,6 +492,36 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// TestEarlyAnswerWhileSilent: a device that pauses in its body has the answer that came early at once, and one that goes on sending reads all of it
+// before the connection ends.
+func TestEarlyAnswerWhileSilent(t *testing.T) {
+	up := newRaw(t, func(u *raw, _ int64, c net.Conn, r *bufio.Reader) {
+		for line := "x"; line != "\r\n"; {
+			line, _ = r.ReadString('\n')
+		}
+		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+	})
+	f := newFront(t, []string{up.Addr().String()}, nil)
+	for _, framed := range []string{"Content-Length: 1000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n100000\r\n"} {
+		c, err := net.Dial("tcp", f.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+framed+"begun")
+		r := bufio.NewReader(c)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal("the device waits for its answer: ", err)
+		}
+		c.Write(make([]byte, 4096)) // what was under way, and is read by nobody, does not take the answer away
+		if body, err := io.ReadAll(resp.Body); resp.StatusCode != 413 || string(body) != "no" {
+			t.Errorf("%d %s %v", resp.StatusCode, body, err)
+		}
+	}
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }

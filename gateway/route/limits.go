@@ -23,6 +23,8 @@ const (
 	downAtMost = 30 * time.Second
 	// lastWords is how long an upstream that takes no more of a body may take to say why.
 	lastWords = 2 * time.Second
+	// linger is how long a device that is still sending has to read an answer that came early.
+	linger = 500 * time.Millisecond
 	// copySize is the buffer for a body on its way, in bytes.
 	copySize = 32 << 10
 	// maxTraceState bounds a tracestate in bytes and members (W3C Trace Context, section 3.3.1).
