@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// vectors returns the folder of the real server's metadata, or skips.
+// vectors returns the folder of the real server's metadata. It is not ours to copy, so a clone alone has none, and the test is skipped; .ci/run sets HANAPER_VECTORS
+// wherever the project is worked on, so that it fails there if the folder is missing, and names the test at its end where it could not.
 func vectors(t testing.TB) string {
 	dir := os.Getenv("HANAPER_VECTORS")
 	if dir == "" {
