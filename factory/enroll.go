@@ -286,7 +286,14 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 		return nil, f
 	}
 	in.Serial, in.At = nil, now
-	prepared, err := s.prepareNew(by, &in)
+	until, err := s.benchUntil(in.Profile, by.cert, now)
+	if err != nil {
+		return nil, err
+	}
+	if !until.IsZero() && rec.NotAfter.Before(until) {
+		until = rec.NotAfter // a bench may have asked for less
+	}
+	prepared, err := s.prepareUntil(by, &in, until)
 	if err != nil {
 		return nil, err
 	}
@@ -305,12 +312,7 @@ func (s *Service) replace(ctx context.Context, rec record.Record, by *issuing) (
 	return s.sign(ctx, rec, prepared)
 }
 
-// prepareNew is prepare for a certificate that this issuing CA would sign now.
-func (s *Service) prepareNew(by *issuing, in *record.Intent) (*ca.Prepared, error) {
-	return s.prepareUntil(by, in, time.Time{})
-}
-
-// prepareUntil is prepareNew for a certificate that ends at until at the latest; the zero time does not bound it.
+// prepareUntil is prepare for a certificate that this issuing CA would sign now, and that ends at until at the latest; the zero time does not bound it.
 func (s *Service) prepareUntil(by *issuing, in *record.Intent, until time.Time) (*ca.Prepared, error) {
 	prof, err := s.profileOn(in)
 	if err != nil {

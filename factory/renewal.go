@@ -41,6 +41,12 @@ func (s *Service) Renew(ctx context.Context, gateway string, q RenewRequest) (a 
 	if rec.Profile == sharedProfile {
 		return nil, false, fault(CodeForbidden, "an operator issues another ('hanaperd shared issue')", "%q is a shared credential, which is not renewed", rec.DeviceID)
 	}
+	if rec.Profile == benchProfile {
+		// Before anything else, also where the answer is on record.
+		if err := s.mayRenewBench(old); err != nil {
+			return nil, false, err
+		}
+	}
 	free, err := s.devices.wait(ctx, record.Fold(rec.DeviceID))
 	if err != nil {
 		return nil, false, err
@@ -203,6 +209,13 @@ func (s *Service) mayRenew(ctx context.Context, rec record.Record, r *csr.Reques
 	if f := s.ending(by, profile, now); f != nil {
 		return f
 	}
+	leave, err := s.benchUntil(rec.Profile, by.cert, now)
+	if err != nil {
+		return err
+	}
+	if !leave.IsZero() && !leave.After(rec.NotAfter) {
+		return fault(CodePolicy, "the officers' policy says until when test benches may be had by shared credentials", "a new certificate for device id %q would end no later than the one it has", rec.DeviceID)
+	}
 	if _, until := profile.validity(by.cert, now); until.Equal(by.cert.NotAfter) && !until.After(rec.NotAfter) {
 		return fault(CodeEnding, "have the ceremony issue the CA a new certificate, or name another CA in issuing.others", "a new certificate for device id %q would end no later than the one it has", rec.DeviceID)
 	}
@@ -225,7 +238,12 @@ func (s *Service) renewAs(ctx context.Context, who string, rec record.Record, r 
 	if in.SPKIDigest != rec.SPKIDigest {
 		in.Evidence, in.EvidenceDigest = nil, nil
 	}
-	prepared, err := s.prepareNew(s.first(now), &in)
+	by := s.first(now)
+	until, err := s.benchUntil(in.Profile, by.cert, now)
+	if err != nil {
+		return nil, false, err
+	}
+	prepared, err := s.prepareUntil(by, &in, until)
 	if err != nil {
 		return nil, false, err
 	}

@@ -240,6 +240,29 @@ func (s *Service) allowed(issuer *x509.Certificate, now time.Time) (time.Time, e
 	return until, nil
 }
 
+// benchUntil asks the officers' policy, for the profiles of shared credentials, whether this CA may sign now, and says when the certificate ends at the latest; the zero
+// time for all others.
+func (s *Service) benchUntil(profile string, issuer *x509.Certificate, now time.Time) (time.Time, error) {
+	if s.benches[profile] == nil {
+		return time.Time{}, nil
+	}
+	until, err := s.allowed(issuer, now)
+	return until.Truncate(time.Second).UTC(), err
+}
+
+// mayRenewBench refuses the renewal of a test bench's certificate where the officers' policy does not allow shared credentials of its CA, or where nobody asks it.
+func (s *Service) mayRenewBench(old *x509.Certificate) error {
+	if s.c.Shared == nil {
+		return fault(CodePolicy, "have it renewed by a hanaperd that has the section shared_credentials, or let it take another id", "a test bench's certificate is renewed only where the officers' policy is asked")
+	}
+	now, bad := s.clock.check()
+	if bad != nil {
+		return clockFault(bad)
+	}
+	_, err := s.allowed(s.renews(old).cert, now)
+	return err
+}
+
 // sharedNote is what health says for as long as shared_credentials is in the configuration.
 func (s *Service) sharedNote(now time.Time) string {
 	until, err := s.c.Shared.Allowed(s.first(now).cert, now)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -303,5 +304,56 @@ func TestSharedRefused(t *testing.T) {
 	plain := serve(t, b.plant)
 	if _, err := plain.client(b.olga).IssueShared(ctx, factory.SharedRequest{Lot: "bench"}); code(t, err) != factory.CodeNotFound {
 		t.Errorf("without the section: %v", err)
+	}
+}
+
+// TestSharedRenewal: a bench's device is renewed only while the officers' policy allows it, at that moment and of the CA that signs, and never beyond the policy's
+// end; a hanaperd that asks no policy does not renew it. Refusals write nothing. Other devices are renewed as ever.
+func TestSharedRenewal(t *testing.T) {
+	ctx, b := context.Background(), newSharing(t, "bench", 9)
+	a, err := b.client(b.olga).IssueShared(ctx, factory.SharedRequest{Lot: "bench", Days: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := unpack(t, a.PKCS12)
+	_, _, p12 := b.asked(b.gateway, shared.leaf.Raw, `{"deviceId":"bench-1","ttl":5}`)
+	bench := unpack(t, p12)
+	d := owner{bench.key, bench.leaf}
+	b.now.add(2 * day)
+	before := b.rows()
+	refused := func(name string, s *factory.Service, q factory.RenewRequest) {
+		t.Helper()
+		_, _, err := s.Renew(ctx, "gw-1", q)
+		if err == nil || code(t, err) != factory.CodePolicy {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := b.rows(); after != before {
+			t.Errorf("%s wrote %s, was %s", name, after, before)
+		}
+	}
+	b.why = errors.New("the officers' policy does not allow them, or no longer")
+	refused("without the leave", b.service, d.asks(t))
+	b.why, b.until = nil, bench.leaf.NotAfter
+	refused("a leave that ends no later than the certificate", b.service, d.asks(t))
+	// The same record, with a hanaperd that asks nobody.
+	plain, err := factory.NewService(factory.ServiceConfig{IssuerConfig: factory.IssuerConfig{Issuer: b.issuer, Chain: []*x509.Certificate{b.issuing}}, Roots: []*x509.Certificate{b.fleet.cert}, Store: b.store,
+		CRLInterval: -1, Now: b.now.Now, Elapsed: b.now.Elapsed, Log: slog.New(slog.DiscardHandler), Renewal: &factory.Renewal{Policy: factory.DefaultRenewal(), Overlap: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("without shared_credentials", plain, d.asks(t))
+
+	b.until = bench.leaf.NotAfter.AddDate(0, 0, 3)
+	r := b.renew(t, d.asks(t))
+	if !r.cert.NotAfter.Equal(b.until) || !slices.Equal(usages(r.cert), usages(bench.leaf)) {
+		t.Errorf("ends %s, not with the leave at %s; for %v", r.cert.NotAfter, b.until, usages(r.cert))
+	}
+	// The same request again, with the answer on record.
+	before = b.rows()
+	b.why = errors.New("the officers' policy does not allow them, or no longer")
+	refused("again without the leave", b.service, d.asks(t))
+	b.why = nil
+	if again := b.renew(t, d.asks(t)); !again.cert.Equal(r.cert) {
+		t.Error("again: another certificate")
 	}
 }

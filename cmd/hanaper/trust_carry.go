@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,6 +30,8 @@ const (
 	// maxArchive bounds an archive in bytes, maxArchiveFiles what is in it.
 	maxArchive      = 1 << 30
 	maxArchiveFiles = 4096
+	// maxExtraNamed is how many files that should not be there are named.
+	maxExtraNamed = 5
 )
 
 // archived are the names that may be in an archive. None leads out of its folder, and none is another's by the rules of some file system.
@@ -57,7 +60,7 @@ func exportTrust(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := openWork(args[0], pin, now)
+	w, err := viewWork(args[0], pin, now)
 	if err != nil {
 		return err
 	}
@@ -150,6 +153,31 @@ func plain(records map[string]string) bool {
 	return true
 }
 
+// readArchive opens what an archive holds, and refuses files besides: nothing vouches for those, and nobody would see them.
+func readArchive(name string, files trust.Files, pin *trust.Pin, now time.Time) (*work, error) {
+	w, err := readWork(name, files, pin, now)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := w.files()
+	if err != nil {
+		return nil, err
+	}
+	var extra []string
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		if wanted[file] == nil {
+			extra = append(extra, show.Text(file))
+		}
+	}
+	if len(extra) == 0 {
+		return w, nil
+	}
+	if n := len(extra) - maxExtraNamed; n > 0 {
+		extra = append(extra[:maxExtraNamed], fmt.Sprintf("%d more", n))
+	}
+	return nil, advice.New(advice.Unverified, "take an archive that 'hanaper trust export' has made", "the archive holds %s, which nothing in it names", strings.Join(extra, ", "))
+}
+
 func importTrust(c *cli.Context) error {
 	args, pin, now, err := trustArgs(c, "ARCHIVE", "WORK")
 	if err != nil {
@@ -169,7 +197,7 @@ func importTrust(c *cli.Context) error {
 		if pin == nil {
 			return advice.New(advice.Usage, "add --root, which you keep: what the archive says of itself proves nothing", "there is no %s, and no root to hold the archive against", show.Text(dir))
 		}
-		w, err := readWork(args[0], files, pin, now)
+		w, err := readArchive(args[0], files, pin, now)
 		if err != nil {
 			return err
 		}
@@ -189,7 +217,7 @@ func importTrust(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	other, err := readWork(args[0], files, &w.pin, now)
+	other, err := readArchive(args[0], files, &w.pin, now)
 	if err != nil {
 		return err
 	}

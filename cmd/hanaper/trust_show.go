@@ -60,7 +60,7 @@ func tellTrust(c *cli.Context, all bool) error {
 	if err != nil {
 		return err
 	}
-	w, err := openWork(args[0], pin, now)
+	w, err := viewWork(args[0], pin, now)
 	if err != nil {
 		return err
 	}

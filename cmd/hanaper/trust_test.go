@@ -358,8 +358,12 @@ func TestTrustArchives(t *testing.T) {
 			f["next/metadata/2.targets.json"] = append(bytes.Clone(f["next/metadata/2.targets.json"]), ' ')
 			return f
 		}()), "malformed"},
-		"terminal in a name": {archive(good, regular("next/\x1b[2Jevil", "x")), "which no working folder has"},
-		"a long name":        {archive(good, regular("next/targets/"+hash+"."+strings.Repeat("a", 300), "x")), "which no working folder has"},
+		"a target that nothing names": {archive(good, regular("next/targets/"+hash+".x", "x")), "holds next/targets/" + hash + ".x, which nothing in it names"},
+		"a list that nothing names":   {archive(good, regular("previous/targets/officers-crl/"+hash+".x", "x")), "holds previous/targets/officers-crl/" + hash + ".x, which nothing in it names"},
+		"an older draft beside":       {archive(good, regular("next/metadata/1.targets.json", string(good["next/metadata/2.targets.json"]))), "holds next/metadata/1.targets.json, which nothing in it names"},
+		"a root that nobody leads to": {archive(good, regular("previous/metadata/7.root.json", string(good["previous/metadata/1.root.json"]))), "holds previous/metadata/7.root.json, which nothing in it names"},
+		"terminal in a name":          {archive(good, regular("next/\x1b[2Jevil", "x")), "which no working folder has"},
+		"a long name":                 {archive(good, regular("next/targets/"+hash+"."+strings.Repeat("a", 300), "x")), "which no working folder has"},
 	} {
 		d.write("bad.tar", c.data)
 		for _, to := range []string{"@fresh", "@work"} {
@@ -383,6 +387,87 @@ func TestTrustArchives(t *testing.T) {
 	d.ok(d.sign(1, "Unremembered", "@other")...)
 	d.ok("export", "--out", "@other.tar", "@other")
 	d.refused(3, "say different things", "import", "@other.tar", "@work")
+}
+
+// TestTrustReaders: who only reads a working folder changes nothing in it, not even what another is about to write or what a crash left, sees the draft
+// before a change or the one after, and waits for nobody who signs.
+func TestTrustReaders(t *testing.T) {
+	d := newTrustDesk(t, 3)
+	d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", "a.example", "@work")
+	// Another is at work: he holds the folder, and has a new draft half written.
+	unlock, err := lockWork(d.path("work"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := func(name string) {
+		if err := os.MkdirAll(d.path("work/"+name+"/metadata"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d.write("work/"+name+"/metadata/2.targets.json", []byte("half"))
+	}
+	half("next.new")
+	before := d.files()
+	for _, verb := range []string{"show", "status"} {
+		if out := d.ok(verb, "@work"); !strings.Contains(out, "version 2") {
+			t.Errorf("%s: %s", verb, out)
+		}
+	}
+	d.ok("export", "--out", "@one.tar", "@work")
+	delete(before, d.path("one.tar"))
+	after := d.files()
+	delete(after, d.path("one.tar"))
+	if !maps.Equal(before, after) {
+		t.Error("reading changed the folder")
+	}
+	unlock()
+	if err := os.RemoveAll(d.path("work/next.new")); err != nil {
+		t.Fatal(err)
+	}
+	// A crash between taking the old draft away and putting the new one in its place: the new one is read where it is, and put there by the next who writes.
+	for _, step := range []string{"next.new", "next.old"} {
+		if err := os.Rename(d.path("work/next"), d.path("work/next.new")); err != nil {
+			t.Fatal(err)
+		}
+		if step == "next.old" {
+			half("next.old")
+		}
+		before = d.files()
+		d.ok("show", "@work")
+		if after := d.files(); !maps.Equal(before, after) {
+			t.Errorf("%s: reading changed the folder", step)
+		}
+		d.ok("add", "--gateway-name", step+".example", "@work")
+		for _, name := range []string{"next.new", "next.old"} {
+			if _, err := os.Lstat(d.path("work/" + name)); err == nil {
+				t.Errorf("%s: %s is left", step, name)
+			}
+		}
+	}
+	// One writes again and again, others read: nobody fails, and each reads one draft whole.
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if code, _, errs := d.run("export", "--out", fmt.Sprintf("@many-%d.tar", n), "@work"); code != 0 {
+				t.Errorf("reading beside a writer: %s", errs)
+				return
+			}
+			if code, _, errs := d.run("import", "--root", "@pin.json", fmt.Sprintf("@many-%d.tar", n), fmt.Sprintf("@copy-%d", n)); code != 0 {
+				t.Errorf("what was exported beside a writer: %s", errs)
+				return
+			}
+		}
+	}()
+	for n := range 30 {
+		d.ok("add", "--gateway-name", fmt.Sprintf("g%d.example", n), "@work")
+	}
+	close(stop)
+	<-stopped
 }
 
 // endless is one small file after another.

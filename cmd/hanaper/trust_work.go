@@ -27,6 +27,9 @@ const (
 	workNote     = "work.json"
 	workPrevious = "previous"
 	workNext     = "next"
+	// The draft that is being written, and the one that it took the place of, as their names end.
+	workFresh = ".new"
+	workOld   = ".old"
 )
 
 // workFile is work.json. It is what who began the folder says; officers who sign give the root that they keep.
@@ -83,7 +86,13 @@ func readWork(dir string, files fs.FS, pin *trust.Pin, now time.Time) (*work, er
 	if w.previous, err = prev.Part(before); err != nil {
 		return nil, err
 	}
-	next, err := fs.Sub(files, workNext)
+	name := workNext
+	if _, err := fs.Stat(files, name); errors.Is(err, fs.ErrNotExist) {
+		if _, err := fs.Stat(files, name+workFresh); err == nil {
+			name += workFresh // a crash came before it was put in its place: it is whole
+		}
+	}
+	next, err := fs.Sub(files, name)
 	if err != nil {
 		return nil, err
 	}
@@ -105,23 +114,40 @@ func trustArgs(c *cli.Context, names ...string) (args []string, pin *trust.Pin, 
 	return args, pin, now, err
 }
 
-// openWork opens a working folder, and finishes a change of the draft that was cut off.
+// openWork opens a working folder that this process has locked, and finishes a change of the draft that was cut off.
 func openWork(dir string, pin *trust.Pin, now time.Time) (*work, error) {
-	next, fresh := filepath.Join(dir, workNext), filepath.Join(dir, workNext+".new")
-	_, err := os.Lstat(next)
-	switch {
-	case err == nil:
-		err = os.RemoveAll(fresh)
-	case errors.Is(err, fs.ErrNotExist):
-		// The old draft is removed only once the new one is whole.
-		if err = os.Rename(fresh, next); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	}
-	if err != nil {
+	if err := settle(dir); err != nil {
 		return nil, err
 	}
 	return readWork(dir, input.Dir(dir), pin, now)
+}
+
+// viewWork opens a working folder for who only reads it: nothing in it is changed, and what others change waits until it is read.
+func viewWork(dir string, pin *trust.Pin, now time.Time) (*work, error) {
+	held, err := durable.LockFolder(dir, false)
+	if err != nil {
+		return nil, advice.Wrap(advice.Usage, err, "name a folder that 'hanaper trust add --from' or 'hanaper trust import' has made")
+	}
+	defer held.Close()
+	return readWork(dir, input.Dir(dir), pin, now)
+}
+
+// settle finishes a change of the draft that was cut off: the old draft is taken away only once the new one is whole.
+func settle(dir string) error {
+	held, err := durable.LockFolder(dir, true)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	next := filepath.Join(dir, workNext)
+	if _, err := os.Lstat(next); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(next+workFresh, next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(next+workFresh), os.RemoveAll(next+workOld))
 }
 
 // lockWork keeps others from changing the folder.
@@ -185,20 +211,30 @@ func (w *work) keepDraft() error {
 	if err != nil {
 		return err
 	}
-	next, fresh := filepath.Join(w.dir, workNext), filepath.Join(w.dir, workNext+".new")
-	if err := os.RemoveAll(fresh); err != nil {
+	next := filepath.Join(w.dir, workNext)
+	fresh, old := next+workFresh, next+workOld
+	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(old)); err != nil {
 		return err
 	}
 	if err := writeTree(fresh, files); err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
-	if err := os.RemoveAll(next); err != nil {
+	held, err := durable.LockFolder(w.dir, true)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	// The old one leaves in one step as well: half removed it would be taken for the draft after a crash.
+	if err := os.Rename(next, old); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, next); err != nil {
 		return err
 	}
-	return durable.SyncDir(w.dir)
+	if err := durable.SyncDir(w.dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
 }
 
 func writeTree(dir string, files trust.Files) error {

@@ -17,6 +17,7 @@ var openers = map[string]string{
 	"image/menu/look.go":               "reads a folder of a mounted stick, and no more of it than is looked at",
 	"image/menu/sticks.go":             "opens devices of sticks, to see whether they are there, and what the kernel says of them",
 	"internal/durable/durable.go":      "opens a folder to sync it",
+	"internal/durable/lock.go":         "opens a folder to lock it",
 	"internal/durable/rename_linux.go": "opens a file that was just put there, to sync it",
 	"internal/term/term.go":            "opens the terminal",
 }

@@ -30,3 +30,26 @@ func Lock(path string) (io.Closer, error) {
 	}
 	return f, nil
 }
+
+// LockFolder takes a lock on a folder itself, which must be there and need not be writable, until the result is closed or the process ends: a
+// shared one for who reads, an exclusive one for who puts another file or folder into the place of one in it. It waits: hold it for moments.
+func LockFolder(path string, exclusive bool) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	how := syscall.LOCK_SH
+	if exclusive {
+		how = syscall.LOCK_EX
+	}
+	for {
+		if err = syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("locking %s: %w", show.Text(path), err)
+	}
+	return f, nil
+}
