@@ -52,11 +52,21 @@ type section struct {
 	Text  string `json:"x"`
 }
 
-// entry is a line of the list at the left.
+// group is a part of the list at the left, as docs/README.md has it.
+type group struct {
+	Title   string
+	pages   []string // sources
+	Entries []entry
+}
+
+// entry is a line of it.
 type entry struct {
 	Title, URL string
 	Here       bool
 }
+
+// contents is the page that says which pages there are, for whom, and in what order.
+const contents = "docs/README.md"
 
 // build writes the site. It refuses a link that leads nowhere, and a folder that holds anything.
 func build(root, out, pictures string) error {
@@ -67,7 +77,7 @@ func build(root, out, pictures string) error {
 	if err != nil {
 		return err
 	}
-	s := &site{root: root, out: out, files: files, targets: map[string]string{}, ids: map[string]map[string]bool{}}
+	s := &site{groups: []*group{{Title: "The project", pages: []string{"README.md", contents, "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"}}}, root: root, out: out, files: files, targets: map[string]string{}, ids: map[string]map[string]bool{}}
 	for _, name := range files {
 		s.targets[name] = targetOf(name)
 	}
@@ -91,7 +101,7 @@ func build(root, out, pictures string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if err := s.checkFragments(); err != nil {
+	if err := errors.Join(s.checkFragments(), s.checkGroups()); err != nil {
 		return err
 	}
 	return s.finish()
@@ -106,6 +116,7 @@ type site struct {
 	ids      map[string]map[string]bool
 	wanted   []wanted
 	pictures []string
+	groups   []*group
 }
 
 type wanted struct{ source, target, id string }
@@ -192,8 +203,15 @@ func (s *site) convert(name string) error {
 				d.Title = title
 			}
 			s.ids[name][string(word)] = true
+			if name == contents && n.Level == 2 {
+				s.groups = append(s.groups, &group{Title: title})
+			}
 			d.sections = append(d.sections, section{Title: title, URL: d.target + "#" + string(word)})
 		case *ast.Link:
+			if name == contents && strings.HasSuffix(string(n.Destination), ".md") {
+				last := s.groups[len(s.groups)-1]
+				last.pages = append(last.pages, path.Join(path.Dir(contents), string(n.Destination)))
+			}
 			to, err := s.resolve(name, string(n.Destination))
 			n.Destination = []byte(to)
 			return ast.WalkContinue, err
@@ -301,6 +319,16 @@ func (s *site) checkFragments() (err error) {
 	return err
 }
 
+// checkGroups wants every page in the list, or nobody finds it.
+func (s *site) checkGroups() (err error) {
+	for _, d := range s.documents {
+		if !slices.ContainsFunc(s.groups, func(g *group) bool { return slices.Contains(g.pages, d.source) }) {
+			err = errors.Join(err, fmt.Errorf("%s does not list %s", contents, show.Text(d.source)))
+		}
+	}
+	return err
+}
+
 // finish writes the pages, the folders' lists and the search.
 func (s *site) finish() error {
 	index := []section{}
@@ -342,9 +370,16 @@ func (s *site) folders() map[string][]string {
 }
 
 func (s *site) writePage(d *document) error {
-	var list []entry
-	for _, other := range s.documents {
-		list = append(list, entry{other.Title, relative(d.target, other.target), other == d})
+	var list []group
+	for _, g := range s.groups {
+		shown := group{Title: g.Title}
+		for _, source := range g.pages {
+			if at := slices.IndexFunc(s.documents, func(o *document) bool { return o.source == source }); at >= 0 {
+				other := s.documents[at]
+				shown.Entries = append(shown.Entries, entry{other.Title, relative(d.target, other.target), other == d})
+			}
+		}
+		list = append(list, shown)
 	}
 	pictures := []string{}
 	if d.source == "README.md" {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,33 +72,48 @@ func TestSite(t *testing.T) {
 	}
 }
 
-// TestLinks: a page with a link that leads nowhere, to a heading that is not there, or out of the site, is refused, and no site is finished.
-func TestLinks(t *testing.T) {
-	for link, want := range map[string]string{"docs/none.md": "leads nowhere", "docs/a.md#nothing": "no heading", "internal/x.go": "out of the site", "docs/a.md#right": ""} {
-		root := t.TempDir()
-		for name, text := range map[string]string{"README.md": "# R\n[l](" + link + ")\n", "CHANGELOG.md": "# C\n", "SECURITY.md": "# S\n", "CONTRIBUTING.md": "# C\n", "LICENSE": "l",
-			"docs/a.md": "# A\n## Right\ntext\n", "internal/x.go": "package x\n"} {
-			path := filepath.Join(root, name)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
+// project is a small project in a folder of its own, with a link in its first page, and further pages.
+func project(t *testing.T, link string, further ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	files := map[string]string{"README.md": "# R\n[l](" + link + ")\n", "CHANGELOG.md": "# C\n", "SECURITY.md": "# S\n", "CONTRIBUTING.md": "# C\n", "LICENSE": "l",
+		"docs/README.md": "# D\n## Part\n[a](a.md)\n", "docs/a.md": "# A\n## Right\ntext\n", "internal/x.go": "package x\n"}
+	for _, name := range further {
+		files[name] = "# F\n"
+	}
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
 		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// TestLinks: a page with a link that leads nowhere, to a heading that is not there, or out of the site, and a page that the list of documents
+// lacks, are refused, and no site is finished.
+func TestLinks(t *testing.T) {
+	for _, c := range []struct{ link, further, want string }{
+		{"docs/none.md", "", "leads nowhere"}, {"docs/a.md#nothing", "", "no heading"}, {"internal/x.go", "", "out of the site"}, {"docs/a.md#right", "", ""},
+		{"docs/b.md", "docs/b.md", "docs/README.md does not list docs/b.md"},
+	} {
+		root := project(t, c.link, slices.DeleteFunc([]string{c.further}, func(s string) bool { return s == "" })...)
 		out := filepath.Join(root, "out")
 		err := build(root, out, "")
-		if want == "" {
+		if c.want == "" {
 			if err != nil {
-				t.Errorf("%s: %v", link, err)
+				t.Errorf("%s: %v", c.link, err)
 			}
 			continue
 		}
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", link, err)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.link, err)
 		}
 		if _, err := os.Stat(filepath.Join(out, "search.js")); err == nil {
-			t.Errorf("%s: a site was finished", link)
+			t.Errorf("%s: a site was finished", c.link)
 		}
 	}
 }
