@@ -50,7 +50,7 @@ image:
 image-test:
 	scripts/install-peers test
 	$(if $(MADE),,HANAPER_IMAGE_ANEW=1 $(MAKE) -s image)
-	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -timeout 30m -v -run 'TestImage$$' ./image/imagetest
+	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -timeout 30m -v -run 'TestImage$$|TestImagePage$$|TestSecretsAreFound$$' ./image/imagetest
 
 ## image-lock: image/packages.lock written anew, with what Debian's archive has today
 image-lock:

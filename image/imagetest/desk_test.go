@@ -160,19 +160,3 @@ func (d *desk) again(s sticks, name string) sticks {
 	d.t.Helper()
 	return sticks{copied(d.t, s.fleet, d.path("fleet-"+name+".img")), copied(d.t, s.token, d.path("token-"+name+".img")), copied(d.t, s.state, d.path("state-"+name+".img")), copied(d.t, s.copy, d.path("copy-"+name+".img"))}
 }
-
-// noSecrets: no stick holds a PIN or a passphrase, in files or in what is left of files.
-func (d *desk) noSecrets(s sticks) {
-	d.t.Helper()
-	for _, path := range s.all() {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		for what, secret := range map[string]string{"the token's PIN": d.pin, "the passphrase": d.passphrase} {
-			if strings.Contains(string(data), secret) {
-				d.t.Errorf("%s holds %s", filepath.Base(path), what)
-			}
-		}
-	}
-}

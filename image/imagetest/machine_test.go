@@ -30,11 +30,14 @@ func image(t testing.TB) string {
 
 // guest is a machine that was started from the image, with somebody at its serial line.
 type guest struct {
-	t      testing.TB
-	cmd    *exec.Cmd
-	keys   io.WriteCloser
-	began  time.Time
-	ended  chan struct{}
+	t     testing.TB
+	cmd   *exec.Cmd
+	keys  io.WriteCloser
+	began time.Time
+	ended chan struct{}
+	typed map[string]bool
+	// alone: sticks that were cut off while they were written are left as they are.
+	alone  bool
 	mu     sync.Mutex
 	screen []byte
 	read   int
@@ -74,7 +77,7 @@ func boot(t testing.TB, control string, sticks ...string) *guest {
 		t.Fatal(err)
 	}
 	args := []string{"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none", "-serial", "stdio", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "1024",
-		"-net", "none", "-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", strings.TrimSpace(string(line)), "-device", "qemu-xhci"}
+		"-net", "none", "-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", strings.TrimSpace(string(line)), "-device", "qemu-xhci,p2=15,p3=15"}
 	for i, s := range sticks {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=s%d,file=%s,format=raw", i, s), "-device", fmt.Sprintf("usb-storage,drive=s%d,removable=on", i))
 	}
@@ -86,7 +89,7 @@ func boot(t testing.TB, control string, sticks ...string) *guest {
 
 func start(t testing.TB, cmd *exec.Cmd) *guest {
 	t.Helper()
-	g := &guest{t: t, cmd: cmd, began: time.Now(), ended: make(chan struct{})}
+	g := &guest{t: t, cmd: cmd, began: time.Now(), ended: make(chan struct{}), typed: map[string]bool{}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
 	if g.keys, err = cmd.StdinPipe(); err != nil {
@@ -168,16 +171,25 @@ func (g *guest) answers(question, line string) {
 
 func (g *guest) types(line string) {
 	g.t.Helper()
+	g.typed[line] = true
 	if _, err := io.WriteString(g.keys, line+"\n"); err != nil {
 		g.t.Fatal(err)
 	}
 }
 
-// menu waits for the main page and types a line.
-func (g *guest) menu(line string) {
+// menu waits for the main page and types a line. On the way there it finishes whatever was cut off while it was written, unless that
+// is to be left alone, and gives how many sticks that were.
+func (g *guest) menu(line string) (finished int) {
 	g.t.Helper()
-	g.sees("What do you want to do?")
+	for ; g.sees("What do you want to do?", "Type finish and Enter") == 1; finished++ {
+		if g.alone {
+			g.types("")
+		} else {
+			g.types("finish")
+		}
+	}
 	g.answers("Type a number and Enter:", line)
+	return finished
 }
 
 // pull ends the machine as taking the plug does.
@@ -192,6 +204,12 @@ func (g *guest) off() {
 	g.t.Helper()
 	g.menu("0")
 	g.answers("Type off and Enter", "off")
+	g.leaves()
+}
+
+// leaves waits until it has switched itself off.
+func (g *guest) leaves() {
+	g.t.Helper()
 	select {
 	case <-g.ended:
 	case <-time.After(patience):

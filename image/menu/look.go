@@ -2,6 +2,9 @@ package menu
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,9 +24,10 @@ const (
 	Script
 	Finished
 	Rehearsed
-	// Approval, Roster, Key and Values are files that verbs are given.
+	// Approval, Roster, Officer (one who enrolled), Key and Values (of a release's image) are files that verbs are given.
 	Approval
 	Roster
+	Officer
 	Key
 	Values
 )
@@ -40,14 +44,29 @@ const (
 	maxOpened = 200
 	maxDepth  = 3
 	maxHead   = 64 << 10
+	maxSize   = 4 << 20
 )
+
+// unfinished is the end of the name of a folder that is being saved: half a copy is no ceremony.
+const unfinished = ".unfinished"
 
 // Look finds what lies in folders. It believes nothing of it: the verbs do the judging.
 func Look(dirs ...string) []Found {
-	l := &look{}
+	found, _ := lookInto(false, dirs...)
+	return found
+}
+
+// lookInto also looks into hidden folders if it is told to, and says for each of the folders why not all that is in it was looked at.
+func lookInto(hidden bool, dirs ...string) ([]Found, map[string]string) {
+	l := &look{hidden: hidden, missed: map[string]string{}}
 	for _, d := range dirs {
-		l.left, l.open = maxLooked, maxOpened
-		l.folder(filepath.Clean(d), 0)
+		l.root, l.left, l.open = d, maxLooked, maxOpened
+		l.folders = []folder{{filepath.Clean(d), 0}}
+		for len(l.folders) > 0 { // what lies high is looked at before what lies deep
+			f := l.folders[0]
+			l.folders = l.folders[1:]
+			l.folder(f.path, f.depth)
+		}
 	}
 	slices.SortStableFunc(l.found, func(a, b Found) int {
 		if a.Kind != b.Kind {
@@ -55,13 +74,29 @@ func Look(dirs ...string) []Found {
 		}
 		return strings.Compare(a.Path, b.Path)
 	})
-	return l.found
+	return l.found, l.missed
+}
+
+type folder struct {
+	path  string
+	depth int
 }
 
 type look struct {
-	found []Found
+	hidden  bool
+	found   []Found
+	root    string
+	missed  map[string]string
+	folders []folder
 	// left are the entries that may still be looked at, and open the files that may still be opened.
 	left, open int
+}
+
+// miss says why something was not looked at.
+func (l *look) miss(why string) {
+	if l.missed[l.root] == "" {
+		l.missed[l.root] = why
+	}
 }
 
 func (l *look) add(k Kind, path string) { l.found = append(l.found, Found{k, path}) }
@@ -85,33 +120,48 @@ func (l *look) folder(dir string, depth int) {
 	}
 	f, err := os.Open(dir)
 	if err != nil {
+		l.miss("a folder cannot be read")
 		return
 	}
-	entries, _ := f.ReadDir(max(l.left, 1)) // no more are read than are looked at
+	entries, err := f.ReadDir(max(l.left, 0) + 1) // no more are read than are looked at
 	f.Close()
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.miss("a folder cannot be read to its end")
+	}
 	for _, e := range entries {
 		if l.left--; l.left < 0 {
+			l.miss(fmt.Sprintf("it holds more than %d files and folders", maxLooked))
 			return
 		}
 		path := filepath.Join(dir, e.Name())
 		switch {
-		case e.IsDir() && depth < maxDepth && !strings.HasPrefix(e.Name(), "."):
-			l.folder(path, depth+1)
+		case e.IsDir() && depth == maxDepth:
+			l.miss(fmt.Sprintf("folders lie more than %d deep", maxDepth))
+		case e.IsDir() && strings.HasSuffix(e.Name(), unfinished):
+		case e.IsDir() && (l.hidden || !strings.HasPrefix(e.Name(), ".")):
+			l.folders = append(l.folders, folder{path, depth + 1})
 		case e.Type().IsRegular():
 			l.file(path, e)
+		case e.Type()&fs.ModeSymlink != 0:
+			l.miss("links are not followed")
 		}
 	}
 }
 
+// endings are those of the files that are opened.
+var endings = []string{".yaml", ".yml", ".json", ".key", ".pem"}
+
 func (l *look) file(path string, e fs.DirEntry) {
-	if info, err := e.Info(); err != nil || info.Size() > 4<<20 {
+	ending := strings.ToLower(filepath.Ext(path))
+	if !slices.Contains(endings, ending) {
 		return
 	}
-	ending := strings.ToLower(filepath.Ext(path))
-	if !slices.Contains([]string{".yaml", ".yml", ".json", ".key", ".pem"}, ending) {
+	if info, err := e.Info(); err != nil || info.Size() > maxSize {
+		l.miss(fmt.Sprintf("a file is larger than %d MB, or cannot be read", maxSize>>20))
 		return
 	}
 	if l.open--; l.open < 0 {
+		l.miss(fmt.Sprintf("it holds more than %d files whose names end in %s", maxOpened, strings.Join(endings, ", ")))
 		return
 	}
 	switch ending {
@@ -126,6 +176,8 @@ func (l *look) file(path string, e fs.DirEntry) {
 			l.add(Approval, path)
 		case bytes.Contains(head, []byte(`"hanaper-roster/1"`)):
 			l.add(Roster, path)
+		case bytes.Contains(head, []byte(`"hanaper-officer/1"`)):
+			l.add(Officer, path)
 		case filepath.Base(path) == "image.json" && bytes.Contains(head, []byte(`"hanaper.iso"`)):
 			l.add(Values, path)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -62,17 +64,28 @@ func (m *menu) checkImage(ctx context.Context) error {
 	fmt.Fprintf(&b, "image %s; started: %s\nmanifest of its files, SHA-256\n  %s\n", show.Text(version), show.Text(first(notes(m.Machine, bootNote))), show.Text(manifest))
 	fmt.Fprintf(&b, "hanaper, SHA-256 (an approval names it)\n  %s\n", show.Text(m.SHA256))
 	m.page(title, b.String(), "The medium is read now; this takes a minute ...")
-	medium, err := m.medium()
-	switch {
-	case errors.Is(err, errNoMedium):
-		fmt.Fprintln(&b, "Not read: "+err.Error()+" (an ISO with the label HANAPER, or a stick with EFI/BOOT/BOOTX64.EFI). Plug it in, and come back.")
-	case err != nil:
+	note := filepath.Join(m.Machine, mediumNote)
+	if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	default:
-		fmt.Fprintf(&b, "medium %s, SHA-256: compare it with the release, read aloud\n  %x\n%s\n", medium.device, medium.digest, m.Words(medium.digest))
-		if err := os.WriteFile(filepath.Join(m.Machine, mediumNote), []byte(fmt.Sprintf("%x\n", medium.digest)), 0o600); err != nil {
+	}
+	media, err := m.media()
+	if err != nil {
+		return err
+	}
+	switch len(media) {
+	case 0:
+		fmt.Fprintln(&b, "Not read: the medium of the image is not plugged in (an ISO with the label HANAPER, or a stick with EFI/BOOT/BOOTX64.EFI). Plug it in, and come back.")
+	case 1:
+		fmt.Fprintln(&b, "One medium that starts an image is plugged in. That this machine was started from this one, you know: nothing on it tells. Compare its SHA-256 with the release, read aloud.")
+		if err := os.WriteFile(note, []byte(fmt.Sprintf("%x\n", media[0].digest)), 0o600); err != nil {
 			return err
 		}
+	default:
+		fmt.Fprintf(&b, "%d MEDIA that start an image are plugged in, and nothing tells from which of them this machine was started. Transcripts will name none of them. "+
+			"Take out all but the one that was in it when it was switched on, and come back.\n", len(media))
+	}
+	for _, medium := range media {
+		fmt.Fprintf(&b, "\n%s, SHA-256\n  %x\n%s\n", medium.name, medium.digest, m.Words(medium.digest))
 	}
 	return m.pages(title, b.String())
 }
@@ -85,54 +98,78 @@ func first(list []string) string {
 }
 
 type medium struct {
-	device string
+	name   string
 	digest [32]byte
 }
 
-var errNoMedium = errors.New("the medium of the image is not plugged in")
+// errNoISO: what is called an ISO is none.
+var errNoISO = errors.New("it is no ISO")
 
-// medium reads the medium of the image: as much of an ISO as its volume descriptor says (ECMA-119, 8.4.8 and 8.4.12), or the
-// unified image in its place on an EFI system partition.
-func (m *menu) medium() (medium, error) {
-	for _, s := range m.sticks.list {
-		switch {
-		case s.Kind == "iso9660" && s.Label == "HANAPER":
-			return wholeISO(filepath.Join(m.sticks.dev, s.Device))
-		case s.Kind == "vfat" && s.At != "":
-			for _, path := range []string{"EFI/BOOT/BOOTX64.EFI", "efi/boot/bootx64.efi"} {
-				if f, err := input.Open(filepath.Join(s.At, path)); err == nil {
-					defer f.Close()
-					return digestOf(s.Device+": "+path, f)
-				}
-			}
-		}
+// unified is the file of a stick that a UEFI starts; "" where there is none.
+func unified(s Stick) string {
+	if s.Kind != "vfat" || s.At == "" {
+		return ""
 	}
-	return medium{}, errNoMedium
+	path := filepath.Join("EFI", "BOOT", "BOOTX64.EFI") // FAT knows no small letters
+	if info, err := os.Lstat(filepath.Join(s.At, path)); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
 }
 
-func wholeISO(path string) (medium, error) {
+// starts says whether a machine can be started from a stick.
+func starts(s Stick) bool { return s.Kind == "iso9660" || unified(s) != "" }
+
+// media reads what an image is started from, as much of an ISO as its volume descriptor says (ECMA-119, 8.4.8 and 8.4.12), and the
+// unified image in its place on an EFI system partition.
+func (m *menu) media() (list []medium, err error) {
+	for _, s := range m.sticks.list {
+		var digest [32]byte
+		name := s.named()
+		switch path := unified(s); {
+		case s.Kind == "iso9660" && s.Label == "HANAPER":
+			digest, err = wholeISO(filepath.Join(m.sticks.dev, s.Device))
+		case path != "":
+			name += ": " + path
+			var f *os.File
+			if f, err = input.Open(filepath.Join(s.At, path)); err == nil {
+				digest, err = digestOf(f)
+				f.Close()
+			}
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s could not be read: %w", s.String(), err)
+		}
+		list = append(list, medium{name, digest})
+	}
+	return list, nil
+}
+
+func wholeISO(path string) (digest [32]byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return medium{}, err
+		return digest, err
 	}
 	defer f.Close()
 	const block = 2048
 	descriptor := make([]byte, block)
 	if _, err := f.ReadAt(descriptor, 16*block); err != nil {
-		return medium{}, err
+		return digest, err
 	}
 	if string(descriptor[1:6]) != "CD001" || binary.LittleEndian.Uint16(descriptor[128:]) != block {
-		return medium{}, errNoMedium
+		return digest, errNoISO
 	}
-	return digestOf(filepath.Base(path), io.LimitReader(f, int64(binary.LittleEndian.Uint32(descriptor[80:]))*block))
+	return digestOf(io.LimitReader(f, int64(binary.LittleEndian.Uint32(descriptor[80:]))*block))
 }
 
-func digestOf(device string, r io.Reader) (medium, error) {
+func digestOf(r io.Reader) (digest [32]byte, err error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {
-		return medium{}, err
+		return digest, err
 	}
-	return medium{device, [32]byte(h.Sum(nil))}, nil
+	return [32]byte(h.Sum(nil)), nil
 }
 
 // timeForm is that in which people type a time.
@@ -171,50 +208,107 @@ func (m *menu) setTime(context.Context) error {
 	}
 }
 
+const stickChoices = `   1  Look again
+   2  Take out: let go of all of them
+   3  Make a stick for this machine's memory (it is ERASED)
+   4  Finish what was being written when a stick was cut off
+   5  Choose the stick of this machine's memory`
+
 func (m *menu) stickPage(ctx context.Context) error {
 	const title = "Sticks"
 	for {
 		m.sticks.scan(ctx)
-		var body []string
-		for _, s := range m.sticks.list {
-			how := "read-only"
-			if s.At == "" {
-				how = "not mounted: " + show.Line(s.Why)
-			}
-			if s.Label == StateLabel {
-				how += "; what this machine remembers"
-			}
-			body = append(body, fmt.Sprintf("  %-6s %s %s, %d MB, %s", s.Device, show.Text(s.Kind), show.Text(s.Label), s.MB, how))
-		}
-		if body == nil {
-			body = []string{"  None is plugged in."}
-		}
-		body = append(body, "",
-			"A stick with the label "+StateLabel+" holds what this machine remembers, and what a ceremony that was cut short is held against. "+
-				"It goes into the bag of the token. Without one: the roster's digest, the transcript's, and M officers.", "",
-			"   1  Look again", "   2  Take out: let go of all of them", "   3  Make a stick for this machine's memory (it is ERASED)")
-		m.page(title, body...)
-		answer, err := m.ask("\nType a number and Enter; Enter alone goes back: ")
+		m.search(m.folders())
+		answer, err := m.listed(title, "Type a number and Enter%s; Enter alone goes back: ", m.stickLines(), stickChoices)
 		if err != nil {
 			return err
 		}
-		switch answer {
-		case "":
+		do := map[string]func(context.Context) error{"2": m.takeOut, "3": m.makeState, "4": m.finishAll, "5": func(context.Context) error { return m.chooseMemory(title) }}[answer]
+		if answer == "" {
 			return errBack
-		case "2":
-			if err := m.sticks.release(); err != nil {
-				return err
-			}
-			m.page(title, "They can be taken out now. Enter looks for them again.")
-			if err := m.wait(); err != nil {
-				return err
-			}
-		case "3":
-			if err := m.makeState(ctx); err != nil && !errors.Is(err, errBack) {
+		} else if do != nil {
+			if err := do(ctx); err != nil && !errors.Is(err, errBack) {
 				return err
 			}
 		}
 	}
+}
+
+// stickLines tell what is plugged in.
+func (m *menu) stickLines() (lines []string) {
+	for _, s := range m.sticks.list {
+		how := "read-only"
+		if s.At == "" {
+			how = "NOT mounted: " + show.Line(s.Why)
+		}
+		if s.Label == StateLabel {
+			how += "; what this machine remembers"
+			if used := m.sticks.state(); used != nil && used.same(s) {
+				how += ", IN USE"
+			}
+		}
+		if s.Unclean {
+			how += "; it was CUT OFF once while it was written: verify what is on it, and save that to a new stick"
+		}
+		if why := m.missed[s.At]; s.At != "" && why != "" {
+			how += "; NOT ALL of it was looked at: " + why
+		}
+		lines = append(lines, fmt.Sprintf("  %-6s %s %s, %s", s.Device, show.Text(s.Kind), strings.TrimPrefix(s.named(), s.Device+" "), how))
+	}
+	if lines == nil {
+		lines = []string{"  None is plugged in."}
+	}
+	if len(m.sticks.memories()) == 0 {
+		lines = append(lines, "", "None has the label "+StateLabel+": that is the stick of what this machine remembers, against which a ceremony that was cut short is held. "+
+			"It goes into the bag of the token. Without it: the roster's digest, the transcript's, and M officers.")
+	}
+	return lines
+}
+
+func (m *menu) takeOut(context.Context) error {
+	if err := m.sticks.release(); err != nil {
+		return err
+	}
+	m.page("Sticks", "They can be taken out now. Enter looks for them again.")
+	return m.wait()
+}
+
+// finishAll asks, of each stick that was cut off while it was written, whether that is to be finished.
+func (m *menu) finishAll(ctx context.Context) error {
+	m.sticks.left = nil
+	if !slices.ContainsFunc(m.sticks.list, func(s Stick) bool { return s.Unfinished }) {
+		m.page("Sticks", "No stick that is plugged in was cut off while it was written.")
+		return m.wait()
+	}
+	return m.unfinished(ctx)
+}
+
+// unfinished asks, of each stick that was cut off while it was written, whether that is to be finished. Who wants it left alone is not asked
+// again before page 3.
+func (m *menu) unfinished(ctx context.Context) error {
+	for i := range m.sticks.list {
+		s := &m.sticks.list[i]
+		if !s.Unfinished || slices.ContainsFunc(m.sticks.left, s.same) {
+			continue
+		}
+		answer, err := m.asks("A stick was CUT OFF while it was written", "Type finish and Enter; Enter alone leaves it alone: ", "  "+s.named(), "",
+			"The power failed, or it was pulled out. What was being written stands in its journal, and not yet in its place. Until that is finished the stick is not mounted, and nothing on it is found.", "",
+			"After a power cut in your own ceremony: finish it, for each stick that is named. Nothing is lost by it.",
+			"A stick that is evidence, or that nobody here wrote to: leave it alone. Finishing writes to it.")
+		if err != nil && !errors.Is(err, errBack) {
+			return err
+		}
+		if answer != "finish" {
+			m.sticks.left = append(m.sticks.left, *s)
+			continue
+		}
+		if err := m.sticks.finish(s); err != nil {
+			m.sticks.left = append(m.sticks.left, *s)
+			return fmt.Errorf("what was being written on %s could not be finished: %w", s, err)
+		}
+	}
+	m.look(ctx)
+	return nil
 }
 
 var deviceForm = regexp.MustCompile(`^sd[a-z]+[0-9]*$`)
@@ -226,26 +320,39 @@ func (m *menu) makeState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var devices, items []string
+	var devices, items, kept []string
 	for _, n := range names {
-		if !deviceForm.MatchString(n.Name()) || slices.ContainsFunc(m.sticks.list, func(s Stick) bool {
-			return s.Kind == "iso9660" && (s.Device == n.Name() || partOf(n.Name(), s.Device)) // what the machine was started from
-		}) {
+		if !deviceForm.MatchString(n.Name()) {
 			continue
 		}
-		is := Stick{Device: n.Name()}
+		is := Stick{Device: n.Name(), MB: m.sticks.size(n.Name()), Serial: m.sticks.serial(n.Name())}
+		holds, erases := "", true
 		for _, s := range m.sticks.list {
-			if s.Device == is.Device {
+			switch {
+			case s.Device == is.Device:
 				is = s
+			case partOf(s.Device, is.Device):
+				holds += ", with " + s.String()
+			case !partOf(is.Device, s.Device):
+				continue
 			}
+			erases = erases && !starts(s) // what the machine was started from
+		}
+		if !erases {
+			kept = append(kept, is.Device)
+			continue
 		}
 		model, _ := os.ReadFile(filepath.Join(m.sticks.block, n.Name(), "device", "model"))
-		devices, items = append(devices, n.Name()), append(items, fmt.Sprintf("%s %s %s", is, show.Text(is.Kind), show.Text(strings.TrimSpace(string(model)))))
+		devices, items = append(devices, n.Name()), append(items, fmt.Sprintf("%s %s %s%s", is.named(), show.Text(is.Kind), show.Text(strings.TrimSpace(string(model))), holds))
+	}
+	hint := "Everything on it is LOST."
+	if kept != nil {
+		hint += " Not offered, since machines are started from them: " + strings.Join(kept, ", ") + "."
 	}
 	if len(items) == 0 {
-		return errors.New("there is no stick to make it of: plug one in, and come back")
+		return advice.New(advice.Failed, "plug one in, and come back", "there is no stick to make it of. %s", hint)
 	}
-	n, err := m.choose(title, items, "Everything on it is LOST.")
+	n, err := m.choose(title, items, hint)
 	if err != nil {
 		return err
 	}
@@ -256,8 +363,12 @@ func (m *menu) makeState(ctx context.Context) error {
 	if err := m.sticks.release(); err != nil {
 		return err
 	}
+	if err := m.sticks.protect(devices[n], false); err != nil {
+		return err
+	}
 	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", StateLabel, filepath.Join(m.sticks.dev, devices[n])).CombinedOutput()
 	unix.Sync()
+	m.sticks.chosen = nil
 	if err != nil {
 		return fmt.Errorf("mke2fs: %w: %s", err, show.Line(strings.TrimSpace(string(out))))
 	}
@@ -315,8 +426,8 @@ func (m *menu) shell(ctx context.Context) error {
 
 func (m *menu) powerOff(context.Context) error {
 	body := []string{"Sticks are let go of. Then: each officer takes their own card or stick, and nobody takes two."}
-	if s := m.sticks.state(); s != nil {
-		body = append(body, "The stick "+s.Device+" ("+StateLabel+") goes into the bag of the token, and is sealed with it.")
+	for _, s := range m.sticks.memories() {
+		body = append(body, "The stick "+s.named()+" goes into the bag of the token, and is sealed with it.")
 	}
 	m.page("Switch the machine off", body...)
 	answer, err := m.ask("\nType off and Enter; Enter alone goes back: ")

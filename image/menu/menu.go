@@ -16,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/term"
 )
 
 // Config is what a menu needs.
@@ -52,8 +53,11 @@ type menu struct {
 	Config
 	*screen
 	sticks *sticks
-	// environment is added for verbs.
+	// environment is added for verbs; tokens is where they find tokens in files.
 	environment []string
+	tokens      string
+	// missed says of folders why not all that is in them was looked at.
+	missed map[string]string
 }
 
 // item is a line of the main page.
@@ -78,6 +82,11 @@ func Run(ctx context.Context, c Config) error {
 	m.interrupts()
 	for {
 		m.look(ctx)
+		if m.sticks != nil {
+			if err := m.act(ctx, item{text: "Sticks", do: m.unfinished}); err != nil {
+				return err
+			}
+		}
 		items := m.items()
 		body := make([]string, 0, len(items))
 		for _, i := range items {
@@ -128,8 +137,7 @@ func (m *menu) act(ctx context.Context, i item) error {
 	if hint := advice.Hint(err); hint != "" {
 		body = append(body, "What to do:", "  "+show.Line(hint))
 	}
-	m.page(i.text, body...)
-	return m.wait()
+	return m.pages(i.text, strings.Join(body, "\n"))
 }
 
 // look looks at what is plugged in.
@@ -148,7 +156,7 @@ func (m *menu) title() string {
 
 func (m *menu) items() []item {
 	list := []item{
-		{"4", "Look at tokens and cards", m.tokens},
+		{"4", "Look at tokens and cards", m.listTokens},
 		{"5", "Verify the folder of a ceremony (auditors begin here)", m.verify},
 		{"6", "Rehearse a script", m.rehearse},
 		{"7", "Perform a ceremony", m.perform},
@@ -180,9 +188,16 @@ func (m *menu) headLines() []string {
 	if n := len(m.sticks.list); n > 0 {
 		var names []string
 		for _, s := range m.sticks.list {
-			names = append(names, s.String())
+			name := s.String()
+			if s.At == "" {
+				name += " (NOT MOUNTED)"
+			}
+			names = append(names, name)
 		}
 		plugged = strings.Join(names, ", ")
+		if len("sticks: "+plugged) > term.Width-1 {
+			plugged = fmt.Sprintf("%d: %s", n, plugged) // what does not fit is on page 3
+		}
 	}
 	head = append(head, "anchor: "+m.memoryWords(), "sticks: "+plugged)
 	if notes(m.Machine, shellNote) != nil {
@@ -200,8 +215,18 @@ func (m *menu) memoryWords() string {
 		}
 		return show.Text(dir)
 	}
-	if s := m.sticks.state(); s != nil {
-		return "this machine's memory, on the stick " + s.Device
+	list := m.sticks.memories()
+	switch used := m.sticks.state(); {
+	case used != nil && len(list) > 1:
+		return fmt.Sprintf("this machine's memory, on %s, UUID %s (1 of %d)", used.Device, show.Text(used.UUID), len(list))
+	case used != nil:
+		return "this machine's memory, on the stick " + used.Device
+	case m.sticks.unfinishedState() != nil:
+		return "NONE YET: the stick " + m.sticks.unfinishedState().Device + " was CUT OFF; see page 3"
+	case m.sticks.chosen != nil:
+		return "NO MEMORY: the stick that you chose is gone; see page 3"
+	case len(list) > 1:
+		return fmt.Sprintf("NONE YET: %d STICKS of memory are plugged in; choose one on page 3", len(list))
 	}
 	return "NO MEMORY: the roster's digest, the transcript's, M officers"
 }
@@ -232,6 +257,32 @@ func (m *menu) ceremonies() []string {
 	return append(m.folders(), os.TempDir())
 }
 
+// search finds what lies in folders, and keeps where not all was looked at.
+func (m *menu) search(dirs []string) (found []Found) {
+	found, m.missed = lookInto(m.sticks != nil, dirs...)
+	return found
+}
+
+// missedWords say that something may be missing in a list; "" where all was looked at.
+func (m *menu) missedWords() string {
+	if m.sticks == nil {
+		for _, why := range m.missed {
+			return "NOT ALL in this folder was looked at: " + why + "."
+		}
+		return ""
+	}
+	var names []string
+	for _, s := range m.sticks.list {
+		if s.At == "" || m.missed[s.At] != "" {
+			names = append(names, s.Device)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return "NOT ALL on " + strings.Join(names, ", ") + " was looked at, and something may be missing here: page 3 (sticks) says why."
+}
+
 // relative is how a path is shown: on a stick by the stick's device.
 func (m *menu) relative(path string) string {
 	base, prefix := m.Folder, ""
@@ -251,7 +302,7 @@ func (m *menu) relative(path string) string {
 // pick has people choose one of some paths.
 func (m *menu) pick(title, none string, paths []string) (string, error) {
 	if len(paths) == 0 {
-		m.page(title, none)
+		m.page(title, none, "", m.missedWords())
 		if err := m.wait(); err != nil {
 			return "", err
 		}
@@ -261,7 +312,7 @@ func (m *menu) pick(title, none string, paths []string) (string, error) {
 	for i, p := range paths {
 		items[i] = m.relative(p)
 	}
-	n, err := m.choose(title, items, "")
+	n, err := m.choose(title, items, m.missedWords())
 	if err != nil {
 		return "", err
 	}
@@ -321,23 +372,28 @@ func (m *menu) shows(ctx context.Context, title string, args ...string) error {
 
 // talks runs a verb that asks people at this terminal. What it writes to is named in paths.
 func (m *menu) talks(ctx context.Context, title string, paths []string, args ...string) error {
-	m.page(title, "This will be run:", "", "  "+spelled(args), "", "Nothing was done so far.")
-	answer, err := m.ask("\nType go and Enter; Enter alone goes back: ")
+	body := []string{"This will be run:", "", "  " + spelled(args), ""}
+	if m.sticks != nil {
+		body = append(body, "Anchor: "+m.memoryWords())
+	}
+	if m.tokens != "" {
+		body = append(body, "Tokens in files: "+m.tokens)
+	}
+	answer, err := m.asks(title, "Type go and Enter; Enter alone goes back: ", append(body, "Nothing was done so far.")...)
 	if err != nil {
 		return err
 	}
 	if answer != "go" {
 		return errBack
 	}
+	back := func() error { return nil }
 	if m.sticks != nil {
 		if s := m.state(); s != "" {
 			paths = append(paths, s)
 		}
-		back, err := m.sticks.writable(paths...)
-		if err != nil {
+		if back, err = m.sticks.writable(paths...); err != nil {
 			return err
 		}
-		defer back()
 	}
 	_, _ = io.WriteString(m.Out, m.clear)
 	cmd := m.command(ctx, args...)
@@ -347,6 +403,7 @@ func (m *menu) talks(ctx context.Context, title string, paths []string, args ...
 	err = cmd.Run()
 	signal.Stop(caught)
 	m.interrupts()
+	closed := back()
 	_, _ = fmt.Fprintf(m.Out, "\n%s\n%s\n", line, exitWords(err))
-	return m.wait()
+	return errors.Join(m.wait(), closed)
 }

@@ -205,7 +205,7 @@ func TestMemory(t *testing.T) {
 	two := one
 	two.Device = "sdc"
 	m.sticks.list = append(m.sticks.list, two)
-	if !strings.HasPrefix(m.memoryWords(), "NO MEMORY") {
+	if !strings.HasPrefix(m.memoryWords(), "NONE YET: 2 STICKS") || m.state() != "" {
 		t.Error(m.memoryWords())
 	}
 }

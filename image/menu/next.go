@@ -16,10 +16,10 @@ func Next(ctx context.Context, c Config) error {
 	ctx = context.WithoutCancel(ctx)
 	m.interrupts()
 	m.clear, m.head = "", nil
-	found := Look(c.Folder)
+	found := m.search([]string{c.Folder})
 	_, _ = fmt.Fprintf(c.Out, "hanaper %s, SHA-256\n  %s\n\n", show.Text(c.Version), show.Text(c.SHA256))
 	said, items := m.next(found)
-	m.page(said)
+	m.page(said, m.missedWords())
 	for i, item := range items {
 		_, _ = fmt.Fprintf(c.Out, "%4d  %s\n", i+1, item.text)
 	}
@@ -64,10 +64,23 @@ func (m *menu) next(found []Found) (said string, items []item) {
 	case count(Roster) > 0:
 		said = "A roster lies here, and no script: " + name(Roster) + "."
 		add("How the first script is written (docs/runbooks/officer.md, section 5)", m.help("ceremony", "new"))
+	case count(Approval) > 0:
+		said = "Approvals lie here, and no script: " + name(Approval) + ". A ceremony needs both, the approvals beside the script."
+	case count(Officer) > 0:
+		said = "Officers who have enrolled lie here: " + name(Officer) + ", and no roster."
+		add("How the roster of officers is made", m.help("roster", "new"))
+		add("How one more officer enrols", m.help("officer", "enroll"))
+	case count(Key) > 0:
+		said = "Officers' keys lie here: " + name(Key) + ", and nothing else."
+		add("How an officer enrols with one", m.help("officer", "enroll"))
+		add("How an officer approves a script with one", m.help("ceremony", "approve"))
+	case count(Values) > 0:
+		said = "What a release publishes of its image lies here: " + name(Values) + ". It is for verify --image."
+		add("How a ceremony is held to it", m.help("ceremony", "verify"))
 	default:
 		said = "Nothing of Hanaper's lies in " + show.Text(m.Folder) + "."
 		add("Begin: how an officer enrols", m.help("officer", "enroll"))
-		add("Look at tokens and cards", m.tokens)
+		add("Look at tokens and cards", m.listTokens)
 	}
 	if count(Finished) > 0 {
 		add("Verify it, as an auditor does", m.verify)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
@@ -30,7 +31,7 @@ func (m *menu) output(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := Look(m.ceremonies()...)
+	found := m.search(m.ceremonies())
 	switch n {
 	case 0:
 		script, err := m.pick(title, "No script was found.", of(found, Script))
@@ -72,7 +73,7 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 	} else {
 		for _, s := range m.sticks.list {
 			if s.At != "" && s.Kind != "iso9660" && s.Label != StateLabel {
-				to, items = append(to, s.At), append(items, "a file on the stick "+s.String())
+				to, items = append(to, s.At), append(items, "a file on the stick "+s.named())
 			}
 		}
 	}
@@ -91,14 +92,16 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 	if err != nil {
 		return err
 	}
+	back := func() error { return nil }
 	if m.sticks != nil {
-		back, err := m.sticks.writable(path)
-		if err != nil {
+		if back, err = m.sticks.writable(path); err != nil {
 			return err
 		}
-		defer back()
 	}
 	out, err := m.command(ctx, append(append(verb, "--out", path), what)...).CombinedOutput()
+	if err := back(); err != nil {
+		return err
+	}
 	text := string(out)
 	if _, gone := os.Stat(path); gone != nil {
 		return m.pages(title, text+"\n"+exitWords(err))
@@ -142,87 +145,121 @@ func (m *menu) save(title, dir string) error {
 		if s.At == "" || s.Kind == "iso9660" || s.Label == StateLabel || from != nil && s.Device == from.Device {
 			continue
 		}
-		to, items = append(to, s), append(items, fmt.Sprintf("%s, %d MB", s, s.MB))
+		to, items = append(to, s), append(items, s.named())
 	}
 	if len(items) == 0 {
 		return errors.New("there is no other stick to save it to: plug one in, and come back")
 	}
-	n, err := m.choose(title+": "+m.relative(dir)+" to which stick?", items, "")
+	n, err := m.choose(title+": "+short(m.relative(dir))+" to which stick?", items, "")
 	if err != nil {
 		return err
 	}
 	stick := to[n]
-	out := filepath.Join(stick.At, filepath.Base(dir))
-	if _, err := os.Lstat(out); err == nil {
-		return fmt.Errorf("%s is there already, and is not written over", m.relative(out))
-	}
-	back, err := m.sticks.writable(out)
+	back, err := m.sticks.writable(stick.At)
 	if err != nil {
 		return err
 	}
-	files, err := copyFolder(dir, out)
-	back()
-	if err == nil {
-		// What is compared comes from the stick, not from memory.
-		err = unix.Unmount(stick.At, 0)
-		if err == nil {
-			err = mount(filepath.Join(m.sticks.dev, stick.Device), stick.At, stick.Kind, kinds[stick.Kind], true)
-		}
+	m.page(title, "Saving to the stick "+stick.named()+". Leave it in.", "")
+	out, files, err := copyTo(dir, stick.At, func(n, of int) { _, _ = fmt.Fprintf(m.Out, "  file %d of %d\n", n, of) })
+	if err = errors.Join(err, back()); err != nil {
+		return advice.Wrap(advice.Failed, fmt.Errorf("nothing was saved on %s: %w", stick, err), "save it to another stick")
+	}
+	// What is compared comes from the stick, not from memory.
+	if err = unix.Unmount(stick.At, 0); err == nil {
+		err = m.sticks.mount(stick)
 	}
 	if err == nil {
 		err = sameFolder(dir, out)
 	}
 	if err != nil {
-		return fmt.Errorf("the copy on %s is not to be used: %w", stick, err)
+		return advice.Wrap(advice.Failed, fmt.Errorf("the copy %s is not to be used: %w", m.relative(out), err), "throw the stick away, and save it to another one")
 	}
 	return m.pages(title, fmt.Sprintf("%d files were copied to %s, and read back: they are the same.", files, m.relative(out)))
 }
 
+// copyTo copies a folder into another one, under its own name or, where that is taken, the next with a number. It has that name once all
+// of it is there; what an earlier copy left that did not come to its end is removed first, and so is what this one leaves.
+func copyTo(dir, into string, progress func(n, of int)) (out string, files int, err error) {
+	name := filepath.Base(dir)
+	half := filepath.Join(into, name+unfinished)
+	if err := os.RemoveAll(half); err != nil {
+		return "", 0, fmt.Errorf("what an earlier copy left cannot be removed: %w", err)
+	}
+	out = filepath.Join(into, name)
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(out); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil || n == 1000 {
+			return "", 0, fmt.Errorf("%s has no name left for %s: %w", show.Text(into), show.Text(name), errors.Join(err, fs.ErrExist))
+		}
+		out = filepath.Join(into, fmt.Sprintf("%s-%d", name, n))
+	}
+	if files, err = copyFolder(dir, half, progress); err == nil {
+		err = durable.RenameNew(half, out)
+	}
+	if err != nil {
+		return "", 0, errors.Join(err, os.RemoveAll(half))
+	}
+	return out, files, nil
+}
+
 // copyFolder copies a folder, file by file, each durable before the next.
-func copyFolder(from, to string) (files int, err error) {
-	err = filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+func copyFolder(from, to string, progress func(n, of int)) (files int, err error) {
+	var paths []string
+	if err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(from, path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		switch into := filepath.Join(to, rel); {
 		case e.IsDir():
-			return durable.Mkdir(into, 0o755)
+			return durable.Mkdir(filepath.Join(to, rel), 0o755)
 		case !e.Type().IsRegular():
 			return fmt.Errorf("%s is not a file", show.Text(rel))
-		default:
-			data, err := input.ReadFile(path)
+		}
+		paths = append(paths, rel)
+		return nil
+	}); err != nil {
+		return 0, err
+	}
+	for n, rel := range paths {
+		progress(n+1, len(paths))
+		data, err := input.ReadFile(filepath.Join(from, rel))
+		if err == nil {
+			err = durable.Create(filepath.Join(to, rel), data, 0o644)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(paths), nil
+}
+
+// sameFolder says of two folders that they hold the same files.
+func sameFolder(a, b string) error {
+	for _, both := range [][2]string{{a, b}, {b, a}} {
+		if err := filepath.WalkDir(both[0], func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			rel, err := filepath.Rel(both[0], path)
 			if err != nil {
 				return err
 			}
-			files++
-			return durable.Create(into, data, 0o644)
-		}
-	})
-	return files, err
-}
-
-// sameFolder says of two folders that they hold the same.
-func sameFolder(a, b string) error {
-	return filepath.WalkDir(a, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+			one, err := input.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			two, err := input.ReadFile(filepath.Join(both[1], rel))
+			if err == nil && !bytes.Equal(one, two) {
+				err = fmt.Errorf("%s came back otherwise than it was written", show.Text(rel))
+			}
+			return err
+		}); err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(a, path)
-		if err != nil {
-			return err
-		}
-		one, err := input.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		two, err := input.ReadFile(filepath.Join(b, rel))
-		if err == nil && !bytes.Equal(one, two) {
-			err = fmt.Errorf("%s came back otherwise than it was written", show.Text(rel))
-		}
-		return err
-	})
+	}
+	return nil
 }

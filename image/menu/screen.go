@@ -81,39 +81,82 @@ func (s *screen) wait() error {
 // errBack: people want to go back to the page before.
 var errBack = errors.New("back")
 
+// fitted gives a text as lines of the screen, of which none is wider than it.
+func fitted(text string) (list []string) {
+	for l := range strings.SplitSeq(strings.TrimRight(term.Fit(show.Lines(text)), "\n"), "\n") {
+		for term.Columns(l) > term.Width {
+			var head strings.Builder
+			for _, r := range l {
+				if term.Columns(head.String()+string(r)) > term.Width {
+					break
+				}
+				head.WriteRune(r)
+			}
+			list, l = append(list, head.String()), l[head.Len():]
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// room is how many lines a page has beside its head, its title and what stands below.
+func (s *screen) room(title string, below ...string) int {
+	room := screenLines - 3 - len(fitted(title))
+	if s.head != nil {
+		room -= len(s.head())
+	}
+	for _, b := range below {
+		room -= len(fitted(b))
+	}
+	return max(room, 3)
+}
+
 // choose shows numbered things and asks for one; errBack for an empty line.
 func (s *screen) choose(title string, items []string, hint string) (int, error) {
-	for first := 0; ; {
-		last := min(first+12, len(items))
-		var body []string
-		lines := 0
-		for i := first; i < last; i++ {
-			body = append(body, fmt.Sprintf("%4d  %s", i+1, short(items[i])))
-			if lines += strings.Count(term.Fit(body[len(body)-1]), "\n") + 1; lines > 11 {
-				last = i + 1
-			}
-		}
-		if hint != "" {
-			body = append(body, "", hint)
-		}
-		s.page(title, body...)
-		question := "\nType a number and Enter; Enter alone goes back: "
-		if last < len(items) {
-			question = "\nType a number and Enter, m for more; Enter alone goes back: "
-		}
-		text, err := s.ask(question)
+	lines := make([]string, len(items))
+	for i, item := range items {
+		lines[i] = fmt.Sprintf("%4d  %s", i+1, short(item))
+	}
+	for {
+		text, err := s.listed(title, "Type a number and Enter%s; Enter alone goes back: ", lines, hint)
 		if err != nil {
 			return 0, err
 		}
-		switch n := number(text, len(items)); {
-		case text == "", text == "q":
+		if text == "" || text == "q" {
 			return 0, errBack
-		case text == "m" && last < len(items):
-			first = last
-		case n > 0:
+		}
+		if n := number(text, len(items)); n > 0 {
 			return n - 1, nil
-		default:
-			first = 0
+		}
+	}
+}
+
+// listed shows lines, as many as a page has room for, with a text below each page, and asks; "m" shows the next page. %s in the question
+// is where that is said.
+func (s *screen) listed(title, question string, lines []string, below string) (string, error) {
+	for at := 0; ; {
+		var body []string
+		end := at
+		for left := s.room(title+" (9999 to 9999 of 9999)", question, below) - 1; end < len(lines); end++ {
+			if left -= len(fitted(lines[end])); left < 0 && end > at {
+				break
+			}
+			body = append(body, fitted(lines[end])...)
+		}
+		t, more := title, ""
+		if end-at < len(lines) {
+			t, more = fmt.Sprintf("%s (%d to %d of %d)", title, at+1, end, len(lines)), ", m for more"
+		}
+		if below != "" {
+			body = append(body, "", below)
+		}
+		s.page(t, body...)
+		text, err := s.ask("\n" + fmt.Sprintf(question, more))
+		if err != nil || text != "m" || more == "" {
+			return text, err
+		}
+		if at = end; at == len(lines) {
+			at = 0
 		}
 	}
 }
@@ -138,35 +181,47 @@ func number(text string, most int) int {
 
 // pages shows a text that may be longer than the screen, page by page.
 func (s *screen) pages(title, text string) error {
-	lines := strings.Split(strings.TrimRight(term.Fit(show.Lines(text)), "\n"), "\n")
-	room := screenLines - 4
-	if s.head != nil {
-		room -= len(s.head()) + 1
+	_, err := s.asks(title, "Press Enter to go on. ", text)
+	if errors.Is(err, errBack) {
+		return nil
+	}
+	return err
+}
+
+// asks shows a text that may be longer than the screen, page by page, and asks below the last page: nobody answers what they were not shown.
+// It is errBack for who left before.
+func (s *screen) asks(title, question string, body ...string) (string, error) {
+	lines := fitted(strings.Join(body, "\n"))
+	room := s.room(title, question)
+	if len(lines) > room {
+		room = s.room(title+" (lines 9999 to 9999 of 9999)", "Enter shows the next page, b the one before, q leaves: ", question)
 	}
 	for at := 0; ; {
 		end := min(at+room, len(lines))
-		t := title
+		t, last := title, end == len(lines)
 		if len(lines) > room {
 			t = fmt.Sprintf("%s (lines %d to %d of %d)", title, at+1, end, len(lines))
 		}
 		s.page(t, lines[at:end]...)
-		question := "\nPress Enter to go on. "
+		q := question
 		switch {
-		case end < len(lines) && at > 0:
-			question = "\nEnter shows the next page, b the one before, q leaves: "
-		case end < len(lines):
-			question = "\nEnter shows the next page, q leaves: "
+		case !last && at > 0:
+			q = "Enter shows the next page, b the one before, q leaves: "
+		case !last:
+			q = "Enter shows the next page, q leaves: "
 		case at > 0:
-			question = "\nThat was the last page. Enter leaves, b shows the one before: "
+			q = "That was the last page; b shows the one before.\n" + question
 		}
-		answer, err := s.ask(question)
+		answer, err := s.ask("\n" + q)
 		switch {
 		case err != nil:
-			return err
+			return "", err
 		case answer == "b" && at > 0:
 			at = max(0, at-room)
-		case answer == "q" || end == len(lines):
-			return nil
+		case last:
+			return answer, nil
+		case answer == "q":
+			return "", errBack
 		default:
 			at = end
 		}

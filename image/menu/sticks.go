@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -27,12 +28,36 @@ const StateLabel = "HANAPER-STATE"
 type Stick struct {
 	// Device is such as sda1, Kind such as vfat. Label is what its maker wrote: foreign text.
 	Device, Kind, Label string
+	// UUID is the file system's and Serial the stick's own, as far as they have any: foreign text, too.
+	UUID, Serial string
 	// At is where it is mounted; empty if it is not.
 	At string
 	// Why says why it is not mounted.
 	Why string
+	// Unfinished: it was cut off while it was written, and its journal has what is not in its place yet. It is not mounted then: what is read
+	// would be what was before, and the kernel would write.
+	Unfinished bool
+	// Unclean: a FAT that was cut off while it was written. It has no journal.
+	Unclean bool
 	// MB is its size.
 	MB int64
+}
+
+// same says whether another is this one, as far as that can be told.
+func (s Stick) same(other Stick) bool {
+	return s.Device == other.Device && s.UUID == other.UUID && s.Serial == other.Serial
+}
+
+// named tells a stick from others with its label.
+func (s Stick) named() string {
+	name := s.String() + ", "
+	if s.UUID != "" {
+		name += "UUID " + show.Text(s.UUID) + ", "
+	}
+	if s.Serial != "" {
+		name += "serial " + show.Text(s.Serial) + ", "
+	}
+	return name + fmt.Sprintf("%d MB", s.MB)
 }
 
 func (s Stick) String() string {
@@ -48,6 +73,10 @@ type sticks struct {
 	// block is /sys/class/block and dev is /dev, root where they are mounted.
 	block, dev, root string
 	list             []Stick
+	// chosen is the stick of memory that people chose where there were several.
+	chosen *Stick
+	// left are unfinished sticks of which people said that they are to be left alone.
+	left []Stick
 }
 
 const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSYMFOLLOW
@@ -114,12 +143,7 @@ func (s *sticks) same(was Stick) bool {
 
 // probe says what is on a device, and mounts it; false for one that holds no file system.
 func (s *sticks) probe(ctx context.Context, device string) (Stick, bool) {
-	stick := Stick{Device: device}
-	if size, err := os.ReadFile(filepath.Join(s.block, device, "size")); err == nil {
-		var sectors int64
-		_, _ = fmt.Sscan(string(size), &sectors)
-		stick.MB = sectors / 2048
-	}
+	stick := Stick{Device: device, MB: s.size(device)}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	path := filepath.Join(s.dev, device)
@@ -134,28 +158,69 @@ func (s *sticks) probe(ctx context.Context, device string) (Stick, bool) {
 			stick.Kind = value
 		case "LABEL":
 			stick.Label = unescaped(value)
+		case "UUID":
+			stick.UUID = unescaped(value)
 		}
 	}
 	if stick.Kind == "" {
 		return stick, false
 	}
-	options, ok := kinds[stick.Kind]
-	if !ok {
+	stick.Serial = s.serial(device)
+	stick.Unclean = unclean(path)
+	if _, ok := kinds[stick.Kind]; !ok {
 		stick.Why = "its file system, " + show.Text(stick.Kind) + ", is not one that is mounted here"
 		return stick, true
 	}
-	at := filepath.Join(s.root, device)
-	if err := os.MkdirAll(at, 0o700); err != nil {
+	switch err := s.mount(&stick); {
+	case errors.Is(err, unix.EROFS) && strings.HasPrefix(stick.Kind, "ext"):
+		stick.Unfinished, stick.Why = true, "it was CUT OFF while it was written; 4 finishes that"
+	case err != nil:
 		stick.Why = err.Error()
-		return stick, true
 	}
-	_ = unix.Unmount(at, unix.MNT_DETACH)
-	if err := mount(path, at, stick.Kind, options, true); err != nil {
-		stick.Why = err.Error()
-		return stick, true
-	}
-	stick.At = at
 	return stick, true
+}
+
+// size is that of a device, in MB.
+func (s *sticks) size(device string) int64 {
+	var sectors int64
+	if text, err := os.ReadFile(filepath.Join(s.block, device, "size")); err == nil {
+		_, _ = fmt.Sscan(string(text), &sectors)
+	}
+	return sectors / 2048
+}
+
+// serial is the number that a stick's maker gave it: that of the USB device to which the disk belongs.
+func (s *sticks) serial(device string) string {
+	dir, err := filepath.EvalSymlinks(filepath.Join(s.block, device))
+	for ; err == nil && len(dir) > len("/sys/devices"); dir = filepath.Dir(dir) {
+		if data, err := input.Read(filepath.Join(dir, "serial"), 4<<10); err == nil {
+			return strings.TrimSpace(string(data))
+		}
+	}
+	return ""
+}
+
+// unclean says whether a FAT or an exFAT has the mark of one that was not unmounted (for FAT as Linux and Windows write it: bit 0 of the byte
+// at 37, or at 65 where the FAT has 32 bits; exFAT, section 3.1.13: bit 1 at 106).
+func unclean(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	boot := make([]byte, 512)
+	if _, err := io.ReadFull(f, boot); err != nil {
+		return false
+	}
+	switch {
+	case bytes.HasPrefix(boot[3:], []byte("EXFAT   ")):
+		return boot[106]&2 != 0
+	case bytes.HasPrefix(boot[82:], []byte("FAT32")):
+		return boot[65]&1 != 0
+	case bytes.HasPrefix(boot[54:], []byte("FAT")):
+		return boot[37]&1 != 0
+	}
+	return false
 }
 
 // unescaped takes back the backslash that blkid puts before a blank and some signs. \xNN, for what cannot be printed, stays.
@@ -166,17 +231,61 @@ func unescaped(label string) string {
 	return label
 }
 
-// mount mounts; the kernel of a medium that cannot be written refuses to mount it otherwise.
-func mount(from, at, kind, options string, readOnly bool) error {
-	flags := uintptr(mountFlags)
-	if readOnly {
-		flags |= unix.MS_RDONLY
+// mount mounts a stick read-only. Its device is made read-only first, so that the kernel writes nothing, either: neither a journal nor what
+// was deleted while it was open. Of a stick whose journal has to be written it is EROFS.
+func (s *sticks) mount(stick *Stick) error {
+	at := filepath.Join(s.root, stick.Device)
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		return err
 	}
-	err := unix.Mount(from, at, kind, flags, options)
+	_ = unix.Unmount(at, unix.MNT_DETACH)
+	if err := s.protect(stick.Device, true); err != nil {
+		return err
+	}
+	if err := mount(filepath.Join(s.dev, stick.Device), at, stick.Kind, unix.MS_RDONLY, kinds[stick.Kind]); err != nil {
+		return err
+	}
+	stick.At = at
+	return nil
+}
+
+// protect has the kernel refuse every write to a device, or no more.
+func (s *sticks) protect(device string, readOnly bool) error {
+	f, err := os.Open(filepath.Join(s.dev, device))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flag := 0
+	if readOnly {
+		flag = 1
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, flag); err != nil {
+		return fmt.Errorf("%s cannot be made read-only: %w", device, err)
+	}
+	return nil
+}
+
+// mount mounts with what all sticks are mounted with.
+func mount(from, at, kind string, flags uintptr, options string) error {
+	err := unix.Mount(from, at, kind, mountFlags|flags, options)
 	if errors.Is(err, unix.EINVAL) { // a kernel that does not know MS_NOSYMFOLLOW (before 5.10)
-		err = unix.Mount(from, at, kind, flags&^uintptr(unix.MS_NOSYMFOLLOW), options)
+		err = unix.Mount(from, at, kind, mountFlags&^uintptr(unix.MS_NOSYMFOLLOW)|flags, options)
 	}
 	return err
+}
+
+// finish has the kernel write in its place what the journal of a stick has.
+func (s *sticks) finish(stick *Stick) error {
+	at := filepath.Join(s.root, stick.Device)
+	if err := s.protect(stick.Device, false); err != nil {
+		return err
+	}
+	err := mount(filepath.Join(s.dev, stick.Device), at, stick.Kind, unix.MS_SYNCHRONOUS|unix.MS_DIRSYNC, kinds[stick.Kind])
+	if err == nil {
+		err = unix.Unmount(at, 0)
+	}
+	return errors.Join(err, s.protect(stick.Device, true))
 }
 
 // on gives the stick on which a path lies; nil if it lies on none.
@@ -189,38 +298,73 @@ func (s *sticks) on(path string) *Stick {
 	return nil
 }
 
-// state is the stick on which this machine remembers what it did; nil without one. Two of them are none: nobody would know which.
-func (s *sticks) state() *Stick {
-	var found *Stick
+// memories are the sticks on which this machine may remember what it did.
+func (s *sticks) memories() (list []*Stick) {
 	for i := range s.list {
 		if s.list[i].Label == StateLabel && s.list[i].Kind == "ext4" && s.list[i].At != "" {
-			if found != nil {
-				return nil
-			}
-			found = &s.list[i]
+			list = append(list, &s.list[i])
 		}
 	}
-	return found
+	return list
+}
+
+// state is the one of them that is used: the only one, or that which people chose; nil without one. Where one was chosen no other takes its
+// place unasked.
+func (s *sticks) state() *Stick {
+	list := s.memories()
+	if s.chosen == nil {
+		if len(list) == 1 {
+			return list[0]
+		}
+		return nil
+	}
+	for _, stick := range list {
+		if stick.same(*s.chosen) {
+			return stick
+		}
+	}
+	return nil
+}
+
+// unfinishedState is a stick of memory that was cut off while it was written.
+func (s *sticks) unfinishedState() *Stick {
+	for i := range s.list {
+		if s.list[i].Label == StateLabel && s.list[i].Unfinished {
+			return &s.list[i]
+		}
+	}
+	return nil
 }
 
 // writable mounts the sticks on which these paths lie for writing; back makes them read-only again.
-func (s *sticks) writable(paths ...string) (back func(), err error) {
+func (s *sticks) writable(paths ...string) (back func() error, err error) {
 	var opened []*Stick
-	back = func() {
+	back = func() error {
 		unix.Sync()
+		var errs []error
 		for _, stick := range opened {
-			_ = unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+			err := unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+			if err == nil {
+				err = s.protect(stick.Device, true)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("the stick %s can still be written, which it should not: take all sticks out (page 3): %w", stick, err))
+			}
 		}
+		return errors.Join(errs...)
 	}
 	for _, p := range paths {
 		stick := s.on(p)
 		if stick == nil || slices.Contains(opened, stick) {
 			continue
 		}
-		// What is written is on the stick at once: SoftHSM, for one, does not sync the keys that it has made.
-		if err := unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT|unix.MS_SYNCHRONOUS|unix.MS_DIRSYNC, kinds[stick.Kind]); err != nil {
-			back()
-			return nil, fmt.Errorf("the stick %s cannot be written: %w", stick, err)
+		err := s.protect(stick.Device, false)
+		if err == nil {
+			// What is written is on the stick at once: SoftHSM, for one, does not sync the keys that it has made.
+			err = unix.Mount("", stick.At, "", mountFlags|unix.MS_REMOUNT|unix.MS_SYNCHRONOUS|unix.MS_DIRSYNC, kinds[stick.Kind])
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("the stick %s cannot be written: %w", stick, err), s.protect(stick.Device, true), back())
 		}
 		opened = append(opened, stick)
 	}

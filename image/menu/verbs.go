@@ -46,34 +46,44 @@ func (m *menu) library(title string) (string, error) {
 	return path, err
 }
 
-// softTokens lets SoftHSM find tokens that lie in a folder called softhsm on a stick, and gives that folder.
-func (m *menu) softTokens() (string, error) {
-	m.environment = nil
+// softTokens lets SoftHSM find tokens that lie in a folder called softhsm on a stick, and gives that folder. Of several people choose one.
+func (m *menu) softTokens(title string) (string, error) {
+	m.environment, m.tokens = nil, ""
 	if m.sticks == nil {
 		return "", nil
 	}
-	for _, root := range m.sticks.roots() {
-		dir := filepath.Join(root, "softhsm")
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
-			continue
+	var dirs, items []string
+	for _, s := range m.sticks.list {
+		dir := filepath.Join(s.At, "softhsm")
+		if info, err := os.Lstat(dir); s.At != "" && err == nil && info.IsDir() {
+			dirs, items = append(dirs, dir), append(items, s.named()+": softhsm")
 		}
-		conf := filepath.Join(os.TempDir(), "softhsm2.conf")
-		if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"), 0o600); err != nil {
+	}
+	if dirs == nil {
+		return "", nil
+	}
+	n := 0
+	if len(dirs) > 1 {
+		var err error
+		if n, err = m.choose(title+": which stick's tokens in files?", items, "Several sticks have a folder softhsm."); err != nil {
 			return "", err
 		}
-		m.environment = []string{"SOFTHSM2_CONF=" + conf}
-		return dir, nil
 	}
-	return "", nil
+	conf := filepath.Join(os.TempDir(), "softhsm2.conf")
+	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dirs[n]+"\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"), 0o600); err != nil {
+		return "", err
+	}
+	m.environment, m.tokens = []string{"SOFTHSM2_CONF=" + conf}, items[n]
+	return dirs[n], nil
 }
 
-func (m *menu) tokens(ctx context.Context) error {
+func (m *menu) listTokens(ctx context.Context) error {
 	const title = "Tokens and cards"
 	library, err := m.library(title)
 	if err != nil {
 		return err
 	}
-	if _, err := m.softTokens(); err != nil {
+	if _, err := m.softTokens(title); err != nil {
 		return err
 	}
 	return m.shows(ctx, title, "token", "list", "--module", library)
@@ -81,12 +91,12 @@ func (m *menu) tokens(ctx context.Context) error {
 
 func (m *menu) verify(ctx context.Context) error {
 	const title = "Verify the folder of a ceremony"
-	found := Look(m.ceremonies()...)
+	found := m.search(m.ceremonies())
 	dir, err := m.pick(title, "No folder of a ceremony that has ended was found. Plug in the stick that it is on.", of(found, Finished, Rehearsed))
 	if err != nil {
 		return err
 	}
-	m.page(title, m.relative(dir), "", "Type the numbers from YOUR paper. One that came with the folder proves nothing.", "")
+	m.page(title, short(m.relative(dir)), "", "Type the numbers from YOUR paper. One that came with the folder proves nothing.", "")
 	args := []string{"ceremony", "verify"}
 	given := false
 	for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one):"}, {"--checkpoint", "The checkpoint's SHA-256 (Enter without one):"}} {
@@ -124,7 +134,7 @@ func (m *menu) named(paths []string) (items []string) {
 }
 
 func (m *menu) script(title string) (string, []Found, error) {
-	found := Look(m.folders()...)
+	found := m.search(m.folders())
 	path, err := m.pick(title, "No script was found. Plug in the stick that it is on: a file that ends in .yaml.", of(found, Script))
 	return path, found, err
 }
@@ -173,12 +183,12 @@ func (m *menu) perform(ctx context.Context) error {
 	if err := m.remind(title); err != nil {
 		return err
 	}
-	m.page(title, append([]string{"These approvals lie beside the script, and will be given:"}, indented(m.named(approvals))...)...)
 	out, err := free(filepath.Dir(script), "ceremony")
 	if err != nil {
 		return err
 	}
-	answer, err := m.ask(fmt.Sprintf("\nThe result goes into the new folder %s.\nEnter takes it; or type another name for it, or q to go back: ", m.relative(out)))
+	answer, err := m.asks(title, fmt.Sprintf("The result goes into the new folder %s.\nEnter takes it; or type another name for it, or q to go back: ", short(m.relative(out))),
+		append([]string{fmt.Sprintf("%d approvals lie beside the script, and will be given:", len(approvals))}, indented(m.named(approvals))...)...)
 	switch {
 	case err != nil:
 		return err
@@ -198,7 +208,7 @@ func (m *menu) perform(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	paths, err := m.tokenPaths()
+	paths, err := m.tokenPaths(title)
 	if err != nil {
 		return err
 	}
@@ -206,24 +216,58 @@ func (m *menu) perform(ctx context.Context) error {
 }
 
 // tokenPaths are what tokens in files write to.
-func (m *menu) tokenPaths() ([]string, error) {
-	dir, err := m.softTokens()
+func (m *menu) tokenPaths(title string) ([]string, error) {
+	dir, err := m.softTokens(title)
 	if err != nil || dir == "" {
 		return nil, err
 	}
 	return []string{dir}, nil
 }
 
-// remind says what the ceremony could be held against, before it begins, where that is not much.
-func (m *menu) remind(title string) error {
+// memory sees to it that the stick of memory is known where one is plugged in; without one it does nothing.
+func (m *menu) memory(title string) error {
 	if m.sticks == nil || m.sticks.state() != nil {
 		return nil
 	}
-	m.page(title, "No stick is plugged in on which this machine remembers what it does.", "",
+	if s := m.sticks.unfinishedState(); s != nil {
+		m.page(title, "The stick of this machine's memory was CUT OFF while it was written: "+s.named()+".", "", "Page 3 (sticks), 4 finishes what was being written: do that first, and come back.")
+		return errors.Join(m.wait(), errBack)
+	}
+	if len(m.sticks.memories()) == 0 {
+		return nil
+	}
+	return m.chooseMemory(title)
+}
+
+// chooseMemory has people choose the stick of memory.
+func (m *menu) chooseMemory(title string) error {
+	list := m.sticks.memories()
+	if len(list) == 0 {
+		m.page(title, "No stick with the label "+StateLabel+" is plugged in and mounted.")
+		return m.wait()
+	}
+	items := make([]string, len(list))
+	for i, s := range list {
+		items[i] = s.named()
+	}
+	n, err := m.choose(title+": which stick is this machine's memory?", items, "Take the one from the bag of the token. Another one does not know what was done with that token.")
+	if err != nil {
+		return err
+	}
+	chosen := *list[n]
+	m.sticks.chosen = &chosen
+	return nil
+}
+
+// remind says what the ceremony could be held against, before it begins, where that is not much.
+func (m *menu) remind(title string) error {
+	if err := m.memory(title); err != nil || m.sticks == nil || m.sticks.state() != nil {
+		return err
+	}
+	answer, err := m.asks(title, "Type without to go on without it; Enter alone goes back: ", "No stick is plugged in on which this machine remembers what it does.", "",
 		"If the power fails, the ceremony can be gone on with only by M officers who type the roster's SHA-256 and the transcript's from their paper, "+
 			"which the program shows at every stop. And nothing here knows whether these approvals were used before.", "",
 		"Page 3 (sticks) makes such a stick. It is sealed into the bag of the token, and never travels with the folder.")
-	answer, err := m.ask("\nType without to go on without it; Enter alone goes back: ")
 	if err != nil {
 		return err
 	}
@@ -270,24 +314,27 @@ func (m *menu) keys(title, words, id string, found []Found) ([]string, error) {
 	files := of(found, Key)
 	var chosen []string
 	for {
-		var body []string
+		var lines []string
 		for i, f := range files {
 			mark := " "
 			if slices.Contains(chosen, f) {
 				mark = "*"
 			}
-			body = append(body, fmt.Sprintf("%4d %s%s", i+1, mark, m.relative(f)))
-			if i == 9 && len(files) > 10 {
-				body = append(body, fmt.Sprintf("      and %d more: type their numbers, or their paths", len(files)-10))
-				break
+			lines = append(lines, fmt.Sprintf("%4d %s%s", i+1, mark, short(m.relative(f))))
+		}
+		for _, c := range chosen {
+			if !slices.Contains(files, c) {
+				lines = append(lines, "     *"+short(m.relative(c)))
 			}
 		}
-		body = append(body, "", "A number; card LABEL for a PIV card; a pkcs11: or tpm: URI; or a path.", fmt.Sprintf("Named so far: %d", len(chosen)))
-		for _, c := range chosen {
-			body = append(body, "  "+m.relative(c))
+		if lines == nil {
+			lines = []string{"     No encrypted key in a file was found."}
 		}
-		m.page(title+". "+words, body...)
-		text, err := m.ask("\nOne more, or Enter when all are named, or q to go back: ")
+		below := fmt.Sprintf("A number; card LABEL for a PIV card; a pkcs11: or tpm: URI; or a path.\nNamed so far: %d (marked *; naming one again takes it back)", len(chosen))
+		if missed := m.missedWords(); missed != "" {
+			below = missed + "\n" + below
+		}
+		text, err := m.listed(title+". "+words, "One more, or Enter when all are named, or q to go back%s: ", lines, below)
 		if err != nil {
 			return nil, err
 		}
@@ -330,12 +377,15 @@ func escaped(s string) string {
 
 func (m *menu) resume(ctx context.Context) error {
 	const title = "Go on, or abort"
-	found := Look(m.folders()...)
+	found := m.search(m.folders())
 	dir, err := m.pick(title, "No folder of a ceremony that was cut short was found. Plug in the stick that it is on.", of(found, Interrupted))
 	if err != nil {
 		return err
 	}
-	n, err := m.choose(title+": "+m.relative(dir), []string{"Go on where its journal ends (resume)", "End it without a result: remove the keys that it made (abort)"},
+	if err := m.memory(title); err != nil {
+		return err
+	}
+	n, err := m.choose(title+": "+short(m.relative(dir)), []string{"Go on where its journal ends (resume)", "End it without a result: remove the keys that it made (abort)"},
 		"It will be held against: "+m.memoryWords()+".")
 	if err != nil {
 		return err
@@ -366,7 +416,7 @@ func (m *menu) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	paths, err := m.tokenPaths()
+	paths, err := m.tokenPaths(title)
 	if err != nil {
 		return err
 	}

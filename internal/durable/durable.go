@@ -91,6 +91,15 @@ func Mkdir(path string, perm fs.FileMode) error {
 	return SyncDir(parent)
 }
 
+// RenameNew gives a file or folder, what is in which is durable, another name, of the same parent; where the name is taken it changes nothing
+// and returns an error that wraps fs.ErrExist.
+func RenameNew(from, to string) error {
+	if err := renameNew(from, to); err != nil {
+		return err
+	}
+	return errors.Join(syncPlaced(to), SyncDir(filepath.Dir(to)))
+}
+
 // Remove removes the file at path and syncs its directory.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil {
