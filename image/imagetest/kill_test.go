@@ -224,7 +224,8 @@ func (d *desk) holds(out string, told map[string]string) {
 		}
 		block, _ := pem.Decode(data)
 		if block == nil {
-			d.t.Fatalf("%s is not PEM", name)
+			d.t.Errorf("%s is not PEM", name)
+			continue
 		}
 		sum := sha256.Sum256(block.Bytes)
 		got := hex.EncodeToString(sum[:])
