@@ -94,7 +94,7 @@ func TestManyPapers(t *testing.T) {
 	onScreens(t, out.String(), several("sda: approval-of-an-officer-with-a-name-%02d.json", 0, 59)...)
 
 	m, out = sat(t, strings.Repeat("m\n", 10)+"60\n59\n\n")
-	chosen, err := m.keys("Keys", "words", "%02", Look(at))
+	chosen, err := m.keys("Keys", "words", "%02", looked(at))
 	if err != nil || len(chosen) != 2 || filepath.Base(chosen[0]) != "key-59.key" {
 		t.Errorf("%v: %v", chosen, err)
 	}
@@ -293,7 +293,7 @@ func TestSaveThatFailed(t *testing.T) {
 	}
 	// Cut short, as by the plug: the name is free, and what lies there is no ceremony.
 	put(t, stick, map[string]string{"ceremony-1" + unfinished + "/transcript.log": "", "ceremony-1" + unfinished + "/checkpoint": "", "ceremony-1" + unfinished + "/transcript.dsse.json": ""})
-	if found := Look(stick); len(found) != 0 {
+	if found := looked(stick); len(found) != 0 {
 		t.Errorf("half a copy is taken for a ceremony: %v", found)
 	}
 	if err := os.Remove(filepath.Join(dir, "z", "link")); err != nil {

@@ -50,14 +50,9 @@ const (
 // unfinished is the end of the name of a folder that is being saved: half a copy is no ceremony.
 const unfinished = ".unfinished"
 
-// Look finds what lies in folders. It believes nothing of it: the verbs do the judging.
-func Look(dirs ...string) []Found {
-	found, _ := lookInto(false, dirs...)
-	return found
-}
-
-// lookInto also looks into hidden folders if it is told to, and says for each of the folders why not all that is in it was looked at.
-func lookInto(hidden bool, dirs ...string) ([]Found, map[string]string) {
+// Look finds what lies in folders, and says for each of them why not all that is in it was looked at. Hidden folders in them are looked into
+// if it is told to. It believes nothing of what it finds: the verbs do the judging.
+func Look(hidden bool, dirs ...string) ([]Found, map[string]string) {
 	l := &look{hidden: hidden, missed: map[string]string{}}
 	for _, d := range dirs {
 		l.root, l.left, l.open = d, maxLooked, maxOpened

@@ -259,7 +259,7 @@ func (m *menu) ceremonies() []string {
 
 // search finds what lies in folders, and keeps where not all was looked at.
 func (m *menu) search(dirs []string) (found []Found) {
-	found, m.missed = lookInto(m.sticks != nil, dirs...)
+	found, m.missed = Look(m.sticks != nil, dirs...)
 	return found
 }
 

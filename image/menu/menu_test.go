@@ -25,6 +25,12 @@ func put(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
+// looked is what is found in folders.
+func looked(dirs ...string) []Found {
+	found, _ := Look(false, dirs...)
+	return found
+}
+
 // TestLook: what lies on a stick is told apart by what it looks like, and a stick without end costs a bounded look.
 func TestLook(t *testing.T) {
 	dir := t.TempDir()
@@ -41,7 +47,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, f := range Look(dir) {
+	for _, f := range looked(dir) {
 		rel, _ := filepath.Rel(dir, f.Path)
 		got = append(got, rel)
 	}
@@ -49,7 +55,7 @@ func TestLook(t *testing.T) {
 	if strings.Join(got, " ") != want {
 		t.Errorf("found %s, not %s", strings.Join(got, " "), want)
 	}
-	if b := beside(Look(dir), Approval, filepath.Join(dir, "cut", "x.yaml")); b != nil {
+	if b := beside(looked(dir), Approval, filepath.Join(dir, "cut", "x.yaml")); b != nil {
 		t.Errorf("approvals of another folder: %v", b)
 	}
 }
@@ -64,13 +70,13 @@ func TestHostileStick(t *testing.T) {
 		}
 	}
 	put(t, other, map[string]string{"script.yaml": "version: 1\nceremony: x\nroster: {}\n"})
-	if got := Look(many, other); len(got) != 1 {
+	if got := looked(many, other); len(got) != 1 {
 		t.Errorf("found %v", got)
 	}
 	for n := range maxOpened + 10 {
 		put(t, many, map[string]string{fmt.Sprintf("more/%d.yaml", n): "version: 1\nceremony: x\nroster: {}\n"})
 	}
-	if got := Look(filepath.Join(many, "more"), other); len(got) != maxOpened+1 {
+	if got := looked(filepath.Join(many, "more"), other); len(got) != maxOpened+1 {
 		t.Errorf("found %d", len(got))
 	}
 	m, out := sat(t, "\n")
