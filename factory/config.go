@@ -11,6 +11,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/address"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/strict"
 )
 
@@ -195,6 +196,13 @@ func LoadConfig(path string) (*Config, error) {
 	// How far the record had come is kept where the CRL is published, which nobody puts back with the store.
 	if c.Store.Mark == "" && c.CRL.File != "" {
 		c.Store.Mark = c.CRL.File + ".mark"
+	}
+	stores := []string{c.State}
+	if c.Log != nil {
+		stores = append(stores, c.Log.Folder)
+	}
+	if err := durable.Own(stores...); err != nil {
+		return nil, err
 	}
 	return &c, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -144,6 +145,13 @@ func loadConfig(path string) (*config, error) {
 		if err := c.Uptane.check(); err != nil {
 			return bad("uptane: %v", err)
 		}
+	}
+	stores := []string{c.path(c.Publish), c.path(c.HighWater)}
+	if c.Uptane != nil {
+		stores = append(stores, c.path(c.Uptane.Folder))
+	}
+	if err := durable.Own(stores...); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/hanaper/hanaper/csr"
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -43,7 +45,7 @@ func tlsCSRCommand() *cli.Command {
 				return advice.New(advice.Usage, "give --dns or --ip", "a server certificate needs a name")
 			}
 			t.Subject.CommonName = c.String("common-name")
-			if err := mustNotExist(c.String("out")); err != nil {
+			if err := errors.Join(durable.Own(c.String("key")), mustNotExist(c.String("out"))); err != nil {
 				return err
 			}
 			return factory.WriteRequest(c.String("key"), c.String("out"), t, csr.ServerPolicy())

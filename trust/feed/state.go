@@ -51,6 +51,9 @@ type stateFile struct {
 }
 
 func openState(dir string) (*state, *trust.View, error) {
+	if err := durable.Own(dir); err != nil {
+		return nil, nil, err
+	}
 	if err := durable.Mkdir(filepath.Join(dir, "files"), 0o700); err != nil {
 		return nil, nil, fmt.Errorf("trust state: %w", err)
 	}

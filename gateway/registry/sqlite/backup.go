@@ -121,6 +121,9 @@ type Restored struct {
 // out, if that can be read. known is the number of the last act that is known to have been; where acts are lost, and what was there cannot be read, it is
 // refused unless the loss is accepted.
 func Restore(ctx context.Context, path, from string, known int64, acceptLoss bool, by gateway.By) (done Restored, err error) {
+	if err := durable.Own(path); err != nil {
+		return done, err
+	}
 	if done.Info, err = Inspect(ctx, from); err != nil {
 		return done, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hanaper/hanaper/gateway/registry"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -85,6 +86,9 @@ func dsn(path string) string {
 }
 
 func openStore(path, environment string) (*Store, error) {
+	if err := durable.Own(path); err != nil {
+		return nil, err
+	}
 	if err := touch(path); err != nil {
 		return nil, err
 	}
