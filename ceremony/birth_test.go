@@ -159,7 +159,7 @@ func TestBirth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Format != "1.3" || len(report.Keys) != 1 || report.Keys[0].Birth == nil || fmt.Sprint(report.Keys[0].Birth.Makers) != "[ada grace]" || !strings.Contains(report.Keys[0].Birth.Manufacturer, "swtpm") {
+	if report.Format != Format() || len(report.Keys) != 1 || report.Keys[0].Birth == nil || fmt.Sprint(report.Keys[0].Birth.Makers) != "[ada grace]" || !strings.Contains(report.Keys[0].Birth.Manufacturer, "swtpm") {
 		t.Errorf("%+v %+v", report, report.Keys)
 	}
 	data, err := os.ReadFile(filepath.Join(result.Out, transcriptFile))

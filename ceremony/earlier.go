@@ -126,7 +126,7 @@ func (s *Session) withdraw() {
 		was.targetsVersion, was.targetsUsed = max(was.targetsVersion, u.targetsVersion), max(was.targetsUsed, u.targetsUsed)
 		s.state.uptane[name] = was
 	}
-	s.state.trust = start.trust
+	s.state.trust, s.state.signed = start.trust, nil
 }
 
 // carry gives the state in which a later ceremony begins: numbers and versions that may not go back. Keys and
@@ -140,6 +140,7 @@ func (e *earlier) carry() *state {
 	maps.Copy(st.issued, old.issued)
 	maps.Copy(st.pinShares, old.pinShares)
 	maps.Copy(st.superseded, old.superseded)
+	maps.Copy(st.releases, old.releases)
 	left := e.left()
 	for by, number := range left.numbers {
 		if strings.Contains(by, " ") { // an issuer, not the name of a certificate

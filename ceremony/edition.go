@@ -13,7 +13,7 @@ import (
 
 // newest is the format of transcripts that this program writes; it reads every older one. docs/spec/formats.md says what
 // may change with it. An addition raises its minor number: a new kind of step or leaf, an optional field, a new rule.
-var newest = format.Must("1.3")
+var newest = format.Must("1.4")
 
 // Format is the format of transcripts that this program writes.
 func Format() string { return newest.String() }

@@ -25,7 +25,7 @@ var makeGolden = flag.Bool("make-golden", false, "make the golden folders that a
 
 const goldenDir = "testdata/golden"
 
-// goldenNames are those that a format has: those of 1.0, more from 1.1 on, a birth from 1.2 on, and a machine that was measured from 1.3 on.
+// goldenNames are those that a format has: those of 1.0, more from 1.1 on, a birth from 1.2 on, a machine that was measured from 1.3 on, and a release from 1.4 on.
 func goldenNames(format string) []string {
 	names := []string{"aborted", "attested", "clone", "custody", "finished", "rehearsal", "resumed", "second", "unattested"}
 	if format != "1.0" {
@@ -34,6 +34,9 @@ func goldenNames(format string) []string {
 			names = append(names, "born")
 			if format != "1.2" {
 				names = append(names, "measured")
+				if format != "1.3" {
+					names = append(names, "release")
+				}
 			}
 		}
 		slices.Sort(names)
@@ -256,6 +259,11 @@ func makeGoldenFolders(t *testing.T) {
 	y.afterRewrap()
 	y.hold(restoreAnew)
 	keep("restored", y.stage, y.folder(3))
+
+	y = holdRelease(t, "P-256")
+	y.put("manifest.json", manifestOfRelease(t, "v0.2.1"))
+	y.hold(takesReleaseKey + strings.Replace(signsRelease, "release-1", "release-2", 1))
+	keep("release", y.stage, y.folder(2))
 
 	schema, err := json.MarshalIndent(written(t), "", " ")
 	if err == nil {

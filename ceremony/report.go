@@ -49,6 +49,8 @@ type Report struct {
 	Platforms []PlatformReport `json:"platforms,omitempty"`
 	// Stays are keys that an aborted ceremony could not remove: they are in their tokens still.
 	Stays []string `json:"not_removed,omitempty"`
+	// Releases are those that the ceremony signed.
+	Releases []ReleaseRecord `json:"releases,omitempty"`
 
 	// saidAt is at how many places the machine could have said something.
 	saidAt int
@@ -98,7 +100,7 @@ func (v *verified) report() *Report {
 		r.Late = append(r.Late, officerRecord{o.Name, string(o.Role), o.KeyID})
 	}
 	r.Attested = v.attested() == nil
-	r.Stays, r.Platforms = s.left(), s.platforms
+	r.Stays, r.Platforms, r.Releases = s.left(), s.platforms, s.state.signed
 	r.saidAt = 1 + len(s.resumes)
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})

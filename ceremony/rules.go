@@ -53,6 +53,7 @@ var (
 	RuleRoom       = Rule{"CER-033", "a CRL number leaves room for those to come: it rises by 10^12 at most", format.Must("1.1")}
 	RuleLiving     = Rule{"CER-034", "a backup is made with shares whose holders are all in the roster", format.Must("1.1")}
 	RuleBirth      = Rule{"CER-035", "a key that is to be born in a TPM is certified by it, and the TPM is of a pinned manufacturer and answered the challenges", format.Must("1.2")}
+	RuleRelease    = Rule{"CER-036", "a version of a release is given to one manifest, also by a ceremony that was aborted", format.Must("1.4")}
 	RuleRewrap     = Rule{"CER-029", "where shares of a wrapping key replace others, every backup that opens with those is wrapped anew in the same ceremony", format.Must("1.1")}
 )
 
@@ -61,7 +62,7 @@ func Rules() []Rule {
 	return []Rule{
 		RuleField, RuleName, RuleReference, RuleLabel, RuleOutput, RuleDate, RuleAsserted, RulePurpose, RuleAlgorithm, RuleToken,
 		RuleAttributes, RuleOneKey, RuleSerial, RuleCRLNumber, RuleCRLEntry, RuleThreshold, RuleVersion, RuleEarlier,
-		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves, RuleSuperseded, RuleOneName, RuleRoom, RuleLiving, RuleBirth,
+		RuleRequest, RuleQuorum, RuleRehearsal, RuleMatch, RuleBackup, RuleWitness, RuleAnchor, RuleIssuer, RuleHeld, RuleUsed, RuleRewrap, RuleRemoves, RuleSuperseded, RuleOneName, RuleRoom, RuleLiving, RuleBirth, RuleRelease,
 	}
 }
 

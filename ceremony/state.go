@@ -54,6 +54,9 @@ type state struct {
 	made []*madeShares
 	// held are the shares that hold a PIN now, by token name and purpose.
 	held map[string]*quorum.Shares
+	// releases are the SHA-256 of the manifests that were signed, or may have been, by version; signed those of this ceremony.
+	releases map[string]string
+	signed   []ReleaseRecord
 	// ceremonies are the ids of this ceremony and those it carries on from.
 	ceremonies []string
 }
@@ -72,7 +75,7 @@ func newState() *state {
 	return &state{
 		keys: map[string]*key{}, certificates: map[string]*certificate{}, crls: map[string]*x509.RevocationList{},
 		crlNames: map[string]*x509.RevocationList{}, numbers: map[string]*big.Int{}, serials: map[string]bool{}, issued: map[string]string{}, artefacts: map[string][]byte{},
-		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{}, replaced: map[[32]byte]string{}, pinShares: map[string][32]byte{}, superseded: map[[32]byte]string{},
+		uptane: map[string]*uptaneState{}, unsignedCRLs: map[string]bool{}, backups: map[string]*backup{}, shares: map[string]*quorum.Shares{}, held: map[string]*quorum.Shares{}, replaced: map[[32]byte]string{}, pinShares: map[string][32]byte{}, superseded: map[[32]byte]string{}, releases: map[string]string{},
 	}
 }
 

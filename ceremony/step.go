@@ -79,6 +79,7 @@ type StepConfig struct {
 	UptaneRoot        *UptaneRoot        `yaml:"uptane-root"`
 	UptaneTargets     *UptaneTargets     `yaml:"uptane-targets"`
 	TrustRepository   *TrustRepository   `yaml:"trust-repository"`
+	SignRelease       *SignRelease       `yaml:"sign-release"`
 }
 
 // one gives the one step that is set, and the name of its kind.

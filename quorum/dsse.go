@@ -187,6 +187,19 @@ func VerifyDSSEKey(env []byte, payloadType string, key crypto.PublicKey) ([]byte
 	return payload, nil
 }
 
+// SignedDSSE gives what the one signature of an envelope of this type is over, and the signature. It verifies nothing.
+func SignedDSSE(env []byte, payloadType string) (message, sig []byte, err error) {
+	e, payload, err := parseEnvelope(env, payloadType)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(e.Signatures) != 1 {
+		return nil, nil, unverified("", "%w: %d signatures where one is wanted", ErrSignature, len(e.Signatures))
+	}
+	sig, err = base64.StdEncoding.Strict().DecodeString(e.Signatures[0].Sig)
+	return dsse.PAE(e.PayloadType, payload), sig, err
+}
+
 // JoinDSSE returns one envelope with the signatures of all, which must hold the same payload. Of two signatures of one key the first stays. It
 // verifies none.
 func JoinDSSE(payloadType string, envs ...[]byte) ([]byte, error) {

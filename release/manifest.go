@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/quorum"
 )
@@ -156,7 +157,7 @@ func (m *Manifest) check(name string) error {
 			return refuse("program %.60q: want a name of a-z, 0-9 and '-', and a SHA-256 in 64 digits of lower-case hex", p)
 		}
 		if _, ok := m.Files[sbomDir+"/"+p+".cdx.json"]; !ok {
-			return refuse("the file %s/%s.cdx.json, which says what the program is made of, is missing", sbomDir, p)
+			return refuse("the file %s/%s.cdx.json, which says what the program is made of, is missing", sbomDir, show.Text(p))
 		}
 	}
 	return m.checkFiles(refuse)
@@ -231,10 +232,13 @@ func (m *Manifest) Sums(data []byte) []byte {
 	}
 	var b bytes.Buffer
 	for _, p := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(&b, "%s  %s\n", all[p], p)
+		b.WriteString(all[p] + "  " + p + "\n")
 	}
 	return b.Bytes()
 }
+
+// ImageFiles are the files that machines start from, where a release has a ceremony image: people compare their digests with paper.
+func ImageFiles() []string { return []string{imageDir + "/hanaper.iso", imageDir + "/hanaper.efi"} }
 
 // Paths are the files, in order.
 func (m *Manifest) Paths() []string { return slices.Sorted(maps.Keys(m.Files)) }
@@ -245,7 +249,7 @@ func (m *Manifest) ProgramNames() []string { return slices.Sorted(maps.Keys(m.Pr
 // OnPlatform gives the digest that approvals name for the program hanaper, where the release is for the platform goos/goarch.
 func (m *Manifest) OnPlatform(goos, goarch string) (string, error) {
 	if want := goos + "/" + goarch; m.Platform != want {
-		return "", advice.New(advice.Refused, "take the release for "+want, "release %s is for %s, and names no program for %s", m.Version, m.Platform, want)
+		return "", advice.New(advice.Refused, "take the release for "+want, "release %s is for %s, and names no program for %s", show.Text(m.Version), show.Text(m.Platform), want)
 	}
 	return m.Programs[Program], nil
 }

@@ -159,6 +159,9 @@ func tellReport(w io.Writer, r *ceremony.Report) {
 				show.Text(k.Name), show.Text(b.Manufacturer), show.Line(b.Chip), show.Text(b.Endorsement), show.List(b.Makers))
 		}
 	}
+	for _, s := range r.Releases {
+		fmt.Fprintf(w, "release %s of commit %s: manifest %s, signed by key %s, SHA-256 %s\n", show.Text(s.Version), show.Text(s.Commit), show.Text(s.SHA256), show.Text(s.Key), show.Text(s.Fingerprint))
+	}
 	for _, o := range r.Approvals {
 		fmt.Fprintf(w, "approved by %s (%s, key %.16s)\n", show.Text(o.Name), show.Text(o.Role), show.Text(o.KeyID))
 	}

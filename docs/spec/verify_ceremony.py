@@ -26,25 +26,16 @@ RESTORED = b"a signature to prove that a restored key is the one that was backed
 TRIAL = b"a signature to find out what this token can do; not metadata\n"
 FOUND = "hanaper: a test signature by a key that was found again, and nothing else"
 
-class Bad(Exception):
-    pass
+class Bad(Exception): pass
 
 BAD = (Bad, KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError)
 
-def moment(text):
-    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
-
-def hashed(name, data):
-    h = hashes.Hash(HASHES[name])
-    h.update(data)
-    return h.finalize()
+def moment(text): return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+def sha(data): return hashlib.sha256(data).hexdigest()
+def hashed(name, data): return hashlib.new(name.replace("-", ""), data).digest()
 
 def need(ok, what):
-    if not ok:
-        raise Bad(what)
+    if not ok: raise Bad(what)
 
 def strict_json(data, what):
     def unique(pairs):
@@ -158,6 +149,14 @@ def verify(key, scheme, message, sig, digest=None):
     except (InvalidSignature, Bad, KeyError, ValueError, TypeError):
         return False
 
+def envelope(data, kind, what):
+    """What a DSSE envelope holds, what is signed of it, and the key ids and signatures."""
+    e = strict_json(data, what)
+    payload, sigs = base64.b64decode(e["payload"]), [(s["keyid"], base64.b64decode(s["sig"])) for s in e["signatures"]]
+    again = {"payloadType": kind, "payload": base64.b64encode(payload).decode(), "signatures": [{"keyid": k, "sig": base64.b64encode(s).decode()} for k, s in sigs]}
+    need(go_json(again) + b"\n" == data and 0 < len(sigs) <= 128 and len(data) <= 8 << 20, what + ": it is not the envelope that it should be, in its one spelling")
+    return payload, b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload), sigs
+
 class Roster:
     def __init__(self, data, what):
         self.data, self.digest = data, sha(data)
@@ -168,13 +167,9 @@ class Roster:
             spki = base64.b64decode(o["signing_key"], validate=True)
             need(sha(spki) not in self.people, what + ": a key stands twice")
             self.people[sha(spki)] = (o, serialization.load_der_public_key(spki))
-    def signers(self, envelope, kind, what):
+    def signers(self, data, kind, what):
         """The payload, and the key ids of those who signed; everybody must be of the roster, and every signature good."""
-        e = strict_json(envelope, what)
-        payload, sigs = base64.b64decode(e["payload"]), [(s["keyid"], base64.b64decode(s["sig"])) for s in e["signatures"]]
-        again = {"payloadType": kind, "payload": base64.b64encode(payload).decode(), "signatures": [{"keyid": k, "sig": base64.b64encode(s).decode()} for k, s in sigs]}
-        need(go_json(again) + b"\n" == envelope and 0 < len(sigs) <= 128 and len(envelope) <= 8 << 20, what + ": it is not the envelope that it should be, in its one spelling")
-        pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+        payload, pae, sigs = envelope(data, kind, what)
         for k, sig in sigs:
             need(k in self.people, what + ": key %.16s is nobody's in the roster" % k)
             officer, key = self.people[k]
@@ -203,6 +198,9 @@ def signed_in(path, data):
         return [(body, base64.b64decode(s["sig"])) for s in strict_json(data, path)["signatures"]]
     if name.startswith("trust/metadata/"):
         return [(canonical(strict_json(data, path)["signed"]).encode(), bytes.fromhex(s["sig"])) for s in strict_json(data, path)["signatures"]]
+    if name.startswith("artefacts/") and name.endswith(".dsse.json"):  # a release
+        payload, pae, [(_, sig)] = envelope(data, "application/vnd.hanaper.release+json", path)
+        return [(pae, sig)]
     return []
 
 def check_signatures(entries, files, aborted):
@@ -369,8 +367,7 @@ def read_files(top):
     for path in (os.path.join(dir_, n) for dir_, _, names in os.walk(top) for n in names):
         name = os.path.relpath(path, top).replace(os.sep, "/")
         need(os.path.isfile(path) and not os.path.islink(path), name + ": it is no regular file")
-        with open(path, "rb") as f:
-            files[name] = f.read()
+        with open(path, "rb") as f: files[name] = f.read()
     return files
 
 def main(args):
@@ -393,6 +390,8 @@ def main(args):
         return 4
     print("verified: ceremony %s of %s, format %s, %s, %d entries, signed by %s, checkpoint %s" % (f.begin["ceremony"], f.begin["environment"], f.begin["format"],
           "ABORTED" if f.aborted else "finished", len(f.entries), ", ".join(by), sha(f.checkpoint)))
+    for n in sorted(n for n in f.files if n.startswith("artefacts/") and n.endswith(".dsse.json")):
+        print("signed a release: %s, manifest.json with SHA-256 %s" % (n, sha(base64.b64decode(json.loads(f.files[n])["payload"]))))
     return 0
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import (
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/release"
 )
 
@@ -39,6 +40,6 @@ func run(c *cli.Context) error {
 	if err := m.Make(c.Args().First(), func(path string, data []byte) error { return durable.WriteFile(path, data, 0o644) }); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "release %s of commit %s: %d files\n", m.Version, m.Commit, len(m.Files))
+	fmt.Fprintf(c.App.Writer, "release %s of commit %s: %d files\n", show.Text(m.Version), show.Text(m.Commit), len(m.Files))
 	return nil
 }
