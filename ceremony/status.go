@@ -215,7 +215,7 @@ func ReadStatus(ctx context.Context, folder fs.FS, name string, anchors ...*[32]
 	attested := v.attested()
 	s.Attested = attested == nil
 	if s.Authenticated = anchored(anchors); !s.Authenticated {
-		return s, errNotAuthenticated
+		return s, ErrNotAuthenticated
 	}
 	return s, attested
 }

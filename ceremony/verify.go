@@ -29,14 +29,15 @@ func Verify(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*Report, e
 	}
 	r.Authenticated = anchored(anchors)
 	if !r.Authenticated {
-		return r, errNotAuthenticated
+		return r, ErrNotAuthenticated
 	}
 	return r, v.attested()
 }
 
 var (
-	errRehearsed        = advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
-	errNotAuthenticated = advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
+	errRehearsed = advice.New(advice.Unverified, "perform the script with `hanaper ceremony run`", "a REHEARSAL, consistent in itself: no ceremony was held")
+	// ErrNotAuthenticated means a folder that is consistent in itself, and of which nothing says whose it is.
+	ErrNotAuthenticated = advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 		"consistent, NOT authenticated: nothing says that these officers are the right ones")
 )
 

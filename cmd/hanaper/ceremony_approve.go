@@ -3,6 +3,8 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,18 +18,21 @@ import (
 
 func ceremonyApproveCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "approve",
-		Usage:       "sign that you approve this script, with exactly these inputs, for one run",
-		Description: "Example:\n  hanaper ceremony approve --officer ada.key --out approval-ada.json script.yaml\n  hanaper ceremony approve --officer grace.key --with approval-ada.json --out approval-grace.json script.yaml",
-		ArgsUsage:   "SCRIPT",
-		Flags: []cli.Flag{
+		Name:  "approve",
+		Usage: "sign that you approve this script, with exactly these inputs, for one run",
+		Description: "Example:\n  hanaper ceremony approve --officer ada.key --out approval-ada.json script.yaml\n  hanaper ceremony approve --officer grace.key --with approval-ada.json --out approval-grace.json script.yaml\n" +
+			"  hanaper ceremony approve --officer ada.key --release /media/hanaper-v0.2.0 --release-roster $(cat releases.roster.sha256) --out approval-ada.json script.yaml",
+		ArgsUsage: "SCRIPT",
+		Flags: append([]cli.Flag{
 			officerFlag(),
 			&cli.StringFlag{Name: "out", Usage: "write the approval to `FILE`", Required: true},
 			&cli.StringFlag{Name: "with", Usage: "join the approval in `FILE`: same nonce, expiry and tool"},
 			&cli.StringFlag{Name: "expires", Usage: "void from `TIME` on; by default the end of the script's window"},
 			&cli.StringFlag{Name: "tool", Usage: "the published `SHA256` of the program that will run; by default this one's"},
-			answersFlag,
-		},
+			&cli.StringFlag{Name: "release", Usage: "take the digest of the program that will run from the release in `FOLDER`, verified as by hanaper release verify"},
+			&cli.StringFlag{Name: "release-not-below", Usage: "with --release: the oldest `VERSION` that you take"},
+			answersFlag, stateFlag,
+		}, releaseAnchorFlags("release-")...),
 		Action: func(c *cli.Context) error {
 			args, err := shell.Args(c, "SCRIPT")
 			if err != nil {
@@ -44,14 +49,11 @@ func approve(c *cli.Context, path string) error {
 		return err
 	}
 	s := plan.Script()
-	tool, err := thisTool()
+	digest, from, err := toolToApprove(c)
 	if err != nil {
 		return err
 	}
-	digest, nonce := tool.SHA256, ""
-	if t := c.String("tool"); t != "" {
-		digest = t
-	}
+	nonce := ""
 	_, expires := s.Window()
 	expires = expires.Add(time.Second)
 	if with := c.String("with"); with != "" {
@@ -86,7 +88,7 @@ func approve(c *cli.Context, path string) error {
 	}
 	defer done()
 	explain(c.App.Writer, plan)
-	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n", expires.Format(time.RFC3339), show.Text(digest))
+	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n%s", expires.Format(time.RFC3339), show.Text(digest), from)
 	if answer, err := ask.Line("Compare the words with the printed script. Type Yes to approve: "); err != nil {
 		return err
 	} else if answer != "Yes" {
@@ -113,4 +115,53 @@ func approve(c *cli.Context, path string) error {
 	}
 	fmt.Fprintf(c.App.Writer, "approved by %s (%s); written to %s\n", show.Text(officer.Name), show.Text(officer.Role), c.String("out"))
 	return nil
+}
+
+// toolToApprove is the digest of the program that will run, and in words where it is from, if that is neither this program nor what was typed.
+func toolToApprove(c *cli.Context) (digest, from string, err error) {
+	dir := c.String("release")
+	for _, name := range []string{"release-checkpoint", "release-roster", "release-earlier", "release-key", "release-not-below"} {
+		if dir == "" && c.String(name) != "" {
+			return "", "", advice.New(advice.Usage, "add --release FOLDER", "--%s is for a release, and none is named", name)
+		}
+	}
+	switch {
+	case dir != "" && c.String("tool") != "":
+		return "", "", advice.New(advice.Usage, "leave one of both out", "--tool and --release both say which program will run")
+	case c.String("tool") != "":
+		return c.String("tool"), "", nil
+	case dir == "":
+		tool, err := thisTool()
+		return tool.SHA256, "", err
+	}
+	r, err := readRelease(c.Context, c, "release-", dir)
+	if err != nil {
+		return "", "", err
+	}
+	if err := r.notBelow(c.String("release-not-below")); err != nil {
+		return "", "", err
+	}
+	state, err := stateFolder(c)
+	if err != nil {
+		return "", "", err
+	}
+	was, err := recallRelease(state)
+	if err != nil {
+		return "", "", err
+	}
+	if err := r.weigh(was, false); err != nil {
+		return "", "", err
+	}
+	if digest, err = r.manifest.OnPlatform(runtime.GOOS, runtime.GOARCH); err != nil {
+		return "", "", err
+	}
+	d, err := quorum.ParseDigest(digest)
+	if err != nil {
+		return "", "", err
+	}
+	from = fmt.Sprintf("%s\nof release %s for %s, commit %s, held to your --release-%s\n", aloud(d), show.Text(r.Version), show.Text(r.Platform), show.Text(r.Commit), strings.Join(r.HeldTo, ", --release-"))
+	for _, n := range r.Notes {
+		from += "note: " + show.Line(n) + "\n"
+	}
+	return digest, from, nil
 }

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/release"
+	"github.com/hanaper/hanaper/softhsm"
+)
+
+// releaseDesk has officers, a token with a release key, and two signed releases in folders, of which this very program is the hanaper.
+type releaseDesk struct {
+	desk
+	uri, bindings string
+}
+
+const releaseScript = `version: 1
+ceremony: %s
+environment: production
+window: {from: 2026-11-21T00:00:00Z, until: 2026-11-22T00:00:00Z}
+roster: {file: roster.json, sha256: %s}
+%stokens:
+  roots: {uri: "%s"}
+inputs:
+  manifest: {file: %s/manifest.json, sha256: %s}
+steps:
+  - %s
+  - sign-release: {name: %s, key: release-key, manifest: manifest}
+`
+
+func newReleases(t *testing.T, label string) releaseDesk {
+	t.Helper()
+	d := releaseDesk{desk: newCeremony(t, label)}
+	// newCeremony wrote a script for the same token.
+	_, rest, _ := strings.Cut(d.text("script.yaml"), `roots: {uri: "`)
+	d.uri, _, _ = strings.Cut(rest, `"`)
+	d.make("rel-1", "v0.2.0", "")
+	d.sign("rel-1", "release-1", "10:00:00", "", "generate-key: {name: release-key, token: roots, label: Releases, algorithm: P-256}")
+	d.make("rel-2", "v0.2.1", "")
+	d.sign("rel-2", "release-2", "12:00:00", "rel-1/ceremony", "import-artefact: {key: release-key, token: roots}")
+	return d
+}
+
+// make makes a release; program is the digest of hanaper, empty for this program's.
+func (d releaseDesk) make(dir, version, program string) {
+	d.Helper()
+	if program == "" {
+		tool, err := thisTool()
+		if err != nil {
+			d.Fatal(err)
+		}
+		program = tool.SHA256
+	}
+	for name, text := range map[string]string{"hanaper-" + version + "-" + runtime.GOOS + "-" + runtime.GOARCH + ".tar.gz": "the programs", "hanaper_0.2_amd64.deb": "a package", "sbom/hanaper.cdx.json": "{}"} {
+		full := d.path(dir + "/" + name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			d.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(text+" of "+version), 0o644); err != nil {
+			d.Fatal(err)
+		}
+	}
+	m := &release.Manifest{Type: release.Type, Version: version, Commit: strings.Repeat("c7", 20), Date: "2026-11-20T06:54:00Z", Platform: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CC: "gcc",
+		Programs: map[string]string{"hanaper": program}}
+	if err := m.Make(d.path(dir), func(path string, data []byte) error { return os.WriteFile(path, data, 0o644) }); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// sign holds the ceremony that signs a release, and lays its folder into the release's.
+func (d releaseDesk) sign(dir, name, at, earlier, first string) {
+	d.Helper()
+	if earlier != "" {
+		earlier = fmt.Sprintf("earlier: {folder: %s, checkpoint: %s}\n", earlier, d.digest(earlier+"/checkpoint"))
+	}
+	d.write("script.yaml", fmt.Sprintf(releaseScript, name, d.digest("roster.json"), earlier, d.uri, dir, d.digest(dir+"/manifest.json"), first, name))
+	d.ok(d.approve("ada", name+"-ada.json")...)
+	d.ok(d.approve("berta", name+"-berta.json", "--with", d.path(name+"-ada.json"))...)
+	d.ok("ceremony", "run", "--out", d.path(dir+"/ceremony"), "--officer", d.key("ada"), "--officer", d.key("berta"), "--bindings", d.path("bindings.yaml"), "--time", "2026-11-21T"+at+"Z",
+		"--state", d.path("state"), "--answers", d.path("yes"), "--approval", d.path(name+"-ada.json"), "--approval", d.path(name+"-berta.json"), d.path("script.yaml"))
+}
+
+// copy copies a folder of a release.
+func (d releaseDesk) copy(from, to string) string {
+	d.Helper()
+	if err := os.RemoveAll(d.path(to)); err != nil {
+		d.Fatal(err)
+	}
+	if err := os.CopyFS(d.path(to), os.DirFS(d.path(from))); err != nil {
+		d.Fatal(err)
+	}
+	return d.path(to)
+}
+
+// files are all files below a folder, with their content.
+func (d desk) files(dir string) map[string]string {
+	d.Helper()
+	all := map[string]string{}
+	if err := filepath.WalkDir(d.path(dir), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			all[path] = e.Name()
+			return err
+		}
+		data, err := os.ReadFile(path)
+		all[path] = string(data)
+		return err
+	}); err != nil {
+		d.Fatal(err)
+	}
+	return all
+}
+
+func (d releaseDesk) verify(more ...string) []string {
+	return append([]string{"release", "verify", "--state", d.path("memory")}, more...)
+}
+
+// refuses asks that a release is refused, and that neither the machine's memory nor the release is changed.
+func (d releaseDesk) refuses(what string, code int, says, dir string, args ...string) {
+	d.Helper()
+	before := d.files(".")
+	for _, more := range [][]string{nil, {"--json"}} {
+		got, out, errs := hanaper(d.T, append(d.verify(args...), append(more, d.path(dir))...)...)
+		if got != code || !strings.Contains(errs, says) || strings.Contains(out, "verified: ") || strings.Contains(out, `"verified": true`) {
+			d.Errorf("%s %v: exit code %d, want %d: %s%s; want %q", what, more, got, code, out, errs, says)
+		}
+	}
+	if !maps.Equal(before, d.files(".")) {
+		d.Errorf("%s: something was written", what)
+	}
+}
+
+// TestReleaseVerify: a release is verified by each thing that people can hold, and by nothing that lies in its folder; the machine remembers it.
+func TestReleaseVerify(t *testing.T) {
+	d := newReleases(t, "release verify")
+	roster, first, second := d.digest("roster.json"), d.digest("rel-1/ceremony/checkpoint"), d.digest("rel-2/ceremony/checkpoint")
+	var r releaseReport
+	if err := json.Unmarshal([]byte(d.ok(d.verify("--roster", roster, "--json", d.path("rel-1"))...)), &r); err != nil || !r.Verified || r.Version != "v0.2.0" || !r.Installed || r.Manifest != d.digest("rel-1/manifest.json") ||
+		r.Checkpoint != first || len(r.HeldTo) != 1 || r.Files != 3 || len(r.Notes) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if want := fmt.Sprintf(`{"format":1,"version":"v0.2.0","manifest_sha256":"%s","spki_sha256":"%s"}`+"\n", r.Manifest, r.Key); d.text("memory/release.json") != want {
+		t.Error(d.text("memory/release.json"))
+	}
+	d.refuses("an anchor of another release", 4, "ceremony/", "rel-2", "--checkpoint", first)
+	for _, args := range [][]string{{"--checkpoint", second}, {"--roster", strings.ToUpper(roster)}, {"--earlier", first}, {"--key", r.Key}, {"--roster", roster, "--checkpoint", second, "--key", r.Key, "--not-below", "0.2.1"}} {
+		if out := d.ok(append(d.verify(args...), d.path("rel-2"))...); !strings.Contains(out, "release v0.2.1") || !strings.Contains(out, "verified: 3 files") || !strings.Contains(out, "this program is that of the release") {
+			t.Error(out)
+		}
+	}
+	if !strings.Contains(d.text("memory/release.json"), `"v0.2.1"`) {
+		t.Error(d.text("memory/release.json"))
+	}
+	for _, c := range []struct {
+		what, says string
+		code       int
+		args       []string
+	}{
+		{"no anchor", "nothing says whose release this is", 2, nil},
+		{"no digest", "is not a SHA-256 digest", 2, []string{"--roster", "x"}},
+		{"another roster", "roster.json", 4, []string{"--roster", second[:60] + "0000"}},
+		{"another checkpoint", "checkpoint", 4, []string{"--checkpoint", strings.Repeat("0", 64)}},
+		{"another key", "is signed by the key", 4, []string{"--key", strings.Repeat("0", 64)}},
+		{"another key beside a good roster", "is signed by the key", 4, []string{"--roster", roster, "--key", strings.Repeat("0", 64)}},
+		{"another checkpoint beside a good key", "checkpoint", 4, []string{"--key", r.Key, "--checkpoint", strings.Repeat("0", 64)}},
+		{"below", "you take none below v0.3.0", 3, []string{"--roster", roster, "--not-below", "v0.3.0"}},
+		{"no version", "is no version", 2, []string{"--roster", roster, "--not-below", "new"}},
+	} {
+		d.refuses(c.what, c.code, c.says, "rel-2", c.args...)
+	}
+	// The old release, in which everything verifies.
+	d.refuses("an old release", 3, "release v0.2.1 was verified on this machine", "rel-1", "--roster", roster)
+	if out := d.ok(append(d.verify("--roster", roster, "--older"), d.path("rel-1"))...); !strings.Contains(out, "release v0.2.0") || !strings.Contains(d.text("memory/release.json"), `"v0.2.1"`) {
+		t.Errorf("%s%s", out, d.text("memory/release.json"))
+	}
+	d.write("memory/release.json", strings.Replace(d.text("memory/release.json"), `"v0.2.1","manifest_sha256":"`, `"v0.2.0","manifest_sha256":"`, 1))
+	d.refuses("another release of the version", 3, "another release v0.2.0 was verified", "rel-1", "--roster", roster, "--older")
+	for name, text := range map[string]string{"a newer memory": `{"format":2,"version":"v0.2.0","manifest_sha256":"` + second + `","spki_sha256":""}`, "half a memory": `{"format":1`, "an empty memory": "", "another key of it": `{"formaT":1,"format":1}`} {
+		d.write("memory/release.json", text)
+		d.refuses(name, 2, "release.json", "rel-2", "--roster", roster)
+	}
+}
+
+// TestReleaseTampered: whatever a courier changes in a release, with or without the manifest and SHA256SUMS, is refused, and nothing is written.
+func TestReleaseTampered(t *testing.T) {
+	d := newReleases(t, "release tampered")
+	roster := d.digest("roster.json")
+	anchors := []string{"--roster", roster, "--not-installed"}
+	var key struct {
+		Key string `json:"spki_sha256"`
+	}
+	if err := json.Unmarshal([]byte(d.ok(append(d.verify("--roster", roster, "--json"), d.path("rel-2"))...)), &key); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(d.path("x/"+name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One byte of each file, that of the ceremonies included.
+	paths := 0
+	for path := range d.files("rel-2") {
+		name, err := filepath.Rel(d.path("rel-2"), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			continue
+		}
+		paths++
+		d.copy("rel-2", "x")
+		data := []byte(d.text("x/" + name))
+		data[len(data)/2] ^= 1
+		put(name, data)
+		d.refuses("a changed byte in "+name, 4, "", "x", anchors...)
+		d.refuses("a changed byte in "+name+", by the key alone", 4, "", "x", "--key", key.Key, "--not-installed")
+		d.copy("rel-2", "x")
+		if err := os.Remove(d.path("x/" + name)); err != nil {
+			t.Fatal(err)
+		}
+		d.refuses(name+" gone", 4, "", "x", anchors...)
+	}
+	if paths < 25 {
+		t.Errorf("only %d files", paths)
+	}
+
+	// The courier exchanges a package and all that names it.
+	made := func(name string) {
+		d.copy("rel-2", "x")
+		put("hanaper_0.2_amd64.deb", []byte("another package"))
+		m, err := release.Parse("x", []byte(d.text("x/manifest.json")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(d.path("x/ceremony"), d.path("kept")); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Make(d.path("x"), func(path string, data []byte) error { return os.WriteFile(path, data, 0o644) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(d.path("kept"), d.path("x/ceremony")); err != nil {
+			t.Fatal(err)
+		}
+		if name != "" { // and the manifest in the ceremony, too
+			put("ceremony/inputs/manifest", []byte(d.text("x/manifest.json")))
+			env := bytes.Replace([]byte(d.text("x/ceremony/artefacts/release-2.dsse.json")), []byte(base64.StdEncoding.EncodeToString([]byte(d.text("rel-2/manifest.json")))),
+				[]byte(base64.StdEncoding.EncodeToString([]byte(d.text("x/manifest.json")))), 1)
+			put("ceremony/artefacts/release-2.dsse.json", env)
+		}
+	}
+	made("")
+	d.refuses("another package, with the manifest", 4, "manifest.json: is not what was signed", "x", anchors...)
+	d.refuses("the same, in words of each file", 4, "hanaper_0.2_amd64.deb: is not what was signed", "x", anchors...)
+	made("all")
+	d.refuses("another package, with the manifest and the envelope", 4, "is not the file that the ceremony wrote", "x", anchors...)
+
+	// An older release's folder with the ceremony of the new one, and the other way round.
+	d.copy("rel-1", "x")
+	if err := os.RemoveAll(d.path("x/ceremony")); err != nil {
+		t.Fatal(err)
+	}
+	d.copy("rel-2/ceremony", "x/ceremony")
+	d.refuses("the files of another release", 4, "is not release v0.2.1 as it was signed", "x", anchors...)
+	d.copy("rel-2", "x")
+	d.copy("rel-1/ceremony", "x/ceremony")
+	d.refuses("the ceremony of another release", 4, "is not release v0.2.0 as it was signed", "x", anchors...)
+
+	// What else can lie in a folder.
+	d.copy("rel-2", "x")
+	put("hanaper_0.3_amd64.deb", []byte("one more"))
+	d.refuses("a package more", 4, "hanaper_0.3_amd64.deb: is not of this release", "x", anchors...)
+	d.copy("rel-2", "x")
+	if err := os.Rename(d.path("x/hanaper_0.2_amd64.deb"), d.path("elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(d.path("elsewhere"), d.path("x/hanaper_0.2_amd64.deb")); err != nil {
+		t.Fatal(err)
+	}
+	d.refuses("a link", 4, "a symbolic link", "x", anchors...)
+	d.copy("rel-2", "x")
+	if err := os.Rename(d.path("x/ceremony"), d.path("kept")); err != nil {
+		t.Fatal(err)
+	}
+	d.refuses("no ceremony", 4, "ceremony", "x", anchors...)
+	if err := os.Symlink(d.path("kept"), d.path("x/ceremony")); err != nil {
+		t.Fatal(err)
+	}
+	d.refuses("a linked ceremony", 4, "ceremony: is no regular file but a symbolic link", "x", anchors...)
+	d.refuses("no folder", 4, "", "none", anchors...)
+
+	// Another program than the one that was released.
+	d.make("rel-3", "v0.2.2", strings.Repeat("ab", 32))
+	d.sign("rel-3", "release-3", "14:00:00", "rel-2/ceremony", "import-artefact: {key: release-key, token: roots}")
+	d.refuses("another program is installed", 4, "this program: is not the hanaper of this release", "rel-3", "--roster", roster)
+	if out := d.ok(append(d.verify(anchors...), d.path("rel-3"))...); !strings.Contains(out, "this program was left out") {
+		t.Error(out)
+	}
+}
+
+// TestReleaseUnattested: what one officer alone has performed and signed is no release, by whatever anchor.
+func TestReleaseUnattested(t *testing.T) {
+	d := newReleases(t, "release unattested")
+	var r releaseReport
+	if err := json.Unmarshal([]byte(d.ok(append(d.verify("--roster", d.digest("roster.json"), "--json"), d.path("rel-2"))...)), &r); err != nil {
+		t.Fatal(err)
+	}
+	d.make("rel-3", "v0.2.2", "")
+	d.write("script.yaml", fmt.Sprintf(releaseScript, "release-3", d.digest("roster.json"), fmt.Sprintf("earlier: {folder: rel-2/ceremony, checkpoint: %s}\n", d.digest("rel-2/ceremony/checkpoint")), d.uri, "rel-3",
+		d.digest("rel-3/manifest.json"), "import-artefact: {key: release-key, token: roots}", "release-3"))
+	d.ok(d.approve("ada", "3-ada.json")...)
+	d.ok(d.approve("berta", "3-berta.json", "--with", d.path("3-ada.json"))...)
+	d.ok("ceremony", "run", "--out", d.path("rel-3/ceremony"), "--officer", d.key("ada"), "--bindings", d.path("bindings.yaml"), "--time", "2026-11-21T14:00:00Z",
+		"--state", d.path("state"), "--answers", d.path("yes"), "--approval", d.path("3-ada.json"), "--approval", d.path("3-berta.json"), d.path("script.yaml"))
+	for _, args := range [][]string{{"--roster", d.digest("roster.json")}, {"--checkpoint", d.digest("rel-3/ceremony/checkpoint")}, {"--key", r.Key}, {"--earlier", r.Checkpoint}} {
+		d.refuses("signed by one of two", 4, "attested", "rel-3", args...)
+	}
+	// A ceremony that signed no release is none.
+	d.make("rel-4", "v0.2.3", "")
+	d.write("script.yaml", fmt.Sprintf(smallScript, d.digest("roster.json"), d.uri))
+	b, err := softhsm.ForTest(t).Create("release other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write("bindings.yaml", fmt.Sprintf("tokens:\n  roots: %q\n", hsm.URI{Token: b.Label, ModulePath: b.Module, PINSource: b.PINFile}.String()))
+	d.write("script.yaml", fmt.Sprintf(smallScript, d.digest("roster.json"), hsm.URI{Token: b.Label, Serial: b.Serial}))
+	d.ok(d.approve("ada", "4-ada.json")...)
+	d.ok(d.approve("berta", "4-berta.json", "--with", d.path("4-ada.json"))...)
+	d.ok(d.run("rel-4/ceremony", "4-ada.json", "4-berta.json")...)
+	d.refuses("no release", 4, "signed no release", "rel-4", "--roster", d.digest("roster.json"))
+}
+
+// TestApproveRelease: an officer takes the program's digest from a release that verifies, and from no other; nothing is written, and no key is
+// asked for, before it does.
+func TestApproveRelease(t *testing.T) {
+	d := newReleases(t, "release approve")
+	roster := d.digest("roster.json")
+	tool := strings.Repeat("ab", 32)
+	d.make("rel-3", "v0.2.2", tool)
+	d.sign("rel-3", "release-3", "14:00:00", "rel-2/ceremony", "import-artefact: {key: release-key, token: roots}")
+	d.write("script.yaml", fmt.Sprintf(smallScript, roster, d.uri))
+	by := func(dir string, more ...string) []string {
+		return d.approve("ada", "approval", append([]string{"--state", d.path("memory"), "--release", d.path(dir)}, more...)...)
+	}
+	d.refused(2, "nothing says whose release", "approval", by("rel-3")...)
+	d.refused(2, "--tool and --release", "approval", by("rel-3", "--release-roster", roster, "--tool", tool)...)
+	d.refused(2, "add --release", "approval", d.approve("ada", "approval", "--release-roster", roster)...)
+	d.refused(4, "roster.json", "approval", by("rel-3", "--release-roster", strings.Repeat("0", 64))...)
+	d.refused(3, "none below v0.3.0", "approval", by("rel-3", "--release-roster", roster, "--release-not-below", "v0.3.0")...)
+	d.ok(append(d.verify("--roster", roster), d.path("rel-2"))...)
+	d.refused(3, "release v0.2.1 was verified on this machine", "approval", by("rel-1", "--release-roster", roster)...)
+	d.copy("rel-3", "x")
+	if err := os.WriteFile(d.path("x/hanaper_0.2_amd64.deb"), []byte("another"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.refused(4, "hanaper_0.2_amd64.deb: is not what was signed", "approval", by("x", "--release-roster", roster)...)
+
+	before := d.text("memory/release.json")
+	out := d.ok(by("rel-3", "--release-roster", roster)...)
+	if !strings.Contains(out, tool) || !strings.Contains(out, "of release v0.2.2") || !strings.Contains(out, "held to your --release-roster") {
+		t.Error(out)
+	}
+	var env struct{ Payload []byte }
+	if err := json.Unmarshal([]byte(d.text("approval")), &env); err != nil || !bytes.Contains(env.Payload, []byte(`"tool": "`+tool+`"`)) {
+		t.Errorf("%s, %v", env.Payload, err)
+	}
+	if d.text("memory/release.json") != before {
+		t.Error("who approves remembers nothing")
+	}
+	// The second officer joins: the release must name the same program.
+	if code, _, errs := hanaper(t, d.approve("berta", "approval-2", "--state", d.path("memory"), "--with", d.path("approval"), "--release", d.path("rel-2"), "--release-roster", roster)...); code != 3 || !strings.Contains(errs, "is for the program") {
+		t.Errorf("%d: %s", code, errs)
+	}
+	d.ok(d.approve("berta", "approval-2", "--state", d.path("memory"), "--with", d.path("approval"), "--release", d.path("rel-3"), "--release-roster", roster)...)
+}
