@@ -137,8 +137,8 @@ packages-test: packages
 	$(MAKE) -s build PROGRAMS=hanaper-demo
 	packaging/test $(or $(RELEASES),bookworm)
 
-## release: a release in bin/release/: programs, packages, SBOMs, manifest and digests, of the commit at hand
-release: packages
+## release: a release in bin/release/, to be signed in a ceremony: programs, packages, SBOMs, the ceremony image, manifest and digests, of the commit at hand, which has a tag
+release: packages image
 	packaging/release
 
 clean:

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/release"
 )
@@ -252,8 +253,53 @@ func TestForgedRelease(t *testing.T) {
 			t.Errorf("%s: the reader: exit code %d: %s", name, code, said)
 		}
 	}
+	// The release key itself signs another manifest than the one that was read and shown: a program that lies, whose officers sign its transcript.
+	tok, err := y.open(context.Background(), "roots", hsm.URI{Token: y.boards["roots"].Label, Serial: y.boards["roots"].Serial}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	live, err := tok.Key(context.Background(), hsm.Query{Label: "Hanaper Releases"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := quorum.SignDSSE(release.PayloadType, other, live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, sig, err := quorum.SignedDSSE(env, release.PayloadType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lied := forged(t, y.stage, files, func(files map[string][]byte, leaves [][]byte) [][]byte {
+		files[path] = env
+		replaceLeaf(leaves, kindSignIntent, 2, func(l *signIntentLeaf) { l.Digest = hexSHA256(text) })
+		replaceLeaf(leaves, kindSignature, 2, func(l *signatureLeaf) { l.Signature = sig })
+		replaceLeaf(leaves, kindArtefact, 2, func(l *artefactLeaf) { l.SHA256, l.Size = hexSHA256(env), len(env) })
+		return leaves
+	})
+	if _, err := Verify(context.Background(), memory(lied), &y.anchor); err == nil || !strings.Contains(err.Error(), "it signs another manifest") {
+		t.Errorf("another manifest than the one that was shown: %v", err)
+	}
 	same := forged(t, y.stage, files, func(_ map[string][]byte, l [][]byte) [][]byte { return l })
 	if _, err := Verify(context.Background(), memory(same), &y.anchor); err != nil || !maps.EqualFunc(files, same, func(a, b []byte) bool { return len(a) > 0 && len(b) > 0 }) {
 		t.Errorf("made anew and unchanged: %v", err)
+	}
+}
+
+// replaceLeaf changes the leaves of a kind in a step.
+func replaceLeaf[L any, P interface {
+	*L
+	leaf
+}](leaves [][]byte, kind string, step int, change func(P)) {
+	for i := range leaves {
+		if h, err := headOf(leaves[i]); err != nil || h.Kind != kind || h.Step != step {
+			continue
+		}
+		l := P(new(L))
+		if decodeLeaf(leaves[i], l, kind) == nil {
+			change(l)
+			leaves[i] = encodeLeaf(l)
+		}
 	}
 }

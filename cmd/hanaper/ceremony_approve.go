@@ -88,7 +88,7 @@ func approve(c *cli.Context, path string) error {
 	}
 	defer done()
 	explain(c.App.Writer, plan)
-	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n%s", expires.Format(time.RFC3339), show.Text(digest), from)
+	fmt.Fprintf(c.App.Writer, "\nThis approval is for one run before %s, by the program with SHA-256\n  %s\n%s", expires.Format(time.RFC3339), show.Text(digest), show.Lines(from))
 	if answer, err := ask.Line("Compare the words with the printed script. Type Yes to approve: "); err != nil {
 		return err
 	} else if answer != "Yes" {
@@ -159,7 +159,7 @@ func toolToApprove(c *cli.Context) (digest, from string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	from = fmt.Sprintf("%s\nof release %s for %s, commit %s, held to your --release-%s\n", aloud(d), show.Text(r.Version), show.Text(r.Platform), show.Text(r.Commit), strings.Join(r.HeldTo, ", --release-"))
+	from = fmt.Sprintf("%s\nof release %s for %s, commit %s, held to your --release-%s\n", aloud(d), show.Text(r.Version), show.Text(r.Platform), show.Text(r.Commit), show.Line(strings.Join(r.HeldTo, ", --release-")))
 	for _, n := range r.Notes {
 		from += "note: " + show.Line(n) + "\n"
 	}

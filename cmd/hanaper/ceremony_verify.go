@@ -86,6 +86,9 @@ func verify(c *cli.Context, dir string) error {
 	if r == nil {
 		return err
 	}
+	if err := isCheckpoint(c, "", r.Checkpoint); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		if jerr := shell.JSON(c.App.Writer, r); jerr != nil {
 			return jerr
@@ -103,6 +106,15 @@ func verify(c *cli.Context, dir string) error {
 		fmt.Fprintf(c.App.Writer, "verified: script, transcript and artefacts agree, %s\n", heldTo(c))
 	}
 	return err
+}
+
+// isCheckpoint asks that a folder is the one of the checkpoint given, if one is: for package ceremony one that carries on from it meets the anchor, too.
+func isCheckpoint(c *cli.Context, prefix, has string) error {
+	want, err := digestFlag(c, prefix+"checkpoint")
+	if err != nil || want == nil || hexDigest(*want) == has {
+		return err
+	}
+	return advice.New(advice.Unverified, "if what you hold is the checkpoint of an earlier ceremony, give it with --"+prefix+"earlier", "checkpoint: is not that of the digest given: its SHA-256 is %s", show.Text(has))
 }
 
 // holdToImage holds what the machine said to what a release published, and says what was found.

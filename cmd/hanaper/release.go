@@ -127,9 +127,8 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 	if err != nil {
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%w", release.CeremonyDir, err), advice.Hint(err))
 	}
-	// An anchor of package ceremony is also met by a ceremony that carries on from the one named; a checkpoint names one release.
-	if want := strings.ToLower(strings.TrimPrefix(c.String(prefix+"checkpoint"), "sha256:")); want != "" && want != held.Checkpoint {
-		return nil, advice.New(advice.Unverified, "if you hold the checkpoint of an earlier ceremony, give it with --"+prefix+"earlier", "%s/checkpoint: is not that of the digest given: its SHA-256 is %s", release.CeremonyDir, held.Checkpoint)
+	if err := isCheckpoint(c, prefix, held.Checkpoint); err != nil {
+		return nil, err
 	}
 	s, err := signedIn(held, dir)
 	if err != nil {
@@ -177,7 +176,7 @@ func (r *releaseReport) differs() error {
 		return nil
 	}
 	return advice.New(advice.Unverified, "install nothing of it; fetch the release again, and find out who had it in hand",
-		"this is not release %s as it was signed:\n  %s", show.Text(r.Version), strings.Join(r.Differences, "\n  "))
+		"this is not release %s as it was signed: %s", show.Text(r.Version), show.Line(strings.Join(r.Differences, "; ")))
 }
 
 // installed holds this program to the release.
@@ -192,7 +191,7 @@ func (r *releaseReport) installed() error {
 	}
 	if r.Installed = tool.SHA256 == want; !r.Installed {
 		r.Differences = append(r.Differences, fmt.Sprintf("this program: is not the hanaper of this release: SHA-256 %s, want %s", tool.SHA256, want))
-		return advice.New(advice.Unverified, "to check the release before it is installed, add --not-installed", "%s", strings.Join(r.Differences, "\n"))
+		return advice.New(advice.Unverified, "to check the release before it is installed, add --not-installed", "%s", show.Line(strings.Join(r.Differences, "; ")))
 	}
 	return nil
 }
@@ -226,7 +225,7 @@ func (r *releaseReport) notBelow(text string) error {
 		return err
 	}
 	if release.Older(r.Version, least) {
-		return advice.New(advice.Refused, "somebody shows you an older release: fetch the newest one", "it is release %s, and you take none below %s", show.Text(r.Version), least)
+		return advice.New(advice.Refused, "somebody shows you an older release: fetch the newest one", "it is release %s, and you take none below %s", show.Text(r.Version), show.Text(least))
 	}
 	return nil
 }
@@ -271,5 +270,5 @@ func (r *releaseReport) tell(w io.Writer) {
 	if !r.Installed {
 		what = "and this program was left out"
 	}
-	fmt.Fprintf(w, "verified: %d files are what was signed, held to your --%s, %s\n", r.Files, strings.Join(r.HeldTo, ", --"), what)
+	fmt.Fprintf(w, "verified: %d files are what was signed, held to your --%s, %s\n", r.Files, show.Line(strings.Join(r.HeldTo, ", --")), what)
 }

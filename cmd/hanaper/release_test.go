@@ -151,7 +151,9 @@ func TestReleaseVerify(t *testing.T) {
 	if want := fmt.Sprintf(`{"format":1,"version":"v0.2.0","manifest_sha256":"%s","spki_sha256":"%s"}`+"\n", r.Manifest, r.Key); d.text("memory/release.json") != want {
 		t.Error(d.text("memory/release.json"))
 	}
-	d.refuses("an anchor of another release", 4, "ceremony/", "rel-2", "--checkpoint", first)
+	d.refuses("an anchor of another release", 4, "checkpoint: is not that of the digest given", "rel-2", "--checkpoint", first)
+	d.refused(4, "checkpoint: is not that of the digest given", "", "ceremony", "verify", "--checkpoint", first, d.path("rel-2/ceremony"))
+	d.ok("ceremony", "verify", "--earlier", first, "--checkpoint", second, d.path("rel-2/ceremony"))
 	for _, args := range [][]string{{"--checkpoint", second}, {"--roster", strings.ToUpper(roster)}, {"--earlier", first}, {"--key", r.Key}, {"--roster", roster, "--checkpoint", second, "--key", r.Key, "--not-below", "0.2.1"}} {
 		if out := d.ok(append(d.verify(args...), d.path("rel-2"))...); !strings.Contains(out, "release v0.2.1") || !strings.Contains(out, "verified: 3 files") || !strings.Contains(out, "this program is that of the release") {
 			t.Error(out)
@@ -187,6 +189,25 @@ func TestReleaseVerify(t *testing.T) {
 	for name, text := range map[string]string{"a newer memory": `{"format":2,"version":"v0.2.0","manifest_sha256":"` + second + `","spki_sha256":""}`, "half a memory": `{"format":1`, "an empty memory": "", "another key of it": `{"formaT":1,"format":1}`} {
 		d.write("memory/release.json", text)
 		d.refuses(name, 2, "release.json", "rel-2", "--roster", roster)
+	}
+}
+
+// TestReleaseMemory: what a release of this format remembered is read for ever, and written so.
+func TestReleaseMemory(t *testing.T) {
+	const dir = "testdata/release-memory"
+	m, err := recallRelease(dir)
+	if err != nil || *m != (releaseMemory{1, "v0.2.0", strings.Repeat("ab", 32), strings.Repeat("cd", 32)}) {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	again := t.TempDir()
+	if err := m.keep(again); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := (desk{t, dir}).text("release.json"), (desk{t, again}).text("release.json"); a != b {
+		t.Errorf("%s\n%s", a, b)
+	}
+	if m, err := recallRelease(t.TempDir()); m != nil || err != nil {
+		t.Errorf("%+v, %v", m, err)
 	}
 }
 

@@ -19,6 +19,7 @@ var openers = map[string]string{
 	"internal/durable/durable.go":      "opens a folder to sync it",
 	"internal/durable/lock.go":         "opens a folder to lock it",
 	"internal/durable/rename_linux.go": "opens a file that was just put there, to sync it",
+	"packaging/sbomjudge/main.go":      "a module of its own, which judges SBOMs",
 	"internal/term/term.go":            "opens the terminal",
 }
 

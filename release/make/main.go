@@ -20,14 +20,14 @@ import (
 
 func main() {
 	app := &cli.App{Name: "make", Usage: "write the manifest of a release", ArgsUsage: "DIR PROGRAM...", Action: run}
-	for _, f := range [][2]string{{"version", "v1.2.3"}, {"commit", "40 digits of hex"}, {"date", "of the commit, as 2026-11-21T09:00:00Z"}, {"platform", "linux/amd64"}, {"go", "the toolchain"}, {"cc", "the C compiler"}} {
+	for _, f := range [][2]string{{"release", "its version, as v1.2.3"}, {"commit", "40 digits of hex"}, {"date", "of the commit, as 2026-11-21T09:00:00Z"}, {"platform", "linux/amd64"}, {"go", "the toolchain"}, {"cc", "the C compiler"}} {
 		app.Flags = append(app.Flags, &cli.StringFlag{Name: f[0], Usage: f[1], Required: true})
 	}
 	os.Exit(shell.Run(app, os.Args))
 }
 
 func run(c *cli.Context) error {
-	m := &release.Manifest{Type: release.Type, Version: c.String("version"), Commit: c.String("commit"), Date: c.String("date"), Platform: c.String("platform"),
+	m := &release.Manifest{Type: release.Type, Version: c.String("release"), Commit: c.String("commit"), Date: c.String("date"), Platform: c.String("platform"),
 		Go: c.String("go"), CC: c.String("cc"), Programs: map[string]string{}}
 	for _, p := range c.Args().Tail() {
 		data, err := input.Read(p, 1<<30)
