@@ -21,7 +21,7 @@ import (
 // releaseDesk has officers, a token with a release key, and two signed releases in folders, of which this very program is the hanaper.
 type releaseDesk struct {
 	desk
-	uri, bindings string
+	uri string
 }
 
 const releaseScript = `version: 1
