@@ -9,12 +9,10 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"slices"
 	"time"
-
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // serial is a certificate's serial number, big-endian, padded on the left.
@@ -89,32 +87,15 @@ type crl struct {
 
 var oidDeltaCRL = asn1.ObjectIdentifier{2, 5, 29, 27}
 
-// The entry extensions reasonCode (2.5.29.21) and certificateIssuer (2.5.29.29), as DER contents: decoding an OID for each of a
-// million entries costs more than all the rest.
-var derReason, derCertificateIssuer = []byte{0x55, 0x1d, 21}, []byte{0x55, 0x1d, 29}
-
-// reasonRemoved is removeFromCRL, which only a delta CRL may hold (RFC 5280, section 5.3.1).
-const reasonRemoved = 8
-
 // parseCRL verifies a DER CRL (RFC 5280, section 5) against the CA certificates and reads its serials. Delta and indirect
 // CRLs, critical extensions, and CRLs without number or nextUpdate are refused. Dates are not checked.
 func parseCRL(der []byte, cas []*x509.Certificate) (*crl, error) {
 	return parseUnsignedCRL(der, cas, false)
 }
 
-// parseCRLOf is parseCRL for a file whose SHA-256 the caller has worked out.
-func parseCRLOf(der []byte, digest [32]byte, cas []*x509.Certificate) (*crl, error) {
-	c, err := readCRL(der, cas, false)
-	if err != nil {
-		return nil, err
-	}
-	c.digest = digest
-	return c, nil
-}
-
 // parseUnsignedCRL is parseCRL for one that nobody has signed yet, where unsigned is true.
 func parseUnsignedCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
-	c, err := readCRL(der, cas, unsigned)
+	c, err := readCRL(bytes.NewReader(der), int64(len(der)), cas, unsigned)
 	if err != nil {
 		return nil, err
 	}
@@ -122,16 +103,16 @@ func parseUnsignedCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl,
 	return c, nil
 }
 
-// readCRL does everything but work out the digest.
-func readCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
-	if len(der) > MaxCRLSize {
+// readCRL reads a CRL of size bytes as it comes, and does everything but work out the digest of the file. Of the list itself no more is held than a window.
+func readCRL(r io.Reader, size int64, cas []*x509.Certificate, unsigned bool) (*crl, error) {
+	if size > MaxCRLSize {
 		return nil, errors.New("is too large")
 	}
-	tbs, revoked, header, err := splitCRL(der)
-	if err != nil {
+	p := &crlReader{in: window{r: r, buf: make([]byte, 0, max(16, min(size+1, windowSize)))}}
+	if err := p.read(size); err != nil {
 		return nil, err
 	}
-	list, err := x509.ParseRevocationList(header)
+	list, err := x509.ParseRevocationList(p.rest)
 	if err != nil {
 		return nil, err
 	}
@@ -146,63 +127,20 @@ func readCRL(der []byte, cas []*x509.Certificate, unsigned bool) (*crl, error) {
 	if list.NextUpdate.IsZero() || !list.NextUpdate.After(list.ThisUpdate) {
 		return nil, errors.New("has no nextUpdate, or one before thisUpdate")
 	}
-	list.RawTBSRevocationList = tbs
-	issuer, err := crlIssuer(list, cas, unsigned)
+	issuer, err := crlIssuer(list, &p.signed, cas, unsigned)
 	if err != nil {
 		return nil, err
 	}
-	set, err := parseEntries(revoked)
-	if err != nil {
-		return nil, err
+	// Only now: what is wrong with the entries of a list that nobody has signed says nothing.
+	if p.entriesErr != nil {
+		return nil, p.entriesErr
 	}
+	set := p.entries.sorted()
 	info := CRLInfo{Issuer: IssuerID(issuer), Number: list.Number, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Entries: len(set)}
 	return &crl{info: info, serials: set}, nil
 }
 
-// splitCRL takes a CRL apart into the signed bytes, the revoked entries, and the same CRL without them: the standard library
-// parses that (with the true signature, over other bytes), and needs no memory for a million entries.
-func splitCRL(der []byte) (tbs, revoked, header []byte, err error) {
-	bad := errors.New("is not a DER CRL")
-	in := cryptobyte.String(der)
-	var outer, tbsElement, rest cryptobyte.String
-	if !in.ReadASN1(&outer, cbasn1.SEQUENCE) || !in.Empty() || !outer.ReadASN1Element(&tbsElement, cbasn1.SEQUENCE) {
-		return nil, nil, nil, bad
-	}
-	tbs, rest = tbsElement, outer
-	var body cryptobyte.String
-	if !tbsElement.ReadASN1(&body, cbasn1.SEQUENCE) {
-		return nil, nil, nil, bad
-	}
-	// version, signature, issuer, thisUpdate, nextUpdate: what is not there the standard library will miss.
-	head := []byte(body)
-	for _, tag := range []cbasn1.Tag{cbasn1.INTEGER, cbasn1.SEQUENCE, cbasn1.SEQUENCE} {
-		if !body.SkipASN1(tag) {
-			return nil, nil, nil, bad
-		}
-	}
-	for range 2 {
-		if !body.SkipASN1(cbasn1.UTCTime) && !body.SkipASN1(cbasn1.GeneralizedTime) {
-			return nil, nil, nil, bad
-		}
-	}
-	head = head[:len(head)-len(body)]
-	var list cryptobyte.String
-	if body.PeekASN1Tag(cbasn1.SEQUENCE) && !body.ReadASN1(&list, cbasn1.SEQUENCE) {
-		return nil, nil, nil, bad
-	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddBytes(head)
-			b.AddBytes(body)
-		})
-		b.AddBytes(rest)
-	})
-	header, err = b.Bytes()
-	return tbs, list, header, err
-}
-
-func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate, unsigned bool) (*x509.Certificate, error) {
+func crlIssuer(list *x509.RevocationList, by *signedPart, cas []*x509.Certificate, unsigned bool) (*x509.Certificate, error) {
 	named := false
 	for _, ca := range cas {
 		if !bytes.Equal(ca.RawSubject, list.RawIssuer) {
@@ -212,7 +150,7 @@ func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate, unsigned bool
 		if len(list.AuthorityKeyId) > 0 && len(ca.SubjectKeyId) > 0 && !bytes.Equal(list.AuthorityKeyId, ca.SubjectKeyId) {
 			continue
 		}
-		if unsigned || list.CheckSignatureFrom(ca) == nil {
+		if unsigned || by.verifies(list, ca) {
 			return ca, nil
 		}
 	}
@@ -220,75 +158,6 @@ func crlIssuer(list *x509.RevocationList, cas []*x509.Certificate, unsigned bool
 		return nil, errors.New("has a signature that its CA's key does not verify")
 	}
 	return nil, errors.New("is by a CA that the officers do not name")
-}
-
-// parseEntries reads the revokedCertificates of a CRL.
-func parseEntries(list cryptobyte.String) (serials, error) {
-	bad := errors.New("holds a malformed entry")
-	n := 0
-	for rest := list; rest.SkipASN1(cbasn1.SEQUENCE); n++ {
-		if n == MaxCRLEntries {
-			return nil, errors.New("holds too many entries")
-		}
-	}
-	set := make(serials, 0, n)
-	sorted := true
-	for !list.Empty() {
-		var entry, number cryptobyte.String
-		if !list.ReadASN1(&entry, cbasn1.SEQUENCE) || !entry.ReadASN1(&number, cbasn1.INTEGER) {
-			return nil, bad
-		}
-		var s serial
-		if len(number) == 0 || len(number) > len(s) || number[0]&0x80 != 0 || len(number) > 1 && number[0] == 0 && number[1]&0x80 == 0 {
-			return nil, errors.New("revokes a serial that is not a positive number of at most 20 octets")
-		}
-		if !entry.SkipASN1(cbasn1.UTCTime) && !entry.SkipASN1(cbasn1.GeneralizedTime) {
-			return nil, bad
-		}
-		if !entry.Empty() {
-			if err := checkEntryExtensions(entry); err != nil {
-				return nil, err
-			}
-		}
-		copy(s[len(s)-len(number):], number)
-		sorted = sorted && (len(set) == 0 || compareSerials(set[len(set)-1], s) < 0)
-		set = append(set, s)
-	}
-	if !sorted {
-		slices.SortFunc(set, compareSerials)
-		set = slices.Compact(set)
-	}
-	return set, nil
-}
-
-var errEntryExtensions = errors.New("holds an entry with malformed extensions")
-
-func checkEntryExtensions(entry cryptobyte.String) error {
-	var exts cryptobyte.String
-	if !entry.ReadASN1(&exts, cbasn1.SEQUENCE) || !entry.Empty() {
-		return errEntryExtensions
-	}
-	for !exts.Empty() {
-		var ext, oid, critical, value cryptobyte.String
-		if !exts.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) ||
-			ext.PeekASN1Tag(cbasn1.BOOLEAN) && (!ext.ReadASN1(&critical, cbasn1.BOOLEAN) || len(critical) != 1) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
-			return errEntryExtensions
-		}
-		// DER says FALSE by leaving it out; anything said is taken as TRUE.
-		if critical != nil || bytes.Equal(oid, derCertificateIssuer) {
-			return errors.New("is an indirect CRL or has an entry with a critical extension: only plain full CRLs are accepted")
-		}
-		if bytes.Equal(oid, derReason) {
-			var reason cryptobyte.String
-			if !value.ReadASN1(&reason, cbasn1.ENUM) || !value.Empty() || len(reason) != 1 || reason[0] > 10 {
-				return errEntryExtensions
-			}
-			if reason[0] == reasonRemoved {
-				return errors.New("holds a removeFromCRL entry: only full CRLs are accepted")
-			}
-		}
-	}
-	return nil
 }
 
 // checkDates refuses a CRL that nobody may use at now. Clocks may differ by five minutes.

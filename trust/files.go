@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"path"
@@ -66,47 +67,110 @@ type reader struct {
 }
 
 // Keeper is a file that is told what was read of it, and the SHA-256 of that: so that who keeps a large file needs no second copy of it. The
-// bytes are shared, and not to be changed.
+// bytes are shared, and not to be changed. Of a file that was streamed there are none: data is nil.
 type Keeper interface {
 	Keep(data []byte, digest [32]byte)
+}
+
+// Streamer is a file that is told, before it is read, that it is read in pieces which nobody holds.
+type Streamer interface {
+	Stream()
 }
 
 var errLarger = errors.New("larger")
 
 func newReader(files fs.FS) *reader { return &reader{files: files, seen: map[string][32]byte{}} }
 
+// open opens a file that may have limit bytes, and gives its size as far as it is known.
+func (r *reader) open(name string, limit int64) (f fs.File, size int64, err error) {
+	if f, err = r.files.Open(name); err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return f, 0, nil
+	case info.IsDir():
+		err = fmt.Errorf("%s is a folder", show.Text(name))
+	case info.Size() > limit:
+		// A hint at most, but one that saves reading it.
+		err = larger(limit)
+	default:
+		return f, info.Size(), nil
+	}
+	f.Close()
+	return nil, 0, err
+}
+
+func larger(limit int64) error { return fmt.Errorf("it is %w than %d bytes", errLarger, limit) }
+
 func (r *reader) read(name string, limit int64) ([]byte, error) {
-	f, err := r.files.Open(name)
+	f, size, err := r.open(name, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil {
-		if info.IsDir() {
-			return nil, fmt.Errorf("%s is a folder", show.Text(name))
-		}
-		// A hint at most, but one that saves growing the buffer.
-		if info.Size() > limit {
-			return nil, fmt.Errorf("it is %w than %d bytes", errLarger, limit)
-		}
-	}
 	var b bytes.Buffer
-	if info, err := f.Stat(); err == nil && info.Size() > 0 {
-		b.Grow(int(info.Size()) + bytes.MinRead)
+	if size > 0 {
+		b.Grow(int(size) + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if n > limit {
-		return nil, fmt.Errorf("it is %w than %d bytes", errLarger, limit)
+		return nil, larger(limit)
 	}
-	digest := sha256.Sum256(b.Bytes())
+	r.saw(name, f, b.Bytes(), sha256.Sum256(b.Bytes()))
+	return b.Bytes(), nil
+}
+
+// stream has use read a file in pieces, and gives its size in bytes. It is read to its end however far use reads; what use made of it counts for nothing where stream fails.
+func (r *reader) stream(name string, limit int64, use func(io.Reader)) (int64, error) {
+	f, _, err := r.open(name, limit)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if s, ok := f.(Streamer); ok {
+		s.Stream()
+	}
+	in := &summing{r: io.LimitReader(f, limit+1), sum: sha256.New()}
+	use(in)
+	// The error that use met is met again here.
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return 0, err
+	}
+	if in.n > limit {
+		return 0, larger(limit)
+	}
+	r.saw(name, f, nil, [32]byte(in.sum.Sum(nil)))
+	return in.n, nil
+}
+
+func (r *reader) saw(name string, f fs.File, data []byte, digest [32]byte) {
 	r.seen[name] = digest
 	if k, ok := f.(Keeper); ok {
-		k.Keep(b.Bytes(), digest)
+		k.Keep(data, digest)
 	}
-	return b.Bytes(), nil
+}
+
+// summing counts and hashes what is read through it. An error stays.
+type summing struct {
+	r   io.Reader
+	sum hash.Hash
+	n   int64
+	err error
+}
+
+func (s *summing) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.r.Read(p)
+	_, _ = s.sum.Write(p[:n])
+	s.n, s.err = s.n+int64(n), err
+	return n, err
 }
 
 // empty says whether files holds neither roots nor a timestamp.

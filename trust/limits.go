@@ -14,7 +14,7 @@ const (
 	MaxReleasesSize = 4 << 20
 	// MaxUptaneRootSize bounds an Uptane root, in bytes.
 	MaxUptaneRootSize = 256 << 10
-	// MaxCRLSize bounds a CRL, in bytes; MaxCRLEntries the serials in it. A million entries are about 40 MB.
+	// MaxCRLSize bounds a CRL, in bytes; MaxCRLEntries the serials in it. A million entries are about 50 MB.
 	MaxCRLSize    = 256 << 20
 	MaxCRLEntries = 5_000_000
 	// MaxCertificates bounds anchors and intermediates, each.

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -217,6 +218,19 @@ func (rep *Repository) target(r *reader, name string, limit int64) ([]byte, erro
 }
 
 func readTarget(r *reader, m *targetsMetadata, name string, limit int64) ([]byte, error) {
+	f, err := listedTarget(m, name, limit)
+	if err != nil {
+		return nil, err
+	}
+	path := targetPath(name, f.Hashes["sha256"])
+	data, err := r.read(path, f.Length)
+	if err != nil {
+		return nil, mismatched(path, err)
+	}
+	return data, r.checkTarget(path, int64(len(data)), f)
+}
+
+func listedTarget(m *targetsMetadata, name string, limit int64) (*metadata.TargetFiles, error) {
 	f := m.Signed.Targets[name]
 	if f == nil {
 		return nil, refuse(ErrIncomplete, "target "+name, "the targets metadata does not list it")
@@ -224,16 +238,39 @@ func readTarget(r *reader, m *targetsMetadata, name string, limit int64) ([]byte
 	if f.Length > limit {
 		return nil, refuse(ErrMalformed, "target "+name, "it is larger than %d bytes", limit)
 	}
+	return f, nil
+}
+
+// checkTarget holds what was read to what the metadata says. checkFileShape asked for exactly these; the reader has the digest, which of a large CRL is not
+// worked out twice.
+func (r *reader) checkTarget(path string, size int64, f *metadata.TargetFiles) error {
+	if digest := r.seen[path]; size != f.Length || !bytes.Equal(digest[:], f.Hashes["sha256"]) {
+		return refuse(ErrMixed, path, "its length or its SHA-256 is another")
+	}
+	return nil
+}
+
+// readCRLTarget reads a CRL as it comes. What it says counts only where all of it is what the metadata lists.
+func readCRLTarget(r *reader, m *targetsMetadata, name string, cas []*x509.Certificate) (*crl, error) {
+	f, err := listedTarget(m, name, MaxCRLSize)
+	if err != nil {
+		return nil, err
+	}
 	path := targetPath(name, f.Hashes["sha256"])
-	data, err := r.read(path, f.Length)
+	var c *crl
+	var bad error
+	size, err := r.stream(path, f.Length, func(in io.Reader) { c, bad = readCRL(in, f.Length, cas, false) })
 	if err != nil {
 		return nil, mismatched(path, err)
 	}
-	// checkFileShape asked for exactly these; read has the digest, which of a large CRL is not worked out twice.
-	if digest := r.seen[path]; int64(len(data)) != f.Length || !bytes.Equal(digest[:], f.Hashes["sha256"]) {
-		return nil, refuse(ErrMixed, path, "its length or its SHA-256 is another")
+	if err := r.checkTarget(path, size, f); err != nil {
+		return nil, err
 	}
-	return data, nil
+	if bad != nil {
+		return nil, refuse(ErrMalformed, "target "+name, "the CRL %v", bad)
+	}
+	c.digest = r.seen[path]
+	return c, nil
 }
 
 // readCRLs reads the CRLs under prefix that the role lists. With only set, the role may list nothing else.
@@ -253,13 +290,9 @@ func readCRLs(r *reader, m *targetsMetadata, prefix string, cas []*x509.Certific
 			r.seen[targetPath(name, hash[:])] = hash
 			continue
 		}
-		data, err := readTarget(r, m, name, MaxCRLSize)
+		c, err := readCRLTarget(r, m, name, cas)
 		if err != nil {
 			return nil, err
-		}
-		c, err := parseCRLOf(data, hash, cas)
-		if err != nil {
-			return nil, refuse(ErrMalformed, "target "+name, "the CRL %v", err)
 		}
 		if c.info.Issuer != id {
 			return nil, refuse(ErrMalformed, "target "+name, "the CRL is by %s", c.info.Issuer)

@@ -14,6 +14,8 @@ import (
 const (
 	heapFloor  = 64 << 20
 	heapGrowth = 40
+	// least is what the runtime multiplies by the percentage where less is in use (GOGC in package runtime).
+	least = 4 << 20
 	// quiet is a second in which less than this many bytes are asked for; loose is how many must have been since memory was given back.
 	quiet = 1 << 20
 	loose = 16 << 20
@@ -21,7 +23,7 @@ const (
 
 // growth is the percentage to set while this many bytes are in use.
 func growth(live uint64) int {
-	if live = max(live, 1<<20); live >= heapFloor {
+	if live = max(live, least); live >= heapFloor {
 		return heapGrowth
 	}
 	return max(heapGrowth, int((heapFloor-live)*100/live))

@@ -10,7 +10,7 @@ func TestGrowth(t *testing.T) {
 	for _, c := range []struct {
 		live uint64
 		want int
-	}{{0, 6300}, {1 << 20, 6300}, {32 << 20, 100}, {48 << 20, 40}, {64 << 20, 40}, {1 << 34, 40}} {
+	}{{0, 1500}, {1 << 20, 1500}, {4 << 20, 1500}, {32 << 20, 100}, {48 << 20, 40}, {64 << 20, 40}, {1 << 34, 40}} {
 		if got := growth(c.live); got != c.want {
 			t.Errorf("%d in use: %d, want %d", c.live, got, c.want)
 		}
@@ -51,6 +51,11 @@ func TestPaceHeap(t *testing.T) {
 	}
 	if !settle(func(n int) bool { return n > 100 }) {
 		t.Errorf("with little in use it is %d", set())
+	}
+	// The runtime multiplies 4 MB at least.
+	goal := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}}
+	if metrics.Read(goal); goal[0].Value.Uint64() > heapFloor*5/4 {
+		t.Errorf("with little in use the heap may grow to %d MB", goal[0].Value.Uint64()>>20)
 	}
 	for range 200 {
 		held = append(held, make([]byte, 1<<20))

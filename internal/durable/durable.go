@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,37 +35,75 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 	})
 }
 
-func write(path string, data []byte, perm fs.FileMode, place func(from, to string) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, temporary)
+func write(path string, data []byte, perm fs.FileMode, place func(from, to string) error) error {
+	p, err := Begin(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
+	if _, err = p.Write(data); err == nil {
+		err = p.place(path, perm, place)
+	}
+	if err != nil {
+		p.Discard()
+	}
+	return err
+}
+
+// Partial is a file that is written in pieces. Nobody looks for it before Place, and Discard, or Sweep after a crash, removes it.
+type Partial struct {
+	f    *os.File
+	size int64
+}
+
+// Begin begins a file in dir.
+func Begin(dir string) (*Partial, error) {
+	f, err := os.CreateTemp(dir, temporary)
+	if err != nil {
+		return nil, err
+	}
+	return &Partial{f: f}, nil
+}
+
+// Write implements io.Writer.
+func (p *Partial) Write(b []byte) (int, error) {
+	n, err := p.f.Write(b)
+	p.size += int64(n)
+	return n, err
+}
+
+// Contents reads what was written, while it has not been placed.
+func (p *Partial) Contents() ([]byte, error) {
+	b := make([]byte, p.size)
+	_, err := io.ReadFull(io.NewSectionReader(p.f, 0, p.size), b)
+	return b, err
+}
+
+// Place puts the file at path, in the same folder, in place of what was there. Where that fails the file is still to be discarded.
+func (p *Partial) Place(path string, perm fs.FileMode) error { return p.place(path, perm, os.Rename) }
+
+func (p *Partial) place(path string, perm fs.FileMode, place func(from, to string) error) error {
+	if err := p.f.Chmod(perm); err != nil {
 		return err
 	}
-	if err = f.Chmod(perm); err != nil {
+	if err := p.f.Sync(); err != nil {
 		return err
 	}
-	if err = f.Sync(); err != nil {
+	if err := place(p.f.Name(), path); err != nil {
 		return err
 	}
-	if err = f.Close(); err != nil {
+	if err := p.f.Close(); err != nil {
 		return err
 	}
-	if err = place(f.Name(), path); err != nil {
+	if err := syncPlaced(path); err != nil {
 		return err
 	}
-	if err = syncPlaced(path); err != nil {
-		return err
-	}
-	return SyncDir(dir)
+	return SyncDir(filepath.Dir(path))
+}
+
+// Discard removes a file that was not placed; for one that was it does nothing.
+func (p *Partial) Discard() {
+	p.f.Close()
+	_ = os.Remove(p.f.Name())
 }
 
 // Mkdir makes path and the parents it lacks, with these permissions, and syncs each directory it made an entry in.

@@ -159,12 +159,18 @@ func (f *Feed) Refresh(ctx context.Context) error {
 }
 
 // refresh gives how many bytes it has read.
-func (f *Feed) refresh(ctx context.Context) (int, error) {
+func (f *Feed) refresh(ctx context.Context) (int64, error) {
 	files := f.source.open(ctx)
 	if f.history != nil {
 		files = reused{files, f.state.stored(f.history)}
 	}
-	rec := &recorder{files: files, kept: map[string]kept{}}
+	rec := f.state.newRecorder(files)
+	accepted := false
+	defer func() {
+		if !accepted {
+			rec.discardAll()
+		}
+	}()
 	var next *trust.View
 	var err error
 	if f.history == nil {
@@ -184,11 +190,17 @@ func (f *Feed) refresh(ctx context.Context) (int, error) {
 	}
 	// Recorded before it is used. Where the disk fails the view is used all the same, for it may hold revocations; it is kept as soon
 	// as the disk lets it, lest the next start forget them.
+	accepted = true
+	read := rec.size()
+	if f.unkept != nil {
+		// What has not changed since was not read again.
+		rec.inherit(f.unkept.files)
+	}
 	f.unkept = &unkept{view: next, files: rec}
 	f.keep()
 	f.history = next
 	f.current.Store(next)
-	return rec.size(), nil
+	return read, nil
 }
 
 // unkept is an accepted repository that the state folder does not hold yet.
@@ -213,6 +225,7 @@ func (f *Feed) keep() {
 	}
 	err := f.state.save(f.unkept.view, f.unkept.files)
 	if err == nil {
+		f.unkept.files.discardAll()
 		f.unkept = nil
 		return
 	}
@@ -307,6 +320,9 @@ func (f *Feed) Close() error {
 	f.look.Lock()
 	defer f.look.Unlock()
 	f.keep()
+	if f.unkept != nil {
+		f.unkept.files.discardAll()
+	}
 	return errors.Join(f.owed(), f.state.close())
 }
 

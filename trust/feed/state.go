@@ -159,7 +159,7 @@ func (s stored) Open(name string) (fs.File, error) {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("%s has no digest", name)
 	}
-	data, err := input.ReadFile(s.blob(hash))
+	f, err := input.Open(s.blob(hash))
 	if errors.Is(err, fs.ErrNotExist) {
 		// Not ErrNotExist: the file is not absent from the repository but lost from the state.
 		return nil, fmt.Errorf("%s is missing", name)
@@ -167,10 +167,20 @@ func (s stored) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d := sha256.Sum256(data); hex.EncodeToString(d[:]) != hash {
-		return nil, fmt.Errorf("%s has changed", name)
+	// Looked through before it is given away: a large one is held nowhere.
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	if err == nil && hex.EncodeToString(sum.Sum(nil)) != hash {
+		err = fmt.Errorf("%s has changed", name)
 	}
-	return trust.Files{name: data}.Open(name)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // save makes v the accepted repository.
@@ -189,16 +199,14 @@ func (s *state) save(v *trust.View, rec *recorder) error {
 		if _, err := os.Stat(s.blob(key)); err == nil {
 			continue
 		}
-		data := roots[hash]
-		if data == nil {
-			if k := rec.kept[name]; k.digest == hash {
-				data = k.data
-			}
+		k, ok := rec.kept[name]
+		if root := roots[hash]; root != nil {
+			k, ok = kept{data: root, digest: hash}, true
 		}
-		if data == nil {
+		if !ok || k.digest != hash {
 			return fmt.Errorf("trust state: %s was not kept", name)
 		}
-		if err := durable.WriteFile(s.blob(key), data, 0o600); err != nil {
+		if err := k.place(s.blob(key)); err != nil {
 			return fmt.Errorf("trust state: %w", err)
 		}
 	}
