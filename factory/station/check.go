@@ -43,7 +43,20 @@ const (
 // key is made, and hanaperd is asked only how it is.
 func Check(ctx context.Context, conf *Config, w With) []Finding {
 	c := &checker{conf: conf, w: w.filled()}
-	base, err := load(conf, w)
+	looking := *conf
+	if conf.Uptane.Trust != nil {
+		// The state is not touched: what is seen now is kept by who enrols.
+		apart, remove, err := conf.Uptane.Trust.apart()
+		if err != nil {
+			c.found("configuration", err, "")
+			return c.findings
+		}
+		defer remove()
+		looking.Uptane.Trust = apart
+	}
+	var remarks []string
+	w.Done = func(format string, args ...any) { remarks = append(remarks, fmt.Sprintf(format, args...)) }
+	base, err := load(&looking, w)
 	if err != nil {
 		c.found("configuration", err, "")
 		return c.findings
@@ -55,6 +68,13 @@ func Check(ctx context.Context, conf *Config, w With) []Finding {
 	}
 	for _, r := range base.fleet {
 		c.ends("fleet root", r, r.Subject.CommonName)
+	}
+	if o := base.folder.uptane; o != nil {
+		state, text := Good, o.describe()
+		if len(remarks) > 0 {
+			state, text = TakeCare, strings.Join(remarks, "; ")
+		}
+		c.add("uptane roots", state, text, "")
 	}
 	c.hanaperd(ctx, base)
 	c.folders()
@@ -150,7 +170,10 @@ func (c *checker) folders() {
 	if c.conf.Log != nil {
 		places["checkpoints kept"] = filepath.Dir(c.conf.Log.Kept)
 	}
-	for _, what := range []string{"import folders", "certificates got", "checkpoints kept", "spools"} {
+	if c.conf.Uptane.Trust != nil {
+		places["trust seen"] = c.conf.Uptane.Trust.State
+	}
+	for _, what := range []string{"import folders", "certificates got", "checkpoints kept", "trust seen", "spools"} {
 		if at, ok := places[what]; ok {
 			dir, err := writable(at)
 			c.found(what, err, show.Text(dir)+" can be written to")

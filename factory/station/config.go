@@ -62,6 +62,8 @@ type Config struct {
 	Uptane struct {
 		ImageRoot    string `yaml:"image_root"`
 		DirectorRoot string `yaml:"director_root"`
+		// Trust is nil where the roots are files.
+		Trust *TrustConfig `yaml:"trust"`
 	} `yaml:"uptane"`
 	// Log is nil where no checkpoints are kept.
 	Log    *LogConfig  `yaml:"log"`
@@ -78,6 +80,16 @@ type Config struct {
 	token                   hsm.URI
 	keyID, certID, uptaneID []byte
 	attestationIDs          [][]byte
+}
+
+// TrustConfig says which trust repository to follow, as a gateway's configuration does.
+type TrustConfig struct {
+	Environment string `yaml:"environment"`
+	Source      string `yaml:"source"`
+	// Root is the environment's first root.json, or its SHA-256.
+	Root  string `yaml:"root"`
+	State string `yaml:"state"`
+	CA    string `yaml:"ca"`
 }
 
 const (
@@ -110,6 +122,9 @@ func ParseConfig(name string, data []byte, dir string) (*Config, error) {
 		&c.Factory.ProxyCredentials, &c.Spool.State, &c.Spool.Root, &c.Spool.CRL}
 	if c.Log != nil {
 		paths = append(paths, &c.Log.Kept)
+	}
+	if c.Uptane.Trust != nil {
+		paths = append(paths, c.Uptane.Trust.paths()...)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -176,6 +191,15 @@ func (c *Config) checkLine() error {
 	}
 	if (c.Uptane.ImageRoot == "") != (c.Uptane.DirectorRoot == "") {
 		return bad("aktualizr pins both or none", "uptane has only one of image_root and director_root")
+	}
+	if t := c.Uptane.Trust; t != nil {
+		if c.Uptane.ImageRoot != "" {
+			return bad("take them from trust, or from files", "uptane has both trust and image_root")
+		}
+		if err := present([]field{{"uptane.trust.environment", t.Environment, seeConfig}, {"uptane.trust.source", t.Source, seeConfig}, {"uptane.trust.root", t.Root, seeConfig},
+			{"uptane.trust.state", t.State, seeConfig}}); err != nil {
+			return err
+		}
 	}
 	u, err := url.Parse(c.Gateway.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || strings.HasSuffix(c.Gateway.URL, "/") {

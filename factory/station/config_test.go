@@ -47,6 +47,8 @@ func TestCheck(t *testing.T) {
 		"slash at the end":       {func(c *Config) { c.Gateway.URL += "/" }, "gateway.url"},
 		"http gateway":           {func(c *Config) { c.Gateway.URL = "http://g:1" }, "gateway.url"},
 		"one Uptane root":        {func(c *Config) { c.Uptane.ImageRoot = "x" }, "only one of"},
+		"two ways to roots":      {func(c *Config) { c.Uptane.ImageRoot, c.Uptane.DirectorRoot, c.Uptane.Trust = "x", "y", &TrustConfig{} }, "both trust and image_root"},
+		"trust without a root":   {func(c *Config) { c.Uptane.Trust = &TrustConfig{Environment: "prod", Source: "x", State: "y"} }, "uptane.trust.root"},
 		"Ed25519":                {func(c *Config) { c.Device.Algorithm = "Ed25519" }, "device.algorithm"},
 		"two-byte id":            {func(c *Config) { c.Device.KeyID = "0102" }, "device.key_id"},
 		"object in the token":    {func(c *Config) { c.Device.Token = "pkcs11:token=a;object=b" }, "no object"},

@@ -61,15 +61,15 @@ func seal(id tls.Certificate, payloadType string, payload any) ([]byte, [32]byte
 	return append(b, '\n'), sha256.Sum256(body), err
 }
 
-// trust is what a carried envelope is held against.
-type trust struct {
+// carriedTrust is what a carried envelope is held against.
+type carriedTrust struct {
 	callers *factory.Callers
 	pool    *x509.CertPool
 	now     func() time.Time
 }
 
 // spoolTrust loads the Operations Root, and its list of revoked certificates if the configuration names one.
-func (c *Config) spoolTrust(now func() time.Time) (*trust, error) {
+func (c *Config) spoolTrust(now func() time.Time) (*carriedTrust, error) {
 	path := c.Spool.Root
 	if path == "" {
 		path = c.Factory.CA
@@ -95,11 +95,11 @@ func (c *Config) spoolTrust(now func() time.Time) (*trust, error) {
 	for _, r := range roots {
 		pool.AddCert(r)
 	}
-	return &trust{callers, pool, now}, nil
+	return &carriedTrust{callers, pool, now}, nil
 }
 
 // unseal verifies an envelope of this type, and gives its payload and the name of the station that signed it.
-func (t *trust) unseal(name, payloadType string, b []byte) (payload []byte, by string, err error) {
+func (t *carriedTrust) unseal(name, payloadType string, b []byte) (payload []byte, by string, err error) {
 	bad := func(format string, args ...any) ([]byte, string, error) {
 		return nil, "", advice.New(advice.Unverified, "nothing was taken from it; have it written again, and look at the stick", "%s: %w", show.Text(name), fmt.Errorf(format, args...))
 	}

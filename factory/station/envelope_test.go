@@ -43,7 +43,7 @@ func TestEveryByteOfASpool(t *testing.T) {
 	if err != nil || by != "line-1" {
 		t.Fatal(by, err)
 	}
-	trust := must[*trust](t)(c.spoolTrust(func() time.Time { return now }))
+	trust := must[*carriedTrust](t)(c.spoolTrust(func() time.Time { return now }))
 	for i := range file {
 		for _, bit := range []byte{1, 0x20, 0x80} {
 			changed := bytes.Clone(file)
@@ -85,7 +85,7 @@ func FuzzUnseal(f *testing.F) {
 	f.Add([]byte(`{"payloadType":"application/vnd.hanaper.spool+json","payload":"e30=","signatures":[{"keyid":"","cert":"","sig":""}]}`))
 	f.Add([]byte(`{"payloadType":"x","payload":"","signatures":[]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, _, err := (&trust{now: time.Now, pool: x509.NewCertPool()}).unseal("fuzz", spoolType, b); err == nil {
+		if _, _, err := (&carriedTrust{now: time.Now, pool: x509.NewCertPool()}).unseal("fuzz", spoolType, b); err == nil {
 			t.Error("taken without a root")
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -28,11 +29,14 @@ type folder struct {
 	// files that do not depend on the device, by path inside the folder.
 	files map[string][]byte
 	done  func(format string, args ...any)
+	// uptane are the roots among the files, where the officers' trust metadata vouches for them.
+	uptane *officersRoots
+	now    func() time.Time
 }
 
 // newFolder reads what the folder will hold besides the device's own.
-func newFolder(c *Config, done func(string, ...any)) (*folder, error) {
-	f := &folder{c: c, done: done, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
+func newFolder(c *Config, now func() time.Time, done func(string, ...any)) (*folder, error) {
+	f := &folder{c: c, done: done, now: now, files: map[string][]byte{"gateway.url": []byte(c.Gateway.URL)}}
 	roots, err := factory.LoadCertificates(c.Gateway.Root)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,14 @@ func newFolder(c *Config, done func(string, ...any)) (*folder, error) {
 			return nil, advice.New(advice.Usage, "it is the root.json of the ceremony's uptane folder", "%s is no Uptane root", show.Text(path))
 		}
 		f.files[name] = b
+	}
+	if c.Uptane.Trust != nil {
+		if f.uptane, err = c.Uptane.Trust.roots(now, done); err != nil {
+			return nil, err
+		}
+		for name, b := range f.uptane.files() {
+			f.files[name] = b
+		}
 	}
 	return f, nil
 }
@@ -112,6 +124,11 @@ func (f *folder) lay(ctx context.Context, chain []*x509.Certificate, key crypto.
 
 // check refuses a folder that lay would refuse, as far as that is known before there is a certificate.
 func (f *folder) check(ctx context.Context) error {
+	if f.uptane != nil {
+		if err := f.uptane.valid(f.now()); err != nil {
+			return err
+		}
+	}
 	sota, err := f.sota(ctx)
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func load(c *Config, w With) (*Station, error) {
 			return nil, err
 		}
 	}
-	if s.folder, err = newFolder(c, s.done); err != nil {
+	if s.folder, err = newFolder(c, s.now, s.done); err != nil {
 		return nil, err
 	}
 	id, err := factory.LoadIdentity(c.Factory.Certificate, c.Factory.Key)
