@@ -169,26 +169,37 @@ func (g *guest) saves() {
 	g.answers("Type a number and Enter", "3")
 	g.sees("ceremony-1")
 	g.answers("Type a number and Enter", "1")
-	g.picks(" COPY,")
+	g.picks("COPY, UUID")
 	g.sees("read back: they are the same")
 	g.answers("Press Enter to go on.", "")
 }
 
-// picks chooses the line of a list that holds a text: sticks come in any order.
-func (g *guest) picks(text string) {
+// listItem is an item of a list: a number, and text that may go on in lines below it.
+var listItem = regexp.MustCompile(`(?m)^ {0,3}(\d+)  (.*(?:\n {5,}\S.*)*)`)
+
+// picks chooses the item of a list that holds a text, and none of some others: sticks come in any order. The list may have several pages.
+func (g *guest) picks(text string, others ...string) {
 	g.t.Helper()
-	g.mu.Lock()
-	from := g.read
-	g.mu.Unlock()
-	g.sees("Type a number and Enter")
-	g.mu.Lock()
-	page := string(g.screen[from:g.read])
-	g.mu.Unlock()
-	for l := range strings.Lines(page) {
-		if f := strings.Fields(l); len(f) > 0 && strings.Trim(f[0], "0123456789") == "" && strings.Contains(l, text) {
-			g.types(f[0])
-			return
+	for range 10 {
+		g.mu.Lock()
+		from := g.read
+		g.mu.Unlock()
+		g.sees("Type a number and Enter")
+		more := g.sees("; Enter alone goes back", ", m for more") == 1
+		g.mu.Lock()
+		page := steering.ReplaceAllString(string(g.screen[from:g.read]), "")
+		g.mu.Unlock()
+		for _, m := range listItem.FindAllStringSubmatch(page, -1) {
+			is := func(s string) bool { return strings.Contains(strings.Join(strings.Fields(m[2]), " "), s) }
+			if is(text) && !slices.ContainsFunc(others, is) {
+				g.types(m[1])
+				return
+			}
 		}
+		if !more {
+			break
+		}
+		g.types("m")
 	}
 	g.t.Fatalf("%q is not in the list", text)
 }

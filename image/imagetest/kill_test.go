@@ -110,7 +110,7 @@ func (d *desk) killed(p place, s sticks) {
 		g.menu("9")
 		g.answers("Type a number and Enter", "3")
 		g.answers("Type a number and Enter", "1")
-		g.picks(" COPY,")
+		g.picks("COPY, UUID")
 		g.sees(p.text)
 	} else if ended {
 		t.Fatalf("%q was not shown", p.text)

@@ -222,7 +222,7 @@ func TestTwoMedia(t *testing.T) {
 // TestTwoMemories: of two sticks of memory none is taken unasked. They are told apart, and the head of the page says which is in use; one
 // that was chosen and taken out is not replaced by the other.
 func TestTwoMemories(t *testing.T) {
-	pair := []Stick{{Device: "sdb", Kind: "ext4", Label: StateLabel, At: "/media/sdb", UUID: "1111-aa", Serial: "S1"}, {Device: "sdc", Kind: "ext4", Label: StateLabel, At: "/media/sdc", UUID: "2222-bb", Serial: "S2"}}
+	pair := []Stick{{Device: "sdb", Kind: "ext4", Label: StateLabel, At: "/media/sdb", UUID: "11111111-1111-4111-8111-1111111111aa", Serial: "S1"}, {Device: "sdc", Kind: "ext4", Label: StateLabel, At: "/media/sdc", UUID: "22222222-2222-4222-8222-2222222222bb", Serial: "S2"}}
 	m, out := sat(t, "\n2\n")
 	m.sticks.list = pair
 	if m.state() != "" || !strings.Contains(strings.Join(m.headLines(), "\n"), "2 STICKS") {
@@ -231,8 +231,8 @@ func TestTwoMemories(t *testing.T) {
 	if err := m.remind("Perform"); !errors.Is(err, errBack) || m.state() != "" {
 		t.Errorf("nobody chose: %v, %q", err, m.state())
 	}
-	onScreens(t, out.String(), "1111-aa", "2222-bb", "S1", "S2")
-	if err := m.remind("Perform"); err != nil || m.state() != "/media/sdc/hanaper" || !strings.Contains(strings.Join(m.headLines(), "\n"), "sdc, UUID 2222-bb") {
+	onScreens(t, out.String(), "1111111111aa", "2222222222bb", "S1", "S2")
+	if err := m.remind("Perform"); err != nil || m.state() != "/media/sdc/hanaper" || !strings.Contains(cut(m.headLines()[1]), "sdc, UUID 22222222-2222-4222-8222-2222222222bb") {
 		t.Errorf("%v, %q, %v", err, m.state(), m.headLines())
 	}
 	m.sticks.list = pair[:1]
@@ -247,7 +247,7 @@ func TestTwoMemories(t *testing.T) {
 	if err := m.resume(context.Background()); !errors.Is(err, errBack) || strings.Contains(out.String(), "The roster's SHA-256") {
 		t.Errorf("%v:\n%s", err, out)
 	}
-	onScreens(t, out.String(), "1111-aa", "2222-bb")
+	onScreens(t, out.String(), "1111111111aa", "2222222222bb")
 }
 
 // TestUnfinishedMemory: a stick of memory that was cut off while it was written is no lack of memory.

@@ -217,8 +217,8 @@ func (m *menu) memoryWords() string {
 	}
 	list := m.sticks.memories()
 	switch used := m.sticks.state(); {
-	case used != nil && len(list) > 1:
-		return fmt.Sprintf("this machine's memory, on %s, UUID %s (1 of %d)", used.Device, show.Text(used.UUID), len(list))
+	case used != nil && m.sticks.chosen != nil: // a UUID fits on the line just so
+		return "the memory you chose: " + used.Device + ", UUID " + show.Text(used.UUID)
 	case used != nil:
 		return "this machine's memory, on the stick " + used.Device
 	case m.sticks.unfinishedState() != nil:
