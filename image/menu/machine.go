@@ -343,7 +343,11 @@ func (m *menu) makeState(ctx context.Context) error {
 			continue
 		}
 		model, _ := os.ReadFile(filepath.Join(m.sticks.block, n.Name(), "device", "model"))
-		devices, items = append(devices, n.Name()), append(items, fmt.Sprintf("%s %s %s%s", is.named(), show.Text(is.Kind), show.Text(strings.TrimSpace(string(model))), holds))
+		kind := "no file system"
+		if is.Kind != "" {
+			kind = show.Text(is.Kind)
+		}
+		devices, items = append(devices, n.Name()), append(items, fmt.Sprintf("%s, %s, %s%s", is.named(), kind, show.Text(strings.TrimSpace(string(model))), holds))
 	}
 	hint := "Everything on it is LOST."
 	if kept != nil {
