@@ -48,28 +48,40 @@ func checkHighWater(dir, file string) error {
 	return nil
 }
 
+// readMark reads the mark of an environment; nil if there is none.
+func readMark(file, environment string) (*highWater, error) {
+	data, err := input.Read(file, maxHighWater)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m highWater
+	if err := strict.JSON(file, data, &m); err != nil {
+		return nil, err
+	}
+	if m.Format != 1 {
+		return nil, usage("use the release that wrote it, or a newer one", "%s has format %d, not 1", show.Text(file), m.Format)
+	}
+	if m.Environment != environment {
+		return nil, refuse(ErrEnvironment, file, "%s, not %s", m.Environment, environment)
+	}
+	return &m, nil
+}
+
 // hold compares what is published with the mark, and raises the mark.
 func (p *Publisher) hold() error {
 	if p.config.HighWater == "" {
 		return nil
 	}
-	const hint = "put the newest copy of the folder back: every gateway and mirror has one, and all of it is public"
-	data, err := input.Read(p.config.HighWater, maxHighWater)
-	if errors.Is(err, fs.ErrNotExist) {
-		return p.mark(p.view)
-	}
+	const hint = "put the newest copy back with 'hanaper-repo restore': every gateway and mirror has one, and all of it is public"
+	m, err := readMark(p.config.HighWater, p.config.Environment)
 	if err != nil {
 		return err
 	}
-	var m highWater
-	if err := strict.JSON(p.config.HighWater, data, &m); err != nil {
-		return err
-	}
-	if m.Format != 1 {
-		return usage("use the release that wrote it, or a newer one", "%s has format %d, not 1", show.Text(p.config.HighWater), m.Format)
-	}
-	if m.Environment != p.config.Environment {
-		return refuse(ErrEnvironment, p.config.HighWater, "%s, not %s", m.Environment, p.config.Environment)
+	if m == nil {
+		return p.mark(p.view)
 	}
 	back := func(format string, args ...any) error {
 		return refuseHint(ErrRollback, hint, p.config.Dir, "%s; timestamp version %d was published from here (%s)", fmt.Sprintf(format, args...), m.Timestamp, p.config.HighWater)
@@ -97,12 +109,16 @@ func (p *Publisher) mark(v *View) error {
 	if p.config.HighWater == "" || v == nil {
 		return nil
 	}
-	data, err := json.Marshal(highWater{1, p.config.Environment, v.versions.Timestamp, hexOf(v)})
+	return writeMark(p.config.HighWater, p.config.Environment, v)
+}
+
+func writeMark(file, environment string, v *View) error {
+	data, err := json.Marshal(highWater{1, environment, v.versions.Timestamp, hexOf(v)})
 	if err != nil {
 		return err
 	}
-	if err := durable.Mkdir(filepath.Dir(p.config.HighWater), 0o755); err != nil {
+	if err := durable.Mkdir(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	return durable.WriteFile(p.config.HighWater, append(data, '\n'), 0o600)
+	return durable.WriteFile(file, append(data, '\n'), 0o600)
 }

@@ -53,6 +53,9 @@ type Publisher struct {
 	changed atomic.Pointer[chan struct{}]
 }
 
+// lockName is the file in the published folder that keeps other publishers out.
+const lockName = ".lock"
+
 // lockPatience is how long one process waits for another's publication.
 const lockPatience = 30 * time.Second
 
@@ -105,7 +108,7 @@ func (p *Publisher) exclusively(do func() error) error {
 	defer p.mu.Unlock()
 	deadline := time.Now().Add(lockPatience)
 	for {
-		lock, err := durable.Lock(filepath.Join(p.config.Dir, ".lock"))
+		lock, err := durable.Lock(filepath.Join(p.config.Dir, lockName))
 		if err == nil {
 			defer lock.Close()
 			break
