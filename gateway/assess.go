@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -9,7 +11,9 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/trust"
+	"github.com/hanaper/hanaper/trust/feed"
 )
 
 // Assessment is what a view means to a gateway.
@@ -101,6 +105,35 @@ func (e *EnvironmentSettings) LookAtTrust(ctx context.Context, now func() time.T
 		return nil, err
 	}
 	return f.Current(), nil
+}
+
+// KeptTrust is what a gateway keeps of its environment's trust.
+type KeptTrust struct {
+	Environment string         `json:"environment"`
+	Versions    trust.Versions `json:"versions"`
+	Expires     time.Time      `json:"expires"`
+	// Behind: something newer was in force here, and could not be kept.
+	Behind bool `json:"behind,omitempty"`
+}
+
+// KeptTrust reads the folder trust.state, also while a gateway uses it, verifies what it holds, and changes nothing.
+func (e *EnvironmentSettings) KeptTrust() (KeptTrust, error) {
+	pin, err := e.Pin()
+	if err != nil {
+		return KeptTrust{}, err
+	}
+	files, behind, err := feed.Kept(e.trust.State)
+	if errors.Is(err, fs.ErrNotExist) {
+		return KeptTrust{}, advice.New(advice.Failed, "a gateway that never reached its trust source holds no version; leave it out", "nothing is kept in %s", show.Text(e.trust.State))
+	}
+	if err != nil {
+		return KeptTrust{}, err
+	}
+	view, err := trust.Recall(files, pin.Digest())
+	if err != nil {
+		return KeptTrust{}, err
+	}
+	return KeptTrust{Environment: view.Environment(), Versions: view.Versions(), Expires: view.Expires().UTC(), Behind: behind}, nil
 }
 
 // OpenTrust opens the repository in the folder dir; root is a root.json or its SHA-256.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,6 +26,10 @@ type highWater struct {
 	Timestamp int64  `json:"timestamp"`
 	SHA256    string `json:"sha256"`
 }
+
+// markedName is a file in the published folder which says that there is a mark elsewhere: a folder with it and without a mark has lost the mark, and
+// is not believed. One that a release without marks published has none.
+const markedName = ".marked"
 
 // maxHighWater bounds the file in bytes.
 const maxHighWater = 4 << 10
@@ -80,8 +85,22 @@ func (p *Publisher) hold() error {
 	if err != nil {
 		return err
 	}
+	_, err = os.Stat(filepath.Join(p.config.Dir, markedName))
+	marked := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if m == nil && marked {
+		return refuseHint(ErrRollback, "'hanaper-repo restore' takes the newest copy, which may be this folder, and holds it against what gateways hold", p.config.Dir,
+			"it may be an older copy: %s, which knows what was published last, is lost", p.config.HighWater)
+	}
 	if m == nil {
 		return p.mark(p.view)
+	}
+	if !marked && p.view != nil {
+		if err := writeMarked(p.config.Dir); err != nil {
+			return err
+		}
 	}
 	back := func(format string, args ...any) error {
 		return refuseHint(ErrRollback, hint, p.config.Dir, "%s; timestamp version %d was published from here (%s)", fmt.Sprintf(format, args...), m.Timestamp, p.config.HighWater)
@@ -109,7 +128,17 @@ func (p *Publisher) mark(v *View) error {
 	if p.config.HighWater == "" || v == nil {
 		return nil
 	}
-	return writeMark(p.config.HighWater, p.config.Environment, v)
+	if err := writeMark(p.config.HighWater, p.config.Environment, v); err != nil {
+		return err
+	}
+	return writeMarked(p.config.Dir)
+}
+
+func writeMarked(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, markedName)); err == nil {
+		return nil
+	}
+	return durable.WriteFile(filepath.Join(dir, markedName), nil, 0o644)
 }
 
 func writeMark(file, environment string, v *View) error {

@@ -2,11 +2,15 @@ package trust_test
 
 import (
 	"errors"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
@@ -88,6 +92,38 @@ func TestHighWater(t *testing.T) {
 	config.HighWater = filepath.Join(w.Dir, "high-water.json")
 	if _, err := trust.NewPublisher(config); err == nil {
 		t.Error("a mark within the folder is taken")
+	}
+}
+
+// TestMarkLost: a folder that had a mark is not believed without it, whichever publication it is; one that a release without marks published
+// begins one.
+func TestMarkLost(t *testing.T) {
+	o := newOffice(t)
+	o.lose(false, true)
+	before := o.around()
+	if _, err := trust.NewPublisher(o.config); !errors.Is(err, trust.ErrRollback) || !strings.Contains(advice.Hint(err), "hanaper-repo restore") {
+		t.Errorf("without its mark: %v", err)
+	}
+	if !maps.EqualFunc(before, o.around(), slices.Equal) {
+		t.Error("something was written")
+	}
+	// The folder itself is as good a copy as any other.
+	r := o.restoration()
+	r.Seen = []int64{o.newest}
+	_, err := trust.Restore(os.DirFS(o.config.Dir), r)
+	o.must(err)
+	o.good()
+	o = newOffice(t)
+	o.lose(false, true)
+	o.must(os.Remove(filepath.Join(o.config.Dir, ".marked")))
+	o.good()
+	// A folder of a release that had the mark alone.
+	o = newOffice(t)
+	o.must(os.Remove(filepath.Join(o.config.Dir, ".marked")))
+	o.good()
+	o.lose(false, true)
+	if _, err := trust.NewPublisher(o.config); !errors.Is(err, trust.ErrRollback) {
+		t.Errorf("without its mark: %v", err)
 	}
 }
 

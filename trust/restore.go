@@ -90,7 +90,10 @@ func Restore(copied fs.FS, r Restoration) (Restored, error) {
 	if done.Aside, err = r.place(files); err != nil {
 		return Restored{}, err
 	}
-	return done, writeMark(r.HighWater, r.Environment, next)
+	if err := writeMark(r.HighWater, r.Environment, next); err != nil {
+		return Restored{}, err
+	}
+	return done, writeMarked(r.Dir)
 }
 
 // read verifies the copy, and gives every file that it consists of. What was verified is what will be written: nothing is read twice.
@@ -233,7 +236,7 @@ func (r Restoration) place(files Files) (aside string, err error) {
 		now = r.Now
 	}
 	if list, err := os.ReadDir(r.Dir); err == nil {
-		if slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != lockName }) {
+		if slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.IsDir() }) {
 			aside = filepath.Clean(r.Dir) + ".before-" + now().UTC().Format("20060102T150405Z")
 			if _, err := os.Lstat(aside); err == nil {
 				return "", advice.New(advice.Failed, "wait a second", "%s is there already", show.Text(aside))

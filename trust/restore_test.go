@@ -191,7 +191,8 @@ func TestRestoreRefused(t *testing.T) {
 			o.lose(true, false)
 			o.must(os.CopyFS(o.config.Dir, os.DirFS(o.copies[2])))
 			mark := read(o.T, o.config.HighWater)
-			o.must(os.Remove(o.config.HighWater))
+			o.lose(false, true)
+			o.must(os.Remove(filepath.Join(o.config.Dir, ".marked")))
 			o.publish(func(p *trust.Publisher) error { return p.AddCRL(o.world.MakeCRL(o.world.Issuing, 5, 77)) })
 			o.must(os.WriteFile(o.config.HighWater, mark, 0o600))
 			return o.copies[3]
@@ -318,6 +319,7 @@ func TestRestoreInterrupted(t *testing.T) {
 	}
 	// After the folder, before the mark: the next start makes it.
 	o.must(os.Remove(o.config.HighWater))
+	o.must(os.Remove(filepath.Join(o.config.Dir, ".marked")))
 	o.good()
 	// A mark that cannot be written fails the call, and the next one mends it.
 	o = newOffice(t)

@@ -19,9 +19,10 @@ func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "check the config, the TLS files and the trust source, and change nothing",
-		Description: "Trust is looked at as a new gateway would: what this one has seen earlier is not taken into account.\n\n" +
-			"Example:\n  hanaper-gateway check --config gateway.yaml",
-		Flags:  []cli.Flag{config, jsonFlag()},
+		Description: "Trust is looked at as a new gateway would: what this one has seen earlier is not taken into account. With --kept nothing else is:\n" +
+			"the versions that this gateway holds are what a publisher that lost its folder is held against ('hanaper-repo restore').\n\n" +
+			"Example:\n  hanaper-gateway check --config gateway.yaml\n  hanaper-gateway check --config gateway.yaml --kept",
+		Flags:  []cli.Flag{config, jsonFlag(), &cli.BoolFlag{Name: "kept", Usage: "say which versions of the trust repository this gateway keeps, and look at nothing else; it may be running"}},
 		Before: shell.NoArgs,
 		Action: check,
 	}
@@ -31,6 +32,9 @@ func check(c *cli.Context) error {
 	settings, err := gateway.LoadSettings(c.String("config"))
 	if err != nil {
 		return err
+	}
+	if c.Bool("kept") {
+		return tellKept(c, settings)
 	}
 	if err := settings.CheckFiles(time.Now()); err != nil {
 		return err
@@ -62,6 +66,31 @@ func check(c *cli.Context) error {
 		}
 		shell.Table(c.App.Writer, []string{"CA", "not after", "next CRL due", "state"}, rows)
 	}
+	return nil
+}
+
+func tellKept(c *cli.Context, settings *gateway.Settings) error {
+	var list []gateway.KeptTrust
+	for _, e := range settings.Environments() {
+		kept, err := e.KeptTrust()
+		if err != nil {
+			return fmt.Errorf("%s: %w", show.Text(e.Name()), err)
+		}
+		list = append(list, kept)
+	}
+	if c.Bool("json") {
+		return shell.JSON(c.App.Writer, map[string]any{"environments": list})
+	}
+	var rows [][]string
+	for _, k := range list {
+		state := "kept"
+		if k.Behind {
+			state = "something newer was in force, and could not be kept"
+		}
+		v := k.Versions
+		rows = append(rows, []string{k.Environment, fmt.Sprint(v.Timestamp), fmt.Sprint(v.Snapshot), fmt.Sprint(v.CRL), fmt.Sprint(v.Targets), fmt.Sprint(v.Root), k.Expires.Format(time.RFC3339), state})
+	}
+	shell.Table(c.App.Writer, []string{"environment", "timestamp", "snapshot", "crl", "targets", "root", "good until", "state"}, rows)
 	return nil
 }
 

@@ -28,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/trust/trusttest"
@@ -390,6 +391,32 @@ func TestCheck(t *testing.T) {
 	s := newSite(t)
 	code, out, errs := run("check", "--config", s.path("gateway.yaml"))
 	if code != 0 || !strings.Contains(out, "Specimen Issuing CA") || !strings.Contains(out, "ok") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
+// TestCheckKept: what a gateway keeps of trust is said while it runs, and while its source is away; where nothing is kept, that is said, and nothing is made.
+func TestCheckKept(t *testing.T) {
+	s := newSite(t)
+	code, _, errs := run("check", "--config", s.path("gateway.yaml"), "--kept")
+	if code != 1 || !strings.Contains(errs, "nothing is kept in") {
+		t.Errorf("before the first start: %d %s", code, errs)
+	}
+	if _, err := os.Stat(s.path("state")); err == nil {
+		t.Error("check --kept made a state folder")
+	}
+	g := s.serve()
+	defer g.stop()
+	if err := os.Rename(s.world.Dir, s.world.Dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Rename(s.world.Dir+".away", s.world.Dir)
+	code, out, errs := run("check", "--config", s.path("gateway.yaml"), "--kept", "--json")
+	var told struct{ Environments []gateway.KeptTrust }
+	if err := json.Unmarshal([]byte(out), &told); err != nil || code != 0 || len(told.Environments) != 1 || told.Environments[0].Versions.Timestamp != 2 || told.Environments[0].Behind {
+		t.Errorf("%d %s%s %v", code, out, errs, err)
+	}
+	if code, out, errs = run("check", "--config", s.path("gateway.yaml"), "--kept"); code != 0 || !strings.Contains(out, "TIMESTAMP") || !strings.Contains(out, "kept") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 }

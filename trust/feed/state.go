@@ -77,13 +77,38 @@ func (s *state) damaged(format string, args ...any) error {
 
 func (s *state) blob(hash string) string { return filepath.Join(s.dir, "files", hash) }
 
-// load recalls the last accepted repository; nil if there is none yet.
-func (s *state) load() (*trust.View, error) {
+// read gives what state.json, or in its place state.behind.json, holds.
+func (s *state) read() ([]byte, error) {
 	data, err := input.ReadFile(s.name())
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = input.ReadFile(s.behindName())
 		s.behind = err == nil
 	}
+	return data, err
+}
+
+// Kept is the repository that a feed keeps in the folder dir, which another process may be using, as it was accepted last. Nothing is written.
+// It is a copy like any other: who restores from it verifies it from a root of his own. behind says that something newer was in force there and
+// could not be kept. An error that wraps fs.ErrNotExist says that dir is no such folder, or that nothing was accepted there yet.
+func Kept(dir string) (files fs.FS, behind bool, err error) {
+	s := &state{dir: dir}
+	data, err := s.read()
+	if err != nil {
+		return nil, false, err
+	}
+	var f stateFile
+	if err := strict.JSON("state.json", data, &f); err != nil || f.Format != 1 {
+		return nil, false, s.damaged("state.json is not readable")
+	}
+	if len(f.Files) == 0 {
+		return nil, false, fmt.Errorf("trust state %s: nothing was accepted yet: %w", show.Text(dir), fs.ErrNotExist)
+	}
+	return stored{s, f.Files}, s.behind, nil
+}
+
+// load recalls the last accepted repository; nil if there is none yet.
+func (s *state) load() (*trust.View, error) {
+	data, err := s.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		left, err := os.ReadDir(filepath.Join(s.dir, "files"))
 		if err != nil {
