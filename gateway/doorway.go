@@ -3,11 +3,13 @@ package gateway
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/show"
@@ -24,6 +26,10 @@ type doorway struct {
 	ready   chan net.Conn
 	done    chan struct{}
 	once    sync.Once
+	// busy is since when the loop is about a connection that it took (Unix time in nanoseconds); 0 while it waits for one, or for a place.
+	busy atomic.Int64
+	// failing is since when no connection could be taken, failed when that was tried last.
+	failing, failed atomic.Int64
 
 	mu sync.Mutex
 	// half counts the connections of each address whose handshake is not done.
@@ -39,22 +45,29 @@ func newDoorway(l net.Listener, g *Gateway) *doorway {
 // run takes connections until the listener is closed.
 func (d *doorway) run() error {
 	for {
+		d.busy.Store(0)
 		select {
 		case d.places <- struct{}{}:
 		case <-d.done:
 			return net.ErrClosed
 		}
 		raw, err := d.Listener.Accept()
+		now := time.Now()
 		if err != nil {
 			<-d.places
 			var passing interface{ Temporary() bool }
 			if errors.As(err, &passing) && passing.Temporary() && !errors.Is(err, net.ErrClosed) {
 				// A descriptor that is missing is given back by somebody.
+				if now.Sub(time.Unix(0, d.failed.Load())) > lately {
+					d.failing.Store(now.UnixNano())
+				}
+				d.failed.Store(now.UnixNano())
 				time.Sleep(10 * time.Millisecond)
 				continue
 			}
 			return err
 		}
+		d.busy.Store(now.UnixNano())
 		conn := &placedConn{Conn: raw, release: func() { <-d.places }}
 		from := peerAddress(raw)
 		if !d.enter(from) {
@@ -68,6 +81,26 @@ func (d *doorway) run() error {
 		go d.shake(conn, from)
 	}
 }
+
+// Accepting is an error where the gateway has taken no connection for longer than patience although it has places: the loop that takes them hangs,
+// or there is no descriptor for any. A new start helps then. That all places are taken is no fault; nor is it before Serve.
+func (g *Gateway) Accepting(patience time.Duration) error {
+	d := g.door.Load()
+	if d == nil {
+		return nil
+	}
+	since := d.busy.Load()
+	if since == 0 && time.Since(time.Unix(0, d.failed.Load())) <= lately {
+		since = d.failing.Load()
+	}
+	if since == 0 || time.Since(time.Unix(0, since)) < patience {
+		return nil
+	}
+	return fmt.Errorf("no connection was taken since %s, although there are places", time.Unix(0, since).UTC().Format(time.RFC3339))
+}
+
+// lately is how long it takes at most, after a connection could not be taken, until that is tried again.
+const lately = time.Second
 
 func peerAddress(c net.Conn) netip.Addr {
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {

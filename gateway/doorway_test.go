@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +44,71 @@ func (s *stand) counted(r gateway.Reason, n int) {
 		}
 	}
 	s.t.Errorf("%d refusals are counted for %s, want %d", sum, r, n)
+}
+
+// faulty is a listener that says for a while that the process has no descriptor left, as the kernel does.
+type faulty struct {
+	net.Listener
+	mu  sync.Mutex
+	out bool
+}
+
+func (f *faulty) set(out bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out = out
+}
+
+func (f *faulty) Accept() (net.Conn, error) {
+	f.mu.Lock()
+	out := f.out
+	f.mu.Unlock()
+	if out {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return f.Listener.Accept()
+}
+
+// TestAccepting: a gateway that can take no connection says so, until it can; that nobody comes, or all places are taken, is no fault.
+func TestAccepting(t *testing.T) {
+	f := &faulty{}
+	s := newStandBehind(t, func(l net.Listener) net.Listener { f.Listener = l; return f }, func(c *gateway.Config) {
+		c.Limits.Connections = 8
+		c.Limits.Handshakes = 8
+		c.Limits.Header = time.Minute
+	})
+	const patience = 50 * time.Millisecond
+	until := func(what string, ok func(err error) bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !ok(s.gateway.Accepting(patience)); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %v", what, s.gateway.Accepting(patience))
+			}
+		}
+	}
+	fine := func(err error) bool { return err == nil }
+	time.Sleep(2 * patience)
+	until("nobody came", fine)
+	// Whoever waits for a connection gets it first; then there is no descriptor.
+	f.set(true)
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	dial()
+	until("no descriptor", func(err error) bool { return err != nil && strings.Contains(err.Error(), "no connection was taken") })
+	f.set(false)
+	until("there are descriptors", fine)
+	// All places are taken by those who wait.
+	for range 7 {
+		dial()
+	}
+	time.Sleep(2 * patience)
+	until("no place", fine)
 }
 
 // TestHalfOpen: an address that begins handshakes and ends none takes its own places, and nobody else's.

@@ -33,6 +33,7 @@ type Gateway struct {
 	served   atomic.Pointer[serverNames]
 	trustMu  sync.Mutex
 	sessions sessions
+	door     atomic.Pointer[doorway]
 	// shared bounds what shared credentials ask of hanaperd.
 	shared   flights
 	flights  flights
@@ -140,6 +141,7 @@ func (g *Gateway) Serve(ctx context.Context, listener, admin net.Listener) error
 		})
 	}
 	door := newDoorway(g.behindBalancers(listener), g)
+	g.door.Store(door)
 	group.Go(func() error {
 		if err := door.run(); !errors.Is(err, net.ErrClosed) {
 			return err

@@ -67,6 +67,12 @@ func (l *logBuffer) String() string {
 
 func newStand(t testing.TB, edit func(*gateway.Config)) *stand {
 	t.Helper()
+	return newStandBehind(t, func(l net.Listener) net.Listener { return l }, edit)
+}
+
+// newStandBehind is newStand whose devices come through another listener before the one that is listened at.
+func newStandBehind(t testing.TB, through func(net.Listener) net.Listener, edit func(*gateway.Config)) *stand {
+	t.Helper()
 	s := &stand{t: t, fleet: fleettest.New(t), dir: t.TempDir(), log: &logBuffer{}}
 	s.server = fleettest.Issue(t, nil, fleettest.NewKey(t), x509.Certificate{Subject: pkix.Name{CommonName: "gateway"}, DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
@@ -102,6 +108,7 @@ func newStand(t testing.TB, edit func(*gateway.Config)) *stand {
 	s.addr, s.admin = devices.Addr().String(), admin.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
+	devices = through(devices)
 	go func() { ended <- s.gateway.Serve(ctx, devices, admin) }()
 	t.Cleanup(func() {
 		stop()

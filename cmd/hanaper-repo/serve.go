@@ -98,7 +98,10 @@ func serve(ctx context.Context, o *office, starter *supervisor.Supervisor, log *
 	go func() { failed <- server.Serve(l) }()
 	starter.Ready("serving at " + url)
 	context.AfterFunc(ctx, starter.Stopping)
-	go starter.Watch(ctx, log, func(ctx context.Context) (string, error) { return askOneself(ctx, url+"/healthz") })
+	go starter.Watch(ctx, log, func(ctx context.Context) (string, error) {
+		words, err := askOneself(ctx, url+"/healthz")
+		return words, errors.Join(err, vehicles.answer(ctx))
+	})
 	o.tend(ctx, sources, logs, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

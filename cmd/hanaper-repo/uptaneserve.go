@@ -36,8 +36,11 @@ func publicPEM(k uptane.Key) ([]byte, error) {
 type uptaneServers struct {
 	desk    *uptaneDesk
 	servers []*http.Server
-	failed  chan error
-	log     *slog.Logger
+	// addresses are those of the servers; knocker asks them whether they answer.
+	addresses []net.Addr
+	knocker   supervisor.Knocker
+	failed    chan error
+	log       *slog.Logger
 
 	image    *reposerver.Image
 	director *reposerver.Director
@@ -97,6 +100,9 @@ func uptaneServeAlone(c *cli.Context) error {
 	starter.Ready("serving Uptane's repositories")
 	context.AfterFunc(c.Context, starter.Stopping)
 	go starter.Watch(c.Context, log, func(ctx context.Context) (string, error) {
+		if err := u.answer(ctx); err != nil {
+			return "", err
+		}
 		if err := u.director.NoteFleet(ctx); err != nil {
 			return "serving Uptane's repositories; the high-water mark is not noted: " + err.Error(), nil
 		}
@@ -210,13 +216,26 @@ func (u *uptaneServers) listen(cfg *config, address string, config *tls.Config, 
 	}
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Minute, WriteTimeout: 30 * time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	u.servers = append(u.servers, s)
+	u.servers, u.addresses = append(u.servers, s), append(u.addresses, l.Addr())
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			u.failed <- err
 		}
 	}()
 	return url, nil
+}
+
+// answer asks every listener whether it answers at all; there are none without a section uptane.
+func (u *uptaneServers) answer(ctx context.Context) error {
+	if u == nil {
+		return nil
+	}
+	for _, address := range u.addresses {
+		if err := u.knocker.Answers(ctx, address); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listenAt accepts on HOST:PORT, or on the socket file of unix:PATH, which its owner and group may open.

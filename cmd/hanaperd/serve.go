@@ -97,6 +97,7 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	var knocker supervisor.Knocker
 	var background sync.WaitGroup
 	inner, stop := context.WithCancel(ctx)
 	defer background.Wait()
@@ -113,13 +114,24 @@ func serve(ctx context.Context, path string, log *slog.Logger) error {
 	starter.Ready("serving at " + servers[0].listener.Addr().String())
 	context.AfterFunc(ctx, starter.Stopping)
 	background.Go(func() {
-		starter.Watch(inner, log, func(ctx context.Context) (string, error) { return s.Health(ctx).Words(), nil })
+		starter.Watch(inner, log, func(ctx context.Context) (string, error) { return alive(ctx, s, servers, &knocker) })
 	})
-	if err := serveAll(ctx, servers, p.callers.TLS(p.server), log); err != nil {
+	if err := serveAll(ctx, servers, p.callers.TLS(p.server), slog.New(knocker.Hush(log.Handler()))); err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// alive asks the store, whose words are the health, and every listener whether it answers at all.
+func alive(ctx context.Context, s *factory.Service, servers []server, k *supervisor.Knocker) (string, error) {
+	words := s.Health(ctx).Words()
+	for _, one := range servers {
+		if err := k.Answers(ctx, one.listener.Addr()); err != nil {
+			return words, err
+		}
+	}
+	return words, nil
 }
 
 // followCRL takes up a new list of revoked stations and operators whenever its file changes.
