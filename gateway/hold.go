@@ -109,23 +109,29 @@ func (s *Settings) MarkRegistry(k KnownRegistry) error {
 
 // keepActs keeps how far the registry has come.
 func (g *Gateway) keepActs() {
-	held := g.settings.heldMark
+	if err := g.settings.KeepActs(g.registry.Figures().LastAct); err != nil {
+		g.log.Error("how far the registry has come is not kept: a restart would not notice an older copy of it", "why", err)
+	}
+}
+
+// KeepActs keeps that the registry held has come to the act with this number.
+func (s *Settings) KeepActs(last int64) error {
+	held := s.heldMark
 	if held == nil {
-		return
+		return nil
 	}
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	last := g.registry.Figures().LastAct
 	if last <= held.Last {
-		return
+		return nil
 	}
-	for _, e := range g.settings.environments {
+	for _, e := range s.environments {
 		if err := durable.WriteFile(e.registryMark(), fmt.Appendf(nil, "%s\n%d\n", held.ID, last), 0o600); err != nil {
-			g.log.Error("how far the registry has come is not kept: a restart would not notice an older copy of it", "why", err)
-			return
+			return fmt.Errorf("trust state: %w", err)
 		}
 	}
 	held.Last = last
+	return nil
 }
 
 func (s *Settings) otherRegistry(what string) error {

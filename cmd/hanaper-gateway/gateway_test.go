@@ -421,6 +421,35 @@ func TestCheckKept(t *testing.T) {
 	}
 }
 
+// TestStopKeepsActs: a device is blocked in the last moment before the gateway stops, and the registry is lost. A backup from before is not put in its
+// place without it being said that an act is lost.
+func TestStopKeepsActs(t *testing.T) {
+	s := newSite(t)
+	g := s.serve()
+	config := []string{"--config", s.path("gateway.yaml")}
+	if code, out, errs := run(append(append([]string{"registry", "backup"}, config...), s.path("backup.db"))...); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	if code, out, errs := run(append(append([]string{"devices", "block"}, config...), "--why", "test", "vin-1")...); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	g.stop()
+	for _, name := range []string{"devices.db", "devices.db-wal", "devices.db-shm"} {
+		os.Remove(s.path(name))
+	}
+	code, out, errs := run(append(append([]string{"registry", "restore"}, config...), s.path("backup.db"))...)
+	if code != 3 {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if _, err := os.Stat(s.path("devices.db")); err == nil {
+		t.Error("the refused restore put a registry in place")
+	}
+	code, out, errs = run(append(append([]string{"registry", "restore", "--accept-loss"}, config...), s.path("backup.db"))...)
+	if code != 0 || !strings.Contains(out, "1 acts are lost") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
 // TestRefusals: what is wrong is told in one line, with the right exit code, before anything is written.
 func TestRefusals(t *testing.T) {
 	empty := t.TempDir()

@@ -114,12 +114,24 @@ func serve(ctx context.Context, settings *gateway.Settings) (err error) {
 	log.Info("listening", "addr", listener.Addr().String(), "admin", adminAddr, "environment", strings.Join(feeds.names(), " "))
 	starter.Ready("listening at " + listener.Addr().String())
 	context.AfterFunc(ctx, starter.Stopping)
-	go starter.Watch(ctx, log, func(context.Context) (string, error) { return g.Health().Words(), nil })
+	go starter.Watch(ctx, log, func(context.Context) (string, error) { return g.Health().Words(), g.Accepting(acceptPatience) })
 	err = g.Serve(ctx, listener, admin)
 	stop()
 	followed.Wait()
-	return errors.Join(err, <-controlled)
+	err = errors.Join(err, <-controlled)
+	// Acts of the last moment, too: a registry that is lost now is restored from a backup that may lack them, which must be said then.
+	last, unkept := devices.Last(context.WithoutCancel(ctx))
+	if unkept == nil {
+		unkept = settings.KeepActs(last)
+	}
+	if unkept != nil {
+		log.Error("how far the registry has come is not kept", "why", unkept)
+	}
+	return err
 }
+
+// acceptPatience is how long the loop that takes connections may be about something else.
+const acceptPatience = 10 * time.Second
 
 // feeds are the trust sources of the environments.
 type feeds []followedFeed
