@@ -13,7 +13,7 @@ GOFLAGS_BUILD := -trimpath -tags $(TAGS) -buildvcs=false -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 export CGO_ENABLED := 1
 
-.PHONY: all tags build packages packages-test release demo board image image-lock image-test image-compare test matrix cover lint vuln fuzz mutants bench soak docs man install clean
+.PHONY: all tags build packages packages-test release demo board image image-lock image-sources image-sources-lock image-test image-compare test matrix cover lint vuln fuzz mutants bench soak docs man install clean
 
 all: build
 
@@ -55,6 +55,16 @@ image-test:
 ## image-lock: image/packages.lock written anew, with what Debian's archive has today
 image-lock:
 	go run ./image/build lock
+
+## image-sources: the source packages of everything in the image, in image/sources/, as image/sources.lock has them; goes on where it stopped. ONLY=NAME fetches one
+image-sources:
+	go run ./image/build sources $(if $(ONLY),--only $(ONLY))
+
+## image-sources-lock: image/sources.lock written anew, for image/packages.lock
+image-sources-lock:
+	scripts/install-peers image
+	go run ./image/build fetch
+	go run ./image/build sources-lock
 
 ## image-compare: the image made twice, in two folders, and compared
 image-compare:

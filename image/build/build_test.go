@@ -128,7 +128,7 @@ func TestRootRefuses(t *testing.T) {
 		want     string
 		kind     advice.Kind
 	}{
-		"a changed package":        {"a /usr/bin/prog\n", []locked{changed}, "is not the package in packages.lock", advice.Unverified},
+		"a changed package":        {"a /usr/bin/prog\n", []locked{changed}, "is not the file in the lock", advice.Unverified},
 		"a package is missing":     {"a /usr/bin/prog\n", []locked{gone}, "no such file", advice.Failed},
 		"no such file":             {"a /usr/bin/none\n", []locked{a}, "contents:1: package a has 0 files /usr/bin/none", advice.Failed},
 		"several to one place":     {"a /usr/bin/* -> /x\n", []locked{a}, "has 2 files", advice.Failed},
@@ -168,7 +168,7 @@ func TestNothingWritten(t *testing.T) {
 	for name, c := range map[string]struct{ digest, toolchain, want string }{
 		"another compiler":  {a.sha256, "go " + runtime.Version() + "\ncc another\n", `program was compiled by "GCC: `},
 		"another Go":        {a.sha256, "go go1.0\n", `program was compiled by "` + runtime.Version() + `", want "go1.0"`},
-		"a changed package": {strings.Repeat("0", 64), "go " + runtime.Version() + "\n", "is not the package in packages.lock"},
+		"a changed package": {strings.Repeat("0", 64), "go " + runtime.Version() + "\n", "is not the file in the lock"},
 		"a library too few": {a.sha256, "go " + runtime.Version() + "\n", "needs libc.so.6"},
 	} {
 		if err := os.WriteFile(lock, fmt.Appendln(nil, a.name, a.version, c.digest, a.path), 0o600); err != nil {

@@ -81,7 +81,7 @@ func held(folder string, l locked) error {
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != l.sha256 {
 		return advice.New(advice.Unverified, "remove the file, and find out who changed it",
-			"%s is not the package in packages.lock: its SHA-256 is %s, want %s", show.Text(file), got, l.sha256)
+			"%s is not the file in the lock: its SHA-256 is %s, want %s", show.Text(file), got, l.sha256)
 	}
 	return nil
 }

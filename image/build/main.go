@@ -17,6 +17,7 @@ func main() {
 	folder := &cli.StringFlag{Name: "image", Value: "image", Usage: "the `FOLDER` with contents, modules, applets, cmdline and root/"}
 	packages := &cli.StringFlag{Name: "packages", Value: "image/packages", Usage: "the `FOLDER` of .deb files"}
 	lock := &cli.StringFlag{Name: "lock", Value: "image/packages.lock", Usage: "the `FILE` that says which packages"}
+	sources := &cli.StringFlag{Name: "sources", Value: "image/sources.lock", Usage: "the `FILE` that says which sources"}
 	os.Exit(shell.Run(&cli.App{
 		Name:  "build",
 		Usage: "make the ceremony image",
@@ -32,6 +33,21 @@ func main() {
 					&cli.StringFlag{Name: "anew", Usage: "where the archive no longer has a locked package, write a lock of today's into `FILE` and bring those: never for a release"}},
 				Action: func(c *cli.Context) error {
 					return fetchOrAnew(c.App.Writer, c.String("image"), c.String("lock"), c.String("packages"), c.String("anew"))
+				},
+			},
+			{
+				Name: "sources-lock", Usage: "write sources.lock anew: the sources of the locked packages, which must be in the folder, and their files, as apt's verified indices have them",
+				Flags: []cli.Flag{lock, packages, sources},
+				Action: func(c *cli.Context) error {
+					return writeSources(c.App.Writer, c.String("lock"), c.String("packages"), c.String("sources"))
+				},
+			},
+			{
+				Name: "sources", Usage: "bring the files of all sources into a folder; run again, it goes on",
+				Flags: []cli.Flag{lock, sources, &cli.StringFlag{Name: "out", Value: "image/sources", Usage: "the `FOLDER` for the files"},
+					&cli.StringSliceFlag{Name: "only", Usage: "only the source `NAME` (repeatable)"}},
+				Action: func(c *cli.Context) error {
+					return fetchSources(c.App.Writer, c.String("lock"), c.String("sources"), c.String("out"), c.StringSlice("only"))
 				},
 			},
 			{
