@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,10 +95,9 @@ func Restore(copied fs.FS, r Restoration) (Restored, error) {
 	return done, writeMarked(r.Dir)
 }
 
-// read verifies the copy, and gives every file that it consists of. What was verified is what will be written: nothing is read twice.
+// read verifies the copy, and gives every file that it consists of. They are read a second time, and must be what was verified.
 func (r Restoration) read(copied fs.FS) (*View, Files, error) {
-	kept := keptFiles{copied, Files{}}
-	v, err := open(newReader(kept), nil, r.Pin, time.Unix(0, 0))
+	v, err := open(newReader(copied), nil, r.Pin, time.Unix(0, 0))
 	if err != nil {
 		return nil, nil, fmt.Errorf("the copy does not verify: %w", err)
 	}
@@ -112,9 +110,11 @@ func (r Restoration) read(copied fs.FS) (*View, Files, error) {
 	}
 	files := Files{}
 	for name, digest := range v.files {
-		data := kept.files[name]
-		if root, ok := roots[name]; ok {
-			data = root
+		data, ok := roots[name]
+		if !ok {
+			if data, err = input.ReadFS(copied, name, MaxCRLSize); err != nil {
+				return nil, nil, unreadable(name, err)
+			}
 		}
 		if digestOf(data) != digest {
 			return nil, nil, fmt.Errorf("the copy: %s changed while it was read", show.Text(name))
@@ -256,29 +256,3 @@ func (r Restoration) place(files Files) (aside string, err error) {
 	}
 	return aside, durable.SyncDir(filepath.Dir(filepath.Clean(r.Dir)))
 }
-
-// keptFiles keeps what is read.
-type keptFiles struct {
-	fs.FS
-	files Files
-}
-
-// Open implements fs.FS.
-func (k keptFiles) Open(name string) (fs.File, error) {
-	f, err := k.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return keptFile{f, func(data []byte) { k.files[name] = bytes.Clone(data) }}, nil
-}
-
-// ReadDir implements fs.ReadDirFS.
-func (k keptFiles) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(k.FS, name) }
-
-type keptFile struct {
-	fs.File
-	keep func([]byte)
-}
-
-// Keep implements Keeper.
-func (k keptFile) Keep(data []byte, _ [32]byte) { k.keep(data) }
