@@ -70,7 +70,10 @@ func TestReader(t *testing.T) {
 		}
 		if g.name == "second" {
 			first := hexSHA256([]byte(readFile(t, g.dir+"/earlier/"+checkpointFile)))
-			for _, anchor := range [][]string{{"--checkpoint", first}, {"--roster", first}, {"--checkpoint", hexSHA256([]byte(readFile(t, g.dir+"/"+checkpointFile)))}} {
+			if code, said := readerSays(t, g.dir, "--checkpoint", first); code != 4 || !strings.Contains(said, "another checkpoint") {
+				t.Errorf("%s by the checkpoint of the ceremony before: exit code %d: %s", g.dir, code, said)
+			}
+			for _, anchor := range [][]string{{"--roster", first}, {"--checkpoint", hexSHA256([]byte(readFile(t, g.dir+"/"+checkpointFile)))}} {
 				if code, said := readerSays(t, g.dir, anchor...); code != 0 {
 					t.Errorf("%s by %v: exit code %d: %s", g.dir, anchor, code, said)
 				}

@@ -54,7 +54,11 @@ type Report struct {
 
 	// saidAt is at how many places the machine could have said something.
 	saidAt int
+	files  map[string][]byte
 }
+
+// Artefact is the content of a file that the folder has, as it was verified; nil if there is none.
+func (r *Report) Artefact(name string) []byte { return r.files[name] }
 
 type tokenRecord struct {
 	Name  string        `json:"name"`
@@ -101,7 +105,7 @@ func (v *verified) report() *Report {
 	}
 	r.Attested = v.attested() == nil
 	r.Stays, r.Platforms, r.Releases = s.left(), s.platforms, s.state.signed
-	r.saidAt = 1 + len(s.resumes)
+	r.saidAt, r.files = 1+len(s.resumes), v.files
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
 	}

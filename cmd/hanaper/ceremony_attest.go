@@ -8,7 +8,6 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -32,7 +31,7 @@ func ceremonyAttestCommand() *cli.Command {
 }
 
 func attest(c *cli.Context, dir string) error {
-	anchors, err := verifyAnchors(c)
+	folder, anchors, err := heldFolder(c, "", dir)
 	if err != nil {
 		return err
 	}
@@ -50,7 +49,7 @@ func attest(c *cli.Context, dir string) error {
 	defer done()
 	closeKey := func() {}
 	defer func() { closeKey() }()
-	name, err := ceremony.Attest(c.Context, dir, input.Dir(dir), anchors, func(r *ceremony.Report) (crypto.Signer, error) {
+	name, err := ceremony.Attest(c.Context, dir, folder, anchors, func(r *ceremony.Report) (crypto.Signer, error) {
 		tellReport(c.App.ErrWriter, r)
 		fmt.Fprintln(c.App.ErrWriter, "\nYou sign that this is what was done. Compare the checkpoint's SHA-256 with the paper from the room, and ask those who were there.")
 		if err := yes(ask, "Type Yes to sign: "); err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -87,7 +86,7 @@ func record(c *cli.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	anchors, err := verifyAnchors(c)
+	folder, anchors, err := heldFolder(c, "", dir)
 	if err != nil {
 		return err
 	}
@@ -96,7 +95,7 @@ func record(c *cli.Context, dir string) error {
 	} else if !st.IsDir() {
 		return advice.New(advice.Usage, "name the folder of a ceremony", "%s is no folder", dir)
 	}
-	d, err := ceremony.Record(c.Context, input.Dir(dir), anchors...)
+	d, err := ceremony.Record(c.Context, folder, anchors...)
 	if d == nil {
 		return err
 	}

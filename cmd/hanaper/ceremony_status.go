@@ -13,7 +13,6 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
-	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
@@ -41,7 +40,7 @@ func ceremonyStatusCommand() *cli.Command {
 }
 
 func status(c *cli.Context, dir string) error {
-	anchors, err := verifyAnchors(c)
+	folder, anchors, err := heldFolder(c, "", dir)
 	if err != nil {
 		return err
 	}
@@ -54,7 +53,7 @@ func status(c *cli.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return advice.Wrap(advice.Usage, err, "name the folder of a ceremony")
 	}
-	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, anchors...)
+	s, err := ceremony.ReadStatus(c.Context, folder, dir, anchors...)
 	if s == nil {
 		return err
 	}

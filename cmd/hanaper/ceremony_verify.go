@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -61,32 +62,36 @@ func anchorFlags() []cli.Flag {
 	}
 }
 
-// verifyAnchors are those that the flags give: each must hold.
-func verifyAnchors(c *cli.Context) ([]*[32]byte, error) {
+// heldFolder is the folder, and what the flags say to hold it to: each must hold. The names of the flags begin with prefix.
+func heldFolder(c *cli.Context, prefix, dir string) (fs.FS, []*[32]byte, error) {
+	folder := input.Dir(dir)
 	var list []*[32]byte
 	for _, name := range []string{"roster", "checkpoint", "earlier"} {
-		d, err := digestFlag(c, name)
+		d, err := digestFlag(c, prefix+name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if d == nil {
+			continue
 		}
 		list = append(list, d)
+		if name == "checkpoint" {
+			folder = ceremony.Exactly(folder, *d)
+		}
 	}
-	return list, nil
+	return folder, list, nil
 }
 
 func verify(c *cli.Context, dir string) error {
-	anchors, err := verifyAnchors(c)
+	folder, anchors, err := heldFolder(c, "", dir)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
-	r, err := ceremony.Verify(c.Context, input.Dir(dir), anchors...)
+	r, err := ceremony.Verify(c.Context, folder, anchors...)
 	if r == nil {
-		return err
-	}
-	if err := isCheckpoint(c, "", r.Checkpoint); err != nil {
 		return err
 	}
 	if c.Bool("json") {
@@ -106,15 +111,6 @@ func verify(c *cli.Context, dir string) error {
 		fmt.Fprintf(c.App.Writer, "verified: script, transcript and artefacts agree, %s\n", heldTo(c))
 	}
 	return err
-}
-
-// isCheckpoint asks that a folder is the one of the checkpoint given, if one is: for package ceremony one that carries on from it meets the anchor, too.
-func isCheckpoint(c *cli.Context, prefix, has string) error {
-	want, err := digestFlag(c, prefix+"checkpoint")
-	if err != nil || want == nil || hexDigest(*want) == has {
-		return err
-	}
-	return advice.New(advice.Unverified, "if what you hold is the checkpoint of an earlier ceremony, give it with --"+prefix+"earlier", "checkpoint: is not that of the digest given: its SHA-256 is %s", show.Text(has))
 }
 
 // holdToImage holds what the machine said to what a release published, and says what was found.

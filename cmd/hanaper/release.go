@@ -94,15 +94,14 @@ var errNoAnchor = advice.New(advice.Usage, "give what you wrote down or were giv
 // readRelease verifies the ceremony in a release's folder, takes the manifest from there, and holds the folder to it. A report comes with an
 // error where it is known what is said to be released.
 func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*releaseReport, error) {
-	var anchors []*[32]byte
+	folder, anchors, err := heldFolder(c, prefix, filepath.Join(dir, release.CeremonyDir))
+	if err != nil {
+		return nil, err
+	}
 	var heldTo []string
 	for _, name := range []string{"checkpoint", "roster", "earlier"} {
-		d, err := digestFlag(c, prefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if d != nil {
-			anchors, heldTo = append(anchors, d), append(heldTo, name)
+		if c.String(prefix+name) != "" {
+			heldTo = append(heldTo, name)
 		}
 	}
 	key, err := digestFlag(c, prefix+"key")
@@ -118,7 +117,7 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 	if _, err := os.Stat(filepath.Join(dir, release.CeremonyDir)); err != nil {
 		return nil, advice.Wrap(advice.Unverified, err, "a release that was signed has the ceremony's folder in it, as "+release.CeremonyDir)
 	}
-	held, err := ceremony.Verify(ctx, input.Dir(filepath.Join(dir, release.CeremonyDir)), anchors...)
+	held, err := ceremony.Verify(ctx, folder, anchors...)
 	if errors.Is(err, ceremony.ErrNotAuthenticated) && held.Attested && len(anchors) == 0 {
 		err = nil // the key is the anchor
 	} else if errors.Is(err, ceremony.ErrNotAuthenticated) {
@@ -126,9 +125,6 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 	}
 	if err != nil {
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%w", release.CeremonyDir, err), advice.Hint(err))
-	}
-	if err := isCheckpoint(c, prefix, held.Checkpoint); err != nil {
-		return nil, err
 	}
 	s, err := signedIn(held, dir)
 	if err != nil {

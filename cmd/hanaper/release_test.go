@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,7 +153,9 @@ func TestReleaseVerify(t *testing.T) {
 		t.Error(d.text("memory/release.json"))
 	}
 	d.refuses("an anchor of another release", 4, "checkpoint: is not that of the digest given", "rel-2", "--checkpoint", first)
-	d.refused(4, "checkpoint: is not that of the digest given", "", "ceremony", "verify", "--checkpoint", first, d.path("rel-2/ceremony"))
+	for _, verb := range [][]string{{"verify"}, {"status"}, {"record", "--out", d.path("record.pdf")}, {"shares", "--out", d.path("shares")}, {"attest", "--officer", d.path("roster.json")}, {"new", "--out", d.path("next.yaml"), "rehearse"}} {
+		d.refused(4, "checkpoint: is not that of the digest given", "", slices.Concat([]string{"ceremony"}, verb[:1], []string{"--checkpoint", first}, verb[1:], []string{d.path("rel-2/ceremony")})...)
+	}
 	d.ok("ceremony", "verify", "--earlier", first, "--checkpoint", second, d.path("rel-2/ceremony"))
 	for _, args := range [][]string{{"--checkpoint", second}, {"--roster", strings.ToUpper(roster)}, {"--earlier", first}, {"--key", r.Key}, {"--roster", roster, "--checkpoint", second, "--key", r.Key, "--not-below", "0.2.1"}} {
 		if out := d.ok(append(d.verify(args...), d.path("rel-2"))...); !strings.Contains(out, "release v0.2.1") || !strings.Contains(out, "verified: 3 files") || !strings.Contains(out, "this program is that of the release") {

@@ -261,11 +261,10 @@ func addFromCeremony(c *cli.Context, t *trust.Content) error {
 	if dir == "" {
 		return advice.New(advice.Usage, "add --ceremony DIR and --roster DIGEST", "roots, CAs and their CRLs come from a ceremony, and none is named")
 	}
-	held, err := verifyAnchors(c)
+	folder, held, err := heldFolder(c, "", dir)
 	if err != nil {
 		return err
 	}
-	folder := input.Dir(dir)
 	r, err := ceremony.Verify(c.Context, folder, held...)
 	if err != nil {
 		return advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", show.Text(dir), err), advice.Hint(err))
@@ -275,11 +274,7 @@ func addFromCeremony(c *cli.Context, t *trust.Content) error {
 	}
 	covered := map[string]bool{}
 	for _, name := range r.Artefacts {
-		data, err := input.ReadFS(folder, name, trust.MaxCRLSize)
-		if err != nil {
-			return err
-		}
-		covered[string(withoutArmour(data))] = true
+		covered[string(withoutArmour(r.Artefact(name)))] = true
 	}
 	read := func(path string) ([]byte, error) {
 		data, err := readBounded(path)
@@ -309,10 +304,11 @@ func addFromCeremony(c *cli.Context, t *trust.Content) error {
 		}
 	}
 	for _, path := range crls {
-		if _, err := read(path); err != nil {
+		der, err := read(path)
+		if err != nil {
 			return err
 		}
-		der, ca, err := crlOf(path, t)
+		ca, err := issuerOf(path, der, t)
 		if err != nil {
 			return err
 		}
@@ -336,16 +332,22 @@ func crlOf(path string, t *trust.Content) ([]byte, *x509.Certificate, error) {
 		return nil, nil, advice.Wrap(advice.Usage, err, "name a CRL file that you may read")
 	}
 	der := withoutArmour(data)
+	ca, err := issuerOf(path, der, t)
+	return der, ca, err
+}
+
+// issuerOf finds the CA of the draft that signed a CRL.
+func issuerOf(path string, der []byte, t *trust.Content) (*x509.Certificate, error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
-		return nil, nil, advice.New(advice.Usage, "name a CRL, DER or PEM", "%s: %w", show.Text(path), err)
+		return nil, advice.New(advice.Usage, "name a CRL, DER or PEM", "%s: %w", show.Text(path), err)
 	}
 	for _, ca := range slices.Concat(t.Anchors, t.Intermediates) {
 		if bytes.Equal(ca.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(ca) == nil {
-			return der, ca, nil
+			return ca, nil
 		}
 	}
-	return nil, nil, advice.New(advice.Refused, "add its CA first", "%s is signed by no CA of the draft", show.Text(path))
+	return nil, advice.New(advice.Refused, "add its CA first", "%s is signed by no CA of the draft", show.Text(path))
 }
 
 // replaceCRL puts a CA's CRL into the place of the one before.

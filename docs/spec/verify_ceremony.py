@@ -358,9 +358,8 @@ class Folder:
                 ids += by
             need(self.roster.json.get("previous") == old.roster.digest and len(old.roster.officers(ids)) >= old.roster.threshold, "roster.json: it does not follow the earlier one")
         return old
-    def anchored(self, digest, checkpoint):
-        own = self.roster.digest == digest or sha(self.checkpoint) == checkpoint
-        return own or self.earlier is not None and (sha(self.earlier.checkpoint) == digest or self.earlier.anchored(digest, checkpoint))
+    def anchored(self, digest):
+        return self.roster.digest == digest or self.earlier is not None and (sha(self.earlier.checkpoint) == digest or self.earlier.anchored(digest))
 
 def read_files(top):
     files = {}
@@ -382,7 +381,8 @@ def main(args):
         f = Folder(read_files(args[0]))
         need(not f.rehearsal, "a REHEARSAL, consistent in itself: no ceremony was held")
         need(any(anchors.values()), "consistent, NOT authenticated: give the roster's digest, as people compared it, with --roster")
-        need(f.anchored(anchors["--roster"], anchors["--checkpoint"]), "roster.json: it is not the roster of the digest given, and follows from none of it")
+        need(anchors["--checkpoint"] in (None, sha(f.checkpoint)), "checkpoint: the digest given is that of another checkpoint")
+        need(anchors["--roster"] is None or f.anchored(anchors["--roster"]), "roster.json: it is not the roster of the digest given, and follows from none of it")
         by = f.roster.officers(f.signed + f.late)
         need(len(by) >= f.roster.threshold, "performed, not attested: %d of %d officers signed the transcript: %s" % (len(by), f.roster.threshold, ", ".join(by)))
     except BAD as bad:
