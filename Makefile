@@ -148,7 +148,7 @@ packages-test: packages
 	packaging/test $(or $(RELEASES),bookworm)
 
 ## release: a release in bin/release/, to be signed in a ceremony: programs, packages, SBOMs, the ceremony image, manifest and digests, of the commit at hand, which has a tag
-release: packages image
+release:
 	packaging/release
 
 clean:
