@@ -118,7 +118,9 @@ func TestRelease(t *testing.T) {
 	if said := b.ok("python3", "../docs/spec/verify_ceremony.py", "--roster", roster, b.at("rel/ceremony")); !strings.Contains(said, "manifest.json with SHA-256 "+b.sha("rel/manifest.json")) {
 		t.Error(said)
 	}
-	b.ok("sh", "-c", `cd "$1" && sha256sum --strict -c SHA256SUMS`, "sh", b.at("rel"))
+	byHand := []string{"-c", `cd "$1" && python3 -c 'import json,sys; [print(f["sha256"]+"  "+n) for n,f in json.load(open(sys.argv[1]))["files"].items()]' rel/manifest.json > signed.sums &&
+		(cd rel && sha256sum --strict -c) < signed.sums && [ $(($(wc -l < signed.sums) + 2)) = $(find rel -not -type d -not -path 'rel/ceremony/*' | wc -l) ]`, "sh", b.dir}
+	b.ok("sh", byHand...)
 
 	before := b.files()
 	for path, text := range before {
@@ -133,6 +135,10 @@ func TestRelease(t *testing.T) {
 		}
 		if code, said := b.run(b.hanaper, verify...); code != 4 {
 			t.Errorf("a changed byte in %s: exit code %d: %s", name, code, said)
+		}
+		// SHA256SUMS is nobody's word, and the ceremony and the manifest are held by the commands before.
+		if code, said := b.run("sh", byHand...); code == 0 && !strings.HasPrefix(name, "ceremony/") && name != "SHA256SUMS" && name != "manifest.json" {
+			t.Errorf("a changed byte in %s, by hand: %s", name, said)
 		}
 		code, said := b.run(b.hanaper, "ceremony", "approve", "--officer", b.at("ada.key")+"?pin-source="+b.at("pass"), "--release", b.at("rel"), "--release-roster", roster, "--out", b.at("approval"), "--answers", b.at("yes"), b.at("script.yaml"))
 		if code != 4 {
@@ -223,4 +229,104 @@ func TestSBOMJudge(t *testing.T) {
 	if !bytes.Contains([]byte(good), []byte(`"github.com/miekg/pkcs11"`)) {
 		t.Error("it does not name what hanaper reaches tokens by")
 	}
+}
+
+// TestAssembleRefuses: what lies in bin/ and image/out goes into a release only if it is of the commit's tag, and the same in archive, packages and image;
+// nothing is left of a release that was refused.
+func TestAssembleRefuses(t *testing.T) {
+	programs := []string{"hanaper", "hanaperd", "hanaper-station", "hanaper-gateway", "hanaper-repo", "hanaper-sign", "hanaper-kms"}
+	for _, c := range []struct {
+		what, want string
+		spoil      func(b bench)
+	}{
+		{"no tag", "this commit has no tag", func(b bench) { b.ok("git", "-C", b.dir, "tag", "-d", "v0.2.0") }},
+		{"a program of another commit", "bin/hanaper-sign is v0.1.9, and the commit is v0.2.0", func(b bench) { b.program("bin/hanaper-sign", "v0.1.9") }},
+		{"no package", "there is not one package of hanaperd", func(b bench) { b.ok("rm", b.at("bin/packages/hanaperd_0.2.0_amd64.deb")) }},
+		{"two packages", "there is not one package of hanaperd", func(b bench) { b.write("bin/packages/hanaperd_0.1.9_amd64.deb", "x") }},
+		{"a package of another build", "holds another hanaper-kms than bin/", func(b bench) { b.deb("hanaper-kms", "v0.2.0", "echo built elsewhere") }},
+		{"no image", "there is no ceremony image", func(b bench) { b.ok("rm", b.at("image/out/image.json")) }},
+		{"an image with another hanaper", "the hanaper in the ceremony image is not the one in bin/", func(b bench) {
+			b.write("image/out/manifest", "0755 10 "+strings.Repeat("e", 64)+" hanaper /usr/bin/hanaper\n")
+		}},
+		{"nothing", "", func(bench) {}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			b := bench{t, t.TempDir(), ""}
+			b.ok("mkdir", b.at("packaging"))
+			b.ok("cp", "assemble", b.at("packaging/assemble"))
+			for _, p := range programs {
+				b.program("bin/"+p, "v0.2.0")
+				b.deb(p, "v0.2.0", "")
+			}
+			b.write("image/out/image.json", "{}")
+			b.write("image/out/manifest", "0755 10 "+b.sha("bin/hanaper")+" hanaper /usr/bin/hanaper\n")
+			b.ok("git", "-C", b.dir, "init", "-q")
+			b.ok("git", "-C", b.dir, "-c", "user.name=a", "-c", "user.email=a@example", "commit", "-q", "--allow-empty", "-m", "a")
+			b.ok("git", "-C", b.dir, "tag", "v0.2.0")
+			c.spoil(b)
+			code, said := b.run(b.at("packaging/assemble"), b.at("out"))
+			if c.want == "" {
+				// Nothing is refused before the SBOMs are made, which this folder has no program for.
+				if !strings.Contains(said, "packaging/sbom") {
+					t.Errorf("exit code %d: %s", code, said)
+				}
+				return
+			}
+			if _, err := os.Stat(b.at("out")); code != 1 || !strings.Contains(said, c.want) || err == nil {
+				t.Errorf("exit code %d, %v: %s", code, err, said)
+			}
+		})
+	}
+}
+
+// program writes a program that knows its version alone.
+func (b bench) program(name, version string, more ...string) {
+	b.Helper()
+	b.write(name, "#!/bin/sh\necho "+filepath.Base(name)+" version "+version+"\n"+strings.Join(more, "\n"))
+	b.ok("chmod", "755", b.at(name))
+}
+
+// deb writes a package of one.
+func (b bench) deb(program, version, more string) {
+	b.Helper()
+	b.program("tree/usr/bin/"+program, version, more)
+	b.write("tree/DEBIAN/control", "Package: "+program+"\nVersion: 0.2.0\nArchitecture: amd64\nMaintainer: a <a@example>\nDescription: a\n")
+	b.ok("chmod", "-R", "u=rwX,go=rX", b.at("tree"))
+	b.ok("mkdir", "-p", b.at("bin/packages"))
+	b.ok("dpkg-deb", "--root-owner-group", "-Znone", "-b", b.at("tree"), b.at("bin/packages/"+program+"_0.2.0_amd64.deb"))
+	b.ok("rm", "-r", b.at("tree"))
+}
+
+// TestReleaseRefuses: a release that is there already is not replaced, and what is not committed, or has no tag, is no release.
+func TestReleaseRefuses(t *testing.T) {
+	b := bench{t, t.TempDir(), ""}
+	b.ok("mkdir", b.at("packaging"))
+	b.ok("cp", "release", b.at("packaging/release"))
+	git := func(args ...string) {
+		b.ok("git", append([]string{"-C", b.dir, "-c", "user.name=a", "-c", "user.email=a@example"}, args...)...)
+	}
+	b.write(".gitignore", "/bin/\n")
+	git("init", "-q")
+	git("add", ".")
+	git("commit", "-q", "-m", "a")
+	refused := func(want string) {
+		t.Helper()
+		before := b.files()
+		if code, said := b.run(b.at("packaging/release")); code != 1 || !strings.Contains(said, want) {
+			t.Errorf("exit code %d: %s; want %q", code, said, want)
+		}
+		if !maps.Equal(before, b.files()) {
+			t.Errorf("%s: something was written", want)
+		}
+	}
+	refused("this commit has no tag")
+	git("tag", "v0.2.0")
+	b.write("new.go", "package a")
+	refused("changes that are not committed")
+	b.ok("rm", b.at("new.go"))
+	b.write("bin/release/manifest.json", "{}")
+	refused("bin/release is there")
+	b.write("bin/release/ceremony/checkpoint", "x")
+	refused("it is a signed release")
 }
