@@ -49,6 +49,9 @@ func approve(c *cli.Context, path string) error {
 		return err
 	}
 	s := plan.Script()
+	if err := oneOfficer(c); err != nil {
+		return err
+	}
 	digest, from, err := toolToApprove(c)
 	if err != nil {
 		return err
@@ -99,9 +102,6 @@ func approve(c *cli.Context, path string) error {
 		return err
 	}
 	defer closer()
-	if len(key) != 1 {
-		return advice.New(advice.Usage, "each officer approves alone, and joins another's approval with --with", "one officer approves at a time")
-	}
 	signer, officer, err := plan.Roster().Signer(key[0])
 	if err != nil {
 		return err
@@ -115,6 +115,18 @@ func approve(c *cli.Context, path string) error {
 	}
 	fmt.Fprintf(c.App.Writer, "approved by %s (%s); written to %s\n", show.Text(officer.Name), show.Text(officer.Role), c.String("out"))
 	return nil
+}
+
+// oneOfficer sees, before anything is read aloud or asked, that one officer's key is named and its file is there, and that --out is new.
+func oneOfficer(c *cli.Context) error {
+	refs := c.StringSlice("officer")
+	if len(refs) != 1 {
+		return advice.New(advice.Usage, "each officer approves alone: call it once for each", "one officer approves at a time, and --officer names %d", len(refs))
+	}
+	if err := keysThere(refs); err != nil {
+		return err
+	}
+	return absent(c.String("out"))
 }
 
 // toolToApprove is the digest of the program that will run, and in words where it is from, if that is neither this program nor what was typed.

@@ -43,6 +43,13 @@ func checkOfficer(c *cli.Context) error {
 	if len(c.StringSlice("officer")) != 1 {
 		return advice.New(advice.Usage, "", "one officer is checked at a time")
 	}
+	refs := c.StringSlice("officer")
+	if ref := c.String("decryption-key"); ref != "" {
+		refs = append(refs, ref)
+	}
+	if err := keysThere(refs); err != nil {
+		return err
+	}
 	ask, _, done, err := prompter(c)
 	if err != nil {
 		return err
@@ -51,10 +58,6 @@ func checkOfficer(c *cli.Context) error {
 	at, err := assertedTime(c, ask)
 	if err != nil {
 		return err
-	}
-	refs := c.StringSlice("officer")
-	if ref := c.String("decryption-key"); ref != "" {
-		refs = append(refs, ref)
 	}
 	keys, closer, err := openOfficer(c.Context, refs, ask)
 	if err != nil {

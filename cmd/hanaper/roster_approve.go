@@ -46,7 +46,7 @@ func approveRoster(c *cli.Context, path string) error {
 	if next.Previous() != quorum.Digest(old.Digest()) {
 		return advice.New(advice.Refused, "", "%s does not replace %s: it names roster %s", path, c.String("previous"), next.Previous())
 	}
-	if err := absent(c.String("out")); err != nil {
+	if err := oneOfficer(c); err != nil {
 		return err
 	}
 	ask, _, done, err := prompter(c)
@@ -66,9 +66,6 @@ func approveRoster(c *cli.Context, path string) error {
 		return err
 	}
 	defer closer()
-	if len(keys) != 1 {
-		return advice.New(advice.Usage, "", "one officer approves at a time")
-	}
 	signer, o, err := old.Signer(keys[0])
 	if err != nil {
 		return advice.Wrap(advice.Refused, err, "approve with the key that you enrolled")

@@ -184,6 +184,9 @@ func newKeys(c *cli.Context, names []string) ([]uptane.Key, error) {
 	if len(uris) == 0 {
 		return out, nil
 	}
+	if err := keysThere(uris); err != nil {
+		return nil, err
+	}
 	opened, err := openKeyLog(c, c.String("transcript"), uptaneLogOrigin)
 	if err != nil {
 		return nil, err

@@ -121,6 +121,9 @@ func signRequest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := keysThere(c.StringSlice("key")); err != nil {
+		return err
+	}
 	ask, scripted, done, err := prompter(c)
 	if err != nil {
 		return err

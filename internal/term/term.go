@@ -45,7 +45,7 @@ type tty struct{}
 func open() (*os.File, error) {
 	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, advice.New(advice.Usage, "run at a terminal, or name a PIN file with pin-source", "no terminal to ask at: %w", err)
+		return nil, advice.New(advice.Usage, "run it at a terminal; where none is, PINs can come from a file (pin-source), and answers from one (--answers, at the verbs that have it)", "no terminal to ask at: %w", err)
 	}
 	return f, nil
 }
