@@ -94,7 +94,7 @@ func (r *run) finish(s *Session, files map[string][]byte, listing []byte) (*Resu
 	if err := durable.Remove(filepath.Join(r.Out, incompleteFile)); err != nil {
 		return nil, err
 	}
-	r.Progress.Done("done: %d entries, %d artefacts in %s", s.index, len(s.state.order), r.Out)
+	r.Progress.Done("done: %d entries, artefacts: %d, in %s", s.index, len(s.state.order), r.Out)
 	if r.memory == nil {
 		return result, nil
 	}

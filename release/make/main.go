@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/release"
 )
 
@@ -40,6 +41,12 @@ func run(c *cli.Context) error {
 	if err := m.Make(c.Args().First(), func(path string, data []byte) error { return durable.WriteFile(path, data, 0o644) }); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "release %s of commit %s: %d files\n", show.Text(m.Version), show.Text(m.Commit), len(m.Files))
+	data, err := input.Read(filepath.Join(c.Args().First(), release.ManifestFile), release.MaxSize)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	fmt.Fprintf(c.App.Writer, "release %s of commit %s: %d files\nSHA-256 of manifest.json, to be compared by those who make it and those who sign it:\n  %x\n  %s\n", show.Text(m.Version), show.Text(m.Commit), len(m.Files),
+		sum, quorum.Words(sum[:]))
 	return nil
 }
