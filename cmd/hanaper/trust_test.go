@@ -562,3 +562,24 @@ func TestTrustGolden(t *testing.T) {
 }
 
 var updateTrust = flag.Bool("update-trust", false, "make testdata/trust-work anew; its keys are thrown away")
+
+// TestTrustFreeze: the officers freeze the last list of a CA whose key is gone, and take that back; a list of a CA that the draft does not have is refused.
+func TestTrustFreeze(t *testing.T) {
+	d := newTrustDesk(t, 2)
+	w := d.world
+	d.write("last.crl", w.MakeCRL(w.Issuing, 7, 4711))
+	stranger := trusttest.New(t)
+	d.write("stranger.crl", stranger.MakeCRL(stranger.Issuing, 7, 4711))
+	d.refused(3, "is signed by no CA of the draft", "add", "--from", "@inforce", "--root", "@pin.json", "--freeze", "@stranger.crl", "@work")
+	out := d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--freeze", "@last.crl", "@work")
+	if want := "+ policy: the CRL of CN=Specimen Issuing CA is frozen"; !strings.Contains(out, want) {
+		t.Errorf("%q is missing in\n%s", want, out)
+	}
+	if out = d.ok("show", "--root", "@pin.json", "@work"); !strings.Contains(out, "frozen") {
+		t.Error(out)
+	}
+	out = d.ok("remove", "--rule", trust.IssuerID(w.Issuing.Cert).String(), "@work")
+	if strings.Contains(out, "+ policy: the CRL of CN=Specimen Issuing CA is frozen") {
+		t.Errorf("taken back:\n%s", out)
+	}
+}
