@@ -65,6 +65,11 @@ func TestSignRelease(t *testing.T) {
 		form := p.Paper(Tool{})
 		holds(t, form, "v0.2.1 for linux/amd64", m.Commit, hexSHA256(second), m.Programs["hanaper"], m.Programs["hanaperd"], m.Files["image/hanaper.iso"].SHA256, m.CC, "sbom/hanaperd.cdx.json",
 			strings.Join(strings.Fields(words)[:3], " "), "signed by")
+		// What the builder says of itself is free text: it stands in quotes, after every digest that people compare.
+		shown := p.shown[2]
+		if last := shown.facts[len(shown.facts)-1]; last.Label != "made with, as the builder says" || last.Value != "\"go1.26.8\", \"gcc (Debian 12.2.0-14+deb12u1) 12.2.0\"" {
+			t.Errorf("%s: %q", algorithm, shown.facts)
+		}
 		for n, want := range map[int][]byte{1: first, 2: second} {
 			report, err := Verify(context.Background(), os.DirFS(y.folder(n)), &y.anchor)
 			if err != nil {

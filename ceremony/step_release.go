@@ -160,7 +160,6 @@ func (r *SignRelease) shows(s *Session, v *shown) {
 	}
 	v.fact("release", m.Version+" for "+m.Platform)
 	v.fact("source", "commit "+m.Commit+", of "+m.Date)
-	v.fact("made with", show.Line(m.Go+"; "+m.CC))
 	aloud("manifest", hexSHA256(data))
 	aloud("program "+release.Program, m.Programs[release.Program])
 	for _, p := range m.ProgramNames() {
@@ -174,6 +173,8 @@ func (r *SignRelease) shows(s *Session, v *shown) {
 		}
 	}
 	v.fact(fmt.Sprintf("files (%d)", len(m.Files)), show.Line(strings.Join(m.Paths(), ", ")))
+	// Free text, which no form may take for a value that people compare.
+	v.fact("made with, as the builder says", fmt.Sprintf("%q, %q", m.Go, m.CC))
 	if k := s.state.keys[r.Key]; k != nil {
 		v.box("key that signs, SHA-256 of its public half"+ends, hexSHA256(k.spki))
 	}

@@ -28,7 +28,8 @@ const (
 var errEnough = errors.New("enough")
 
 // Check holds the folder at dir to the manifest whose bytes are data, and says in words what differs: files that are missing, changed, or more
-// than listed, what is no file, and manifest.json and SHA256SUMS that are not those of data. Nothing below dir/ceremony is looked at.
+// than listed, what is no file, and manifest.json and SHA256SUMS that are not those of data. Below dir/ceremony only empty folders are looked for: the files there
+// are for the ceremony's own verification.
 // An empty list means that nothing differs.
 func (m *Manifest) Check(dir string, data []byte) (differ []string, err error) {
 	say := func(path, format string, args ...any) error {
@@ -57,6 +58,9 @@ func (m *Manifest) Check(dir string, data []byte) (differ []string, err error) {
 		}
 		switch {
 		case e.IsDir() && path == CeremonyDir:
+			if err := emptyFolders(dir, say); err != nil {
+				return err
+			}
 			return fs.SkipDir
 		case e.IsDir() && !dirs[path]:
 			if err := say(path, "is a folder that is not of this release"); err != nil {
@@ -96,6 +100,34 @@ func (m *Manifest) Check(dir string, data []byte) (differ []string, err error) {
 		return m.checkImage(dir)
 	}
 	return differ, nil
+}
+
+// emptyFolders says which folders of the ceremony in the release at dir are empty: who verifies a ceremony sees files alone.
+func emptyFolders(dir string, say func(string, string, ...any) error) error {
+	last := "" // the folder that was seen just before
+	err := filepath.WalkDir(filepath.Join(dir, CeremonyDir), func(full string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		path, err := filepath.Rel(dir, full)
+		if err != nil {
+			return err
+		}
+		path = filepath.ToSlash(path)
+		if last != "" && !strings.HasPrefix(path, last+"/") {
+			if err := say(last, "is an empty folder"); err != nil {
+				return err
+			}
+		}
+		if last = ""; e.IsDir() {
+			last = path
+		}
+		return nil
+	})
+	if err == nil && last != "" {
+		err = say(last, "is an empty folder")
+	}
+	return err
 }
 
 // dirs are the folders in which listed files lie.

@@ -147,6 +147,16 @@ func TestCheck(t *testing.T) {
 		{"a file more that steers", `: is not of this release`, func() { must(os.WriteFile(at("a\x1b[2J\nb"), nil, 0o644)) }},
 		{"a file more in a folder", "image/x: is not of this release", func() { must(os.WriteFile(at("image/x"), nil, 0o644)) }},
 		{"a folder more", "more: is a folder that is not of this release", func() { must(os.Mkdir(at("more"), 0o755)) }},
+		{"an empty folder in the ceremony", "ceremony/more: is an empty folder", func() { must(os.Mkdir(at("ceremony/more"), 0o755)) }},
+		{"empty folders in the ceremony", "ceremony/a/b/c: is an empty folder", func() { must(os.MkdirAll(at("ceremony/a/b/c"), 0o755)) }},
+		{"an empty folder at the end", "ceremony/zz/z: is an empty folder", func() { must(os.MkdirAll(at("ceremony/zz/z"), 0o755)) }},
+		{"an empty folder before a file of the same beginning", "ceremony/what: is an empty folder", func() { must(os.Mkdir(at("ceremony/what"), 0o755)) }},
+		{"an empty ceremony", "ceremony: is an empty folder", func() { must(os.Remove(at("ceremony/whatever"))) }},
+		{"many empty folders in the ceremony", "and perhaps more", func() {
+			for i := range 50 {
+				must(os.Mkdir(at("ceremony/"+strings.Repeat("x", i+1)), 0o755))
+			}
+		}},
 		{"many files more", "and perhaps more", func() {
 			for i := range 50 {
 				must(os.WriteFile(at(strings.Repeat("x", i+1)), nil, 0o644))

@@ -78,8 +78,11 @@ var (
 	versionForm  = regexp.MustCompile(`^v[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}(-[0-9A-Za-z.-]{1,40})?$`)
 	platformForm = regexp.MustCompile(`^[a-z0-9]{1,20}/[a-z0-9]{1,20}$`)
 	programForm  = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
-	wordsForm    = regexp.MustCompile(`^[!-~]([ -~]{0,198}[!-~])?$`)
-	pathForm     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*(/[A-Za-z0-9][A-Za-z0-9._+~-]*){0,3}$`)
+	goForm       = regexp.MustCompile(`^go1\.[0-9]{1,4}(\.[0-9]{1,4})?(rc[0-9]{1,4}|beta[0-9]{1,4})?$`)
+	ccForm       = regexp.MustCompile(`^[!-~]([ -~]{0,78}[!-~])?$`)
+	// likeDigest is what could pass for a part of a digest, where people compare digests.
+	likeDigest = regexp.MustCompile(`[0-9A-Fa-f]{16}`)
+	pathForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*(/[A-Za-z0-9][A-Za-z0-9._+~-]*){0,3}$`)
 )
 
 // Parse reads a manifest in its one spelling, and checks it. name stands for it in errors. A manifest is plain ASCII.
@@ -142,12 +145,19 @@ func (m *Manifest) check(name string) error {
 		return refuse("commit %.60q is not 40 digits of lower-case hex", m.Commit)
 	case !platformForm.MatchString(m.Platform):
 		return refuse("platform %.60q is none such as linux/amd64", m.Platform)
-	case !wordsForm.MatchString(m.Go) || !wordsForm.MatchString(m.CC):
-		return refuse("go or cc is missing, or not one line of at most 200 printable ASCII characters")
+	case !goForm.MatchString(m.Go):
+		return refuse("go %.60q is none such as go1.26.8", m.Go)
+	case !ccForm.MatchString(m.CC) || strings.ContainsAny(m.CC, "|:") || likeDigest.MatchString(m.CC):
+		return refuse("cc %.60q: want 1 to 80 printable ASCII characters in one line, none of them '|' or ':', and no 16 or more hexadecimal digits in a row", m.CC)
 	case len(m.Programs) > MaxPrograms || len(m.Files) > MaxFiles:
 		return refuse("it lists more than %d programs or %d files", MaxPrograms, MaxFiles)
 	case m.Programs[Program] == "":
 		return refuse("the program %s is missing", Program)
+	}
+	for _, text := range slices.Concat([]string{m.Version}, slices.Collect(maps.Keys(m.Programs)), slices.Collect(maps.Keys(m.Files))) {
+		if likeDigest.MatchString(text) {
+			return refuse("%.60q has 16 or more hexadecimal digits in a row, as a digest has: people would compare it", text)
+		}
 	}
 	if t, err := time.Parse(time.RFC3339, m.Date); err != nil || t.UTC().Format("2006-01-02T15:04:05Z") != m.Date || t.Year() < 2000 {
 		return refuse("date %.40q is no moment in whole seconds of UTC", m.Date)

@@ -80,9 +80,19 @@ func TestRefusals(t *testing.T) {
 		"a part of a second":             {`06:54:00Z`, `06:54:00.5Z`, "date"},
 		"no platform":                    {`"linux/amd64"`, `"linux"`, "platform"},
 		"a platform out of the way":      {`"linux/amd64"`, `"linux/../x"`, "platform"},
-		"no toolchain":                   {`"go1.26.8"`, `""`, "go or cc"},
-		"a compiler that steers":         {`"gcc (`, `"\u001b[2Jgcc (`, "go or cc"},
-		"a compiler right to left":       {`"gcc (`, "\"\u202egcc (", "go or cc"},
+		"no toolchain":                   {`"go1.26.8"`, `""`, "go \"\""},
+		"no compiler":                    {`"gcc (Debian 12.2.0-14+deb12u1) 12.2.0"`, `""`, "cc \"\""},
+		"a toolchain that says more":     {`"go1.26.8"`, `"go1.26.8 | manifest, SHA-256"`, "go \"go1.26.8 |"},
+		"a toolchain in two lines":       {`"go1.26.8"`, `"go1.26.8\n"`, "go \"go1.26.8"},
+		"a compiler that steers":         {`"gcc (`, `"\u001b[2Jgcc (`, "cc \""},
+		"a compiler right to left":       {`"gcc (`, "\"\u202egcc (", "cc \""},
+		"a compiler with a column":       {`"gcc (`, `"gcc | manifest (`, "cc \""},
+		"a compiler with a label":        {`"gcc (`, `"gcc manifest: (`, "cc \""},
+		"a compiler with a digest":       {`"gcc (`, `"gcc d00dD00dd00dd00d (`, "cc \""},
+		"a long compiler":                {`"gcc (`, `"` + strings.Repeat("gcc ", 20) + `(`, "cc \""},
+		"a version with a digest":        {`"v0.2.0"`, `"v0.2.0-0123456789abcdef"`, "16 or more hexadecimal digits"},
+		"a file with a digest":           {`"hanaper_0.2.0_amd64.deb"`, `"hanaper_0123456789abcdef_amd64.deb"`, "16 or more hexadecimal digits"},
+		"a program with a digest":        {`"hanaperd": "`, `"hanaper-0123456789abcdef": "`, "16 or more hexadecimal digits"},
 		"no program hanaper":             {`    "hanaper": "`, `    "hanaperx": "`, "program hanaper is missing"},
 		"a program of another name":      {`"hanaperd": "`, `"../hanaperd": "`, "program"},
 		"a look-alike":                   {`"hanaperd": "`, "\"hаnaperd\": \"", "program"},
@@ -122,6 +132,11 @@ func TestRefusals(t *testing.T) {
 		m, err := Parse(ManifestFile, changed)
 		if err == nil || m != nil || !strings.Contains(err.Error(), c.want) || advice.KindOf(err) != advice.Usage {
 			t.Errorf("%s: %v; want %q", name, err, c.want)
+		}
+	}
+	for _, fine := range []string{"go1.26", "go1.27rc2", "go1.27beta1", "go1.100.10"} {
+		if _, err := Parse(ManifestFile, bytes.Replace(data, []byte(`"go1.26.8"`), []byte(`"`+fine+`"`), 1)); err != nil {
+			t.Errorf("%s: %v", fine, err)
 		}
 	}
 	m, _ := good(t)
