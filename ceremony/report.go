@@ -55,7 +55,12 @@ type Report struct {
 	// saidAt is at how many places the machine could have said something.
 	saidAt int
 	files  map[string][]byte
+	first  string
 }
+
+// FirstRoster is the SHA-256 of the roster of the first ceremony that this one carries on from, in hex; this one's where it carries on from none.
+// Each roster since was approved by the officers of the one before it, so it names the line of officers.
+func (r *Report) FirstRoster() string { return r.first }
 
 // Artefact is the content of a file that the folder has, as it was verified; nil if there is none.
 func (r *Report) Artefact(name string) []byte { return r.files[name] }
@@ -106,6 +111,11 @@ func (v *verified) report() *Report {
 	r.Attested = v.attested() == nil
 	r.Stays, r.Platforms, r.Releases = s.left(), s.platforms, s.state.signed
 	r.saidAt, r.files = 1+len(s.resumes), v.files
+	first := v
+	for first.script.earlier != nil {
+		first = first.script.earlier.verified
+	}
+	r.first = hexSHA256(first.script.roster)
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
 	}

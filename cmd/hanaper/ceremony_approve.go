@@ -31,6 +31,7 @@ func ceremonyApproveCommand() *cli.Command {
 			&cli.StringFlag{Name: "tool", Usage: "the published `SHA256` of the program that will run; by default this one's"},
 			&cli.StringFlag{Name: "release", Usage: "take the digest of the program that will run from the release in `FOLDER`, verified as by hanaper release verify"},
 			&cli.StringFlag{Name: "release-not-below", Usage: "with --release: the oldest `VERSION` that you take"},
+			&cli.BoolFlag{Name: "release-older", Usage: "with --release: take a version that is older than the one that this account remembers, which stays what it remembers"},
 			answersFlag, stateFlag,
 		}, releaseAnchorFlags("release-")...),
 		Action: func(c *cli.Context) error {
@@ -132,8 +133,8 @@ func oneOfficer(c *cli.Context) error {
 // toolToApprove is the digest of the program that will run, and in words where it is from, if that is neither this program nor what was typed.
 func toolToApprove(c *cli.Context) (digest, from string, err error) {
 	dir := c.String("release")
-	for _, name := range []string{"release-checkpoint", "release-roster", "release-earlier", "release-key", "release-not-below"} {
-		if dir == "" && c.String(name) != "" {
+	for _, name := range []string{"release-checkpoint", "release-roster", "release-earlier", "release-key", "release-not-below", "release-older"} {
+		if dir == "" && c.IsSet(name) {
 			return "", "", advice.New(advice.Usage, "add --release FOLDER", "--%s is for a release, and none is named", name)
 		}
 	}
@@ -157,11 +158,12 @@ func toolToApprove(c *cli.Context) (digest, from string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	was, err := recallRelease(state)
+	m, err := recallReleases(state)
 	if err != nil {
 		return "", "", err
 	}
-	if err := r.weigh(was, false); err != nil {
+	_, notes, err := r.weigh(m, c.Bool("release-older"))
+	if err != nil {
 		return "", "", err
 	}
 	if digest, err = r.manifest.OnPlatform(runtime.GOOS, runtime.GOARCH); err != nil {
@@ -172,7 +174,7 @@ func toolToApprove(c *cli.Context) (digest, from string, err error) {
 		return "", "", err
 	}
 	from = fmt.Sprintf("%s\nof release %s for %s, commit %s, held to your --release-%s\n", aloud(d), show.Text(r.Version), show.Text(r.Platform), show.Text(r.Commit), show.Line(strings.Join(r.HeldTo, ", --release-")))
-	for _, n := range r.Notes {
+	for _, n := range append(r.Notes, notes...) {
 		from += "note: " + show.Line(n) + "\n"
 	}
 	return digest, from, nil

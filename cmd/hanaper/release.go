@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,6 +19,7 @@ import (
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/quorum"
 	"github.com/hanaper/hanaper/release"
 )
 
@@ -34,12 +36,12 @@ func releaseVerifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "hold a release's folder, and this program, to what a ceremony signed",
 		Description: "FOLDER has the release and, in ceremony/, the folder of the ceremony that signed it. What you hold yourself is named by one of --checkpoint, --roster, --earlier and --key at least, and " +
-			"each that is named must hold; nothing in FOLDER says whether FOLDER is the right one. This machine remembers the newest release that it verified.\n\n" +
+			"each that is named must hold; nothing in FOLDER says whether FOLDER is the right one. The account that runs it remembers in --state the newest release of each line of officers that it verified.\n\n" +
 			"Example:\n  hanaper release verify --roster $(cat roster.sha256) --not-installed /media/hanaper-v0.2.0\n  hanaper release verify --roster $(cat roster.sha256) /media/hanaper-v0.2.0",
 		ArgsUsage: "FOLDER",
 		Flags: append(releaseAnchorFlags(""),
 			&cli.StringFlag{Name: "not-below", Usage: "the oldest `VERSION` that you take"},
-			&cli.BoolFlag{Name: "older", Usage: "take a version that is older than the newest that this machine remembers"},
+			&cli.BoolFlag{Name: "older", Usage: "go back: take a version that is older than the one that this account remembers, and remember it in the place of that"},
 			&cli.BoolFlag{Name: "not-installed", Usage: "leave this program out: the release is not installed yet"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 			stateFlag),
@@ -75,6 +77,9 @@ type releaseReport struct {
 	Ceremony    string `json:"ceremony"`
 	Environment string `json:"environment"`
 	Checkpoint  string `json:"checkpoint_sha256"`
+	// Roster is the SHA-256 of the roster of those who signed, SignedBy the names of the officers.
+	Roster   string   `json:"roster_sha256"`
+	SignedBy []string `json:"signed_by"`
 	// HeldTo are the flags that named what the ceremony was held against.
 	HeldTo   []string          `json:"held_to"`
 	Programs map[string]string `json:"programs"`
@@ -86,7 +91,12 @@ type releaseReport struct {
 	Differences []string `json:"differences,omitempty"`
 
 	manifest *release.Manifest
+	// firstRoster is that of the chain's first ceremony, prefix that of the names of the flags.
+	firstRoster, prefix string
 }
+
+// heldTo says whether the flag was given.
+func (r *releaseReport) heldTo(name string) bool { return slices.Contains(r.HeldTo, name) }
 
 var errNoAnchor = advice.New(advice.Usage, "give what you wrote down or were given on another way than the folder: --checkpoint, --roster or --earlier; or --key",
 	"nothing says whose release this is: nothing in the folder can")
@@ -139,7 +149,15 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 		return nil, advice.Wrap(advice.Unverified, err, advice.Hint(err))
 	}
 	r := &releaseReport{Version: m.Version, Commit: m.Commit, Date: m.Date, Platform: m.Platform, Manifest: s.SHA256, Key: s.Fingerprint, Ceremony: held.Ceremony, Environment: held.Environment,
-		Checkpoint: held.Checkpoint, HeldTo: heldTo, Programs: m.Programs, Files: len(m.Files), manifest: m, Notes: held.Notes}
+		Checkpoint: held.Checkpoint, Roster: held.Roster, HeldTo: heldTo, Programs: m.Programs, Files: len(m.Files), manifest: m, Notes: held.Notes, firstRoster: held.FirstRoster(), prefix: prefix}
+	for _, o := range append(slices.Clone(held.Signers), held.Late...) {
+		if o.Role == string(quorum.RoleOfficer) {
+			r.SignedBy = append(r.SignedBy, o.Name)
+		}
+	}
+	if given := strings.ToLower(c.String(prefix + "roster")); given != "" && given != r.Roster {
+		r.Notes = append(r.Notes, fmt.Sprintf("the roster is another now than that of your --%sroster, whose officers approved the one that followed: SHA-256 %s; signed by %s", prefix, show.Text(r.Roster), show.List(r.SignedBy)))
+	}
 	r.Differences, err = m.Check(dir, s.Manifest)
 	if err != nil {
 		return nil, advice.Wrap(advice.Unverified, err, "")
@@ -226,7 +244,7 @@ func (r *releaseReport) notBelow(text string) error {
 	return nil
 }
 
-// take holds the release to what must be true of it on this machine, and remembers it.
+// take holds the release to what must be true of it here, and remembers it.
 func (r *releaseReport) take(c *cli.Context) error {
 	if err := r.notBelow(c.String("not-below")); err != nil {
 		return err
@@ -235,11 +253,12 @@ func (r *releaseReport) take(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	was, err := recallRelease(state)
+	// What is refused is refused before anything is written.
+	m, err := recallReleases(state)
 	if err != nil {
 		return err
 	}
-	if err := r.weigh(was, c.Bool("older")); err != nil {
+	if _, _, err := r.weigh(m, c.Bool("older")); err != nil {
 		return err
 	}
 	if !c.Bool("not-installed") {
@@ -247,15 +266,15 @@ func (r *releaseReport) take(c *cli.Context) error {
 			return err
 		}
 	}
-	if was != nil && !release.Older(was.Version, r.Version) {
-		return nil
-	}
-	return releaseMemory{1, r.Version, r.Manifest, r.Key}.keep(state)
+	notes, err := r.remember(state, c.Bool("older"))
+	r.Notes = append(r.Notes, notes...)
+	return err
 }
 
 func (r *releaseReport) tell(w io.Writer) {
 	fmt.Fprintf(w, "release %s of commit %s, of %s, for %s\nmanifest %s\nsigned by key %s in the ceremony %s of environment %s, checkpoint %s\n", show.Text(r.Version), show.Text(r.Commit), show.Text(r.Date), show.Text(r.Platform),
 		show.Text(r.Manifest), show.Text(r.Key), show.Text(r.Ceremony), show.Text(r.Environment), show.Text(r.Checkpoint))
+	fmt.Fprintf(w, "signed as performed by %s, of the roster %s\n", show.List(r.SignedBy), show.Text(r.Roster))
 	for _, p := range r.manifest.ProgramNames() {
 		fmt.Fprintf(w, "program %s %s\n", show.Text(p), show.Text(r.Programs[p]))
 	}

@@ -12,9 +12,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hanaper/hanaper/hsm"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/release"
 	"github.com/hanaper/hanaper/softhsm"
 )
@@ -140,7 +142,7 @@ func (d releaseDesk) refuses(what string, code int, says, dir string, args ...st
 	}
 }
 
-// TestReleaseVerify: a release is verified by each thing that people can hold, and by nothing that lies in its folder; the machine remembers it.
+// TestReleaseVerify: a release is verified by each thing that people can hold, and by nothing that lies in its folder; the account remembers it.
 func TestReleaseVerify(t *testing.T) {
 	d := newReleases(t, "release verify")
 	roster, first, second := d.digest("roster.json"), d.digest("rel-1/ceremony/checkpoint"), d.digest("rel-2/ceremony/checkpoint")
@@ -149,7 +151,10 @@ func TestReleaseVerify(t *testing.T) {
 		r.Checkpoint != first || len(r.HeldTo) != 1 || r.Files != 3 || len(r.Notes) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if want := fmt.Sprintf(`{"format":1,"version":"v0.2.0","manifest_sha256":"%s","spki_sha256":"%s"}`+"\n", r.Manifest, r.Key); d.text("memory/release.json") != want {
+	if r.Roster != roster || fmt.Sprint(r.SignedBy) != "[ada berta]" {
+		t.Errorf("%s %v", r.Roster, r.SignedBy)
+	}
+	if want := fmt.Sprintf(`{"format":1,"rosters":{"%s":{"version":"v0.2.0","manifest_sha256":"%s","spki_sha256":"%s"}}}`+"\n", roster, r.Manifest, r.Key); d.text("memory/release.json") != want {
 		t.Error(d.text("memory/release.json"))
 	}
 	d.refuses("an anchor of another release", 4, "checkpoint: is not that of the digest given", "rel-2", "--checkpoint", first)
@@ -183,23 +188,119 @@ func TestReleaseVerify(t *testing.T) {
 		d.refuses(c.what, c.code, c.says, "rel-2", c.args...)
 	}
 	// The old release, in which everything verifies.
-	d.refuses("an old release", 3, "release v0.2.1 was verified on this machine", "rel-1", "--roster", roster)
-	if out := d.ok(append(d.verify("--roster", roster, "--older"), d.path("rel-1"))...); !strings.Contains(out, "release v0.2.0") || !strings.Contains(d.text("memory/release.json"), `"v0.2.1"`) {
+	d.refuses("an old release", 3, "release v0.2.1 was verified by this account", "rel-1", "--roster", roster)
+	// The checkpoint names this one: it passes, and what is remembered stays.
+	before := d.text("memory/release.json")
+	if out := d.ok(append(d.verify("--roster", roster, "--checkpoint", first), d.path("rel-1"))...); !strings.Contains(out, "older than release v0.2.1") || d.text("memory/release.json") != before {
 		t.Errorf("%s%s", out, d.text("memory/release.json"))
 	}
-	d.write("memory/release.json", strings.Replace(d.text("memory/release.json"), `"v0.2.1","manifest_sha256":"`, `"v0.2.0","manifest_sha256":"`, 1))
+	// Who goes back on purpose is protected from there.
+	if out := d.ok(append(d.verify("--roster", roster, "--older"), d.path("rel-1"))...); !strings.Contains(out, "you go back from release v0.2.1") || !strings.Contains(d.text("memory/release.json"), `"v0.2.0"`) || strings.Contains(d.text("memory/release.json"), `"`+roster+`":{"version":"v0.2.1"`) {
+		t.Errorf("%s%s", out, d.text("memory/release.json"))
+	}
+	d.write("memory/release.json", strings.Replace(before, `{"version":"v0.2.1","manifest_sha256":"`+d.digest("rel-2/manifest.json"), `{"version":"v0.2.0","manifest_sha256":"`+d.digest("rel-2/manifest.json"), 1))
 	d.refuses("another release of the version", 3, "another release v0.2.0 was verified", "rel-1", "--roster", roster, "--older")
-	for name, text := range map[string]string{"a newer memory": `{"format":2,"version":"v0.2.0","manifest_sha256":"` + second + `","spki_sha256":""}`, "half a memory": `{"format":1`, "an empty memory": "", "another key of it": `{"formaT":1,"format":1}`} {
+	d.refuses("another release of the version, by its checkpoint", 3, "another release v0.2.0 was verified", "rel-1", "--checkpoint", first)
+	known := `{"version":"v0.2.0","manifest_sha256":"` + second + `","spki_sha256":"` + second + `"}`
+	for name, text := range map[string]string{"a newer memory": `{"format":2,"rosters":{"` + roster + `":` + known + `}}`, "half a memory": `{"format":1`, "an empty memory": "", "another key of it": `{"formaT":1,"format":1}`,
+		"a line twice": `{"format":1,"rosters":{"` + roster + `":` + known + `,"` + roster + `":` + known + `}}`, "no line": `{"format":1,"rosters":{"x":` + known + `}}`,
+		"no version": `{"format":1,"keys":{"` + roster + `":` + strings.Replace(known, "v0.2.0", "new", 1) + `}}`, "no key": `{"format":1,"rosters":{"` + roster + `":` + strings.Replace(known, `"spki_sha256":"`, `"spki_sha256":"0`, 1) + `}}`} {
 		d.write("memory/release.json", text)
 		d.refuses(name, 2, "release.json", "rel-2", "--roster", roster)
 	}
 }
 
+// TestReleaseLines: what was verified by the key alone, or by other officers, changes nothing of what is remembered of ours.
+func TestReleaseLines(t *testing.T) {
+	ours, theirs := newReleases(t, "release ours"), newReleases(t, "release theirs")
+	theirs.make("rel-9", "v999999.0.0", "")
+	theirs.sign("rel-9", "release-9", "14:00:00", "rel-2/ceremony", "import-artefact: {key: release-key, token: roots}")
+	var r releaseReport
+	by := func(d releaseDesk, dir string, args ...string) string {
+		return ours.ok(append(ours.verify(args...), d.path(dir))...)
+	}
+	if err := json.Unmarshal([]byte(by(theirs, "rel-9", "--json", "--roster", theirs.digest("roster.json"))), &r); err != nil {
+		t.Fatal(err)
+	}
+	// A thief of our key has officers of his own; for the memory theirs serves.
+	by(theirs, "rel-9", "--key", r.Key)
+	by(ours, "rel-2", "--roster", ours.digest("roster.json"))
+	ours.refuses("an old release", 3, "release v0.2.1 was verified by this account", "rel-1", "--roster", ours.digest("roster.json"))
+	if code, _, errs := hanaper(t, append(ours.verify("--key", r.Key), theirs.path("rel-2"))...); code != 3 || !strings.Contains(errs, "v999999.0.0 was verified") {
+		t.Errorf("by the key alone: %d: %s", code, errs)
+	}
+	by(theirs, "rel-2", "--key", r.Key, "--older")
+	if code, _, errs := hanaper(t, append(ours.verify("--key", r.Key), theirs.path("rel-1"))...); code != 3 || !strings.Contains(errs, "v0.2.1 was verified") {
+		t.Errorf("after a step back: %d: %s", code, errs)
+	}
+	if code, _, errs := hanaper(t, append(ours.verify("--roster", theirs.digest("roster.json")), theirs.path("rel-2"))...); code != 3 || !strings.Contains(errs, "v999999.0.0 was verified") {
+		t.Errorf("the key alone took the officers' memory back: %d: %s", code, errs)
+	}
+}
+
+// TestReleaseAtOnce: of releases that are verified at once the newest is remembered.
+func TestReleaseAtOnce(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	digest := strings.Repeat("ab", 32)
+	for round := range 5 {
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				r := &releaseReport{Version: fmt.Sprintf("v%d.%d.0", round, i), Manifest: digest, Key: digest, HeldTo: []string{"roster"}, firstRoster: digest}
+				if _, err := r.remember(state, false); err != nil && advice.KindOf(err) != advice.Refused {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if m, err := recallReleases(state); err != nil || m.Rosters[digest].Version != fmt.Sprintf("v%d.19.0", round) {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+}
+
+// TestReleaseOtherOfficers: where the roster was replaced, it is said who signed.
+func TestReleaseOtherOfficers(t *testing.T) {
+	d := newReleases(t, "release officers")
+	roster := d.digest("roster.json")
+	for _, n := range []string{"dora", "edna"} {
+		d.keyFile(n, "ED25519")
+		d.ok("officer", "enroll", "--name", n, "--key", d.key(n), "--out", d.path(n+".officer.json"))
+	}
+	d.ok("roster", "new", "--environment", "production", "--threshold", "2", "--time", "2026-11-20T10:00:00Z", "--previous", d.path("roster.json"), "--out", d.path("roster-2.json"), d.path("dora.officer.json"), d.path("edna.officer.json"))
+	for _, n := range []string{"ada", "berta"} {
+		d.ok("roster", "approve", "--previous", d.path("roster.json"), "--officer", d.key(n), "--answers", d.path("yes"), "--out", d.path("r2-"+n+".json"), d.path("roster-2.json"))
+	}
+	next := d.digest("roster-2.json")
+	d.make("rel-3", "v0.3.0", "")
+	script := fmt.Sprintf(releaseScript, "release-3", next, fmt.Sprintf("earlier: {folder: rel-2/ceremony, checkpoint: %s}\n", d.digest("rel-2/ceremony/checkpoint")), d.uri, "rel-3", d.digest("rel-3/manifest.json"), "import-artefact: {key: release-key, token: roots}", "release-3")
+	d.write("script.yaml", strings.Replace(script, "{file: roster.json, sha256: "+next+"}", fmt.Sprintf("{file: roster-2.json, sha256: %s, approvals: [{file: r2-ada.json, sha256: %s}, {file: r2-berta.json, sha256: %s}]}",
+		next, d.digest("r2-ada.json"), d.digest("r2-berta.json")), 1))
+	d.ok(d.approve("dora", "3-dora.json")...)
+	d.ok(d.approve("edna", "3-edna.json", "--with", d.path("3-dora.json"))...)
+	d.ok("ceremony", "run", "--out", d.path("rel-3/ceremony"), "--officer", d.key("dora"), "--officer", d.key("edna"), "--bindings", d.path("bindings.yaml"), "--time", "2026-11-21T14:00:00Z",
+		"--state", d.path("state"), "--answers", d.path("yes"), "--approval", d.path("3-dora.json"), "--approval", d.path("3-edna.json"), d.path("script.yaml"))
+	var r releaseReport
+	if err := json.Unmarshal([]byte(d.ok(append(d.verify("--json", "--roster", roster), d.path("rel-3"))...)), &r); err != nil || r.Roster != next || fmt.Sprint(r.SignedBy) != "[dora edna]" ||
+		!strings.Contains(strings.Join(r.Notes, "\n"), "the roster is another now than that of your --roster") || !strings.Contains(strings.Join(r.Notes, "\n"), next) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if out := d.ok(append(d.verify("--roster", roster), d.path("rel-3"))...); !strings.Contains(out, "signed as performed by dora, edna, of the roster "+next) {
+		t.Error(out)
+	}
+	if out := d.ok(append(d.verify("--roster", next), d.path("rel-3"))...); strings.Contains(out, "another now") {
+		t.Error(out)
+	}
+	// It is the same line of officers: their older releases are refused, by their first roster too.
+	d.refuses("an old release", 3, "release v0.3.0 was verified by this account", "rel-2", "--roster", roster)
+}
+
 // TestReleaseMemory: what a release of this format remembered is read for ever, and written so.
 func TestReleaseMemory(t *testing.T) {
 	const dir = "testdata/release-memory"
-	m, err := recallRelease(dir)
-	if err != nil || *m != (releaseMemory{1, "v0.2.0", strings.Repeat("ab", 32), strings.Repeat("cd", 32)}) {
+	m, err := recallReleases(dir)
+	ab, cd, ef := strings.Repeat("ab", 32), strings.Repeat("cd", 32), strings.Repeat("ef", 32)
+	if err != nil || m.Format != 1 || !maps.Equal(m.Rosters, map[string]knownRelease{ef: {"v0.2.0", ab, cd}}) || !maps.Equal(m.Keys, map[string]knownRelease{cd: {"v0.1.0", ef, cd}}) {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	again := t.TempDir()
@@ -209,7 +310,7 @@ func TestReleaseMemory(t *testing.T) {
 	if a, b := (desk{t, dir}).text("release.json"), (desk{t, again}).text("release.json"); a != b {
 		t.Errorf("%s\n%s", a, b)
 	}
-	if m, err := recallRelease(t.TempDir()); m != nil || err != nil {
+	if m, err := recallReleases(t.TempDir()); err != nil || len(m.Rosters)+len(m.Keys) > 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
@@ -381,7 +482,17 @@ func TestApproveRelease(t *testing.T) {
 	d.refused(4, "roster.json", "approval", by("rel-3", "--release-roster", strings.Repeat("0", 64))...)
 	d.refused(3, "none below v0.3.0", "approval", by("rel-3", "--release-roster", roster, "--release-not-below", "v0.3.0")...)
 	d.ok(append(d.verify("--roster", roster), d.path("rel-2"))...)
-	d.refused(3, "release v0.2.1 was verified on this machine", "approval", by("rel-1", "--release-roster", roster)...)
+	d.refused(3, "release v0.2.1 was verified by this account", "approval", by("rel-1", "--release-roster", roster)...)
+	d.refused(2, "--release-older is for a release", "approval", d.approve("ada", "approval", "--release-older")...)
+	remembered := d.text("memory/release.json")
+	for _, more := range [][]string{{"--release-older"}, {"--release-checkpoint", d.digest("rel-1/ceremony/checkpoint")}} {
+		if out := d.ok(by("rel-1", append(more, "--release-roster", roster)...)...); !strings.Contains(out, "of release v0.2.0") || !strings.Contains(out, "release v0.2.1") || d.text("memory/release.json") != remembered {
+			t.Errorf("%v: %s", more, out)
+		}
+		if err := os.Remove(d.path("approval")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.copy("rel-3", "x")
 	if err := os.WriteFile(d.path("x/hanaper_0.2_amd64.deb"), []byte("another"), 0o644); err != nil {
 		t.Fatal(err)
