@@ -82,6 +82,17 @@ func heldFolder(c *cli.Context, prefix, dir string) (fs.FS, []*[32]byte, error) 
 	return folder, list, nil
 }
 
+// heldAsNamed refuses a digest under another name than its own, with which a folder was verified all the same: what is said of it would be untrue.
+func heldAsNamed(c *cli.Context, prefix string, r *ceremony.Report) error {
+	if d := strings.ToLower(c.String(prefix + "roster")); d != "" && !r.UnderRoster(d) {
+		return advice.New(advice.Unverified, "a checkpoint's digest goes with --"+prefix+"checkpoint, or of an earlier ceremony with --"+prefix+"earlier", "the digest of --%sroster is no roster's: no roster.json of this ceremony or of one before it has it", prefix)
+	}
+	if d := strings.ToLower(c.String(prefix + "earlier")); d != "" && !r.CarriesOnFrom(d) {
+		return advice.New(advice.Unverified, "a roster's digest goes with --"+prefix+"roster, and that of this ceremony's own checkpoint with --"+prefix+"checkpoint", "the digest of --%searlier is not that of the checkpoint of a ceremony that this one carries on from", prefix)
+	}
+	return nil
+}
+
 func verify(c *cli.Context, dir string) error {
 	folder, anchors, err := heldFolder(c, "", dir)
 	if err != nil {
@@ -93,6 +104,9 @@ func verify(c *cli.Context, dir string) error {
 	r, err := ceremony.Verify(c.Context, folder, anchors...)
 	if r == nil {
 		return err
+	}
+	if wrong := heldAsNamed(c, "", r); wrong != nil {
+		r.Authenticated, err = false, wrong
 	}
 	if c.Bool("json") {
 		if jerr := shell.JSON(c.App.Writer, r); jerr != nil {

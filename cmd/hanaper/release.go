@@ -136,6 +136,9 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 	if err != nil {
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%w", release.CeremonyDir, err), advice.Hint(err))
 	}
+	if err := heldAsNamed(c, prefix, held); err != nil {
+		return nil, err
+	}
 	s, err := signedIn(held, dir)
 	if err != nil {
 		return nil, err

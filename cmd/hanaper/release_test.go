@@ -162,6 +162,12 @@ func TestReleaseVerify(t *testing.T) {
 		d.refused(4, "checkpoint: is not that of the digest given", "", slices.Concat([]string{"ceremony"}, verb[:1], []string{"--checkpoint", first}, verb[1:], []string{d.path("rel-2/ceremony")})...)
 	}
 	d.ok("ceremony", "verify", "--earlier", first, "--checkpoint", second, d.path("rel-2/ceremony"))
+	for _, args := range [][]string{{"--roster", first}, {"--earlier", roster}, {"--earlier", second}, {"--json", "--roster", second}} {
+		code, out, errs := hanaper(t, slices.Concat([]string{"ceremony", "verify"}, args, []string{d.path("rel-2/ceremony")})...)
+		if code != 4 || !strings.Contains(errs, "the digest of --") || strings.Contains(out, "verified: ") || strings.Contains(out, `"authenticated": true`) {
+			t.Errorf("%v: %d: %s%s", args, code, out, errs)
+		}
+	}
 	for _, args := range [][]string{{"--checkpoint", second}, {"--roster", strings.ToUpper(roster)}, {"--earlier", first}, {"--key", r.Key}, {"--roster", roster, "--checkpoint", second, "--key", r.Key, "--not-below", "0.2.1"}} {
 		if out := d.ok(append(d.verify(args...), d.path("rel-2"))...); !strings.Contains(out, "release v0.2.1") || !strings.Contains(out, "verified: 3 files") || !strings.Contains(out, "this program is that of the release") {
 			t.Error(out)
@@ -182,6 +188,10 @@ func TestReleaseVerify(t *testing.T) {
 		{"another key", "is signed by the key", 4, []string{"--key", strings.Repeat("0", 64)}},
 		{"another key beside a good roster", "is signed by the key", 4, []string{"--roster", roster, "--key", strings.Repeat("0", 64)}},
 		{"another checkpoint beside a good key", "checkpoint", 4, []string{"--key", r.Key, "--checkpoint", strings.Repeat("0", 64)}},
+		{"a checkpoint as a roster", "no roster's", 4, []string{"--roster", first}},
+		{"its own checkpoint as a roster", "no roster's", 4, []string{"--roster", second}},
+		{"a roster as a checkpoint", "carries on from", 4, []string{"--earlier", roster}},
+		{"its own checkpoint as an earlier one", "carries on from", 4, []string{"--earlier", strings.ToUpper(second)}},
 		{"below", "you take none below v0.3.0", 3, []string{"--roster", roster, "--not-below", "v0.3.0"}},
 		{"no version", "is no version", 2, []string{"--roster", roster, "--not-below", "new"}},
 	} {
