@@ -277,7 +277,12 @@ func TestCRLSignatures(t *testing.T) {
 				judge(s.name, der, other.cert)
 			}
 		}
-		for i := range der {
+		// Every byte in the soak form; else one in seven, others for each algorithm.
+		first, step := len(s.name)%7, 7
+		if os.Getenv("HANAPER_SOAK") != "" {
+			first, step = 0, 1
+		}
+		for i := first; i < len(der); i += step {
 			changed := bytes.Clone(der)
 			changed[i] ^= 1
 			judge(s.name+" with a changed byte", changed, s.cert)
