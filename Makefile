@@ -72,7 +72,7 @@ image-compare:
 	image/twice
 	HANAPER_IMAGE=$(CURDIR)/image/out go test -count 1 -run '^TestMade$$' ./image/build
 
-## test: all tests, with the race detector, against real peers
+## test: all tests, against real peers; most with the race detector
 test:
 	scripts/install-peers test
 	scripts/test
