@@ -80,11 +80,11 @@ var errNoAnchor = advice.New(advice.Usage, "give the roster's digest from your p
 
 // Attest signs a finished folder that was verified under the anchor, and writes the signature beside the others. show is
 // given the report and agrees, or returns an error. It returns the name of the new file.
-func Attest(ctx context.Context, dir string, folder fs.FS, anchors []*[32]byte, display func(*Report) (crypto.Signer, error)) (string, error) {
-	if !anchored(anchors) {
+func Attest(ctx context.Context, dir string, folder fs.FS, a Anchors, display func(*Report) (crypto.Signer, error)) (string, error) {
+	if !a.given() {
 		return "", errNoAnchor
 	}
-	v, err := replay(ctx, folder, anchors...)
+	v, err := replay(ctx, folder, a)
 	if err != nil {
 		return "", err
 	}

@@ -84,7 +84,7 @@ func TestOneSignerIsNotEnough(t *testing.T) {
 	}
 	verify := func(s *stage, out string) error {
 		anchor := s.roster.Digest()
-		_, err := Verify(context.Background(), os.DirFS(out), &anchor)
+		_, err := Verify(context.Background(), os.DirFS(out), Anchors{Roster: &anchor})
 		return err
 	}
 	s, out := folder()
@@ -92,7 +92,7 @@ func TestOneSignerIsNotEnough(t *testing.T) {
 		t.Errorf("one signature: %v", err)
 	}
 	anchor := s.roster.Digest()
-	name, err := Attest(context.Background(), out, os.DirFS(out), []*[32]byte{&anchor}, func(*Report) (crypto.Signer, error) { return s.officers[0], nil })
+	name, err := Attest(context.Background(), out, os.DirFS(out), Anchors{Roster: &anchor}, func(*Report) (crypto.Signer, error) { return s.officers[0], nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestResumedByOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(c.Out, transcriptFile))

@@ -155,7 +155,7 @@ func TestBirth(t *testing.T) {
 	}
 	roster := s.roster.Digest()
 	anchor := [32]byte(roster)
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestBirthRehearsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := [32]byte(s.roster.Digest())
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err == nil || report == nil || report.Mode != "rehearsal" || len(report.Keys) != 1 || report.Keys[0].Birth != nil {
 		t.Errorf("%+v: %v", report, err)
 	}
@@ -430,7 +430,7 @@ func TestBirthCut(t *testing.T) {
 			if err != nil {
 				t.Fatalf("entry %d, abort %t: %v", n, abort, err)
 			}
-			report, err := Verify(context.Background(), os.DirFS(config.Out), &anchor)
+			report, err := Verify(context.Background(), os.DirFS(config.Out), Anchors{Roster: &anchor})
 			if err != nil || !report.Aborted && (len(report.Keys) != 1 || report.Keys[0].Birth == nil) {
 				t.Fatalf("entry %d, abort %t: %+v, %v", n, abort, report, err)
 			}

@@ -104,7 +104,7 @@ func verifyChain(ctx context.Context, folders []ChainFolder, a ChainAnchors) (*C
 			return nil, err
 		}
 	}
-	v, err := replay(ctx, memory(last.files), a.Roster)
+	v, err := replay(ctx, memory(last.files), Anchors{Roster: a.Roster})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", show.Text(last.name), err)
 	}

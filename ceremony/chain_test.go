@@ -174,7 +174,7 @@ func TestChainRefuses(t *testing.T) {
 func TestChainNumbers(t *testing.T) {
 	t.Parallel()
 	_, second, roster := goldenChain(t)
-	v, err := replay(context.Background(), memory(second), &roster)
+	v, err := replay(context.Background(), memory(second), Anchors{Roster: &roster})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestManualClone(t *testing.T) {
 		}
 	}
 	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestManualCloneCutShort(t *testing.T) {
 		if err != nil {
 			t.Fatalf("abort %v: %v", abort, err)
 		}
-		if report, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil || report.Aborted != abort {
+		if report, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor}); err != nil || report.Aborted != abort {
 			t.Fatalf("abort %v: %v", abort, err)
 		}
 		if n := s.objects(); n != want {
@@ -236,7 +236,7 @@ func TestManualCloneRehearsed(t *testing.T) {
 	if log := readFile(t, result.Out+"/"+transcriptFile); !strings.Contains(log, `"stand_in":true`) {
 		t.Error("the copy that was not made is not marked")
 	}
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), nil); err == nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{}); err == nil {
 		t.Error("a rehearsal verifies as a ceremony")
 	}
 }

@@ -109,7 +109,7 @@ func TestCustody(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}

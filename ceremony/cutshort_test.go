@@ -58,7 +58,7 @@ func TestCutShort(t *testing.T) {
 				t.Fatalf("entry %d, abort %v: %v", n, abort, err)
 			}
 			anchor := s.roster.Digest()
-			report, err := Verify(context.Background(), os.DirFS(c.Out), &anchor)
+			report, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 			if err != nil || report.Aborted != abort {
 				t.Fatalf("entry %d, abort %v: %v", n, abort, err)
 			}

@@ -37,7 +37,7 @@ func (s *Script) loadEarlier(open func(string) (fs.FS, error)) error {
 	if err != nil {
 		return err
 	}
-	v, err := replay(context.Background(), folder, nil)
+	v, err := replay(context.Background(), folder, Anchors{})
 	if err != nil {
 		return refuse(RuleEarlier, "%s: %w", show.Text(c.Folder), err)
 	}

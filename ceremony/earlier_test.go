@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/quorum"
 )
 
@@ -51,7 +53,7 @@ func TestSecondCeremony(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.objects(); got != before {
@@ -68,7 +70,7 @@ func TestSecondCeremony(t *testing.T) {
 	if err := os.WriteFile(name, []byte("another"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err == nil || !strings.Contains(err.Error(), "earlier/artefacts/fleet-root.pem") {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), "earlier/artefacts/fleet-root.pem") {
 		t.Errorf("a changed earlier folder: %v", err)
 	}
 }
@@ -172,14 +174,43 @@ func TestRosterSuccession(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkpoint := p.script.earlier.checkpoint
-	for name, anchor := range map[string][32]byte{"the new roster": next.Digest(), "the first roster": old.Digest(), "the first checkpoint": checkpoint} {
-		if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
-			t.Errorf("by %s: %v", name, err)
-		}
+	folder := os.DirFS(result.Out)
+	readers := map[string]func(Anchors) error{
+		"Verify":     func(a Anchors) error { _, err := Verify(context.Background(), folder, a); return err },
+		"ReadStatus": func(a Anchors) error { _, err := ReadStatus(context.Background(), folder, "out", a); return err },
+		"Record":     func(a Anchors) error { _, err := Record(context.Background(), folder, a); return err },
+		"Attest": func(a Anchors) error {
+			unseen := errors.New("not signed")
+			if _, err := Attest(context.Background(), result.Out, folder, a, func(*Report) (crypto.Signer, error) { return nil, unseen }); !errors.Is(err, unseen) {
+				return err
+			}
+			return nil
+		},
 	}
-	other := quorum.Sum([]byte("another"))
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), (*[32]byte)(&other)); err == nil {
-		t.Error("by another digest: accepted")
+	// Each digest counts under its own name alone.
+	own := quorum.Sum(tree(t, result.Out)[checkpointFile])
+	for name, c := range map[string]struct {
+		digest                      [32]byte
+		roster, checkpoint, earlier bool
+	}{
+		"the new roster":   {digest: next.Digest(), roster: true},
+		"the first roster": {digest: old.Digest(), roster: true},
+		"its checkpoint":   {digest: own, checkpoint: true},
+		"the first one's":  {digest: checkpoint, earlier: true},
+		"another digest":   {digest: quorum.Sum([]byte("another"))},
+	} {
+		for as, x := range map[string]struct {
+			anchors Anchors
+			good    bool
+		}{
+			"roster": {Anchors{Roster: &c.digest}, c.roster}, "checkpoint": {Anchors{Checkpoint: &c.digest}, c.checkpoint}, "earlier": {Anchors{Earlier: &c.digest}, c.earlier},
+		} {
+			for reader, read := range readers {
+				if err := read(x.anchors); (err == nil) != x.good || err != nil && advice.KindOf(err) != advice.Unverified {
+					t.Errorf("%s: %s as %s: %v", reader, name, as, err)
+				}
+			}
+		}
 	}
 }
 
@@ -211,7 +242,7 @@ func TestThirdCeremony(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -408,7 +439,7 @@ func TestAfterAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 }

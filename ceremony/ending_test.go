@@ -87,7 +87,7 @@ func TestWrongSignature(t *testing.T) {
 func (s *stage) verified(out string, aborted bool) *Report {
 	s.t.Helper()
 	anchor := s.roster.Digest()
-	r, err := Verify(context.Background(), os.DirFS(out), &anchor)
+	r, err := Verify(context.Background(), os.DirFS(out), Anchors{Roster: &anchor})
 	if err != nil || r.Aborted != aborted {
 		s.t.Fatalf("%v", err)
 	}
@@ -299,22 +299,22 @@ func TestOneCard(t *testing.T) {
 	}
 	roster := s.roster.Digest()
 	digest := quorum.Sum(tree(t, result.Out)[checkpointFile])
-	anchors := []*[32]byte{(*[32]byte)(&roster)}
-	verify := func() (*Report, error) { return Verify(context.Background(), os.DirFS(result.Out), anchors...) }
-	for _, anchor := range [][32]byte{roster, digest} {
-		r, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	anchors := Anchors{Roster: (*[32]byte)(&roster)}
+	verify := func() (*Report, error) { return Verify(context.Background(), os.DirFS(result.Out), anchors) }
+	for _, anchor := range []Anchors{anchors, {Checkpoint: (*[32]byte)(&digest)}} {
+		r, err := Verify(context.Background(), os.DirFS(result.Out), anchor)
 		if !errors.Is(err, ErrNotAttested) || advice.KindOf(err) != advice.Unverified || r == nil || r.Attested || !strings.Contains(err.Error(), "Officer 2, Officer 3") {
 			t.Fatalf("one signature: %v", err)
 		}
 	}
-	attest := func(anchors []*[32]byte, key crypto.Signer) error {
+	attest := func(anchors Anchors, key crypto.Signer) error {
 		_, err := Attest(context.Background(), result.Out, os.DirFS(result.Out), anchors, func(*Report) (crypto.Signer, error) { return key, nil })
 		return err
 	}
 	before := tree(t, result.Out)
 	for name, err := range map[string]error{
-		"the same card again": attest(anchors, s.officers[0]), "a stranger": attest(anchors, strangerKey), "no anchor": attest(nil, s.officers[1]),
-		"another anchor": attest([]*[32]byte{{1}}, s.officers[1]),
+		"the same card again": attest(anchors, s.officers[0]), "a stranger": attest(anchors, strangerKey), "no anchor": attest(Anchors{}, s.officers[1]),
+		"another anchor": attest(Anchors{Roster: &[32]byte{1}}, s.officers[1]),
 	} {
 		if err == nil {
 			t.Errorf("%s: signed", name)
@@ -343,13 +343,13 @@ func TestOneCard(t *testing.T) {
 		"in a folder of another one": {"attestations/1/1.dsse.json", sign(quorum.TranscriptPayload, body, s.officers[1])},
 	} {
 		changed := exchanged(before, file.path, file.data)
-		if _, err := Verify(context.Background(), memory(changed), anchors...); err == nil || errors.Is(err, ErrNotAttested) || !strings.Contains(err.Error(), file.path) {
+		if _, err := Verify(context.Background(), memory(changed), anchors); err == nil || errors.Is(err, ErrNotAttested) || !strings.Contains(err.Error(), file.path) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// The first officer's signature once more is no second officer.
 	twice := exchanged(before, "attestations/1.dsse.json", sign(quorum.TranscriptPayload, body, s.officers[0]))
-	if _, err := Verify(context.Background(), memory(twice), anchors...); !errors.Is(err, ErrNotAttested) {
+	if _, err := Verify(context.Background(), memory(twice), anchors); !errors.Is(err, ErrNotAttested) {
 		t.Errorf("one officer twice: %v", err)
 	}
 	if err := attest(anchors, s.officers[2]); err != nil {
@@ -359,7 +359,7 @@ func TestOneCard(t *testing.T) {
 	if err != nil || !r.Attested || len(r.Late) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if both, err := Verify(context.Background(), os.DirFS(result.Out), (*[32]byte)(&roster), &[32]byte{1}); err == nil || both != nil {
+	if both, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: (*[32]byte)(&roster), Checkpoint: &[32]byte{1}}); err == nil || both != nil {
 		t.Errorf("one of two anchors is wrong: %v", err)
 	}
 }

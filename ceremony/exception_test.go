@@ -63,14 +63,14 @@ func TestStops(t *testing.T) {
 		t.Errorf("%+v, %d keys", result, s.objects())
 	}
 	anchor := s.roster.Digest()
-	r, err := Verify(context.Background(), os.DirFS(c.Out), &anchor)
+	r, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(r.Exceptions) != 3 || r.Exceptions[0].Exception != broken || r.Exceptions[0].Step != 0 || r.Exceptions[2].Step != 1 || r.Exceptions[2].Number != 3 {
 		t.Errorf("%+v", r.Exceptions)
 	}
-	d, err := Record(context.Background(), os.DirFS(c.Out), &anchor)
+	d, err := Record(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}

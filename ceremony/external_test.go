@@ -165,7 +165,7 @@ func TestExternalCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	at := func(name string) string { return filepath.Join(result.Out, "artefacts", name) }

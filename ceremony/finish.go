@@ -192,7 +192,7 @@ func (r *run) stands(ctx context.Context, left map[string][]byte, results ...map
 	for _, files := range results {
 		maps.Copy(whole, files)
 	}
-	if _, err := replay(ctx, whole); err != nil {
+	if _, err := replay(ctx, whole, Anchors{}); err != nil {
 		return advice.Wrap(advice.Failed, fmt.Errorf("the folder would not verify: %w", err), "nothing was written: mend what is named, and finish with `hanaper ceremony resume`")
 	}
 	return nil

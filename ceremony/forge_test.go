@@ -202,7 +202,7 @@ func TestForgery(t *testing.T) {
 	s.roster, _ = quorum.ParseRoster(files[rosterFile])
 	f := newForger(s)
 	digest := f.roster.Digest()
-	if _, err := Verify(context.Background(), memory(f.folder(files)), &digest); err != nil {
+	if _, err := Verify(context.Background(), memory(f.folder(files)), Anchors{Roster: &digest}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -74,7 +74,7 @@ func TestFoundAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(c.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 	if err != nil || !report.Aborted {
 		t.Errorf("%+v, %v", report, err)
 	}

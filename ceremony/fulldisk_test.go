@@ -66,7 +66,7 @@ func TestFullDisk(t *testing.T) {
 	if full < 3 {
 		t.Errorf("the disk was full only %d times", full)
 	}
-	if _, err := Verify(context.Background(), os.DirFS(c.Out), s.elsewhere().Roster); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: s.elsewhere().Roster}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -97,7 +97,7 @@ func TestGolden(t *testing.T) {
 		v := filepath.Base(filepath.Dir(g.dir))
 		seen[v] = append(seen[v], g.name)
 		start := time.Now()
-		report, err := Verify(context.Background(), os.DirFS(g.dir), &g.anchor)
+		report, err := Verify(context.Background(), os.DirFS(g.dir), Anchors{Roster: &g.anchor})
 		t.Logf("%s: %v", g.dir, time.Since(start))
 		if report == nil {
 			t.Errorf("%s: %v", g.dir, err)
@@ -217,7 +217,7 @@ func makeGoldenFolders(t *testing.T) {
 	out := run(c)
 	keep("unattested", s, out)
 	roster := s.roster.Digest()
-	if _, err := Attest(context.Background(), out, os.DirFS(out), []*[32]byte{&roster}, func(*Report) (crypto.Signer, error) { return s.officers[2], nil }); err != nil {
+	if _, err := Attest(context.Background(), out, os.DirFS(out), Anchors{Roster: &roster}, func(*Report) (crypto.Signer, error) { return s.officers[2], nil }); err != nil {
 		t.Fatal(err)
 	}
 	keep("attested", s, out)

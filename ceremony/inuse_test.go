@@ -64,7 +64,7 @@ func TestPipes(t *testing.T) {
 	go func() {
 		defer close(done)
 		_, err := LoadScript(pipe(filepath.Join(s.dir, "pipe.yaml")))
-		_, verified := Verify(context.Background(), os.DirFS(folder), &anchor)
+		_, verified := Verify(context.Background(), os.DirFS(folder), Anchors{Roster: &anchor})
 		pipe(filepath.Join(s.dir, "factory.csr"))
 		_, pinnedErr := LoadScript(filepath.Join(s.dir, "script.yaml"))
 		for where, err := range map[string]error{"script": err, "input": pinnedErr} {

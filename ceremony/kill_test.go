@@ -141,7 +141,7 @@ func killAt(t *testing.T, n, size int64, abort bool) {
 		t.Fatalf("entry %d, abort %v: %v", n, abort, err)
 	}
 	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(c.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatalf("entry %d, abort %v: %v", n, abort, err)
 	}

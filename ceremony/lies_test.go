@@ -200,7 +200,7 @@ func (s *stage) lie(t *testing.T, shim *shimtest.Shim, p *Plan, rule string, in 
 	}
 	anchor := s.roster.Digest()
 	if how != "not begun" {
-		report, err := Verify(context.Background(), os.DirFS(out), &anchor)
+		report, err := Verify(context.Background(), os.DirFS(out), Anchors{Roster: &anchor})
 		if err != nil || report.Aborted != (how == "aborted") {
 			t.Errorf("%s: %s (%v), and verify: %v", name, how, failed, err)
 		}

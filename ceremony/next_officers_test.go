@@ -41,7 +41,7 @@ func TestNextOfficers(t *testing.T) {
 			t.Fatal(err)
 		}
 		anchor := s.roster.Digest()
-		status, err := ReadStatus(context.Background(), os.DirFS(out), out, &anchor)
+		status, err := ReadStatus(context.Background(), os.DirFS(out), out, Anchors{Roster: &anchor})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -175,7 +175,7 @@ func TestNextCustody(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	status, err := ReadStatus(context.Background(), os.DirFS(result.Out), "out", &anchor)
+	status, err := ReadStatus(context.Background(), os.DirFS(result.Out), "out", Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestNextAfterAll(t *testing.T) {
 	t.Parallel()
 	written := 0
 	for _, g := range goldenFolders(t) {
-		s, err := ReadStatus(context.Background(), os.DirFS(g.dir), g.name, &g.anchor)
+		s, err := ReadStatus(context.Background(), os.DirFS(g.dir), g.name, Anchors{Roster: &g.anchor})
 		if s == nil {
 			continue // a rehearsal
 		}

@@ -153,13 +153,13 @@ func TestNewerRelease(t *testing.T) {
 		{"the number of a draft", false, begin(func(l map[string]json.RawMessage) { l["format"] = json.RawMessage("1") })},
 		{"a number in another spelling", false, begin(format("1.00"))},
 	} {
-		_, err := Verify(context.Background(), memory(forged(t, s, files, c.change)), &anchor)
+		_, err := Verify(context.Background(), memory(forged(t, s, files, c.change)), Anchors{Roster: &anchor})
 		if err == nil || advice.KindOf(err) != advice.Unverified || strings.Contains(err.Error(), newer) != c.newer || !strings.Contains(err.Error(), "entry") {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	// A newer minor number alone, with nothing that is unknown, is read.
-	if _, err := Verify(context.Background(), memory(forged(t, s, files, begin(format("1.7")))), &anchor); err != nil {
+	if _, err := Verify(context.Background(), memory(forged(t, s, files, begin(format("1.7")))), Anchors{Roster: &anchor}); err != nil {
 		t.Errorf("a newer minor number alone: %v", err)
 	}
 }

@@ -72,7 +72,7 @@ func TestPlatform(t *testing.T) {
 	chip := tpmtest.New(t)
 	s, out := measuredCeremony(t, chip)
 	roster := [32]byte(s.roster.Digest())
-	r, err := Verify(context.Background(), os.DirFS(out), &roster)
+	r, err := Verify(context.Background(), os.DirFS(out), Anchors{Roster: &roster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestPlatform(t *testing.T) {
 	if words := strings.Join(r.Platforms[1].Words(), "\n"); !strings.Contains(words, "a SHELL WAS OPENED at 2026-11-21T09:30:00Z") || !strings.Contains(words, "clock was set by hand, from 1970-01-01T00:00:09Z to 2026-11-21T09:00:00Z") {
 		t.Errorf("the report says %s", words)
 	}
-	d, err := Record(context.Background(), os.DirFS(out), &roster)
+	d, err := Record(context.Background(), os.DirFS(out), Anchors{Roster: &roster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestPlatform(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := [32]byte(bare.roster.Digest())
-	if r, err = Verify(context.Background(), os.DirFS(result.Out), &digest); err != nil {
+	if r, err = Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &digest}); err != nil {
 		t.Fatal(err)
 	}
 	if found, err = r.HoldTo(published(thisImage, pcrs)); err != nil || len(found) != 1 || !strings.Contains(found[0], "the machine's own word: no TPM measured it (there is no TPM)") {
@@ -135,7 +135,7 @@ func TestPlatform(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest = [32]byte(plain.roster.Digest())
-	if r, err = Verify(context.Background(), os.DirFS(result.Out), &digest); err != nil || r.Platforms != nil {
+	if r, err = Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &digest}); err != nil || r.Platforms != nil {
 		t.Fatal(err)
 	}
 	if found, err := r.HoldTo(published(thisImage, pcrs)); found != nil || advice.KindOf(err) != advice.Unverified {

@@ -98,12 +98,12 @@ func TestPrint(t *testing.T) {
 // TestRecord: the record of a finished ceremony holds every step and every entry; a folder that fails gives none.
 func TestRecord(t *testing.T) {
 	files, anchor := finishedFolder(t)
-	d, err := Record(context.Background(), memory(files), &anchor)
+	d, err := Record(context.Background(), memory(files), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pdf, html, _ := printed(t, d)
-	r, err := Verify(context.Background(), memory(files), &anchor)
+	r, err := Verify(context.Background(), memory(files), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,12 +137,12 @@ func TestRecord(t *testing.T) {
 		t.Errorf("notice %q", d.Notice)
 	}
 
-	d, err = Record(context.Background(), memory(files), nil)
+	d, err = Record(context.Background(), memory(files), Anchors{})
 	if err == nil || advice.KindOf(err) != advice.Unverified || d == nil || !strings.Contains(d.Notice, "NOT authenticated") {
 		t.Errorf("without an anchor: %v", err)
 	}
 	anchor[0] ^= 1
-	if d, err := Record(context.Background(), memory(files), &anchor); err == nil || d != nil || advice.KindOf(err) != advice.Unverified {
+	if d, err := Record(context.Background(), memory(files), Anchors{Roster: &anchor}); err == nil || d != nil || advice.KindOf(err) != advice.Unverified {
 		t.Errorf("under another roster: %v", err)
 	}
 }

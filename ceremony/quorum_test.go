@@ -115,7 +115,7 @@ func TestForgedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := honest.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err == nil || !strings.Contains(err.Error(), rosterFile) || advice.KindOf(err) != advice.Unverified {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), rosterFile) || advice.KindOf(err) != advice.Unverified {
 		t.Errorf("a forged folder: %v", err)
 	}
 }
@@ -135,7 +135,7 @@ func TestRemarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(result.Out, transcriptFile))

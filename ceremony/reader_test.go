@@ -73,7 +73,10 @@ func TestReader(t *testing.T) {
 			if code, said := readerSays(t, g.dir, "--checkpoint", first); code != 4 || !strings.Contains(said, "another checkpoint") {
 				t.Errorf("%s by the checkpoint of the ceremony before: exit code %d: %s", g.dir, code, said)
 			}
-			for _, anchor := range [][]string{{"--roster", first}, {"--checkpoint", hexSHA256([]byte(readFile(t, g.dir+"/"+checkpointFile)))}} {
+			if code, said := readerSays(t, g.dir, "--roster", first); code != 4 || !strings.Contains(said, "not the roster") {
+				t.Errorf("%s by a checkpoint as a roster: exit code %d: %s", g.dir, code, said)
+			}
+			for _, anchor := range [][]string{{"--earlier", first}, {"--checkpoint", hexSHA256([]byte(readFile(t, g.dir+"/"+checkpointFile)))}} {
 				if code, said := readerSays(t, g.dir, anchor...); code != 0 {
 					t.Errorf("%s by %v: exit code %d: %s", g.dir, anchor, code, said)
 				}
@@ -87,8 +90,10 @@ func TestReader(t *testing.T) {
 			tamperForReader(t, g)
 		}
 	}
-	if code, _ := readerSays(t, "x", "y"); code != 2 {
-		t.Errorf("usage: exit code %d", code)
+	for _, args := range [][]string{{"x", "y"}, {"--help"}, {"/no/such/folder"}} {
+		if code, said := readerSays(t, args[0], args[1:]...); code != 2 || !strings.Contains(said, "FOLDER") {
+			t.Errorf("usage %v: exit code %d: %s", args, code, said)
+		}
 	}
 }
 
@@ -212,7 +217,7 @@ func TestReaderForged(t *testing.T) {
 		if code != x.want || !strings.Contains(said, x.words) {
 			t.Errorf("%s: exit code %d: %s", x.name, code, said)
 		}
-		ours, err := Verify(context.Background(), memory(forged(t, s, files, both(x.f))), ptr(s.roster.Digest()))
+		ours, err := Verify(context.Background(), memory(forged(t, s, files, both(x.f))), Anchors{Roster: ptr(s.roster.Digest())})
 		if (err == nil) != (x.want == 0) {
 			t.Errorf("%s: we say %v, the reader %s (%v)", x.name, err, said, ours)
 		}
@@ -281,7 +286,7 @@ func envelopesForReader(t *testing.T, s *stage, files map[string][]byte, anchor 
 			}
 			more[name] = x.f(bytes.Clone(from))
 			code, said := readerSays(t, laid(t, more), "--roster", anchor)
-			_, err := Verify(context.Background(), memory(more), ptr(s.roster.Digest()))
+			_, err := Verify(context.Background(), memory(more), Anchors{Roster: ptr(s.roster.Digest())})
 			if (code == 0) != x.ok || (err == nil) != x.ok {
 				t.Errorf("%s, %s: the reader says %d (%s), we say %v", name, x.name, code, strings.TrimSpace(said), err)
 			}

@@ -14,8 +14,8 @@ import (
 // Record renders what a finished folder says was done, with the same steps as the script on paper, after it is verified
 // as Verify does: a folder that fails gives no record. Without a roster, and for a rehearsal, record and error come
 // together, and the record says on every page what it is not.
-func Record(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*paper.Document, error) {
-	v, err := replay(ctx, folder, anchors...)
+func Record(ctx context.Context, folder fs.FS, a Anchors) (*paper.Document, error) {
+	v, err := replay(ctx, folder, a)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -30,7 +30,7 @@ func Record(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*paper.Doc
 	case v.rehearsal:
 		d.Notice = "REHEARSAL"
 		return d, advice.New(advice.Unverified, "", "a REHEARSAL, consistent in itself: no ceremony was held")
-	case !anchored(anchors):
+	case !a.given():
 		d.Notice = "consistent, NOT authenticated"
 		return d, advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 			"consistent, NOT authenticated: nothing says that these officers are the right ones")

@@ -49,7 +49,7 @@ func TestRecordCustody(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	d, err := Record(context.Background(), os.DirFS(result.Out), &anchor)
+	d, err := Record(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestRecordEntries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Record(context.Background(), memory(files), &anchor)
+	d, err := Record(context.Background(), memory(files), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestRecordCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		anchor := s.roster.Digest()
-		if d, err := Record(context.Background(), os.DirFS(c.Out), &anchor); err == nil || d != nil {
+		if d, err := Record(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor}); err == nil || d != nil {
 			t.Fatal("an unfinished folder has a record")
 		}
 		c.Asserted, c.Officers = asserted.Add(time.Hour), s.officers[1:]
@@ -134,7 +134,7 @@ func TestRecordCutShort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := Record(context.Background(), os.DirFS(c.Out), &anchor)
+		d, err := Record(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestRecordRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	d, err := Record(context.Background(), os.DirFS(result.Out), &anchor)
+	d, err := Record(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err == nil || advice.KindOf(err) != advice.Unverified || d == nil || d.Notice != "REHEARSAL" {
 		t.Fatalf("%v", err)
 	}
@@ -192,7 +192,7 @@ func TestPaperOfSecond(t *testing.T) {
 		}
 	}
 	anchor := s.roster.Digest()
-	d, err := Record(context.Background(), os.DirFS(result.Out), &anchor)
+	d, err := Record(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestRehearsal(t *testing.T) {
 		t.Errorf("%d and %d keys", s.objects(), stand.objects())
 	}
 	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err == nil || !strings.Contains(err.Error(), "REHEARSAL") || report == nil || report.Mode != "rehearsal" || report.Authenticated {
 		t.Errorf("verify: %v", err)
 	}

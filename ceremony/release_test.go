@@ -71,7 +71,7 @@ func TestSignRelease(t *testing.T) {
 			t.Errorf("%s: %q", algorithm, shown.facts)
 		}
 		for n, want := range map[int][]byte{1: first, 2: second} {
-			report, err := Verify(context.Background(), os.DirFS(y.folder(n)), &y.anchor)
+			report, err := Verify(context.Background(), os.DirFS(y.folder(n)), Anchors{Roster: &y.anchor})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestSignRelease(t *testing.T) {
 			}
 		}
 		verifiedByOpenSSL(t, y, algorithm, second)
-		status, err := ReadStatus(context.Background(), os.DirFS(y.folder(2)), "folder", &y.anchor)
+		status, err := ReadStatus(context.Background(), os.DirFS(y.folder(2)), "folder", Anchors{Roster: &y.anchor})
 		if err != nil || len(status.Keys) != 1 || fmt.Sprint(status.Keys[0].For) != "["+purposeRelease+"]" {
 			t.Errorf("%s: %v, %+v", algorithm, err, status)
 		}
@@ -147,6 +147,7 @@ func TestSignReleaseRefusals(t *testing.T) {
 	y.refused("no such key", signsRelease, "CER-003", "release-key")
 	y.refused("no such input", takesReleaseKey+"- sign-release: {name: release-2, key: release-key, manifest: other}\n", "CER-003", "other")
 	y.refused("no key", takesReleaseKey+"- sign-release: {name: release-2, manifest: manifest}\n", "CER-001")
+	y.refused("the name of another version", takesReleaseKey+"- sign-release: {name: v0.3.1, key: release-key, manifest: manifest}\n", "CER-001", "v0.3.1", "v0.3.0")
 	y.refused("no name", takesReleaseKey+"- sign-release: {key: release-key, manifest: manifest}\n", "CER-001")
 	y.refused("a name that is taken", takesReleaseKey+"- sign-release: {name: release-key, key: release-key, manifest: manifest}\n", "CER-002")
 	y.refused("the release key for a root", takesReleaseKey+"- root-certificate: {name: root, key: release-key, profile: fleet-root, subject: {common_name: The Root}, not_before: FROM, not_after: 2046-11-21T00:00:00Z}\n", "CER-008", "releases")
@@ -251,7 +252,7 @@ func TestForgedRelease(t *testing.T) {
 			}
 			return leaves
 		})
-		if _, err := Verify(context.Background(), memory(changed), &y.anchor); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Verify(context.Background(), memory(changed), Anchors{Roster: &y.anchor}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if code, said := readerSays(t, laid(t, changed), "--roster", fmt.Sprintf("%x", y.anchor)); code != 4 {
@@ -283,11 +284,11 @@ func TestForgedRelease(t *testing.T) {
 		replaceLeaf(leaves, kindArtefact, 2, func(l *artefactLeaf) { l.SHA256, l.Size = hexSHA256(env), len(env) })
 		return leaves
 	})
-	if _, err := Verify(context.Background(), memory(lied), &y.anchor); err == nil || !strings.Contains(err.Error(), "it signs another manifest") {
+	if _, err := Verify(context.Background(), memory(lied), Anchors{Roster: &y.anchor}); err == nil || !strings.Contains(err.Error(), "it signs another manifest") {
 		t.Errorf("another manifest than the one that was shown: %v", err)
 	}
 	same := forged(t, y.stage, files, func(_ map[string][]byte, l [][]byte) [][]byte { return l })
-	if _, err := Verify(context.Background(), memory(same), &y.anchor); err != nil || !maps.EqualFunc(files, same, func(a, b []byte) bool { return len(a) > 0 && len(b) > 0 }) {
+	if _, err := Verify(context.Background(), memory(same), Anchors{Roster: &y.anchor}); err != nil || !maps.EqualFunc(files, same, func(a, b []byte) bool { return len(a) > 0 && len(b) > 0 }) {
 		t.Errorf("made anew and unchanged: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ type verified struct {
 }
 
 // replay reads a folder from the signatures down to the artefacts, and then performs its script along its transcript.
-func replay(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*verified, error) {
+func replay(ctx context.Context, folder fs.FS, a Anchors) (*verified, error) {
 	v := &verified{}
 	var err error
 	if v.files, err = readFolder(folder); err != nil {
@@ -71,11 +71,8 @@ func replay(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*verified,
 		return nil, v.newerThanUs(damaged(scriptFile, "%w", err))
 	}
 	v.script.asOf = v.format
-	for _, a := range anchors {
-		if a != nil && !v.anchored(*a) {
-			return nil, damaged(rosterFile, "is not the roster of the digest given, and follows from no roster or checkpoint of that digest: its SHA-256 is %s; and %s is not that of the digest given: its SHA-256 is %s",
-				hexSHA256(v.files[rosterFile]), checkpointFile, hexSHA256(v.checkpoint))
-		}
+	if err := a.hold(v); err != nil {
+		return nil, err
 	}
 	return v, v.newerThanUs(v.perform(ctx, record))
 }
@@ -100,19 +97,6 @@ func (v *verified) newerThanUs(err error) error {
 		return err
 	}
 	return advice.Wrap(advice.Unverified, fmt.Errorf("%w (%w)", tooNew(v.format), err), advice.Hint(tooNew(v.format)))
-}
-
-// anchored says whether a digest that people compared is that of the folder's checkpoint or roster, or of a roster or
-// checkpoint of the ceremonies before it: each of those approved, by its officers, what came after.
-func (v *verified) anchored(digest [32]byte) bool {
-	return quorum.Sum(v.checkpoint) == digest || v.script.anchored(digest)
-}
-
-func (s *Script) anchored(digest [32]byte) bool {
-	if quorum.Sum(s.roster) == digest {
-		return true
-	}
-	return s.earlier != nil && s.earlier.verified.anchored(digest)
 }
 
 // sealed compares transcript, checkpoint and the payload of the signatures: two of the three say which one is wrong.

@@ -266,7 +266,7 @@ func TestOtherSigners(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 }

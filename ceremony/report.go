@@ -2,7 +2,6 @@ package ceremony
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/hanaper/hanaper/hsm"
 )
@@ -54,21 +53,14 @@ type Report struct {
 	Releases []ReleaseRecord `json:"releases,omitempty"`
 
 	// saidAt is at how many places the machine could have said something.
-	saidAt int
-	files  map[string][]byte
-	// rosters and before are the digests of the rosters of this ceremony and those before it, and of the checkpoints of those before it.
-	rosters, before []string
+	saidAt      int
+	files       map[string][]byte
+	firstRoster string
 }
-
-// UnderRoster says whether the roster with this SHA-256 (hex) is this ceremony's, or that of one that it carries on from.
-func (r *Report) UnderRoster(digest string) bool { return slices.Contains(r.rosters, digest) }
-
-// CarriesOnFrom says whether this ceremony carries on from one whose checkpoint has this SHA-256 (hex); no ceremony does so from itself.
-func (r *Report) CarriesOnFrom(digest string) bool { return slices.Contains(r.before, digest) }
 
 // FirstRoster is the SHA-256 of the roster of the first ceremony that this one carries on from, in hex; this one's where it carries on from none.
 // Each roster since was approved by the officers of the one before it, so it names the line of officers.
-func (r *Report) FirstRoster() string { return r.rosters[len(r.rosters)-1] }
+func (r *Report) FirstRoster() string { return r.firstRoster }
 
 // Artefact is the content of a file that the folder has, as it was verified; nil if there is none.
 func (r *Report) Artefact(name string) []byte { return r.files[name] }
@@ -119,10 +111,7 @@ func (v *verified) report() *Report {
 	r.Attested = v.attested() == nil
 	r.Stays, r.Platforms, r.Releases = s.left(), s.platforms, s.state.signed
 	r.saidAt, r.files = 1+len(s.resumes), v.files
-	r.rosters = []string{hexSHA256(v.script.roster)}
-	for e := v.script.earlier; e != nil; e = e.verified.script.earlier {
-		r.rosters, r.before = append(r.rosters, hexSHA256(e.verified.script.roster)), append(r.before, hexSHA256(e.verified.checkpoint))
-	}
+	r.firstRoster = hexSHA256(v.chain()[0].script.roster)
 	for _, n := range sortedKeys(s.infos) {
 		r.Tokens = append(r.Tokens, tokenRecord{n, s.infos[n]})
 	}

@@ -121,7 +121,7 @@ func TestReshare(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	// The old shares' PIN is no longer the token's.

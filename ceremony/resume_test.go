@@ -79,7 +79,7 @@ func TestAdopt(t *testing.T) {
 				t.Fatalf("entry %d, %s: %v", n, how, err)
 			}
 			anchor := s.roster.Digest()
-			if _, err := Verify(context.Background(), os.DirFS(c.Out), &anchor); err != nil {
+			if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: &anchor}); err != nil {
 				t.Fatalf("entry %d, %s: %v", n, how, err)
 			}
 			if got := s.objects(); got != want {

@@ -52,19 +52,19 @@ func TestKeysOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := Verify(context.Background(), os.DirFS(result.Out), &anchor)
+	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(report.Keys) != 2 || len(report.Signers) != 2 || !report.Authenticated {
 		t.Errorf("report %+v", report)
 	}
-	report, err = Verify(context.Background(), os.DirFS(result.Out), nil)
+	report, err = Verify(context.Background(), os.DirFS(result.Out), Anchors{})
 	if err == nil || !strings.Contains(err.Error(), "consistent, NOT authenticated") || advice.KindOf(err) != advice.Unverified || report == nil {
 		t.Errorf("without an anchor: %v", err)
 	}
 	other := quorum.Sum([]byte("another"))
-	if _, err = Verify(context.Background(), os.DirFS(result.Out), (*[32]byte)(&other)); err == nil || !strings.Contains(err.Error(), "roster.json") {
+	if _, err = Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: (*[32]byte)(&other)}); err == nil || !strings.Contains(err.Error(), "roster.json") {
 		t.Errorf("under another roster: %v", err)
 	}
 	// The same script again: the labels exist, and nothing is written.
@@ -89,7 +89,7 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), &anchor); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 }

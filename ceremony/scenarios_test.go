@@ -205,7 +205,7 @@ func (y *years) accounted(rootLives bool) {
 // stays are keys that aborted ceremonies could not remove, as inTokens names them.
 func (y *years) stays() (list []string) {
 	for n := 1; n <= y.held; n++ {
-		v, err := replay(context.Background(), os.DirFS(y.folder(n)))
+		v, err := replay(context.Background(), os.DirFS(y.folder(n)), Anchors{})
 		if err != nil {
 			y.t.Fatal(err)
 		}

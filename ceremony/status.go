@@ -197,8 +197,8 @@ type StatusUptane struct {
 
 // ReadStatus verifies a finished folder as Verify does and says what exists after it. As there, the error stands beside the
 // status where no anchor is given, or where fewer officers signed than must agree. name is the folder's, in Ends.
-func ReadStatus(ctx context.Context, folder fs.FS, name string, anchors ...*[32]byte) (*Status, error) {
-	v, err := replay(ctx, folder, anchors...)
+func ReadStatus(ctx context.Context, folder fs.FS, name string, a Anchors) (*Status, error) {
+	v, err := replay(ctx, folder, a)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -214,7 +214,7 @@ func ReadStatus(ctx context.Context, folder fs.FS, name string, anchors ...*[32]
 	}
 	attested := v.attested()
 	s.Attested = attested == nil
-	if s.Authenticated = anchored(anchors); !s.Authenticated {
+	if s.Authenticated = a.given(); !s.Authenticated {
 		return s, ErrNotAuthenticated
 	}
 	return s, attested

@@ -19,7 +19,7 @@ func goldenStatus(t *testing.T, name string) *Status {
 	t.Helper()
 	for _, g := range goldenFolders(t) {
 		if g.name == name {
-			s, err := ReadStatus(context.Background(), os.DirFS(g.dir), name, &g.anchor)
+			s, err := ReadStatus(context.Background(), os.DirFS(g.dir), name, Anchors{Roster: &g.anchor})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +102,7 @@ func TestStatusCustody(t *testing.T) {
 		if g.name != "custody" {
 			continue
 		}
-		v, err := replay(context.Background(), os.DirFS(g.dir), &g.anchor)
+		v, err := replay(context.Background(), os.DirFS(g.dir), Anchors{Roster: &g.anchor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,13 +143,13 @@ func TestStatusAborted(t *testing.T) {
 	}
 	first, _, roster := goldenChain(t)
 	first["artefacts/fleet-root.pem"] = []byte("another")
-	if s, err := ReadStatus(context.Background(), memory(first), "x", &roster); s != nil || advice.KindOf(err) != advice.Unverified {
+	if s, err := ReadStatus(context.Background(), memory(first), "x", Anchors{Roster: &roster}); s != nil || advice.KindOf(err) != advice.Unverified {
 		t.Errorf("a changed folder: %+v, %v", s, err)
 	}
-	if s, err := ReadStatus(context.Background(), os.DirFS(goldenDir+"/1.0/rehearsal"), "x"); s != nil || err == nil {
+	if s, err := ReadStatus(context.Background(), os.DirFS(goldenDir+"/1.0/rehearsal"), "x", Anchors{}); s != nil || err == nil {
 		t.Errorf("a rehearsal: %+v, %v", s, err)
 	}
-	if s, err := ReadStatus(context.Background(), os.DirFS(goldenDir+"/1.0/second"), "x"); s == nil || s.Authenticated || advice.KindOf(err) != advice.Unverified {
+	if s, err := ReadStatus(context.Background(), os.DirFS(goldenDir+"/1.0/second"), "x", Anchors{}); s == nil || s.Authenticated || advice.KindOf(err) != advice.Unverified {
 		t.Errorf("without an anchor: %+v, %v", s, err)
 	}
 }

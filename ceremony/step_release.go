@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,9 @@ func (r *SignRelease) perform(s *Session) error {
 	m, data, err := r.manifest(s)
 	if err != nil {
 		return err
+	}
+	if v, err := release.ParseVersion(r.Name); err == nil && v != m.Version {
+		return malformed("the step is called %s, and the manifest in input %q is of release %s: call the step so, or pin the other manifest", show.Text(r.Name), r.Manifest, show.Text(m.Version))
 	}
 	k, err := s.keyFor(r.Key, purposeRelease)
 	if err != nil {
@@ -172,7 +176,19 @@ func (r *SignRelease) shows(s *Session, v *shown) {
 			aloud(f, m.Files[f].SHA256)
 		}
 	}
-	v.fact(fmt.Sprintf("files (%d)", len(m.Files)), show.Line(strings.Join(m.Paths(), ", ")))
+	// Debian's packages for the image are many, and would push off the screen what is compared.
+	packages := 0
+	paths := slices.DeleteFunc(m.Paths(), func(p string) bool {
+		if !strings.HasPrefix(p, release.ImagePackages) {
+			return false
+		}
+		packages++
+		return true
+	})
+	if packages > 0 {
+		paths = append(paths, fmt.Sprintf("%d in %s", packages, release.ImagePackages))
+	}
+	v.fact(fmt.Sprintf("files (%d)", len(m.Files)), show.Line(strings.Join(paths, ", ")))
 	// Free text, which no form may take for a value that people compare.
 	v.fact("made with, as the builder says", fmt.Sprintf("%q, %q", m.Go, m.CC))
 	if k := s.state.keys[r.Key]; k != nil {

@@ -130,7 +130,7 @@ func TestSwapped(t *testing.T) {
 	}
 	anchor := s.roster.Digest()
 	same := func(files map[string][]byte, leaves [][]byte) [][]byte { return leaves }
-	if _, err := Verify(context.Background(), memory(forged(t, s, files, same)), &anchor); err != nil {
+	if _, err := Verify(context.Background(), memory(forged(t, s, files, same)), Anchors{Roster: &anchor}); err != nil {
 		t.Fatalf("made anew and unchanged: %v", err)
 	}
 	b := s.boards["roots"]
@@ -193,7 +193,7 @@ func TestSwapped(t *testing.T) {
 				replaced(t, s, leaves, files, "artefacts/factory-ca.pem", factory.RawTBSCertificate, made.RawTBSCertificate, made.Signature, data, crypto.SHA384)
 				return leaves
 			})
-			_, err := Verify(context.Background(), memory(bad), &anchor)
+			_, err := Verify(context.Background(), memory(bad), Anchors{Roster: &anchor})
 			if err == nil || !strings.Contains(err.Error(), "factory-ca.pem") || !strings.Contains(err.Error(), fact) {
 				t.Errorf("got %v", err)
 			}
@@ -229,7 +229,7 @@ func TestSwapped(t *testing.T) {
 				replaced(t, s, leaves, files, "artefacts/fleet-root-crl.crl", crl.RawTBSRevocationList, made.RawTBSRevocationList, made.Signature, made.Raw, crypto.SHA384)
 				return leaves
 			})
-			_, err = Verify(context.Background(), memory(bad), &anchor)
+			_, err = Verify(context.Background(), memory(bad), Anchors{Roster: &anchor})
 			if err == nil || !strings.Contains(err.Error(), "fleet-root-crl.crl") || !strings.Contains(err.Error(), fact) {
 				t.Errorf("%s: %v", fact, err)
 			}
@@ -258,7 +258,7 @@ func TestSwapped(t *testing.T) {
 				replaced(t, s, leaves, files, path, was.Signed(), signed.Signed(), signed.Signatures()[0].Sig, signed.Bytes(), 0)
 				return leaves
 			})
-			if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) {
+			if _, err = Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -289,7 +289,7 @@ func TestSwapped(t *testing.T) {
 				replaced(t, s, leaves, files, path, was.Signed(), signed.Signed(), signed.Signatures()[0].Sig, signed.Bytes(), 0, "uptane/image/root.json")
 				return leaves
 			})
-			if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "root.json") {
+			if _, err = Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), "root.json") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -315,7 +315,7 @@ func TestSwapped(t *testing.T) {
 			t.Fatal(err)
 		}
 		bad := forged(t, s, files, func(files map[string][]byte, leaves [][]byte) [][]byte { return swapTrust(t, files, leaves, made) })
-		if _, err = Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "gateway policy") {
+		if _, err = Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), "gateway policy") {
 			t.Errorf("another gateway policy: %v", err)
 		}
 	})
@@ -332,7 +332,7 @@ func TestSwapped(t *testing.T) {
 		t.Fatal("nothing was signed")
 		return nil
 	})
-	if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "entry") {
+	if _, err := Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), "entry") {
 		t.Errorf("a test signature that does not verify: %v", err)
 	}
 	// A signature of a key of the ceremony over something that the script never asked for is refused too.
@@ -347,7 +347,7 @@ func TestSwapped(t *testing.T) {
 		t.Fatal("nothing was signed")
 		return nil
 	})
-	if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), "entry") {
+	if _, err := Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), "entry") {
 		t.Errorf("one signature more: %v", err)
 	}
 }
@@ -470,7 +470,7 @@ func swapRequest(t *testing.T) {
 			replaced(t, s, leaves, files, path, was.RawTBSCertificateRequest, made.RawTBSCertificateRequest, made.Signature, csr.PEM(der), crypto.SHA384)
 			return leaves
 		})
-		if _, err := Verify(context.Background(), memory(bad), &anchor); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "others") {
+		if _, err := Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "others") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -530,7 +530,7 @@ func TestSwappedAborted(t *testing.T) {
 			}
 			return leaves
 		})
-		if r, err := Verify(context.Background(), memory(bad), &anchor); (err == nil) != x.ok {
+		if r, err := Verify(context.Background(), memory(bad), Anchors{Roster: &anchor}); (err == nil) != x.ok {
 			t.Errorf("%s: %v (%v)", x.name, err, r)
 		}
 	}

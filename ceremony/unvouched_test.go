@@ -107,7 +107,7 @@ func TestUnvouched(t *testing.T) {
 		if _, err := Resume(context.Background(), c); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Verify(context.Background(), os.DirFS(c.Out), c.Anchor.Roster); err != nil {
+		if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: c.Anchor.Roster}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -160,7 +160,7 @@ func TestUnvouched(t *testing.T) {
 			if n := s.objects(); n != objects {
 				t.Fatalf("%d keys of %d are left (vouched for: %v)", n, objects, vouched != nil)
 			}
-			r, err := Verify(context.Background(), os.DirFS(out), a.Anchor.Roster)
+			r, err := Verify(context.Background(), os.DirFS(out), Anchors{Roster: a.Anchor.Roster})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +262,7 @@ func TestForeignSignature(t *testing.T) {
 	if _, err := Resume(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(context.Background(), os.DirFS(c.Out), s.elsewhere().Roster); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: s.elsewhere().Roster}); err != nil {
 		t.Error(err)
 	}
 }
@@ -325,7 +325,7 @@ func TestAbortCutShort(t *testing.T) {
 	if err := s.goOn("abort", c); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(context.Background(), os.DirFS(c.Out), s.elsewhere().Roster); err != nil {
+	if _, err := Verify(context.Background(), os.DirFS(c.Out), Anchors{Roster: s.elsewhere().Roster}); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,19 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
 // Verify checks a finished folder offline: every file against the manifest, the manifest against the transcript, the
-// transcript against the checkpoint and its signatures, and all that the script says against all that was done. Each anchor
-// is a digest that people compared: of the checkpoint, of the roster, or of a roster or the checkpoint of an earlier
-// ceremony that this one carries on from; with nil nothing says whose folder this is, and the error says so beside the
-// report. So it does where fewer officers signed than must agree (ErrNotAttested).
-func Verify(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*Report, error) {
-	v, err := replay(ctx, folder, anchors...)
+// transcript against the checkpoint and its signatures, and all that the script says against all that was done. Without
+// an anchor nothing says whose folder this is, and the error says so beside the report. So it does where fewer officers signed than must agree
+// (ErrNotAttested).
+func Verify(ctx context.Context, folder fs.FS, a Anchors) (*Report, error) {
+	v, err := replay(ctx, folder, a)
 	if err != nil {
 		if advice.KindOf(err) != advice.Unverified {
 			err = advice.Wrap(advice.Unverified, err, advice.Hint(err))
@@ -27,7 +25,7 @@ func Verify(ctx context.Context, folder fs.FS, anchors ...*[32]byte) (*Report, e
 	if v.rehearsal {
 		return r, errRehearsed
 	}
-	r.Authenticated = anchored(anchors)
+	r.Authenticated = a.given()
 	if !r.Authenticated {
 		return r, ErrNotAuthenticated
 	}
@@ -40,11 +38,6 @@ var (
 	ErrNotAuthenticated = advice.New(advice.Unverified, "give the roster's digest, as people compared it, with --roster",
 		"consistent, NOT authenticated: nothing says that these officers are the right ones")
 )
-
-// anchored says whether there is an anchor.
-func anchored(anchors []*[32]byte) bool {
-	return slices.ContainsFunc(anchors, func(a *[32]byte) bool { return a != nil })
-}
 
 // damaged names the file at which a folder fails.
 func damaged(file, format string, args ...any) error {

@@ -42,7 +42,7 @@ func finishedFolder(t testing.TB) (map[string][]byte, [32]byte) {
 func TestTamper(t *testing.T) {
 	files, anchor := finishedFolder(t)
 	t.Parallel()
-	if _, err := Verify(context.Background(), memory(files), &anchor); err != nil {
+	if _, err := Verify(context.Background(), memory(files), Anchors{Roster: &anchor}); err != nil {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -51,7 +51,7 @@ func TestTamper(t *testing.T) {
 		changed := maps.Clone(files)
 		changed[name] = bytes.Clone(files[name])
 		changed[name][at] ^= byte(1 + rng.IntN(255))
-		_, err := Verify(context.Background(), memory(changed), &anchor)
+		_, err := Verify(context.Background(), memory(changed), Anchors{Roster: &anchor})
 		if err == nil {
 			t.Fatalf("%s: a change of byte %d was not noticed", name, at)
 		}
@@ -96,14 +96,14 @@ func TestTamperFiles(t *testing.T) {
 	for _, n := range sortedKeys(files) {
 		changed := maps.Clone(files)
 		delete(changed, n)
-		if _, err := Verify(context.Background(), memory(changed), &anchor); err == nil || !strings.Contains(err.Error(), n) {
+		if _, err := Verify(context.Background(), memory(changed), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), n) {
 			t.Errorf("without %s: %v", n, err)
 		}
 	}
 	for _, n := range []string{"extra", "artefacts/extra.pem", incompleteFile} {
 		changed := maps.Clone(files)
 		changed[n] = []byte("x")
-		if _, err := Verify(context.Background(), memory(changed), &anchor); err == nil || !strings.Contains(err.Error(), n) {
+		if _, err := Verify(context.Background(), memory(changed), Anchors{Roster: &anchor}); err == nil || !strings.Contains(err.Error(), n) {
 			t.Errorf("with %s: %v", n, err)
 		}
 	}

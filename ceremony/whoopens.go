@@ -72,7 +72,7 @@ func (s *Status) Within(o *Status) bool {
 // Backups verifies the folder of a ceremony as Verify does, and says who of a roster, which may be a newer one, can open the backups
 // that it and the ceremonies before it left. Whose folder it is nothing says.
 func Backups(ctx context.Context, folder fs.FS, r *quorum.Roster) ([]OpenedBy, error) {
-	v, err := replay(ctx, folder)
+	v, err := replay(ctx, folder, Anchors{})
 	if err != nil {
 		return nil, err
 	}

@@ -157,7 +157,7 @@ func ofContents(paths []string) (list []string) {
 func (y *years) ended() *Report {
 	y.t.Helper()
 	y.held++
-	report, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), &y.anchor)
+	report, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), Anchors{Roster: &y.anchor})
 	if err != nil {
 		y.t.Fatalf("ceremony %d: %v", y.held, err)
 	}
@@ -261,7 +261,7 @@ func TestRestoredKeyIssues(t *testing.T) {
 // report is that of the last ceremony.
 func (y *years) report() *Report {
 	y.t.Helper()
-	r, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), &y.anchor)
+	r, err := Verify(context.Background(), os.DirFS(y.folder(y.held)), Anchors{Roster: &y.anchor})
 	if err != nil {
 		y.t.Fatal(err)
 	}
@@ -388,7 +388,7 @@ func TestRewrap(t *testing.T) {
 // status is what exists after the last ceremony.
 func (y *years) status() *Status {
 	y.t.Helper()
-	s, err := ReadStatus(context.Background(), os.DirFS(y.folder(y.held)), "last", &y.anchor)
+	s, err := ReadStatus(context.Background(), os.DirFS(y.folder(y.held)), "last", Anchors{Roster: &y.anchor})
 	if err != nil {
 		y.t.Fatal(err)
 	}

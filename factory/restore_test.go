@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,23 +20,32 @@ import (
 
 // desk is a place where lists are published, as crl.file is.
 type desk struct {
+	mu   sync.Mutex // two servers, or a server and its own look at what is there
 	der  []byte
 	full bool
 }
 
 func (d *desk) join(c *factory.ServiceConfig) {
 	c.PublishCRL = func(der []byte) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		if d.full {
 			return errors.New("no space left")
 		}
 		d.der = der
 		return nil
 	}
-	c.PublishedCRL = func() ([]byte, error) { return d.der, nil }
+	c.PublishedCRL = func() ([]byte, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.der, nil
+	}
 }
 
 func (d *desk) list(t *testing.T) *x509.RevocationList {
 	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	list, err := x509.ParseRevocationList(d.der)
 	if err != nil {
 		t.Fatal(err)

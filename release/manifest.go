@@ -43,6 +43,8 @@ const (
 	// imageDir has the ceremony image, as make image writes it, and sbomDir what each program is made of.
 	imageDir = "image"
 	sbomDir  = "sbom"
+	// ImagePackages begins the paths of the Debian packages that the image is made of.
+	ImagePackages = imageDir + "/packages/"
 )
 
 // Program is the program whose digest officers' approvals name.

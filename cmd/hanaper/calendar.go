@@ -126,7 +126,7 @@ func endsIn(c *cli.Context, dir string) ([]calendar.Entry, *ceremony.Status, err
 		list, err := calendar.Read(folder, dir)
 		return list, nil, err
 	}
-	s, err := ceremony.ReadStatus(c.Context, folder, dir)
+	s, err := ceremony.ReadStatus(c.Context, folder, dir, ceremony.Anchors{})
 	if s == nil {
 		return nil, nil, fmt.Errorf("%s: %w", show.Text(dir), err)
 	}

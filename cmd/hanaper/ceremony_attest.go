@@ -8,6 +8,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -31,7 +32,7 @@ func ceremonyAttestCommand() *cli.Command {
 }
 
 func attest(c *cli.Context, dir string) error {
-	folder, anchors, err := heldFolder(c, "", dir)
+	held, err := anchors(c, "")
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func attest(c *cli.Context, dir string) error {
 	defer done()
 	closeKey := func() {}
 	defer func() { closeKey() }()
-	name, err := ceremony.Attest(c.Context, dir, folder, anchors, func(r *ceremony.Report) (crypto.Signer, error) {
+	name, err := ceremony.Attest(c.Context, dir, input.Dir(dir), held, func(r *ceremony.Report) (crypto.Signer, error) {
 		tellReport(c.App.ErrWriter, r)
 		fmt.Fprintln(c.App.ErrWriter, "\nYou sign that this is what was done. Compare the checkpoint's SHA-256 with the paper from the room, and ask those who were there.")
 		if err := yes(ask, "Type Yes to sign: "); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -86,14 +87,14 @@ func newScript(c *cli.Context, args []string) error {
 	var s *ceremony.Status
 	if len(args) == 2 {
 		n.Folder = absolute(args[1])
-		folder, anchors, err := heldFolder(c, "", n.Folder)
+		held, err := anchors(c, "")
 		if err != nil {
 			return err
 		}
 		if _, err := os.Stat(n.Folder); err != nil {
 			return advice.Wrap(advice.Usage, err, "name the folder of the last ceremony")
 		}
-		if s, err = ceremony.ReadStatus(c.Context, folder, n.Folder, anchors...); err != nil {
+		if s, err = ceremony.ReadStatus(c.Context, input.Dir(n.Folder), n.Folder, held); err != nil {
 			return err
 		}
 	}

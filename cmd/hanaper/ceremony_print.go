@@ -15,6 +15,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony/paper"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -86,7 +87,7 @@ func record(c *cli.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	folder, anchors, err := heldFolder(c, "", dir)
+	held, err := anchors(c, "")
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func record(c *cli.Context, dir string) error {
 	} else if !st.IsDir() {
 		return advice.New(advice.Usage, "name the folder of a ceremony", "%s is no folder", dir)
 	}
-	d, err := ceremony.Record(c.Context, folder, anchors...)
+	d, err := ceremony.Record(c.Context, input.Dir(dir), held)
 	if d == nil {
 		return err
 	}

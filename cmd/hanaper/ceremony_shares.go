@@ -13,6 +13,7 @@ import (
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 )
@@ -41,7 +42,7 @@ func ceremonySharesCommand() *cli.Command {
 }
 
 func writeShares(c *cli.Context, dir string) error {
-	folder, anchors, err := heldFolder(c, "", dir)
+	held, err := anchors(c, "")
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func writeShares(c *cli.Context, dir string) error {
 	if inside(dir, out) {
 		return advice.New(advice.Usage, "name another folder with --out", "%s is in the folder of the ceremony, which must stay as it is", show.Text(out))
 	}
-	s, err := ceremony.ReadStatus(c.Context, folder, dir, anchors...)
+	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, held)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
@@ -40,7 +41,7 @@ func ceremonyStatusCommand() *cli.Command {
 }
 
 func status(c *cli.Context, dir string) error {
-	folder, anchors, err := heldFolder(c, "", dir)
+	held, err := anchors(c, "")
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func status(c *cli.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return advice.Wrap(advice.Usage, err, "name the folder of a ceremony")
 	}
-	s, err := ceremony.ReadStatus(c.Context, folder, dir, anchors...)
+	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, held)
 	if s == nil {
 		return err
 	}

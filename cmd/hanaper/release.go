@@ -104,7 +104,7 @@ var errNoAnchor = advice.New(advice.Usage, "give what you wrote down or were giv
 // readRelease verifies the ceremony in a release's folder, takes the manifest from there, and holds the folder to it. A report comes with an
 // error where it is known what is said to be released.
 func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*releaseReport, error) {
-	folder, anchors, err := heldFolder(c, prefix, filepath.Join(dir, release.CeremonyDir))
+	given, err := anchors(c, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -124,20 +124,20 @@ func readRelease(ctx context.Context, c *cli.Context, prefix, dir string) (*rele
 	if len(heldTo) == 0 {
 		return nil, errNoAnchor
 	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, advice.New(advice.Usage, "name the folder of a release, in which manifest.json and ceremony lie", "%s is no folder", show.Text(dir))
+	}
 	if _, err := os.Stat(filepath.Join(dir, release.CeremonyDir)); err != nil {
 		return nil, advice.Wrap(advice.Unverified, err, "a release that was signed has the ceremony's folder in it, as "+release.CeremonyDir)
 	}
-	held, err := ceremony.Verify(ctx, folder, anchors...)
-	if errors.Is(err, ceremony.ErrNotAuthenticated) && held.Attested && len(anchors) == 0 {
+	held, err := ceremony.Verify(ctx, input.Dir(filepath.Join(dir, release.CeremonyDir)), given)
+	if errors.Is(err, ceremony.ErrNotAuthenticated) && held.Attested && given == (ceremony.Anchors{}) {
 		err = nil // the key is the anchor
 	} else if errors.Is(err, ceremony.ErrNotAuthenticated) {
 		err = advice.New(advice.Unverified, "have more officers sign with `hanaper ceremony attest`", "%w: fewer officers signed it than must agree", ceremony.ErrNotAttested)
 	}
 	if err != nil {
 		return nil, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s/%w", release.CeremonyDir, err), advice.Hint(err))
-	}
-	if err := heldAsNamed(c, prefix, held); err != nil {
-		return nil, err
 	}
 	s, err := signedIn(held, dir)
 	if err != nil {

@@ -157,6 +157,8 @@ func TestReleaseVerify(t *testing.T) {
 	if want := fmt.Sprintf(`{"format":1,"rosters":{"%s":{"version":"v0.2.0","manifest_sha256":"%s","spki_sha256":"%s"}}}`+"\n", roster, r.Manifest, r.Key); d.text("memory/release.json") != want {
 		t.Error(d.text("memory/release.json"))
 	}
+	d.refuses("a typo", 2, "is no folder", "rel-22", "--roster", roster)
+	d.refuses("a file of the folder", 2, "is no folder", "rel-2/manifest.json", "--roster", roster)
 	d.refuses("an anchor of another release", 4, "checkpoint: is not that of the digest given", "rel-2", "--checkpoint", first)
 	for _, verb := range [][]string{{"verify"}, {"status"}, {"record", "--out", d.path("record.pdf")}, {"shares", "--out", d.path("shares")}, {"attest", "--officer", d.path("roster.json")}, {"new", "--out", d.path("next.yaml"), "rehearse"}} {
 		d.refused(4, "checkpoint: is not that of the digest given", "", slices.Concat([]string{"ceremony"}, verb[:1], []string{"--checkpoint", first}, verb[1:], []string{d.path("rel-2/ceremony")})...)
@@ -188,8 +190,8 @@ func TestReleaseVerify(t *testing.T) {
 		{"another key", "is signed by the key", 4, []string{"--key", strings.Repeat("0", 64)}},
 		{"another key beside a good roster", "is signed by the key", 4, []string{"--roster", roster, "--key", strings.Repeat("0", 64)}},
 		{"another checkpoint beside a good key", "checkpoint", 4, []string{"--key", r.Key, "--checkpoint", strings.Repeat("0", 64)}},
-		{"a checkpoint as a roster", "no roster's", 4, []string{"--roster", first}},
-		{"its own checkpoint as a roster", "no roster's", 4, []string{"--roster", second}},
+		{"a checkpoint as a roster", "is not the roster of the digest given", 4, []string{"--roster", first}},
+		{"its own checkpoint as a roster", "is not the roster of the digest given", 4, []string{"--roster", second}},
 		{"a roster as a checkpoint", "carries on from", 4, []string{"--earlier", roster}},
 		{"its own checkpoint as an earlier one", "carries on from", 4, []string{"--earlier", strings.ToUpper(second)}},
 		{"below", "you take none below v0.3.0", 3, []string{"--roster", roster, "--not-below", "v0.3.0"}},

@@ -253,19 +253,19 @@ func addTrust(c *cli.Context, t *trust.Content) error {
 
 // addFromCeremony adds roots, CAs and CRLs, each of which a verified ceremony has made or taken in.
 func addFromCeremony(c *cli.Context, t *trust.Content) error {
-	anchors, cas, crls := c.StringSlice("anchor"), c.StringSlice("ca"), c.StringSlice("crl")
-	if len(anchors)+len(cas)+len(crls) == 0 {
+	roots, cas, crls := c.StringSlice("anchor"), c.StringSlice("ca"), c.StringSlice("crl")
+	if len(roots)+len(cas)+len(crls) == 0 {
 		return nil
 	}
 	dir := c.String("ceremony")
 	if dir == "" {
 		return advice.New(advice.Usage, "add --ceremony DIR and --roster DIGEST", "roots, CAs and their CRLs come from a ceremony, and none is named")
 	}
-	folder, held, err := heldFolder(c, "", dir)
+	held, err := anchors(c, "")
 	if err != nil {
 		return err
 	}
-	r, err := ceremony.Verify(c.Context, folder, held...)
+	r, err := ceremony.Verify(c.Context, input.Dir(dir), held)
 	if err != nil {
 		return advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", show.Text(dir), err), advice.Hint(err))
 	}
@@ -290,7 +290,7 @@ func addFromCeremony(c *cli.Context, t *trust.Content) error {
 	for _, list := range []struct {
 		paths []string
 		to    *[]*x509.Certificate
-	}{{anchors, &t.Anchors}, {cas, &t.Intermediates}} {
+	}{{roots, &t.Anchors}, {cas, &t.Intermediates}} {
 		for _, path := range list.paths {
 			der, err := read(path)
 			if err != nil {

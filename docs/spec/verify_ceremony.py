@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verify the folder of a Hanaper ceremony without Hanaper.
 
-    verify_ceremony.py [--roster DIGEST] [--checkpoint DIGEST] FOLDER
+    verify_ceremony.py [--roster DIGEST] [--checkpoint DIGEST] [--earlier DIGEST] FOLDER
 
 Written from the pages beside it and transcript.schema.json, not from the program. Needs `cryptography` and nothing else
 besides the standard library. Exit codes: 0 verified, 2 usage, 4 not verified. It does not read the script: that the entries
@@ -358,8 +358,8 @@ class Folder:
                 ids += by
             need(self.roster.json.get("previous") == old.roster.digest and len(old.roster.officers(ids)) >= old.roster.threshold, "roster.json: it does not follow the earlier one")
         return old
-    def anchored(self, digest):
-        return self.roster.digest == digest or self.earlier is not None and (sha(self.earlier.checkpoint) == digest or self.earlier.anchored(digest))
+    def chain(self):
+        return [self] + (self.earlier.chain() if self.earlier is not None else [])
 
 def read_files(top):
     files = {}
@@ -370,11 +370,11 @@ def read_files(top):
     return files
 
 def main(args):
-    anchors = {"--roster": None, "--checkpoint": None}
+    anchors = {"--roster": None, "--checkpoint": None, "--earlier": None}
     while len(args) > 2 and args[0] in anchors:
         anchors[args[0]] = args[1].removeprefix("sha256:")
         args = args[2:]
-    if len(args) != 1 or any(a and not re.fullmatch("[0-9a-f]{64}", a) for a in anchors.values()):
+    if len(args) != 1 or not os.path.isdir(args[0]) or any(a and not re.fullmatch("[0-9a-f]{64}", a) for a in anchors.values()):
         print(__doc__.split("\n\n")[1].strip(), file=sys.stderr)
         return 2
     try:
@@ -382,7 +382,8 @@ def main(args):
         need(not f.rehearsal, "a REHEARSAL, consistent in itself: no ceremony was held")
         need(any(anchors.values()), "consistent, NOT authenticated: give the roster's digest, as people compared it, with --roster")
         need(anchors["--checkpoint"] in (None, sha(f.checkpoint)), "checkpoint: the digest given is that of another checkpoint")
-        need(anchors["--roster"] is None or f.anchored(anchors["--roster"]), "roster.json: it is not the roster of the digest given, and follows from none of it")
+        need(anchors["--roster"] in [None] + [c.roster.digest for c in f.chain()], "roster.json: it is not the roster of the digest given, and follows from none of it")
+        need(anchors["--earlier"] in [None] + [sha(c.checkpoint) for c in f.chain()[1:]], "script.yaml: it carries on from no ceremony with the checkpoint given")
         by = f.roster.officers(f.signed + f.late)
         need(len(by) >= f.roster.threshold, "performed, not attested: %d of %d officers signed the transcript: %s" % (len(by), f.roster.threshold, ", ".join(by)))
     except BAD as bad:
