@@ -22,9 +22,8 @@ func (a Anchors) given() bool { return a != Anchors{} }
 
 // hold holds a folder to the anchors.
 func (a Anchors) hold(v *verified) error {
-	own := quorum.Sum(v.checkpoint)
-	if a.Checkpoint != nil && *a.Checkpoint != own {
-		return wrongDigest(checkpointFile, "a digest from before this ceremony goes with --earlier", "is not that of the digest given: its SHA-256 is %x", own)
+	if a.Checkpoint != nil && quorum.Sum(v.checkpoint) != *a.Checkpoint {
+		return wrongDigest(checkpointFile, "a digest from before this ceremony goes with --earlier", "is not that of the digest given: its SHA-256 is %s", hexSHA256(v.checkpoint))
 	}
 	roster, earlier := a.Roster == nil, a.Earlier == nil
 	for _, c := range v.chain() {

@@ -206,8 +206,12 @@ func TestRosterSuccession(t *testing.T) {
 			"roster": {Anchors{Roster: &c.digest}, c.roster}, "checkpoint": {Anchors{Checkpoint: &c.digest}, c.checkpoint}, "earlier": {Anchors{Earlier: &c.digest}, c.earlier},
 		} {
 			for reader, read := range readers {
-				if err := read(x.anchors); (err == nil) != x.good || err != nil && advice.KindOf(err) != advice.Unverified {
+				err := read(x.anchors)
+				if (err == nil) != x.good || err != nil && advice.KindOf(err) != advice.Unverified {
 					t.Errorf("%s: %s as %s: %v", reader, name, as, err)
+				}
+				if has := fmt.Sprintf("its SHA-256 is %s", hexSHA256(tree(t, result.Out)[checkpointFile])); err != nil && as == "checkpoint" && !strings.HasSuffix(err.Error(), has) {
+					t.Errorf("%s: %s as %s: %v; want %q", reader, name, as, err, has)
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,6 +53,9 @@ func restoreTrust(c *cli.Context) error {
 	pin, err := cfg.pin()
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(args[0]); err != nil {
+		return advice.Wrap(advice.Usage, err, "name the folder of a copy")
 	}
 	files, err := copyOf(args[0])
 	if err != nil {

@@ -60,6 +60,7 @@ func TestRestoreVerb(t *testing.T) {
 	d.refused(2, "contradict", "restore", "--seen", seen, "--nobody-saw", state)
 	d.refused(2, "is no version", "restore", "--seen", "0", state)
 	d.refused(4, "holds no trust repository", "restore", "--seen", seen, t.TempDir())
+	d.refused(2, "name the folder of a copy", "restore", "--seen", seen, filepath.Join(t.TempDir(), "typo"))
 	other := trusttest.New(t)
 	other.Import()
 	d.refused(4, "pinned root", "restore", "--seen", seen, other.Dir)
