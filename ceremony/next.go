@@ -51,6 +51,8 @@ type Next struct {
 	Token string
 	// Keys and Threshold are how many trust keys there will be, and how many must sign.
 	Keys, Threshold int
+	// Manifest is the manifest of a release that is signed.
+	Manifest *NamedFile
 }
 
 // NamedFile is a file with the name by which a script knows it.
@@ -87,22 +89,40 @@ func NextUses() []string {
 type NextKind struct {
 	Name, What string
 	write      func(*draft) error
+	// begins says whether there may be a last ceremony, must be one, or must be none.
+	begins begins
 }
+
+// begins says where a kind stands in an environment.
+type begins int
+
+const (
+	carriesOn begins = iota
+	beginsOnly
+	beginsToo
+)
 
 // NextKinds lists them.
 func NextKinds() []NextKind {
 	return []NextKind{
-		{"first", "the first ceremony of an environment: a token, three roots, the trust repository", (*draft).first},
-		{"yearly", "what must be renewed each year: CRLs, the trust repository, Uptane roots, certificates of services", (*draft).yearly},
-		{"officers", "an officer goes, another comes: PINs and backups are shared anew", (*draft).officers},
-		{"restore", "a token died: its keys are restored into a new one from their backups", (*draft).restore},
-		{"rollover", "a new Fleet Root beside the old one: two anchors and a cross-certificate", (*draft).rollover},
-		{"retire", "an old anchor goes, with what is under it, and its key is destroyed", (*draft).retire},
-		{"revoke", "certificates are revoked, and gateways told", (*draft).revoke},
-		{"factory", "a factory is added: its CA is certified, and gateways told", (*draft).factory},
-		{"anchor", "a CA outside, such as the company's, becomes an anchor beside the others", (*draft).anchor},
-		{"trust-keys", "the officers' keys of the trust repository are replaced", (*draft).trustKeys},
+		{"first", "the first ceremony of an environment: a token, three roots, the trust repository", (*draft).first, beginsOnly},
+		{"yearly", "what must be renewed each year: CRLs, the trust repository, Uptane roots, certificates of services", (*draft).yearly, carriesOn},
+		{"officers", "an officer goes, another comes: PINs and backups are shared anew", (*draft).officers, carriesOn},
+		{"restore", "a token died: its keys are restored into a new one from their backups", (*draft).restore, carriesOn},
+		{"rollover", "a new Fleet Root beside the old one: two anchors and a cross-certificate", (*draft).rollover, carriesOn},
+		{"retire", "an old anchor goes, with what is under it, and its key is destroyed", (*draft).retire, carriesOn},
+		{"revoke", "certificates are revoked, and gateways told", (*draft).revoke, carriesOn},
+		{"factory", "a factory is added: its CA is certified, and gateways told", (*draft).factory, carriesOn},
+		{"anchor", "a CA outside, such as the company's, becomes an anchor beside the others", (*draft).anchor, carriesOn},
+		{"trust-keys", "the officers' keys of the trust repository are replaced", (*draft).trustKeys, carriesOn},
+		{"release", "the manifest of a release of Hanaper is signed; the first one makes the key, in a token of its own", (*draft).release, beginsToo},
 	}
+}
+
+// NextBegins says whether a kind can be without a last ceremony, and whether it can follow one.
+func NextBegins(kind string) (first, later bool) {
+	i := slices.IndexFunc(NextKinds(), func(k NextKind) bool { return k.Name == kind })
+	return i >= 0 && NextKinds()[i].begins != carriesOn, i >= 0 && NextKinds()[i].begins != beginsOnly
 }
 
 // WriteNext writes the script that follows the status, nil for the first of an environment.
@@ -112,7 +132,7 @@ func WriteNext(s *Status, n Next) ([]byte, error) {
 	if i < 0 {
 		return nil, advice.New(advice.Usage, "see 'hanaper ceremony new --help'", "there is no kind %q", n.Kind)
 	}
-	if (s == nil) != (n.Kind == "first") {
+	if first, later := NextBegins(n.Kind); s == nil && !first || s != nil && !later {
 		return nil, advice.New(advice.Usage, "name the folder of the last ceremony; the first ceremony has none", "kind %s", show.Text(n.Kind))
 	}
 	if !n.From.Equal(n.From.Truncate(time.Second)) || n.Days < 1 || n.Days > 31 {

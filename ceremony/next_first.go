@@ -27,11 +27,10 @@ func (d *draft) beginFirst() error {
 	return nil
 }
 
-// first begins an environment: the names are those that officer.md has.
-func (d *draft) first() error {
-	label := d.n.Token
-	if label == "" {
-		label = "Fleet Roots"
+// begun initialises the token of an environment, and has the officers hold its secrets.
+func (d *draft) begun(label string) string {
+	if d.n.Token != "" {
+		label = d.n.Token
 	}
 	token := d.blank(label)
 	d.step("init-token", &InitToken{Token: token}, "The token must be blank. Its first PINs are typed by those who keep them, until the shares replace them.")
@@ -41,6 +40,12 @@ func (d *draft) first() error {
 		}
 		d.step("hold-secret", &HoldSecret{Name: d.name(token + "-" + p), Token: token, Purpose: p})
 	}
+	return token
+}
+
+// first begins an environment: the names are those that officer.md has.
+func (d *draft) first() error {
+	token := d.begun("Fleet Roots")
 	years := func(n int) string { return formatTime(d.from.AddDate(n, 0, 0)) }
 	for _, r := range []struct {
 		name, label string

@@ -309,3 +309,73 @@ func replaceLeaf[L any, P interface {
 		}
 	}
 }
+
+// TestNextRelease: the drafts of a first release and of the one after it pass check, and the ceremony of the second is held as it is drafted: the key
+// is that of the first. Without a manifest, with one that is none, and where no key signed a release, there is no draft.
+func TestNextRelease(t *testing.T) {
+	y := holdRelease(t, "P-256")
+	y.put("v0.2.0.json", manifestOfRelease(t, "v0.2.0"))
+	next := func(version string) Next {
+		manifest := manifestOfRelease(t, version)
+		y.put("manifest.json", manifest)
+		return Next{Kind: "release", From: y.day(), Folder: y.folder(1), Manifest: &NamedFile{File: filepath.Join(y.dir, "manifest.json"), Data: manifest}}
+	}
+	first := next("v0.2.0")
+	first.Folder, first.Officers = "", &NamedFile{Name: "roster", File: filepath.Join(y.dir, "roster.json"), Data: []byte(readFile(t, filepath.Join(y.dir, "roster.json")))}
+	text, plan, err := drafted(t, y.dir, nil, first)
+	if err != nil || plan.Signatures["release-key"] != 1 {
+		t.Fatalf("%v, %+v", err, plan)
+	}
+	has := func(words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				t.Errorf("no %q in\n%s", w, text)
+			}
+		}
+	}
+	has("init-token: {token: releases}", "name: v0.2.0,", "class: backup", "backup-key", "ceremony: demo-1\n")
+	status := func() *Status {
+		s, err := ReadStatus(context.Background(), os.DirFS(y.folder(1)), y.folder(1), Anchors{Roster: &y.anchor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, c := range []struct {
+		version, want string
+	}{{"v0.2.0", "name: v0.2.0,"}, {"v0.3.0-RC1", "name: release,"}, {"v0.2.1", "name: v0.2.1,"}} {
+		text, plan, err = drafted(t, y.dir, status(), next(c.version))
+		if err != nil || plan.Signatures["release-key"] != 1 {
+			t.Fatalf("%s: %v, %+v", c.version, err, plan)
+		}
+		has("import-artefact: {key: release-key,", c.want, "Release "+c.version+" of commit")
+	}
+	// The last one is held as it stands.
+	file := filepath.Join(y.dir, "script-release.yaml")
+	script, err := LoadScript(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = script.Validate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	config := y.config(plan)
+	config.Open = func(ctx context.Context, _ string, uri hsm.URI, pin hsm.PINSource) (hsm.Token, error) {
+		return y.open(ctx, "roots", uri, pin)
+	}
+	if _, err := Run(context.Background(), config); err != nil {
+		t.Fatal(err)
+	}
+	if r := y.ended(); len(r.Releases) != 1 || r.Releases[0].Version != "v0.2.1" {
+		t.Errorf("%+v", r.Releases)
+	}
+	for what, n := range map[string]Next{"which release": {Kind: "release", From: y.day()}, "no release": {Kind: "release", From: y.day(), Manifest: &NamedFile{File: "x", Data: []byte("{}")}}} {
+		if _, _, err := drafted(t, y.dir, status(), n); err == nil {
+			t.Errorf("%s: a draft", what)
+		}
+	}
+	if _, _, err := drafted(t, y.dir, goldenStatus(t, "second"), next("v0.2.1")); err == nil || !strings.Contains(err.Error(), "no key that signed a release") {
+		t.Errorf("%v", err)
+	}
+}

@@ -29,10 +29,10 @@ func ceremonyNewCommand() *cli.Command {
 		&cli.StringFlag{Name: "ceremony", Usage: "the `ID` of the new ceremony; by default the last one's with the number at its end counted up"},
 		&cli.StringFlag{Name: "from", Usage: "the `TIME` at which the window begins, as 2026-11-21T00:00:00Z; by default today, by this machine's clock"},
 		&cli.IntFlag{Name: "days", Usage: "the window's length, 1 to 31", Value: 3},
-		&cli.StringFlag{Name: "officers", Usage: "the roster that replaces the last one, a `FILE`; for first: the roster. officers without it goes on with a turnover that was aborted"},
+		&cli.StringFlag{Name: "officers", Usage: "the roster that replaces the last one, a `FILE`; for first, and the first release: the roster. officers without it goes on with a turnover that was aborted"},
 		&cli.StringSliceFlag{Name: "approval", Usage: "an approval of that roster by an officer of the last one, a `FILE`; give one for each"},
 		&cli.StringSliceFlag{Name: "shares", Usage: "shares of an aborted ceremony, a `FILE` that 'hanaper ceremony shares' wrote; give one for each"},
-		&cli.StringFlag{Name: "token", Usage: "restore: the `LABEL` or serial of the token that died; first: the label of the new one"},
+		&cli.StringFlag{Name: "token", Usage: "restore: the `LABEL` or serial of the token that died; first, and the first release: the label of the new one"},
 		&cli.StringSliceFlag{Name: "without", Usage: "the `LABEL` or serial of a token that you have no longer: keys that are only there are left out"},
 		&cli.StringFlag{Name: "root", Usage: "rollover, retire, factory: the `NAME` of a root's certificate"},
 		&cli.StringSliceFlag{Name: "certificate", Usage: "revoke: the `NAME` of a certificate; give one for each"},
@@ -40,6 +40,7 @@ func ceremonyNewCommand() *cli.Command {
 		&cli.StringFlag{Name: "at", Usage: "revoke: the `TIME` since which it counts; by default the beginning of the window"},
 		&cli.IntFlag{Name: "keys", Usage: "trust-keys: how many for each role", Value: 3},
 		&cli.IntFlag{Name: "threshold", Usage: "trust-keys: how many of them must sign", Value: 2},
+		&cli.StringFlag{Name: "manifest", Usage: "release: manifest.json of the release, a `FILE`"},
 	}
 	for use, what := range map[string]string{
 		ceremony.UseFactory: "certify the request of a factory's CA", ceremony.UseStation: "certify the request of a station", ceremony.UseOperator: "certify the request of an operator",
@@ -55,10 +56,11 @@ func ceremonyNewCommand() *cli.Command {
 		Name:      "new",
 		Usage:     "write the script of the next ceremony from the folder of the last one",
 		ArgsUsage: "KIND [DIR]",
-		Description: "KIND is one of\n\n" + strings.Join(kinds, "\n") + "\n\nDIR is the folder of the last ceremony, which is verified as by 'hanaper ceremony verify': a folder that nothing vouches for decides nothing. " +
-			"Each kind but first, officers and restore renews what 'yearly' renews, too. The script has comments, and 'hanaper ceremony check' is asked about it. No file is ever overwritten.\n\n" +
+		Description: "KIND is one of\n\n" + strings.Join(kinds, "\n") + "\n\nDIR is the folder of the last ceremony, which is verified as by 'hanaper ceremony verify': a folder that nothing vouches for decides nothing. first has none, and the first release. " +
+			"Each kind but first, officers, restore and release renews what 'yearly' renews, too. The script has comments, and 'hanaper ceremony check' is asked about it. No file is ever overwritten.\n\n" +
 			"Example:\n  hanaper ceremony new --out script-2.yaml --roster $(cat roster.sha256) yearly ceremony-1\n" +
-			"  hanaper ceremony new --out script.yaml --officers roster.json first",
+			"  hanaper ceremony new --out script.yaml --officers roster.json first\n" +
+			"  hanaper ceremony new --out script.yaml --officers roster.json --manifest manifest.json release",
 		Flags: append(append(flags, stateFlag), anchorFlags()...),
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
@@ -67,7 +69,10 @@ func ceremonyNewCommand() *cli.Command {
 					return advice.New(advice.Usage, "see 'hanaper ceremony new --help'", "flags stand before KIND: %q", a)
 				}
 			}
-			if len(args) < 1 || len(args) > 2 || (args[0] == "first") != (len(args) == 1) {
+			if len(args) < 1 || len(args) > 2 {
+				return advice.New(advice.Usage, "see 'hanaper ceremony new --help'", "give a kind, and the folder of the last ceremony; the first one has none")
+			}
+			if first, later := ceremony.NextBegins(args[0]); (first || later) && (len(args) == 1 && !first || len(args) == 2 && !later) {
 				return advice.New(advice.Usage, "see 'hanaper ceremony new --help'", "give a kind, and the folder of the last ceremony; the first one has none")
 			}
 			return newScript(c, args)
@@ -159,6 +164,13 @@ func nextOf(c *cli.Context, kind string) (ceremony.Next, error) {
 			return n, err
 		}
 		n.Officers = &ceremony.NamedFile{Name: "roster", File: absolute(path), Data: data}
+	}
+	if path := c.String("manifest"); path != "" {
+		data, err := readFile(path)
+		if err != nil {
+			return n, err
+		}
+		n.Manifest = &ceremony.NamedFile{Name: "manifest", File: absolute(path), Data: data}
 	}
 	for _, path := range c.StringSlice("approval") {
 		data, err := readFile(path)

@@ -157,7 +157,7 @@ func (m *menu) title() string {
 func (m *menu) items() []item {
 	list := []item{
 		{"4", "Look at tokens and cards", m.listTokens},
-		{"5", "Verify the folder of a ceremony (auditors begin here)", m.verify},
+		{"5", "Verify the folder of a ceremony, or a release (auditors begin here)", m.verify},
 		{"6", "Rehearse a script", m.rehearse},
 		{"7", "Perform a ceremony", m.perform},
 		{"8", "Go on with a ceremony that was cut short, or abort it", m.resume},

@@ -96,19 +96,20 @@ func (m *menu) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.page(title, short(m.relative(dir)), "", "Type the numbers from YOUR paper. One that came with the folder proves nothing.", "")
-	args := []string{"ceremony", "verify"}
-	given := false
-	for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one):"}, {"--checkpoint", "The checkpoint's SHA-256 (Enter without one):"}} {
-		text, err := m.digest(a[1])
+	if of := releaseOf(dir); of != "" {
+		n, err := m.choose("This ceremony signed a release of Hanaper, in whose folder it lies", []string{"the release, with each of its files", "the ceremony alone"}, "")
 		if err != nil {
 			return err
 		}
-		if text != "" {
-			args, given = append(args, a[0], text), true
+		if n == 0 {
+			return m.verifyRelease(ctx, of)
 		}
 	}
-	if !given {
+	args, err := m.numbers(title, dir)
+	if err != nil {
+		return err
+	}
+	if args == nil {
 		answer, err := m.ask("\nWithout a number it can only say that the folder agrees with itself.\nType Yes to see that: ")
 		if err != nil || answer != "Yes" {
 			return errors.Join(err, errBack)
@@ -123,7 +124,22 @@ func (m *menu) verify(ctx context.Context) error {
 			args = append(args, "--image", values[n])
 		}
 	}
-	return m.shows(ctx, title, append(args, dir)...)
+	return m.shows(ctx, title, append(append([]string{"ceremony", "verify"}, args...), dir)...)
+}
+
+// numbers asks for what people have on paper, and gives the flags that name it; none where they have nothing.
+func (m *menu) numbers(title, dir string) (args []string, err error) {
+	m.page(title, short(m.relative(dir)), "", "Type the numbers from YOUR paper. One that came with the folder proves nothing.", "")
+	for _, a := range [][2]string{{"--roster", "The roster's SHA-256 (Enter without one):"}, {"--checkpoint", "The checkpoint's SHA-256 (Enter without one):"}} {
+		text, err := m.digest(a[1])
+		if err != nil {
+			return nil, err
+		}
+		if text != "" {
+			args = append(args, a[0], text)
+		}
+	}
+	return args, nil
 }
 
 func (m *menu) named(paths []string) (items []string) {

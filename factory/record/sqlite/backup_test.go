@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,7 @@ func TestBackupWhileWriting(t *testing.T) {
 	s := opened(t, filepath.Join(dir, "state"))
 	defer s.Close()
 	var group sync.WaitGroup
+	var results atomic.Int64
 	writing, stop := context.WithCancel(ctx)
 	for w := range 16 {
 		group.Go(func() {
@@ -67,6 +69,7 @@ func TestBackupWhileWriting(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				results.Add(1)
 			}
 		})
 	}
@@ -76,7 +79,8 @@ func TestBackupWhileWriting(t *testing.T) {
 	}
 	defer reader.Close()
 	for i := range 4 {
-		time.Sleep(100 * time.Millisecond)
+		for before := results.Load(); results.Load() < before+16 && !t.Failed(); time.Sleep(time.Millisecond) {
+		}
 		path := filepath.Join(dir, fmt.Sprint("backup", i))
 		if err := reader.Backup(ctx, path); err != nil {
 			t.Fatal(err)
