@@ -148,7 +148,7 @@ func loadConfig(path string) (*config, error) {
 	}
 	stores := []string{c.path(c.Publish), c.path(c.HighWater)}
 	if c.Uptane != nil {
-		stores = append(stores, c.path(c.Uptane.Folder))
+		stores = append(stores, c.path(c.Uptane.Folder), c.path(c.Uptane.HighWater))
 	}
 	if err := durable.Own(stores...); err != nil {
 		return nil, err

@@ -49,3 +49,48 @@ func TestOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnNotLedElsewhere: whoever owns a link, or a folder above a store, says what root would work on, whoever owns that.
+func TestOwnNotLedElsewhere(t *testing.T) {
+	dir, roots := t.TempDir(), t.TempDir()
+	give := func(path string) {
+		t.Helper()
+		if os.Geteuid() == 0 {
+			if err := os.Lchown(path, 4711, 4711); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{
+		os.Mkdir(at("made by root"), 0o700), os.WriteFile(at("made by root/store.db"), nil, 0o600), os.WriteFile(filepath.Join(roots, "store.db"), nil, 0o600),
+		os.Symlink("/etc", at("state")), os.Symlink("/etc/passwd", at("store.db")), os.Symlink("/none", at("dangling")), os.Symlink("loop", at("loop")),
+		os.Symlink(dir, filepath.Join(roots, "to")), os.Symlink("/etc", at("of root")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"", "state", "store.db", "dangling", "loop"} {
+		give(at(name))
+	}
+	for _, store := range []string{at("state"), at("state/new/factory.db"), at("state/passwd"), at("store.db"), at("dangling"), at("dangling/new"), at("loop"), at("loop/new"),
+		at("made by root"), at("made by root/store.db"), at("of root"), at("of root/passwd"), filepath.Join(roots, "to", "made by root", "store.db"), roots + "/to/../" + filepath.Base(dir) + "/new"} {
+		if err := own(0, []string{store}); err == nil || !strings.Contains(err.Error(), "this is root") {
+			t.Errorf("%s: %v", store, err)
+		}
+	}
+	good := []string{"/etc/passwd/..", "/bin/sh", "/bin/none/at/all", "/var/run/none", "/etc/../etc/passwd"} // links of the system lead on
+	if os.Geteuid() == 0 {
+		good = append(good, roots, filepath.Join(roots, "store.db"), filepath.Join(roots, "new", "store.db"))
+	}
+	for _, store := range good {
+		if err := own(0, []string{store}); err != nil {
+			t.Errorf("%s: %v", store, err)
+		}
+	}
+	t.Chdir(dir)
+	if err := own(0, []string{"new.db"}); err == nil {
+		t.Error("a path without a folder is not looked at")
+	}
+}
