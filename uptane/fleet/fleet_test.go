@@ -189,6 +189,14 @@ func TestForeignFiles(t *testing.T) {
 			_, err = s.write.Exec("PRAGMA application_id = 7")
 			return errors.Join(err, s.Close())
 		},
+		"with a trigger": func(path string) error {
+			s, err := open(context.Background(), path)
+			if err != nil {
+				return err
+			}
+			_, err = s.write.Exec("CREATE TRIGGER t AFTER UPDATE ON device BEGIN DELETE FROM device WHERE key = new.key; END")
+			return errors.Join(err, s.Close())
+		},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "fleet.db")

@@ -26,6 +26,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	objects "github.com/hanaper/hanaper/internal/schema"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane/reposerver"
 )
@@ -134,6 +135,9 @@ func (s *SQLite) prepare(ctx context.Context) error {
 		return fmt.Errorf("%s is no fleet store", show.Text(s.path))
 	case version > format:
 		return fmt.Errorf("it was written by a newer release (format %d, this one knows %d)", version, format)
+	}
+	if err := objects.Same(ctx, tx, schema); err != nil {
+		return err
 	}
 	return tx.Commit()
 }

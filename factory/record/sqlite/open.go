@@ -26,6 +26,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	objects "github.com/hanaper/hanaper/internal/schema"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -125,6 +126,10 @@ func ReadFile(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		db.Close()
 		return nil, advice.New(advice.Failed, "start hanaperd once on it: it brings a store of an earlier release up to date", "store %s: %w", show.Text(path), err)
+	}
+	if err := objects.Same(ctx, db, schema); err != nil {
+		db.Close()
+		return nil, advice.New(advice.Unverified, "use another backup, and find out who had it in hand", "store %s: %w", show.Text(path), err)
 	}
 	s := &Store{Reader: tables.Reader{DB: db}, path: path}
 	s.Run = func(context.Context, func(tables.Tx) error) error { return errReadOnly }
@@ -228,8 +233,8 @@ func known(app, have int) error {
 // migrate makes the tables in an empty file, and brings a store of an earlier release up to date: in one step, or not at all.
 func (s *Store) migrate(ctx context.Context) error {
 	var mode string
-	var sync, objects int
-	for q, into := range map[string]any{"PRAGMA journal_mode": &mode, "PRAGMA synchronous": &sync, "SELECT count(*) FROM sqlite_master": &objects} {
+	var sync, there int
+	for q, into := range map[string]any{"PRAGMA journal_mode": &mode, "PRAGMA synchronous": &sync, "SELECT count(*) FROM sqlite_master": &there} {
 		if err := s.write.QueryRowContext(ctx, q).Scan(into); err != nil {
 			return err
 		}
@@ -241,10 +246,13 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	empty := app == 0 && have == 0 && objects == 0
+	empty := app == 0 && have == 0 && there == 0
 	if !empty {
-		if err := known(app, have); err != nil || have == Version {
+		if err := known(app, have); err != nil {
 			return err
+		}
+		if have == Version {
+			return objects.Same(ctx, s.write, schema)
 		}
 	}
 	tx, err := s.write.BeginTx(ctx, nil)
@@ -265,6 +273,9 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO version (number, at) VALUES (%d, %d); PRAGMA user_version=%d; PRAGMA application_id=%d;",
 		Version, time.Now().Unix(), Version, application)); err != nil {
+		return err
+	}
+	if err := objects.Same(ctx, tx, schema); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -18,6 +18,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/schema"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -69,8 +70,13 @@ func syncFile(path string) error {
 
 // Inspect reads a whole registry's file, changes nothing, and tells what it holds, or that it is damaged, something else, or a newer release's.
 func Inspect(ctx context.Context, path string) (info Info, err error) {
+	return inspect(ctx, path, path)
+}
+
+// inspect is Inspect of a copy of the file that is called name in errors.
+func inspect(ctx context.Context, path, name string) (info Info, err error) {
 	unfit := func(err error) (Info, error) {
-		return Info{}, advice.New(advice.Unverified, "use another backup", "%s: %w", show.Text(path), err)
+		return Info{}, advice.New(advice.Unverified, "use another backup", "%s: %w", show.Text(name), err)
 	}
 	if st, err := os.Stat(path); err != nil || st.Size() == 0 {
 		return unfit(errors.Join(err, errors.New("it is empty, or not there")))
@@ -86,6 +92,9 @@ func Inspect(ctx context.Context, path string) (info Info, err error) {
 	}
 	if version != format {
 		return unfit(fmt.Errorf("it has format %d, and this release restores format %d", version, format))
+	}
+	if err := schema.Same(ctx, db, tables); err != nil {
+		return unfit(err)
 	}
 	var said string
 	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&said); err != nil || said != "ok" {
@@ -124,7 +133,19 @@ func Restore(ctx context.Context, path, from string, known int64, acceptLoss boo
 	if err := durable.Own(path); err != nil {
 		return done, err
 	}
-	if done.Info, err = Inspect(ctx, from); err != nil {
+	work, err := os.MkdirTemp(filepath.Dir(path), ".restore-")
+	if err != nil {
+		return done, err
+	}
+	defer os.RemoveAll(work)
+	// What is looked at is the copy that is put in place. One that was made by hand may have its write-ahead log beside it; without it acts are missing.
+	fresh := filepath.Join(work, "registry")
+	for _, end := range []string{"", "-wal"} {
+		if err := copyFile(from+end, fresh+end); err != nil && !(end != "" && errors.Is(err, fs.ErrNotExist)) {
+			return done, err
+		}
+	}
+	if done.Info, err = inspect(ctx, fresh, from); err != nil {
 		return done, err
 	}
 	barred, last, unread := barredIn(ctx, path, done.ID)
@@ -133,15 +154,6 @@ func Restore(ctx context.Context, path, from string, known int64, acceptLoss boo
 	if unread != nil && done.Lost > 0 && !acceptLoss {
 		return done, advice.New(advice.Refused, "find out which devices were blocked since (your tickets, 'devices log' elsewhere), give --accept-loss, and block them again",
 			"the backup knows acts up to number %d, and %d more were done; what is there now cannot be read: %w", done.Last, done.Lost, unread)
-	}
-	work, err := os.MkdirTemp(filepath.Dir(path), ".restore-")
-	if err != nil {
-		return done, err
-	}
-	defer os.RemoveAll(work)
-	fresh := filepath.Join(work, "registry")
-	if err := copyFile(from, fresh); err != nil {
-		return done, err
 	}
 	if done.Kept, done.Last, err = carryOver(ctx, fresh, barred, known, by); err != nil {
 		return done, err

@@ -20,6 +20,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/schema"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -138,6 +139,9 @@ func (s *Store) prepare(environment string) error {
 		if err := s.upgrade(ctx, version, environment); err != nil {
 			return err
 		}
+	}
+	if err := schema.Same(ctx, s.write, tables); err != nil {
+		return err
 	}
 	if err := s.write.QueryRow("SELECT lower(hex(id)) FROM about").Scan(&s.id); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/schema"
 )
 
 // format is kept in SQLite's user_version. Format 2 has about; format 3 compares ids without case, and binds each to a key; format 4 has environments,
@@ -118,6 +119,9 @@ func (s *Store) upgrade(ctx context.Context, from int, environment string) error
 	}
 	if _, err := tx.ExecContext(ctx, script+"PRAGMA user_version = "+strconv.Itoa(format)+";"); err != nil {
 		return fmt.Errorf("bringing it up to date: %w", err)
+	}
+	if err := schema.Same(ctx, tx, tables); err != nil {
+		return err
 	}
 	return tx.Commit()
 }
