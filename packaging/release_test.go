@@ -330,3 +330,88 @@ func TestReleaseRefuses(t *testing.T) {
 	b.write("bin/release/ceremony/checkpoint", "x")
 	refused("it is a signed release")
 }
+
+// TestReleaseAlone: what a user's environment, settings of git, hooks, attributes and make files say does not get into a release: it is the commit's.
+func TestReleaseAlone(t *testing.T) {
+	version := runtime.Version()
+	make := func(t *testing.T, hostile bool) bench {
+		b := bench{t, t.TempDir(), ""}
+		b.ok("mkdir", "-p", b.at("source/packaging"))
+		b.ok("cp", "release", b.at("source/packaging/release"))
+		b.write("source/go.mod", "module a\n\ngo 1.26.0\n\ntoolchain "+version+"\n")
+		b.write("source/.gitignore", "/bin/\n")
+		b.write("source/text", "as committed\nin two lines\n")
+		b.write("source/Makefile", "WORD := of the commit\npackages:\n\t@echo $(WORD) > word; env | sed 's/=.*//' | sort > names; $(SHELL) -c 'echo $$0' > /dev/null\nimage:\n\t@:\n")
+		b.write("source/packaging/assemble", "#!/bin/sh\nset -e\ncd \"$(dirname \"$0\")/..\"\nmkdir \"$1\"\nrm -rf .git\ncp -r . \"$1\"/\n")
+		b.ok("chmod", "755", b.at("source/packaging/assemble"))
+		git := func(args ...string) {
+			b.ok("git", append([]string{"-C", b.at("source"), "-c", "user.name=a", "-c", "user.email=a@example"}, args...)...)
+		}
+		git("init", "-q")
+		git("add", ".")
+		git("commit", "-q", "-m", "a")
+		git("tag", "v0.2.0")
+		if !hostile {
+			return b
+		}
+		// Another repository, whose tag has the same name, in the place of this one.
+		b.ok("cp", "-r", b.at("source"), b.at("other"))
+		b.write("other/text", "of another repository\n")
+		b.ok("git", "-C", b.at("other"), "-c", "user.name=a", "-c", "user.email=a@example", "commit", "-q", "-a", "-m", "b")
+		b.ok("git", "-C", b.at("other"), "tag", "-f", "v0.2.0")
+		b.write("home/.gitconfig", fmt.Sprintf("[core]\n\tautocrlf = true\n\tattributesFile = %[1]s/attributes\n\thooksPath = %[1]s/hooks\n[filter \"x\"]\n\tsmudge = sed s/committed/smudged/\n\tclean = sed s/smudged/committed/\n[init]\n\ttemplateDir = %[1]s/template\n", b.at("home")))
+		b.write("home/attributes", "text filter=x\n")
+		b.write("home/.config/git/attributes", "Makefile filter=x\n")
+		for _, hook := range []string{"home/hooks/post-checkout", "home/template/hooks/post-checkout"} {
+			b.write(hook, "#!/bin/sh\necho of a hook > hooked\n")
+			b.ok("chmod", "755", b.at(hook))
+		}
+		b.write("evil.mk", "override WORD := of a make file\n")
+		for name, value := range map[string]string{"HOME": b.at("home"), "XDG_CONFIG_HOME": b.at("home/.config"), "MAKEFILES": b.at("evil.mk"), "MAKEFLAGS": "e", "WORD": "of the environment", "TAR_OPTIONS": "--mtime=@1", "LD_RUN_PATH": "/evil",
+			"PERL5OPT": "-Mstrict", "GOWORK": "off", "GOEXPERIMENT": "", "GOFIPS140": "off", "GODEBUG": "x=1", "CPLUS_INCLUDE_PATH": "/evil", "GCC_EXEC_PREFIX": "", "COMPILER_PATH": "/evil", "DEB_BUILD_OPTIONS": "noopt", "XZ_OPT": "-9", "GZIP": "-1",
+			"POSIXLY_CORRECT": "1", "HANAPER_IMAGE_ANEW": "1", "VERSION": "v9", "OUT": "/evil", "SOURCE_DATE_EPOCH": "1"} {
+			b.Setenv(name, value)
+		}
+		return b
+	}
+	made := func(b bench) map[string]string {
+		b.Helper()
+		b.ok(b.at("source/packaging/release"))
+		all := map[string]string{}
+		for path, text := range b.files() {
+			if name, err := filepath.Rel(b.at("source/bin/release"), path); err == nil && !strings.HasPrefix(name, "..") {
+				all[name] = text
+			}
+		}
+		if left, err := filepath.Glob(b.at("source/bin/release-unfinished*")); err != nil || len(left) > 0 {
+			b.Errorf("left: %v, %v", left, err)
+		}
+		return all
+	}
+	var want map[string]string
+	t.Run("alone", func(t *testing.T) { want = made(make(t, false)) })
+	if want["word"] != "of the commit\n" || want["text"] != "as committed\nin two lines\n" {
+		t.Fatalf("%q", want)
+	}
+	t.Run("with a user's settings", func(t *testing.T) {
+		have := made(make(t, true))
+		for name, text := range want {
+			if have[name] != text {
+				t.Errorf("%s is %q, and was %q", name, have[name], text)
+			}
+		}
+		if len(have) != len(want) {
+			t.Errorf("%d files, and were %d", len(have), len(want))
+		}
+	})
+	t.Run("in a hook", func(t *testing.T) {
+		b := make(t, true)
+		b.Setenv("GIT_DIR", b.at("other/.git"))
+		b.Setenv("GIT_CONFIG_COUNT", "1")
+		b.Setenv("GIT_CONFIG_KEY_0", "core.autocrlf")
+		b.Setenv("GIT_CONFIG_VALUE_0", "true")
+		if have := made(b); have["text"] != want["text"] || have["names"] != want["names"] {
+			t.Errorf("%q", have)
+		}
+	})
+}
