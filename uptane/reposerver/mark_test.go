@@ -2,6 +2,7 @@ package reposerver_test
 
 import (
 	"crypto"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -302,6 +303,48 @@ func TestUploadsKept(t *testing.T) {
 	}
 	for _, name := range []string{"listed", "delegated"} {
 		o.file("vin-1", "/repo/targets/"+name)
+	}
+}
+
+// TestUploadsLeadNowhereElse: a names file of a folder that was put back cannot have another file removed than an upload, in whatever words it says which.
+func TestUploadsLeadNowhereElse(t *testing.T) {
+	o := folderOffice(t)
+	storage := reposerver.StorageConfig{Dir: filepath.Join(o.dir, "uploads"), PartSize: 4 << 10, MaxFile: 1 << 20, Now: func() time.Time { return time.Now().Add(99 * time.Hour) }}
+	if err := o.client.Upload(t.Context(), reposerver.Upload{Name: "unused", Source: strings.NewReader("content"), Size: 7}); err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(o.dir, "mark.json")
+	if err := os.WriteFile(outside, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, sha := range map[string]string{"firmware": "../../mark.json", "other": "", "short": "..", "long": strings.Repeat("ab", 32) + "/../../../mark.json"} {
+		at := filepath.Join(storage.Dir, "names", fmt.Sprintf("%x.json", sha256.Sum256([]byte(name))))
+		if err := os.WriteFile(at, fmt.Appendf(nil, `{"name":%q,"size":2,"sha256":%q}`, name, sha), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := reposerver.RemoveUnused(t.Context(), storage, o.image, o.director, 48*time.Hour); err == nil || len(gone) > 0 || !strings.Contains(err.Error(), filepath.Base(at)) {
+			t.Errorf("%s: %v, %v", sha, gone, err)
+		}
+		if _, err := os.Stat(outside); err != nil {
+			t.Fatalf("%s: %v", sha, err)
+		}
+		if err := os.Remove(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One that lies under another name than its own, which would stay when its file is gone.
+	at := filepath.Join(storage.Dir, "names", strings.Repeat("0", 64)+".json")
+	if err := os.WriteFile(at, fmt.Appendf(nil, `{"name":"unused","size":7,"sha256":"%x"}`, sha256.Sum256([]byte("content"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := reposerver.RemoveUnused(t.Context(), storage, o.image, o.director, 48*time.Hour); err == nil || len(gone) > 0 {
+		t.Errorf("%v, %v", gone, err)
+	}
+	if err := os.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := reposerver.RemoveUnused(t.Context(), storage, o.image, o.director, 48*time.Hour); err != nil || len(gone) != 1 {
+		t.Errorf("%v, %v", gone, err)
 	}
 }
 

@@ -12,8 +12,6 @@ import (
 
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
-	"github.com/hanaper/hanaper/internal/input"
-	"github.com/hanaper/hanaper/internal/strict"
 )
 
 // Uploaded is a file that was uploaded.
@@ -81,12 +79,8 @@ func readName(path string) (*stored, time.Time, error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	data, err := input.ReadFile(path)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	st := &stored{}
-	return st, info.ModTime(), strict.JSON(path, data, st)
+	st, err := readStored(path)
+	return st, info.ModTime(), err
 }
 
 // named are the digests that the current targets and delegations list, and where.

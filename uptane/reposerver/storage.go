@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -90,19 +89,26 @@ func (s *storage) blobPath(digest string) string { return filepath.Join(s.dir, "
 
 // find says what a name leads to.
 func (s *storage) find(name string) (*stored, error) {
-	data, err := input.ReadFile(s.namePath(name))
+	f, err := readStored(s.namePath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, refuse(404, codeNotFound, "no file %q was uploaded", printable(name))
 	}
+	return f, err
+}
+
+// readStored reads a file of names/, and holds it to its own name. The digest becomes part of a path, and the folder may have been put back from a
+// backup that somebody else had in hand.
+func readStored(path string) (*stored, error) {
+	data, err := input.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	f := &stored{}
-	if err := strict.JSON(s.namePath(name), data, f); err != nil {
+	if err := strict.JSON(path, data, f); err != nil {
 		return nil, err
 	}
-	if b, err := hex.DecodeString(f.SHA256); f.Name != name || err != nil || len(b) != sha256.Size {
-		return nil, fmt.Errorf("%s does not describe %q", show.Text(s.namePath(name)), name)
+	if b, err := hex.DecodeString(f.SHA256); filepath.Base(path) != digestOf([]byte(f.Name))+".json" || err != nil || len(b) != sha256.Size || hex.EncodeToString(b) != f.SHA256 {
+		return nil, advice.New(advice.Failed, "restore it from another backup, or remove it and upload the file again", "%s is of another name, or %q is no digest", show.Text(path), f.SHA256)
 	}
 	return f, nil
 }
