@@ -47,10 +47,16 @@ func TestUnits(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(unit), ".service")
 		for _, line := range []string{"Type=notify", "WatchdogSec=60s", "User=" + name, "StateDirectory=" + name, "ExecStart=/usr/bin/" + name + " serve --config /etc/hanaper/" + name + ".yaml",
 			// A program that the watchdog ended exits with 2, as every Go program does at SIGABRT, and must be started anew.
-			"Restart=on-failure", "RestartPreventExitStatus=3 4"} {
+			"Restart=on-failure", "RestartPreventExitStatus=3 4",
+			// logind lets every user have units of their own run, out of this one, if asked by D-Bus.
+			"InaccessiblePaths=-/run/dbus"} {
 			if !strings.Contains("\n"+string(data), "\n"+line+"\n") {
 				t.Errorf("%s lacks %s", unit, line)
 			}
+		}
+		// What is read in a home, as units of the user's and keys that let in by ssh are, would be the service's own to write.
+		if user, err := os.ReadFile(strings.TrimSuffix(unit, ".service") + ".sysusers"); err != nil || !strings.HasSuffix(string(user), " /nonexistent\n") {
+			t.Errorf("%s: the user has a home: %s, %v", unit, user, err)
 		}
 		for _, m := range regexp.MustCompile(`(?m)^LoadCredential\w*=(.*)$`).FindAllStringSubmatch(string(data), -1) {
 			if !strings.Contains(string(page), "`"+m[1]+"`") {
