@@ -338,3 +338,23 @@ func TestNextOfLittle(t *testing.T) {
 		}
 	}
 }
+
+// TestReleaseIsRemembered: what a release's verification remembers goes onto the stick of memory, which is opened for writing before the verb runs; where it
+// cannot be, the verb does not run.
+func TestReleaseIsRemembered(t *testing.T) {
+	digest := strings.Repeat("ab", 32) + "\n"
+	m, out := sat(t, digest+"\n\n")
+	ran := filepath.Join(t.TempDir(), "ran")
+	m.Program = filepath.Join(t.TempDir(), "hanaper")
+	if err := os.WriteFile(m.Program, []byte("#!/bin/sh\n: > "+ran+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.sticks.list = []Stick{{Device: "sdb1", Kind: "ext4", Label: StateLabel, At: t.TempDir()}}
+	err := m.verifyRelease(context.Background(), "/media/sda1/hanaper-v0.2.0")
+	if err == nil || !strings.Contains(err.Error(), "sdb1 HANAPER-STATE cannot be written") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the verb ran on a memory that cannot be written")
+	}
+}

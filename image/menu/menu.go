@@ -361,11 +361,27 @@ func exitWords(err error) string {
 // shows runs a verb that asks nothing, and shows what it says, page by page. After one that did not end well it is errBack: what people
 // wanted next hangs on it.
 func (m *menu) shows(ctx context.Context, title string, args ...string) error {
+	return m.says(ctx, title, nil, args...)
+}
+
+// says is shows for a verb that writes to the sticks on which paths lie, while it runs.
+func (m *menu) says(ctx context.Context, title string, paths []string, args ...string) error {
 	m.page(title, spelled(args), "", "One moment ...")
+	back := func() error { return nil }
+	if paths != nil {
+		var err error
+		if back, err = m.sticks.writable(paths...); err != nil {
+			return err
+		}
+	}
 	out, err := m.command(ctx, args...).CombinedOutput()
+	closed := back()
 	shown := m.pages(title, spelled(args)+"\n\n"+string(out)+"\n"+exitWords(err))
 	if shown == nil && err != nil {
-		return errBack
+		shown = errBack
+	}
+	if closed != nil {
+		return closed
 	}
 	return shown
 }
