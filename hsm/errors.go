@@ -1,6 +1,10 @@
 package hsm
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/hanaper/hanaper/internal/advice"
+)
 
 // What can be wrong with a token or a key. Errors that wrap these name the token's label and serial.
 var (
@@ -25,3 +29,12 @@ var (
 	// ErrClosed: the token was closed.
 	ErrClosed = errors.New("token is closed")
 )
+
+// Unattended gives an error of a service the kind Refused where the token refused its PIN: whoever starts a service that failed anew, as systemd does,
+// must not start this one, for each start would be one more try.
+func Unattended(err error) error {
+	if errors.Is(err, ErrPIN) || errors.Is(err, ErrPINLocked) {
+		return advice.Wrap(advice.Refused, err, "")
+	}
+	return err
+}

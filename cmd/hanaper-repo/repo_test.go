@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -374,6 +375,25 @@ func TestServeStopsAtExpiry(t *testing.T) {
 	d.refused(4, "has expired", "crl", "add", d.write("late.crl", d.world.MakeCRL(d.world.Issuing, 1)))
 	if out, errs, code := d.run("status"); code != 4 || !strings.Contains(errs, "has expired") || !strings.Contains(out, "Specimen Fleet Root") {
 		t.Errorf("status: exit %d: %s%s", code, out, errs)
+	}
+}
+
+// TestWrongPINEndsForGood: a service whose PIN is wrong ends as refused, which its unit does not start again: each start would spend a try.
+func TestWrongPINEndsForGood(t *testing.T) {
+	d := newDesk(t)
+	d.config("")
+	d.ok("init", d.path("officers"))
+	config, err := os.ReadFile(d.path("repo.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := d.write("wrong.pin", []byte("000000"))
+	if err := os.Chmod(pin, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range []string{"keys:", "keys:\n  apart: false"} {
+		d.write("repo.yaml", []byte(strings.Replace(regexp.MustCompile(`pin-source=[^"&\n]*`).ReplaceAllString(string(config), "pin-source="+pin), "keys:", more, 1)))
+		d.refused(3, "PIN refused", "serve")
 	}
 }
 

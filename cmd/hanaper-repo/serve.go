@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
@@ -34,10 +35,10 @@ func serveCommand() *cli.Command {
 			starter := supervisor.FromEnvironment()
 			o, err := openOffice(c)
 			if err != nil {
-				return err
+				return hsm.Unattended(err)
 			}
 			defer o.Close()
-			return serve(c.Context, o, starter, slog.New(supervisor.Handler(slog.LevelInfo, false)))
+			return hsm.Unattended(serve(c.Context, o, starter, slog.New(supervisor.Handler(slog.LevelInfo, false))))
 		},
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
@@ -95,7 +96,7 @@ func uptaneServeAlone(c *cli.Context) error {
 	log := slog.New(supervisor.Handler(slog.LevelInfo, false))
 	u, err := serveUptane(c.Context, cfg, log, make(chan error, 2))
 	if err != nil {
-		return err
+		return hsm.Unattended(err)
 	}
 	starter.Ready("serving Uptane's repositories")
 	context.AfterFunc(c.Context, starter.Stopping)

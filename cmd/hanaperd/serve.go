@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/supervisor"
@@ -30,7 +31,7 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context, c.String("config"), log)
+			return hsm.Unattended(serve(c.Context, c.String("config"), log))
 		},
 	}
 }

@@ -14,16 +14,16 @@ import (
 
 // slipped are what somebody who had a store or a backup in hand may have put into it, that acts by itself later.
 var slipped = map[string]string{
-	"a trigger that lifts the hold":             `CREATE TRIGGER t AFTER INSERT ON mark WHEN new.name = 'held' BEGIN DELETE FROM mark WHERE name = 'held'; END`,
-	"a trigger that forgets revocations":        `CREATE TRIGGER t AFTER INSERT ON revocation BEGIN DELETE FROM revocation WHERE serial = new.serial; END`,
-	"a view in the place of a table":            `ALTER TABLE lot_id RENAME TO was; CREATE VIEW lot_id AS SELECT lot, fold FROM was`,
-	"a table more":                              `CREATE TABLE more (a)`,
-	"an index more":                             `CREATE INDEX more ON event (kind)`,
-	"a serial that may be given twice":          `PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = replace(sql, 'UNIQUE (serial, issuer)', 'UNIQUE (id, serial)') WHERE name = 'certificate'`,
-	"an index less":                             `DROP INDEX revocation_sequence`,
-	"a column that says something else":         `ALTER TABLE permit ADD COLUMN more TEXT`,
-	"a trigger that has the name of SQLite's":   `PRAGMA writable_schema = 1; INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES ('trigger', 'sqlite_stat1', 'mark', 0, 'CREATE TRIGGER sqlite_stat1 AFTER INSERT ON mark BEGIN DELETE FROM mark; END')`,
-	"a constraint in a comment": `PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = replace(sql, 'BLOB NOT NULL', 'BLOB /* NOT NULL */') WHERE name = 'pending'`,
+	"a trigger that lifts the hold":           `CREATE TRIGGER t AFTER INSERT ON mark WHEN new.name = 'held' BEGIN DELETE FROM mark WHERE name = 'held'; END`,
+	"a trigger that forgets revocations":      `CREATE TRIGGER t AFTER INSERT ON revocation BEGIN DELETE FROM revocation WHERE serial = new.serial; END`,
+	"a view in the place of a table":          `ALTER TABLE lot_id RENAME TO was; CREATE VIEW lot_id AS SELECT lot, fold FROM was`,
+	"a table more":                            `CREATE TABLE more (a)`,
+	"an index more":                           `CREATE INDEX more ON event (kind)`,
+	"a serial that may be given twice":        `PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = replace(sql, 'UNIQUE (serial, issuer)', 'UNIQUE (id, serial)') WHERE name = 'certificate'`,
+	"an index less":                           `DROP INDEX revocation_sequence`,
+	"a column that says something else":       `ALTER TABLE permit ADD COLUMN more TEXT`,
+	"a trigger that has the name of SQLite's": `PRAGMA writable_schema = 1; INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES ('trigger', 'sqlite_stat1', 'mark', 0, 'CREATE TRIGGER sqlite_stat1 AFTER INSERT ON mark BEGIN DELETE FROM mark; END')`,
+	"a constraint in a comment":               `PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = replace(sql, 'BLOB NOT NULL', 'BLOB /* NOT NULL */') WHERE name = 'pending'`,
 }
 
 func slip(t *testing.T, path, statements string) {
