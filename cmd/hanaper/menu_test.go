@@ -45,6 +45,8 @@ func TestMenu(t *testing.T) {
 	}
 	roster := goldenRoster(t, "measured")
 	s := at("menu")
+	s.answers("Type a number and Enter: ", "17")
+	s.sees("There is no 17 here.")
 	s.answers("Type a number and Enter: ", "5")
 	s.sees(`"\x1b[2Jx\r\x1b]0;y\x07"`)
 	s.sees("ceremony-1")

@@ -80,6 +80,7 @@ func Run(ctx context.Context, c Config) error {
 	m := newMenu(c)
 	ctx = context.WithoutCancel(ctx)
 	m.interrupts()
+	unknown := ""
 	for {
 		m.look(ctx)
 		if m.sticks != nil {
@@ -92,15 +93,20 @@ func Run(ctx context.Context, c Config) error {
 		for _, i := range items {
 			body = append(body, fmt.Sprintf("  %2s  %s", i.key, i.text))
 		}
+		if unknown != "" {
+			body = append(body, "", short("There is no "+show.Text(unknown)+" here."))
+		}
 		m.page(m.title(), body...)
 		answer, err := m.ask("\nType a number and Enter: ")
 		if err != nil {
 			return err
 		}
+		unknown = answer
 		for _, i := range items {
 			if i.key != answer {
 				continue
 			}
+			unknown = ""
 			if err := m.act(ctx, i); err != nil {
 				return err
 			}
