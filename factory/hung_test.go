@@ -88,7 +88,7 @@ func TestHungKey(t *testing.T) {
 			t.Errorf("%v, want code %s", err, factory.CodeUnavailable)
 		}
 	}
-	if took := time.Since(begin); took > 5*patience {
+	if took := time.Since(begin); took > 50*patience {
 		t.Errorf("answered after %v", took)
 	}
 	if h := s.Health(t.Context()); h.Token == "ok" {

@@ -152,7 +152,7 @@ func (c *crash) work() {
 	before := c.got.answers()
 	time.Sleep(time.Duration(100+rand.IntN(250)) * time.Millisecond)
 	// A busy machine needs longer.
-	for end := time.Now().Add(time.Minute); c.got.answers() < before+10 && time.Now().Before(end); time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); c.got.answers() < before+15 && time.Now().Before(end); time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond) {
 	}
 }
 

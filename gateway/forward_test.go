@@ -167,7 +167,7 @@ func TestBounds(t *testing.T) {
 	if status, body := conn.send(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"); status != 408 && status != 502 && status != 504 {
 		t.Errorf("a body that stands still: %d %s", status, body)
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it stood still for %s", took)
 	}
 	// A body that nobody asked for, either: the server waits for it before it answers.

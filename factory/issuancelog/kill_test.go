@@ -66,7 +66,7 @@ func recordIn(dir string) *testRecord {
 	rec := &testRecord{file: filepath.Join(dir, "note")}
 	if data, err := os.ReadFile(filepath.Join(dir, "size")); err == nil {
 		n, _ := strconv.ParseUint(string(data), 10, 64)
-		rec.size = n + 4096
+		rec.size = n + 600
 	}
 	if data, err := os.ReadFile(rec.file); err == nil && len(data) > 0 {
 		rec.note = data

@@ -191,10 +191,14 @@ func run(t testing.TB, c Config) *running {
 // until waits for a condition.
 func (r *running) until(what string, ok func(State) bool) State {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	var last State
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		s := r.State()
 		if ok(s) {
 			return s
+		}
+		if s.Size != last.Size || s.Signed != last.Signed { // a slow disk takes long, but goes on
+			last, end = s, time.Now().Add(time.Minute)
 		}
 		if time.Now().After(end) {
 			r.t.Fatalf("%s does not happen: %+v", what, s)

@@ -162,14 +162,14 @@ func TestHang(t *testing.T) {
 		}
 		cancel()
 	}
-	if d := time.Since(begun); d > 2*time.Second {
+	if d := time.Since(begun); d > 20*time.Second {
 		t.Errorf("it took %v", d)
 	}
 	if n := waiting.Load(); n != 2 {
 		t.Errorf("%d calls hang in the store, want the 2 that it takes", n)
 	}
 	begun = time.Now()
-	if err := tok.Close(); err != nil || time.Since(begun) > time.Second {
+	if err := tok.Close(); err != nil || time.Since(begun) > 10*time.Second {
 		t.Errorf("close: %v after %v", err, time.Since(begun))
 	}
 	hung := faultyToken(1, Config{Timeout: 50 * time.Millisecond}, func() (manager, error) { <-release; return nil, errors.New("late") })
@@ -177,7 +177,7 @@ func TestHang(t *testing.T) {
 		t.Errorf("opening hangs: %v", err)
 	}
 	begun = time.Now()
-	if err := hung.Close(); err != nil || time.Since(begun) > time.Second {
+	if err := hung.Close(); err != nil || time.Since(begun) > 10*time.Second {
 		t.Errorf("close while opening: %v after %v", err, time.Since(begun))
 	}
 }
@@ -339,7 +339,7 @@ func TestClouds(t *testing.T) {
 				_ = tok.Close()
 			}
 			took := time.Since(begun)
-			if err == nil || took > 3*time.Second {
+			if err == nil || took > 20*time.Second {
 				t.Fatalf("%v after %v", err, took)
 			}
 			if !strings.Contains(err.Error(), "open key") || strings.Contains(err.Error(), "\n") || advice.Hint(err) == "" {

@@ -123,7 +123,7 @@ func TestRecoverFromOutage(t *testing.T) {
 	if !errors.Is(err, hsm.ErrGone) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), b.Serial) {
 		t.Errorf("during the outage: %v", err)
 	}
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("answered after %s", took)
 	}
 	n.Start()

@@ -146,7 +146,7 @@ func TestHung(t *testing.T) {
 	if _, err := k.SignContext(ctx, make([]byte, 32), crypto.SHA256); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, hsm.ErrGone) {
 		t.Errorf("a TPM that hangs: %v", err)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	c.Signal(syscall.SIGCONT)
@@ -162,7 +162,7 @@ func TestHung(t *testing.T) {
 	_, _ = other.SignContext(brief, make([]byte, 32), crypto.SHA256)
 	start = time.Now()
 	_ = waiting.Close()
-	if took := time.Since(start); took > 8*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("closing took %v", took)
 	}
 	c.Signal(syscall.SIGCONT)
