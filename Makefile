@@ -1,7 +1,8 @@
 # make demo and make test install what they need; see README.md.
 SHELL := /bin/bash
 PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-gateway hanaper-kms
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# A tag is named by whoever may push one, and its name goes into a shell: what could be more than a version there is none.
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null | grep -xE "[0-9A-Za-z._+-]+"),devel)
 LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
 # Pure Go resolver and user look-up everywhere: fewer system calls at the air gap, and one compilation serves all programs.
 # hanaper-kms knows YubiKeys where libpcsclite-dev is there.

@@ -415,3 +415,24 @@ func TestReleaseAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestTagIsNoCommand: the name of a tag, which whoever may push one writes, is a version or nothing: the shell that builds runs none of it.
+func TestTagIsNoCommand(t *testing.T) {
+	for tag, want := range map[string]string{"v9$(touch${IFS}pwned)": "Version=devel", "v9`touch${IFS}pwned`": "Version=devel", "v9;touch${IFS}pwned": "Version=devel", `v9"`: "Version=devel", "v0.2.0-rc.1+x_y": "Version=v0.2.0-rc.1+x_y"} {
+		b := bench{t, t.TempDir(), ""}
+		b.ok("cp", "../Makefile", b.at("Makefile"))
+		b.write("tools/go", "#!/bin/sh\necho \"$@\" >> "+b.at("called")+"\n")
+		b.ok("chmod", "755", b.at("tools/go"))
+		b.ok("git", "-C", b.dir, "init", "-q")
+		b.ok("git", "-C", b.dir, "add", "Makefile")
+		b.ok("git", "-C", b.dir, "-c", "user.name=a", "-c", "user.email=a@example", "commit", "-q", "-m", "a")
+		b.ok("git", "-C", b.dir, "tag", tag)
+		b.ok("env", "-u", "VERSION", "-u", "MAKEFLAGS", "PATH="+b.at("tools")+":"+os.Getenv("PATH"), "make", "-C", b.dir, "build")
+		if _, err := os.Stat(b.at("pwned")); err == nil {
+			t.Errorf("%s was run", tag)
+		}
+		if said := b.text("called"); strings.Count(said, want+" ") != 2 {
+			t.Errorf("%s: %s", tag, said)
+		}
+	}
+}
