@@ -50,7 +50,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestOwnNotLedElsewhere: whoever owns a link, or a folder above a store, says what root would work on, whoever owns that.
+// TestOwnNotLedElsewhere: whoever owns a link on the way to a store, or its folder, says what root would work on, whoever owns that.
 func TestOwnNotLedElsewhere(t *testing.T) {
 	dir, roots := t.TempDir(), t.TempDir()
 	give := func(path string) {
@@ -75,14 +75,15 @@ func TestOwnNotLedElsewhere(t *testing.T) {
 		give(at(name))
 	}
 	for _, store := range []string{at("state"), at("state/new/factory.db"), at("state/passwd"), at("store.db"), at("dangling"), at("dangling/new"), at("loop"), at("loop/new"),
-		at("made by root"), at("made by root/store.db"), at("of root"), at("of root/passwd"), filepath.Join(roots, "to", "made by root", "store.db"), roots + "/to/../" + filepath.Base(dir) + "/new"} {
+		at("made by root"), at("new"), at("new/store.db"), at("of root"), at("of root/passwd"), filepath.Join(roots, "to", "made by root"), roots + "/to/../" + filepath.Base(dir) + "/new"} {
 		if err := own(0, []string{store}); err == nil || !strings.Contains(err.Error(), "this is root") {
 			t.Errorf("%s: %v", store, err)
 		}
 	}
 	good := []string{"/etc/passwd/..", "/bin/sh", "/bin/none/at/all", "/var/run/none", "/etc/../etc/passwd"} // links of the system lead on
 	if os.Geteuid() == 0 {
-		good = append(good, roots, filepath.Join(roots, "store.db"), filepath.Join(roots, "new", "store.db"))
+		good = append(good, at("made by root/store.db"), at("made by root/new"), roots, // the folder above may be anybody's
+			filepath.Join(roots, "store.db"), filepath.Join(roots, "new", "store.db"))
 	}
 	for _, store := range good {
 		if err := own(0, []string{store}); err != nil {
