@@ -236,7 +236,7 @@ func (r Restoration) place(files Files) (aside string, err error) {
 		now = r.Now
 	}
 	if list, err := os.ReadDir(r.Dir); err == nil {
-		if slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.IsDir() }) {
+		if slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != lockName && e.Name() != markedName }) {
 			aside = filepath.Clean(r.Dir) + ".before-" + now().UTC().Format("20060102T150405Z")
 			if _, err := os.Lstat(aside); err == nil {
 				return "", advice.New(advice.Failed, "wait a second", "%s is there already", show.Text(aside))

@@ -337,3 +337,18 @@ func TestRestoreInterrupted(t *testing.T) {
 	o.must(err)
 	o.good()
 }
+
+// TestRestoreDeletesNothing: what else lay in the folder is moved aside with it, also where the folder holds nothing of ours any more, or never did.
+func TestRestoreDeletesNothing(t *testing.T) {
+	o := newOffice(t)
+	o.lose(true, false)
+	o.must(os.MkdirAll(o.config.Dir, 0o755))
+	path := filepath.Join(o.config.Dir, "index.html")
+	o.must(os.WriteFile(path, []byte("somebody's"), 0o600))
+	done, err := trust.Restore(os.DirFS(o.copies[o.newest]), o.restoration())
+	o.must(err)
+	if data, err := os.ReadFile(filepath.Join(done.Aside, "index.html")); err != nil || string(data) != "somebody's" {
+		t.Errorf("aside %q: %q, %v", done.Aside, data, err)
+	}
+	o.good()
+}
