@@ -37,7 +37,7 @@ type level struct {
 // arrange puts a command line in the order that the library wants. garage-sign takes options anywhere: before and after
 // commands, as --key value, --key=value or --key:value; an option belongs to the innermost command that has it.
 func arrange(app *cli.App, args []string) ([]string, error) {
-	if len(args) > 1 && (args[len(args)-1] == "--generate-bash-completion" || args[1] == "man" || args[1] == "completion") {
+	if len(args) > 1 && (args[1] == "man" || args[1] == "completion") {
 		return args, nil
 	}
 	levels := []*level{{name: args[0], flags: app.Flags}}

@@ -38,6 +38,7 @@ func run(args []string) int {
 		},
 		Commands:                  withExamples(commands()),
 		Action:                    cli.ShowAppHelp,
+		Metadata:                  map[string]any{shell.FlagsAnywhere: true},
 		DisableSliceFlagSeparator: true,
 	}
 	if name := filepath.Base(args[0]); strings.HasPrefix(name, "garage-sign") {

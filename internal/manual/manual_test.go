@@ -148,12 +148,19 @@ func (v *verb) flag(name string) (takesValue, known bool) {
 	return takesValue, known
 }
 
+// each calls f for the program, or verb, and each one below it.
+func (v *verb) each(f func(*verb)) {
+	f(v)
+	for _, s := range v.subs {
+		s.each(f)
+	}
+}
+
 // leaves calls f for each verb that does something.
 func (v *verb) leaves(f func(*verb)) {
-	if len(v.subs) == 0 {
-		f(v)
-	}
-	for _, s := range v.subs {
-		s.leaves(f)
-	}
+	v.each(func(v *verb) {
+		if len(v.subs) == 0 {
+			f(v)
+		}
+	})
 }

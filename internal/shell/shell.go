@@ -42,7 +42,6 @@ func RunCodes(app *cli.App, args []string, code func(error) int) int {
 
 func prepare(app *cli.App) {
 	app.Version = version()
-	app.EnableBashCompletion = true
 	app.HideHelpCommand = true
 	app.Suggest = true
 	// A comma is a character of URIs and paths; the library would make two values of one.
