@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PROGRAMS := hanaper hanaperd hanaper-station hanaper-repo hanaper-sign hanaper-gateway hanaper-kms
 # A tag is named by whoever may push one, and its name goes into a shell: what could be more than a version there is none.
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null | grep -xE "[0-9A-Za-z._+-]+"),devel)
-LDFLAGS := -s -w -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
+LDFLAGS := -s -w -bindnow -X github.com/hanaper/hanaper/internal/shell.Version=$(VERSION)
 # Pure Go resolver and user look-up everywhere: fewer system calls at the air gap, and one compilation serves all programs.
 # hanaper-kms knows YubiKeys where libpcsclite-dev is there.
 comma := ,
@@ -18,9 +18,9 @@ export CGO_ENABLED := 1
 
 all: build
 
-## build: the programs, in bin/
+## build: the programs, in bin/: position-independent, with all that the loader fills in made read-only; the gateway, which has no loader, is static
 build:
-	$(if $(filter-out hanaper-gateway,$(PROGRAMS)),go build $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS))))
+	$(if $(filter-out hanaper-gateway,$(PROGRAMS)),go build -buildmode=pie $(GOFLAGS_BUILD) -o bin/ $(patsubst %,./cmd/%,$(filter-out hanaper-gateway,$(PROGRAMS))))
 	CGO_ENABLED=0 go build $(subst -tags ,-tags $(SMALL)$(comma),$(GOFLAGS_BUILD)) -o bin/ ./cmd/hanaper-gateway
 
 # For scripts/test.
@@ -38,7 +38,7 @@ board:
 	scripts/install-peers board
 	scripts/kernel bin/kernel
 	$(MAKE) -s build PROGRAMS="$(filter-out hanaper-kms,$(PROGRAMS)) hanaper-demo"
-	go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
+	go build -buildmode=pie $(GOFLAGS_BUILD) -o bin/board/hanaper-board ./softhsm/boardtest
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/board/hanaper-board-guest ./softhsm/boardtest
 	bin/hanaper-demo board --bin bin --boards bin/board --kernel bin/kernel --dir $(or $(DIR),board) $(KEEP)
 

@@ -37,7 +37,7 @@ var stepCA = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("locking %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, "step-ca")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "./docs/examples/stepca")
+	cmd := exec.Command("go", "build", "-buildmode=pie", "-trimpath", "-tags=netgo,osusergo", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "./docs/examples/stepca")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building step-ca: %w\n%s", err, out)
