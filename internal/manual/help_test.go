@@ -38,7 +38,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestManAndCompletions: each program prints a manual page that man can read, and completions that the shells can.
+// TestManAndCompletions: each program prints a manual page that man can read, and completions, which TestCompletions tries in the shells.
 func TestManAndCompletions(t *testing.T) {
 	for name, v := range verbs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -57,40 +57,9 @@ func TestManAndCompletions(t *testing.T) {
 				if !strings.Contains(script, name) {
 					t.Errorf("completion for %s does not mention %s: %.200q", shell, name, script)
 				}
-				if shell == "bash" {
-					completes(t, name, v, script)
-				}
 			}
 		})
 	}
-}
-
-// completes asks bash itself what it would complete after the program's name.
-func completes(t *testing.T, name string, v *verb, script string) {
-	t.Helper()
-	cmd := exec.Command("bash", "-c", script+`
-COMP_WORDS=("$1" "") COMP_CWORD=1; "_${1//-/_}"; printf '%s\n' "${COMPREPLY[@]}"`, "bash", name)
-	cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin"}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("bash: %v\n%s", err, out)
-		return
-	}
-	found := strings.Fields(string(out))
-	for sub := range v.subs {
-		if !contains(found, sub) {
-			t.Errorf("bash completes %s to %q, without %s", name, found, sub)
-		}
-	}
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 func output(t *testing.T, name string, args ...string) string {
