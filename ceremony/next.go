@@ -64,8 +64,8 @@ type NamedFile struct {
 }
 
 // The uses of files that join: requests of a factory's CA, of a station, an operator, a server of the factory and of a gateway;
-// certificates of a CA outside, the anchor first; and public keys of the online roles of trust, called snapshot, timestamp and
-// crl.
+// certificates of a CA outside, the anchor first; public keys of the online roles of trust, called snapshot, timestamp and
+// crl; and last CRLs.
 const (
 	UseFactory   = "factory"
 	UseStation   = ca.RoleStation
@@ -78,11 +78,13 @@ const (
 	UseGatewayClient = "gateway-client"
 	UseAnchor        = "anchor"
 	UseTrust         = "trust"
+	// UseFreeze is the last CRL of a CA whose key is destroyed; its name is that of the CA's certificate.
+	UseFreeze = "freeze"
 )
 
 // NextUses lists them.
 func NextUses() []string {
-	return []string{UseFactory, UseStation, UseOperator, UsePublisher, UseViewer, UseServer, UseGateway, UseGatewayClient, UseAnchor, UseTrust}
+	return []string{UseFactory, UseStation, UseOperator, UsePublisher, UseViewer, UseServer, UseGateway, UseGatewayClient, UseAnchor, UseTrust, UseFreeze}
 }
 
 // NextKind is a kind of script that follows.
@@ -137,6 +139,9 @@ func WriteNext(s *Status, n Next) ([]byte, error) {
 	}
 	if !n.From.Equal(n.From.Truncate(time.Second)) || n.Days < 1 || n.Days > 31 {
 		return nil, advice.New(advice.Usage, "a window is 1 to 31 days long", "%d days", n.Days)
+	}
+	if len(n.Inputs) > 0 && slices.Contains([]string{"officers", "restore", "release"}, n.Kind) {
+		return nil, advice.New(advice.Usage, "give it to the next ceremony of another kind", "a ceremony of kind %s takes in no %s", show.Text(n.Kind), show.Text(n.Inputs[0].Use))
 	}
 	d := &draft{s: s, n: n, tokens: map[string]string{}, used: map[string]bool{}, inputs: map[string]bool{}, here: map[string]bool{}, pinned: map[string]string{}, imported: map[string]bool{}}
 	if err := d.begin(); err != nil {

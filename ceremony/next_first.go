@@ -99,6 +99,12 @@ func (d *draft) join(c *renewal) error {
 		if in.Use == UseTrust {
 			continue
 		}
+		if in.Use == UseFreeze {
+			if d.s == nil || d.s.trust == nil {
+				return advice.Wrap(advice.Refused, errNoTrust, "there is no list to freeze")
+			}
+			continue
+		}
 		if !nameForm.MatchString(in.Name) {
 			return advice.New(advice.Usage, "", "name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", in.Name)
 		}

@@ -333,6 +333,11 @@ func (d *draft) trust(c renewal, lists map[string]string) error {
 	}
 	comments := []string{fmt.Sprintf("The next version, %d. What the last one had and this one has not stands under removes.", d.s.Trust.TargetsVersion+1)}
 	t.Removes = d.removes(slices.Concat(d.s.trust.Anchors, d.s.trust.Intermediates), slices.Concat(t.Anchors, t.Intermediates))
+	said, err := d.policy(&t)
+	if err != nil {
+		return err
+	}
+	comments = append(comments, said...)
 	before := slices.Concat(t.RootKeys, t.TargetsKeys)
 	for _, role := range []*[]string{&t.RootKeys, &t.TargetsKeys} {
 		var names []string
@@ -354,10 +359,10 @@ func (d *draft) trust(c renewal, lists map[string]string) error {
 	if len(t.RootKeys) < t.RootThreshold || len(t.TargetsKeys) < t.TargetsThreshold {
 		return advice.New(advice.Refused, "restore them, or begin a new trust repository, whose first root the gateways must be given by hand", "of the trust keys %s too few are in a token", show.List(before))
 	}
-	for _, role := range []*string{&t.Snapshot, &t.Timestamp, &t.CRL} {
+	for _, role := range []*string{&t.Snapshot, &t.Timestamp, &t.CRL, &t.DirectorRoot, &t.ImageRoot} {
 		data := d.trustInput(*role)
 		if data == nil {
-			continue // a key of the ceremony
+			continue // a key of the ceremony, or none
 		}
 		n, err := d.pinEarlier(*role, hexSHA256(data))
 		if err != nil {

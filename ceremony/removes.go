@@ -184,6 +184,15 @@ func (t *TrustRepository) keepsRevoked(s *Session, prev *trust.Repository, c tru
 				now = crl
 			}
 		}
+		for _, r := range t.CRLRules {
+			data, err := s.input(r.Frozen)
+			if r.Frozen == "" || err != nil {
+				continue
+			}
+			if list, err := x509.ParseRevocationList(derOf(data)); err == nil && list.CheckSignatureFrom(issuer) == nil {
+				now = list
+			}
+		}
 		if err := prev.KeepsRevoked(issuer, now, c.Releases); err != nil {
 			return refuse(RuleVersion, "%w", err)
 		}

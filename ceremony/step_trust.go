@@ -361,15 +361,20 @@ func (t *TrustRepository) crlRule(s *Session, c *trust.Content, r CRLRuleConfig)
 	if err != nil {
 		return err
 	}
-	if block, rest := pem.Decode(data); block != nil && block.Type == "X509 CRL" && len(bytes.TrimSpace(rest)) == 0 {
-		data = block.Bytes
-	}
-	list, err := x509.ParseRevocationList(data)
+	list, err := x509.ParseRevocationList(derOf(data))
 	if err != nil || list.CheckSignatureFrom(issuer.cert) != nil {
 		return refuse(RuleReference, "input %q holds no CRL that %q signed", r.Frozen, r.CA)
 	}
-	c.CRLs = append(c.CRLs, data)
+	c.CRLs = append(c.CRLs, list.Raw)
 	return nil
+}
+
+// derOf takes the armour off a CRL that has some.
+func derOf(data []byte) []byte {
+	if block, rest := pem.Decode(data); block != nil && block.Type == "X509 CRL" && len(bytes.TrimSpace(rest)) == 0 {
+		return block.Bytes
+	}
+	return data
 }
 
 func (s *Session) certificateList(names []string) ([]*x509.Certificate, error) {

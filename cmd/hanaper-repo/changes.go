@@ -21,12 +21,12 @@ func listState(v *trust.View, ca *x509.Certificate, now time.Time) (state string
 		return noList, true
 	case !ok:
 		return "none: its devices are refused", true
+	case ends.Year() == 9999:
+		return "frozen", false
 	case now.Before(info.NextUpdate):
 		return "current", false
 	case !now.Before(ends):
 		return "ended: its devices are refused", true
-	case ends.Year() == 9999:
-		return "frozen", false
 	}
 	return "ended, and used until " + stamp(ends) + " by the officers' grace", false
 }

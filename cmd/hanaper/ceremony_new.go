@@ -49,6 +49,7 @@ func ceremonyNewCommand() *cli.Command {
 		ceremony.UseGatewayClient: "certify the request of a gateway that hands on devices' renewals to the factory",
 		ceremony.UseAnchor:        "take in the certificate of a CA outside; the first is an anchor, those after it are under it",
 		ceremony.UseTrust:         "first: the public key of an online role of trust, snapshot, timestamp or crl",
+		ceremony.UseFreeze:        "freeze the last CRL of a factory's CA whose key is destroyed, DER or PEM",
 	} {
 		flags = append(flags, &cli.StringSliceFlag{Name: use, Usage: what + ", `NAME=FILE`; give one for each"})
 	}

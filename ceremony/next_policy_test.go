@@ -1,0 +1,186 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanaper/hanaper/csr"
+	"github.com/hanaper/hanaper/internal/advice"
+)
+
+// closingPlant is a fleet with a plant whose CA's key is the plant's own, as a factory's is.
+type closingPlant struct {
+	*years
+	key *ecdsa.PrivateKey
+}
+
+func newClosingPlant(t *testing.T, policy string) *closingPlant {
+	t.Helper()
+	y := newYears(t)
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, err := csr.Create(rand.Reader, key, csr.Template{Subject: pkix.Name{CommonName: "Plant 3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.put("plant-3.csr", csr.PEM(der))
+	y.put("image-root.json", []byte(readFile(t, goldenDir+"/1.1/finished/uptane/image/root.json")))
+	y.inputs = map[string]string{"snapshot": "trust-snapshot.pem", "timestamp": "trust-timestamp.pem", "crl": "trust-crl.pem", "plant-3-csr": "plant-3.csr", "image-root": "image-root.json"}
+	first := strings.Replace(trusted, "\n- generate-key: {name: trust-root-1", "\n- certificate: {name: plant-3, issuer: root, profile: factory-ca, request: plant-3-csr, path_length: 0, not_before: FROM, not_after: 2036-11-21T00:00:00Z}\n- generate-key: {name: trust-root-1", 1)
+	first = strings.Replace(first, "plant-2], crls", "plant-2, plant-3], crls", 1)
+	y.hold(strings.Replace(first, "require_crl: true", policy+"require_crl: true", 1))
+	return &closingPlant{y, key}
+}
+
+// list is a CRL of the plant's.
+func (p *closingPlant) list(number int64, revoked ...int64) []byte {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.folder(1), "artefacts", "plant-3.pem"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: asserted, NextUpdate: asserted.AddDate(0, 0, 7)}
+	for _, n := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: asserted})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, ca, p.key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return der
+}
+
+// next drafts the next script, and holds it as it was drafted.
+func (p *closingPlant) next(n Next) string {
+	p.t.Helper()
+	text, plan := p.draft(n)
+	if _, err := Run(context.Background(), p.config(plan)); err != nil {
+		p.t.Fatalf("%s: %v\n%s", n.Kind, err, text)
+	}
+	p.ended()
+	return text
+}
+
+func (p *closingPlant) draft(n Next) (string, *Plan) {
+	p.t.Helper()
+	n.From, n.Folder = p.day(), p.folder(p.held)
+	text, _, err := drafted(p.t.(*testing.T), p.dir, p.status(), n)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	// A stage's tokens have names that are not made of their labels.
+	p.put("script.yaml", []byte(stageToken.ReplaceAllString(text, "$1")))
+	script, err := LoadScript(filepath.Join(p.dir, "script.yaml"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	plan, err := script.Validate(context.Background())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return text, plan
+}
+
+func (p *closingPlant) status() *Status {
+	p.t.Helper()
+	s, err := ReadStatus(context.Background(), os.DirFS(p.folder(p.held)), p.folder(p.held), Anchors{Roster: &p.anchor})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return s
+}
+
+var stageToken = regexp.MustCompile(`\b(roots|online)-[0-9]+\b`)
+
+// TestNextFreezes: the last list of a plant that closes is frozen by the script that new writes, stays so in the scripts after it, and the rule
+// goes when the CA goes.
+func TestNextFreezes(t *testing.T) {
+	t.Parallel()
+	p := newClosingPlant(t, "")
+	freeze := func(name string, data []byte) []NamedFile {
+		return []NamedFile{joining(t, p.dir, UseFreeze, name, data)}
+	}
+	for _, c := range []struct {
+		what, kind string
+		in         []NamedFile
+		want       string
+	}{
+		{"no CRL", "yearly", freeze("plant-3", []byte("list")), "is no CRL"},
+		{"the list of another CA", "yearly", freeze("plant-2", p.list(7)), "is not signed by plant-2"},
+		{"a CA that gateways do not know", "yearly", freeze("plant-9", p.list(7)), "name one of root, plant-1"},
+		{"a ceremony that tells gateways nothing", "restore", freeze("plant-3", p.list(7)), "of kind restore takes in no freeze"},
+	} {
+		n := Next{Kind: c.kind, From: p.day(), Folder: p.folder(1), Inputs: c.in, Days: 3, Script: filepath.Join(p.dir, "no.yaml")}
+		if text, err := WriteNext(p.status(), n); err == nil || text != nil || !strings.Contains(err.Error()+advice.Hint(err), c.want) {
+			t.Errorf("%s: got %v, want %q", c.what, err, c.want)
+		}
+	}
+	text := p.next(Next{Kind: "yearly", Inputs: freeze("plant-3", p.list(7, 5))})
+	if !strings.Contains(text, "crl_rules: [{ca: plant-3, frozen: plant-3-last}]") {
+		t.Errorf("written:\n%s", text)
+	}
+	// A year later nobody says it again, and a list that is newer but forgets is not taken.
+	if text = p.next(Next{Kind: "yearly"}); !strings.Contains(text, "frozen: plant-3-last") {
+		t.Errorf("written:\n%s", text)
+	}
+	for _, c := range []struct {
+		what string
+		list []byte
+		want string
+	}{{"an older list", p.list(6, 5), "has number 6"}, {"a list that forgets", p.list(8), "no longer lists serial"}} {
+		n := Next{Kind: "yearly", From: p.day(), Folder: p.folder(p.held), Inputs: freeze("plant-3", c.list), Days: 3}
+		n.Script = filepath.Join(p.dir, "script-older.yaml")
+		text, err := WriteNext(p.status(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.put("script-older.yaml", text)
+		script, err := LoadScript(n.Script)
+		if err == nil {
+			_, err = script.Validate(context.Background())
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.what, err, c.want)
+		}
+	}
+	text = p.next(Next{Kind: "revoke", Names: []string{"plant-3"}, Reason: "cessationOfOperation"})
+	if strings.Contains(text, "crl_rules: [") || !strings.Contains(text, "removes: [plant-3, crl_rules.plant-3]") {
+		t.Errorf("written:\n%s", text)
+	}
+}
+
+// TestNextKeepsEnvironment: what a script says of the environment, the next ones say too; what has ended, or goes with its CA, they leave out.
+func TestNextKeepsEnvironment(t *testing.T) {
+	t.Parallel()
+	until := asserted.AddDate(0, 0, 40).Truncate(24 * time.Hour).Format(time.RFC3339)
+	p := newClosingPlant(t, "stage: development, gateway_names: [gateway.example.com], shared_credentials: {ca: plant-3, until: "+until+"}, crl_rules: [{ca: plant-2, grace_hours: 72}], releases: [{issuer: plant-3, serial: 1005}], image_root: image-root, ")
+	text := p.next(Next{Kind: "yearly"})
+	for _, want := range []string{"stage: development", "gateway_names: [gateway.example.com]", "shared_credentials: {ca: plant-3, until: " + until + "}", "crl_rules: [{ca: plant-2, grace_hours: 72}]", "image_root: image-root\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if text = p.next(Next{Kind: "yearly"}); strings.Contains(text, "shared_credentials: ") || !strings.Contains(text, "SHARED CREDENTIALS ended") {
+		t.Errorf("the leave has ended:\n%s", text)
+	}
+	text = p.next(Next{Kind: "revoke", Names: []string{"plant-2", "plant-3"}, Reason: "cessationOfOperation"})
+	if strings.Contains(text, "releases:") || !strings.Contains(text, "removes: [plant-2, plant-3, crl_rules.plant-2]") {
+		t.Errorf("two CAs went:\n%s", text)
+	}
+}
