@@ -108,7 +108,12 @@ func (d *draft) join(c *renewal) error {
 		if !nameForm.MatchString(in.Name) {
 			return advice.New(advice.Usage, "", "name %q: use 1 to 64 of a-z, 0-9, '.' and '-'", in.Name)
 		}
-		name := d.name(in.Name)
+		base := in.Name
+		if d.used[base] && in.Use != UseFactory && in.Use != UseAnchor {
+			// As a renewed one is called, whose place it takes.
+			base = fmt.Sprintf("%s-%d", base, d.from.Year())
+		}
+		name := d.name(base)
 		if in.Use == UseAnchor {
 			in.Name += "-pem"
 			d.step("import-certificate", &ImportCertificate{Name: name, Certificate: d.pin(in), Issuer: above}, "Compare its SHA-256 with the CA outside by telephone.")

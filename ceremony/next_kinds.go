@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -227,7 +228,27 @@ func (d *draft) revoke() error {
 		}
 		c.revoked, c.drop = append(c.revoked, cert), append(c.drop, n)
 	}
+	c.revoked = append(c.revoked, d.ofSameKey(c.revoked)...)
 	return d.renew(c)
+}
+
+// ofSameKey are the further certificates of services that are good still and for the keys of those that are revoked: a station is not
+// revoked while one of last year, or of this one, lets it in.
+func (d *draft) ofSameKey(revoked []StatusCert) (more []StatusCert) {
+	for _, c := range d.s.Certificates {
+		held := d.held(c)
+		if c.Revoked || held.IsCA || !held.NotAfter.After(d.from) {
+			continue
+		}
+		same := func(o StatusCert) bool {
+			is := d.held(o)
+			return ca.SameKey(is.PublicKey, held.PublicKey) && string(is.RawIssuer) == string(held.RawIssuer)
+		}
+		if slices.ContainsFunc(revoked, same) && !slices.ContainsFunc(revoked, func(o StatusCert) bool { return o.Serial == c.Serial }) {
+			more = append(more, c)
+		}
+	}
+	return more
 }
 
 func (d *draft) factory() error { return d.joined(UseFactory) }

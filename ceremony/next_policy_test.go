@@ -184,3 +184,49 @@ func TestNextKeepsEnvironment(t *testing.T) {
 		t.Errorf("two CAs went:\n%s", text)
 	}
 }
+
+// TestNextRenewsEach: servers of two plants may have one name in their certificates, and each is renewed; what is revoked is not, whatever certificate of
+// its key is named; and a new request takes the place of the old one.
+func TestNextRenewsEach(t *testing.T) {
+	t.Parallel()
+	p := &closingPlant{years: newYears(t)}
+	for _, n := range []string{"server-a", "server-b", "server-new", "line-3"} {
+		template := csr.Template{Subject: pkix.Name{CommonName: "hanaperd"}, DNSNames: []string{"hanaperd.example"}}
+		if n == "line-3" {
+			template = csr.Template{Subject: pkix.Name{CommonName: n}}
+		}
+		p.request(n+".csr", template)
+		p.inputs[n+"-csr"] = n + ".csr"
+	}
+	p.hold(`
+	- generate-key: {name: ops-key, token: roots, algorithm: P-256}
+	- root-certificate: {name: ops, key: ops-key, profile: operations-root, subject: {common_name: Operations Root}, not_before: FROM, not_after: 2036-11-21T00:00:00Z}
+	- certificate: {name: server-a, issuer: ops, profile: server, request: server-a-csr, not_before: FROM, not_after: UNTIL}
+	- certificate: {name: server-b, issuer: ops, profile: server, request: server-b-csr, not_before: FROM, not_after: UNTIL}
+	- certificate: {name: line-3, issuer: ops, profile: station, request: line-3-csr, station: line-3, not_before: FROM, not_after: UNTIL}
+	- crl: {name: ops-crl, issuer: ops, number: 1, this_update: FROM, next_update: UNTIL}`)
+	says := func(text string, want, not []string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("no %q in\n%s", w, text)
+			}
+		}
+		for _, w := range not {
+			if strings.Contains(text, w) {
+				t.Errorf("%q in\n%s", w, text)
+			}
+		}
+	}
+	text, _ := p.draft(Next{Kind: "revoke", Names: []string{"server-a", "line-3"}, Reason: "keyCompromise"})
+	says(text, []string{"name: server-b-2026"}, []string{"name: server-a", "name: line-3"})
+	text, _ = p.draft(Next{Kind: "yearly", Inputs: []NamedFile{
+		{Name: "server-a", Use: UseServer, File: filepath.Join(p.dir, "server-new.csr"), Data: []byte(readFile(t, filepath.Join(p.dir, "server-new.csr")))}}})
+	says(text, []string{"name: server-a-2026", "file: server-new.csr", "name: server-b-2026", "name: line-3-2026"}, []string{"inputs/server-a-csr", "name: server-a-2026-2"})
+	text = p.next(Next{Kind: "yearly"})
+	says(text, []string{"name: server-a-2026", "name: server-b-2026", "name: line-3-2026"}, nil)
+	text = p.next(Next{Kind: "revoke", Names: []string{"line-3"}, Reason: "keyCompromise"})
+	says(text, []string{"REVOKES line-3,", "REVOKES line-3-2026,"}, []string{"profile: station"})
+	text, _ = p.draft(Next{Kind: "yearly"})
+	says(text, []string{"name: server-a-2027", "name: server-b-2027"}, []string{"profile: station"})
+}

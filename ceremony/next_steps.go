@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
@@ -143,7 +144,7 @@ func (d *draft) renew(c renewal) error {
 		if slices.Contains(c.drop, i.cert.name) {
 			continue
 		}
-		if err := d.services(i); err != nil {
+		if err := d.services(i, c.revoked); err != nil {
 			return err
 		}
 		old, now, err := d.list(i, c)
@@ -166,8 +167,9 @@ func (d *draft) renew(c renewal) error {
 // ofYear ends the name of a certificate that a draft renewed before.
 var ofYear = regexp.MustCompile(`-20[0-9][0-9](-[0-9]+)?$`)
 
-// services certifies stations, operators and servers anew whose certificates end soon, for the requests that they sent last.
-func (d *draft) services(i issuer) error {
+// services certifies stations, operators and servers anew whose certificates end soon, for the requests that they sent last. What is to be revoked, and
+// what has a new request among those that join, is left out.
+func (d *draft) services(i issuer, revoked []StatusCert) error {
 	type made struct {
 		cert *certificate
 		step *Certificate
@@ -189,6 +191,10 @@ func (d *draft) services(i issuer) error {
 				continue
 			}
 			id := held.cert.Subject.String() + c.Profile + fmt.Sprint(c.roles())
+			if c.role() == "" {
+				// Servers of several plants, and gateways, may all have one name in their certificates.
+				id += ofYear.ReplaceAllString(c.Name, "")
+			}
 			if _, ok := newest[id]; !ok {
 				order = append(order, id)
 			}
@@ -197,8 +203,9 @@ func (d *draft) services(i issuer) error {
 	}
 	for _, id := range order {
 		m := newest[id]
-		revoked := slices.ContainsFunc(d.s.Certificates, func(c StatusCert) bool { return c.Name == m.cert.name && c.Revoked })
-		if revoked || m.cert.cert.NotAfter.After(d.ends) {
+		gone := slices.ContainsFunc(d.s.Certificates, func(c StatusCert) bool { return c.Name == m.cert.name && c.Revoked }) ||
+			slices.ContainsFunc(revoked, func(c StatusCert) bool { return ca.SameKey(d.held(c).PublicKey, m.cert.cert.PublicKey) })
+		if gone || m.cert.cert.NotAfter.After(d.ends) || slices.ContainsFunc(d.n.Inputs, func(in NamedFile) bool { return m.step.replacedBy(in) }) {
 			continue
 		}
 		if err := d.take(i); err != nil {
@@ -215,6 +222,30 @@ func (d *draft) services(i issuer) error {
 			m.cert.name, formatTime(m.cert.cert.NotAfter), m.v.script.config.Ceremony))
 	}
 	return nil
+}
+
+// role is the name that the certificate's role has, empty for a server.
+func (c *Certificate) role() string {
+	for _, r := range c.roles() {
+		if r.name != "" {
+			return r.name
+		}
+	}
+	return ""
+}
+
+// replacedBy says whether a request that joins is for what this certificate was for: the same role, or a server of the same name in the scripts.
+func (c *Certificate) replacedBy(in NamedFile) bool {
+	use := map[string]string{UseGatewayClient: ca.RoleGateway}[in.Use]
+	if use == "" {
+		use = in.Use
+	}
+	for _, r := range c.roles() {
+		if r.name != "" {
+			return r.role == use && r.name == in.Name
+		}
+	}
+	return (in.Use == UseServer || in.Use == UseGateway) && ofYear.ReplaceAllString(c.Name, "") == in.Name
 }
 
 // as gives an end as far away as that of the certificate before was, and not after its issuer's.
