@@ -450,6 +450,42 @@ func TestStopKeepsActs(t *testing.T) {
 	}
 }
 
+// TestOldCopyIsNoWitness: an older copy was put over the registry. It can be read, but does not know who was blocked since: a restore over it loses acts,
+// and stops until that is accepted.
+func TestOldCopyIsNoWitness(t *testing.T) {
+	s := newSite(t)
+	g := s.serve()
+	config := []string{"--config", s.path("gateway.yaml")}
+	if code, out, errs := run(append(append([]string{"registry", "backup"}, config...), s.path("backup.db"))...); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	if code, out, errs := run(append(append([]string{"devices", "block"}, config...), "--why", "test", "vin-1")...); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	g.stop()
+	old, err := os.ReadFile(s.path("backup.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path("devices.db"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"devices.db-wal", "devices.db-shm"} {
+		os.Remove(s.path(name))
+	}
+	restore := append(append([]string{"registry", "restore"}, config...), s.path("backup.db"))
+	code, out, errs := run(restore...)
+	if code != 3 || out != "" || !strings.Contains(errs, "1 more") || !strings.Contains(errs, "--accept-loss") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if aside, err := filepath.Glob(s.path("devices.db.before-*")); err != nil || len(aside) != 0 {
+		t.Errorf("the refused restore moved the registry aside: %v %v", aside, err)
+	}
+	if code, out, errs = run(append(restore[:len(restore)-1:len(restore)-1], "--accept-loss", s.path("backup.db"))...); code != 0 || !strings.Contains(out, "1 acts are lost") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
 // TestRefusals: what is wrong is told in one line, with the right exit code, before anything is written.
 func TestRefusals(t *testing.T) {
 	empty := t.TempDir()

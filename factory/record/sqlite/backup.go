@@ -34,8 +34,10 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 
 // create makes a backup file under another name, checks it, and puts it in its place, which must be free.
 func create(ctx context.Context, path string, fill func(temporary string) error) (err error) {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return advice.New(advice.Usage, "name another file", "backup %s: is there already", show.Text(path))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return advice.Wrap(advice.Usage, err, "name a place where this user may write")
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".backup-")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/factory/record/recordtest"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 )
 
@@ -217,5 +218,17 @@ func TestDamagedAtRest(t *testing.T) {
 	}
 	if found < 10 {
 		t.Errorf("only %d pages were harmed", found)
+	}
+}
+
+// TestBackupNowhere: where it cannot be seen whether something is there, nothing is said of it, and nothing is made.
+func TestBackupNowhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Export(t.Context(), filepath.Join(file, "below"), func(string, func([]any) error) error { t.Error("it was begun"); return nil })
+	if err == nil || strings.Contains(err.Error(), "is there already") || advice.Hint(err) == "" {
+		t.Error(err)
 	}
 }

@@ -33,8 +33,10 @@ type Info struct {
 
 // Backup writes the registry, as it is at one moment, into a new file, while others go on writing. It is whole and checked when it returns.
 func (r *Registry) Backup(ctx context.Context, path string) (info Info, err error) {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return info, advice.New(advice.Usage, "name another file", "backup %s: is there already", show.Text(path))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return info, advice.Wrap(advice.Usage, err, "name a place where this user may write")
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".backup-")
 	if err != nil {
@@ -127,8 +129,8 @@ type Restored struct {
 }
 
 // Restore puts a backup in the place of the registry at path, which no gateway may be using. Devices that are kept out in the registry that was there stay
-// out, if that can be read. known is the number of the last act that is known to have been; where acts are lost, and what was there cannot be read, it is
-// refused unless the loss is accepted.
+// out, if that can be read. known is the number of the last act that is known to have been; where acts are lost, and what was there cannot be read or lacks
+// some of them itself, it is refused unless the loss is accepted.
 func Restore(ctx context.Context, path, from string, known int64, acceptLoss bool, by gateway.By) (done Restored, err error) {
 	if err := durable.Own(path); err != nil {
 		return done, err
@@ -149,11 +151,15 @@ func Restore(ctx context.Context, path, from string, known int64, acceptLoss boo
 		return done, err
 	}
 	barred, last, unread := barredIn(ctx, path, done.ID)
+	if unread == nil && last < known {
+		// It is an older copy itself, and knows no more of who was blocked since.
+		unread = fmt.Errorf("it was put back, and knows acts up to number %d", last)
+	}
 	known = max(known, last)
 	done.Lost = max(known-done.Last, 0)
 	if unread != nil && done.Lost > 0 && !acceptLoss {
 		return done, advice.New(advice.Refused, "find out which devices were blocked since (your tickets, 'devices log' elsewhere), give --accept-loss, and block them again",
-			"the backup knows acts up to number %d, and %d more were done; what is there now cannot be read: %w", done.Last, done.Lost, unread)
+			"the backup knows acts up to number %d, and %d more were done; what is there now does not say which: %w", done.Last, done.Lost, unread)
 	}
 	if done.Kept, done.Last, err = carryOver(ctx, fresh, barred, known, by); err != nil {
 		return done, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 func opened(t *testing.T, path string) *Registry {
@@ -71,6 +72,10 @@ func TestBackup(t *testing.T) {
 		t.Error(st, err)
 	}
 	if _, err := r.Backup(ctx, path); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Error(err)
+	}
+	// Where it cannot be seen whether something is there, nothing is said of it.
+	if _, err := r.Backup(ctx, filepath.Join(path, "below")); err == nil || strings.Contains(err.Error(), "is there already") || advice.Hint(err) == "" {
 		t.Error(err)
 	}
 	if again, err := Inspect(ctx, path); err != nil || again != info {
