@@ -368,6 +368,9 @@ func (c *Client) unreached(err error) error {
 	case advice.KindOf(err) == advice.Usage:
 		return err
 	case errors.As(err, &verify):
+		if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			return advice.New(advice.Unverified, "is this machine's clock right? If it is, hanaperd needs a new certificate", "%s is not trusted: %w", show.Text(c.base.String()), err)
+		}
 		return advice.New(advice.Unverified, "is factory.ca the root of hanaperd's own certificate, and the host in the URL a name of it?", "%s is not trusted: %w", show.Text(c.base.String()), err)
 	case retryable(err) < 0:
 		return advice.New(advice.Refused, "hanaperd takes only unexpired station and operator certificates under its Operations Root; its log says why", "%s refused our certificate: %w", show.Text(c.base.String()), err)

@@ -135,7 +135,7 @@ func fault(code Code, hint, format string, args ...any) *Fault {
 
 // away is the fault for a token or store that does not answer now. The cause is logged, not sent.
 func away(what string, cause error) *Fault {
-	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again; nothing was handed out, and a retry gets the same certificate",
+	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again: do not count it as done; a device's retry gets the same certificate. hanaperd's log says why (a full disk, a database or token that is away)",
 		RetryAfter: retryAfter, cause: cause}
 }
 

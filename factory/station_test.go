@@ -325,6 +325,8 @@ func TestDaemonConfig(t *testing.T) {
 	}
 	other := newPlant(t)
 	writePEM(t, filepath.Join(dir, "other-ca.pem"), "CERTIFICATE", p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Other"}, PublicKey: other.key.Public(), NotAfter: inYears(9)}).Raw)
+	writePEM(t, filepath.Join(dir, "tomorrow-ca.pem"), "CERTIFICATE",
+		p.fleet.issue(t, "factory-ca", ca.Template{Subject: pkix.Name{CommonName: "Factory CA"}, PublicKey: p.key.Public(), NotBefore: time.Now().Add(24 * time.Hour), NotAfter: inYears(9)}).Raw)
 	writePEM(t, filepath.Join(dir, "foreign-ca.pem"), "CERTIFICATE", other.issuing.Raw)
 	p.station(t, "line-1").write(t, dir, "line")
 	p.operations.leaf(t, "server", ca.Template{Subject: pkix.Name{CommonName: "hanaperd"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -349,7 +351,8 @@ func TestDaemonConfig(t *testing.T) {
 		{"another root's certificate", "certificate: factory-ca.pem", "certificate: foreign-ca.pem", 4, "foreign-ca.pem"},
 		{"file missing", "hanaperd.pem", "none.pem", 2, "none.pem"},
 		{"a station's certificate as a server's", `tls: {certificate: hanaperd.pem, key: hanaperd.key}`, `tls: {certificate: line.pem, key: line.key}`, 3, "is not for servers"},
-		{"expired server certificate", `tls: {certificate: hanaperd.pem, key: hanaperd.key}`, `tls: {certificate: old.pem, key: old.key}`, 3, "expired at"},
+		{"expired server certificate", `tls: {certificate: hanaperd.pem, key: hanaperd.key}`, `tls: {certificate: old.pem, key: old.key}`, 1, "is this machine's clock right?"},
+		{"issuing certificate of tomorrow", "certificate: factory-ca.pem", "certificate: tomorrow-ca.pem", 1, "is this machine's clock right?"},
 		{"not a certificate", "certificate: factory-ca.pem", "certificate: hanaperd.key", 2, "PRIVATE KEY"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

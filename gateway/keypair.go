@@ -85,7 +85,7 @@ func readOwn(path string, private bool) ([]byte, stamp, error) {
 // expired says that the certificate is of no use any more.
 func (k *keyPair) expired(now time.Time) error {
 	if leaf := k.current.Load().Leaf; now.After(leaf.NotAfter) {
-		return advice.New(advice.Usage, "put a new certificate there", "%s.certificate %s expired at %s", show.Line(k.section), show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return advice.New(advice.Usage, "is this machine's clock right? It shows "+now.UTC().Format(time.RFC3339)+". If it is, put a new certificate there", "%s.certificate %s expired at %s", show.Line(k.section), show.Text(k.certFile), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

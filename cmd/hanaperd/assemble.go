@@ -116,7 +116,11 @@ func assemble(ctx context.Context, path string, tell func(said string)) (*parts,
 	if p.server, err = factory.LoadIdentity(c.TLS.Certificate, c.TLS.Key); err != nil {
 		return nil, err
 	}
-	if err := checkServer(p.server.Leaf, time.Now()); err != nil {
+	now := time.Now()
+	if err := checkServer(p.server.Leaf, now); err != nil {
+		if now.After(p.server.Leaf.NotAfter) || now.Before(p.server.Leaf.NotBefore) {
+			return nil, ofTheTime(now, fmt.Errorf("tls.certificate %s: %w", show.Text(c.TLS.Certificate), err), "a new certificate needs a request: 'hanaperd tls-csr'")
+		}
 		return nil, advice.New(advice.Refused, "'hanaperd tls-csr' makes a request for one with profile server", "tls.certificate %s: %w", show.Text(c.TLS.Certificate), err)
 	}
 	for _, i := range p.issuers {
@@ -150,7 +154,11 @@ func (p *parts) loadChains(fleet []*x509.Certificate) (err error) {
 			}
 			i.chain = append(i.chain, above...)
 		}
-		if err := ca.Verify(i.chain, fleet, time.Now()); err != nil {
+		now := time.Now()
+		if err := ca.Verify(i.chain, fleet, now); err != nil {
+			if ca.Verify(i.chain, fleet, i.chain[0].NotBefore) == nil {
+				return ofTheTime(now, fmt.Errorf("issuing certificate %s: %w", show.Text(i.certificate), err), "a CA that ended needs a new certificate, from the officers")
+			}
 			return advice.New(advice.Unverified, "chain holds what stands between certificate and issuing.fleet_root, lowest first",
 				"issuing certificate %s: %w", show.Text(i.certificate), err)
 		}
@@ -159,6 +167,12 @@ func (p *parts) loadChains(fleet []*x509.Certificate) (err error) {
 }
 
 // checkServer refuses a certificate that no station would take.
+// ofTheTime is the error of a certificate that only the time is against. It is no refusal for good: a machine that starts with a wrong clock, as after its
+// battery died, is set right by the network a moment later, and the service manager's next start finds all well.
+func ofTheTime(now time.Time, err error, otherwise string) error {
+	return advice.Wrap(advice.Failed, err, "is this machine's clock right? It shows "+now.UTC().Format(time.RFC3339)+". If it is: "+otherwise)
+}
+
 func checkServer(leaf *x509.Certificate, now time.Time) error {
 	switch {
 	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth):

@@ -149,9 +149,9 @@ func (c *checker) hanaperd(ctx context.Context, s *Station) {
 	text = fmt.Sprintf("hanaperd's is %s ahead of this one, within %s", p.Ahead.Round(time.Second/10), p.Within.Round(time.Second/10))
 	switch {
 	case off > clockWrong:
-		c.add("clock", Wrong, text, "set this machine's clock; certificates would seem to begin tomorrow, or challenges to have expired")
+		c.add("clock", Wrong, text, "hold both against a third clock before you set one: a wrong one here or there; certificates would seem to begin tomorrow, or challenges to have expired")
 	case off > clockCare+p.Within:
-		c.add("clock", TakeCare, text, "set this machine's clock")
+		c.add("clock", TakeCare, text, "hold both against a third clock before you set one")
 	default:
 		c.add("clock", Good, text, "")
 	}
