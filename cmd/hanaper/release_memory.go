@@ -95,6 +95,14 @@ func (r *releaseReport) line(m *releaseMemory) (*map[string]knownRelease, string
 func (r *releaseReport) weigh(m *releaseMemory, older bool) (step bool, notes []string, err error) {
 	lines, at := r.line(m)
 	was, known := (*lines)[at]
+	begins := !known
+	if begins && lines == &m.Keys { // what officers signed with this key is newer or older, too
+		for _, k := range m.Rosters {
+			if k.Key == r.Key && (!known || release.Older(was.Version, k.Version)) {
+				was, known = k, true
+			}
+		}
+	}
 	if !known {
 		return true, []string{"this account remembers no release of " + lineName(lines == &m.Keys) + ": make sure that " + show.Text(r.Version) + " is the newest, or say what you take with --not-below"}, nil
 	}
@@ -112,7 +120,7 @@ func (r *releaseReport) weigh(m *releaseMemory, older bool) (step bool, notes []
 	if was.Key != r.Key {
 		notes = append(notes, fmt.Sprintf("it is signed by another key than release %s, which this account remembers: %s then", show.Text(was.Version), show.Text(was.Key)))
 	}
-	return release.Older(was.Version, r.Version) || goesBack && older, notes, nil
+	return begins || release.Older(was.Version, r.Version) || goesBack && older, notes, nil
 }
 
 func lineName(byKey bool) string {

@@ -234,6 +234,10 @@ func TestReleaseLines(t *testing.T) {
 	if err := json.Unmarshal([]byte(by(theirs, "rel-9", "--json", "--roster", theirs.digest("roster.json"))), &r); err != nil {
 		t.Fatal(err)
 	}
+	// By the key alone no older one is taken, either, before anything was verified so.
+	if code, _, errs := hanaper(t, append(ours.verify("--key", r.Key), theirs.path("rel-1"))...); code != 3 || !strings.Contains(errs, "v999999.0.0 was verified") {
+		t.Errorf("first by the key alone: %d: %s", code, errs)
+	}
 	// A thief of our key has officers of his own; for the memory theirs serves.
 	by(theirs, "rel-9", "--key", r.Key)
 	by(ours, "rel-2", "--roster", ours.digest("roster.json"))
