@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -240,8 +241,27 @@ func (p *Publisher) addCRL(data []byte) error {
 		}
 	}
 	name := crlTarget(onlineCRLPrefix, id)
-	return p.publish(&publication{officers: p.view.officers, files: Files{}, crlName: name, crl: der}, p.config.Now())
+	if err := p.publish(&publication{officers: p.view.officers, files: Files{}, crlName: name, crl: der}, p.config.Now()); err != nil {
+		return &UnpublishedError{id, show.Text(p.view.nameOf(id)), c.info.Number, err}
+	}
+	return nil
 }
+
+// UnpublishedError is a CRL that is in order, and newer than the one published, and could not be published.
+type UnpublishedError struct {
+	Issuer ID
+	// Name is the issuer's, escaped.
+	Name   string
+	Number *big.Int
+	Err    error
+}
+
+func (e *UnpublishedError) Error() string {
+	return fmt.Sprintf("the CRL of %s, number %v, is not published: %v", e.Name, e.Number, e.Err)
+}
+
+// Unwrap implements the interface of package errors.
+func (e *UnpublishedError) Unwrap() error { return e.Err }
 
 func (p *Publisher) sameCRL(digest [32]byte) bool {
 	for _, c := range p.view.online {

@@ -65,7 +65,8 @@ func serve(ctx context.Context, o *office, starter *supervisor.Supervisor, log *
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	site, err := newSite(o.config.path(o.config.Publish), o.Publisher)
+	faults := newFaults(log)
+	site, err := newSite(o.config.path(o.config.Publish), o.Publisher, faults.health)
 	if err != nil {
 		return err
 	}
@@ -97,13 +98,17 @@ func serve(ctx context.Context, o *office, starter *supervisor.Supervisor, log *
 	defer vehicles.Close()
 	log.Info("serving", "url", url, "environment", o.View().Environment(), "good_until", stamp(o.View().Expires()))
 	go func() { failed <- server.Serve(l) }()
+	faults.answerStatus(ctx, o.config)
 	starter.Ready("serving at " + url)
 	context.AfterFunc(ctx, starter.Stopping)
 	go starter.Watch(ctx, log, func(ctx context.Context) (string, error) {
 		words, err := askOneself(ctx, url+"/healthz")
+		if list := faults.list(); len(list) > 0 {
+			words = "not published since " + list[0].Since + ": " + list[0].Error
+		}
 		return words, errors.Join(err, vehicles.answer(ctx))
 	})
-	o.tend(ctx, sources, logs, log, failed)
+	o.tend(ctx, sources, logs, faults, log, failed)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = server.Shutdown(ctx)
@@ -132,12 +137,14 @@ func askOneself(ctx context.Context, url string) (string, error) {
 }
 
 // tend signs anew and takes up CRLs until ctx ends or the server fails.
-func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource, log *slog.Logger, failed chan error) {
+func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource, faults *faults, log *slog.Logger, failed chan error) {
 	tick := time.NewTicker(o.config.Serve.Every)
 	defer tick.Stop()
 	glance := time.NewTicker(glanceEvery)
 	defer glance.Stop()
-	faults := faultLog{log: log, last: map[string]string{}}
+	add := func(s *source) func([]byte) error {
+		return func(crl []byte) error { return faults.try(s.name, func() error { return o.AddCRL(crl) }) }
+	}
 	for {
 		seen := o.glance()
 		was := o.View()
@@ -146,15 +153,15 @@ func (o *office) tend(ctx context.Context, sources []*source, logs []*logSource,
 			faults.note(s.name, s.take(ctx, o.OfferCheckpoint))
 		}
 		// Refresh also takes up what another process has published.
-		faults.note("signing", o.Refresh())
+		faults.note("signing", faults.try("signing", o.Refresh))
 		for _, s := range sources {
-			faults.note(s.name, s.take(ctx, o.AddCRL))
+			faults.note(s.name, s.take(ctx, add(s)))
 		}
 		if v := o.View(); v.Versions().Targets != was.Versions().Targets {
 			// The officers may name a CA again: its list is handed over again.
 			for _, s := range sources {
 				clear(s.handed)
-				faults.note(s.name, s.take(ctx, o.AddCRL))
+				faults.note(s.name, s.take(ctx, add(s)))
 			}
 		}
 		if v := o.View(); v != was {
@@ -204,26 +211,4 @@ func (o *office) glance() map[string]dated {
 		}
 	}
 	return seen
-}
-
-// faultLog tells each fault once, and once more when it is over.
-type faultLog struct {
-	log  *slog.Logger
-	last map[string]string
-}
-
-func (f faultLog) note(what string, err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text == f.last[what] {
-		return
-	}
-	f.last[what] = text
-	if err != nil {
-		f.log.Error("not published", "what", what, "error", text, "hint", advice.Hint(err))
-	} else {
-		f.log.Info("in order again", "what", what)
-	}
 }

@@ -17,14 +17,15 @@ type site struct {
 	root      *os.Root
 	publisher *trust.Publisher
 	waiters   *waiters
+	health    func() string
 }
 
-func newSite(dir string, p *trust.Publisher) (*site, error) {
+func newSite(dir string, p *trust.Publisher, health func() string) (*site, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &site{root, p, newWaiters()}, nil
+	return &site{root, p, newWaiters(), health}, nil
 }
 
 // Close gives the folder free.
@@ -40,7 +41,7 @@ func (s *site) Routes(mux *http.ServeMux) {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		fmt.Fprintln(w, s.health())
 	})
 }
 

@@ -68,7 +68,7 @@ func (s *source) take(ctx context.Context, add func([]byte) error) error {
 			continue
 		}
 		if err := add(data); err != nil {
-			faults = append(faults, advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", name, err), advice.Hint(err)))
+			faults = append(faults, &itemError{name, fmt.Errorf("%s: %w", show.Text(name), err)})
 			continue
 		}
 		s.handed[name] = digest
@@ -101,7 +101,7 @@ func readFolder(dir string) (map[string][]byte, error) {
 		at := filepath.Join(dir, e.Name())
 		data, err := readCRL(at)
 		if err != nil {
-			faults = append(faults, err)
+			faults = append(faults, &itemError{at, err})
 			continue
 		}
 		files[at] = data

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -26,7 +27,8 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "verify and describe what is published; needs no token",
-		Description: "Exit code 4 if what is published does not verify or has expired, also where that is the CRL of one CA.\n\n" +
+		Description: "Asks the running 'serve', if there is one, what it could not publish. Exit code 4 if what is published does not verify or has expired, also where\n" +
+			"that is the CRL of one CA; 1 if the running 'serve' cannot publish something, or cannot be asked.\n\n" +
 			"Example:\n  hanaper-repo status --config hanaper-repo.yaml",
 		Flags:  []cli.Flag{configFlag, &cli.BoolFlag{Name: "json", Usage: "for programs"}},
 		Before: shell.NoArgs,
@@ -42,6 +44,9 @@ type statusDocument struct {
 	Fingerprint string         `json:"fingerprint"`
 	CRLs        []statusCRL    `json:"crls"`
 	Logs        []statusLog    `json:"logs"`
+	// Serving says whether a 'serve' of this configuration runs, and Faults what it could not do and tries again.
+	Serving bool    `json:"serving"`
+	Faults  []fault `json:"faults"`
 }
 
 type statusLog struct {
@@ -57,7 +62,7 @@ type statusCRL struct {
 	Entries    int    `json:"entries"`
 	ThisUpdate string `json:"this_update"`
 	NextUpdate string `json:"next_update"`
-	// State is "current", or what gateways make of it.
+	// State is "current", or what gateways make of it, or which newer list is not published.
 	State string `json:"state"`
 }
 
@@ -82,6 +87,8 @@ func status(c *cli.Context) error {
 		return advice.New(advice.Unverified, "check environment in the configuration", "%s is environment %s, not %s", show.Text(dir), show.Text(v.Environment()), show.Text(cfg.Environment))
 	}
 	d := describe(v)
+	service, unasked := cfg.askRunning()
+	d.add(service)
 	if c.Bool("json") {
 		err = shell.JSON(c.App.Writer, d)
 	} else {
@@ -100,6 +107,9 @@ func status(c *cli.Context) error {
 		if len(rows) > 0 {
 			shell.Table(c.App.Writer, []string{"issuance log", "entries", "root"}, rows)
 		}
+		for _, f := range d.Faults {
+			fmt.Fprintf(c.App.Writer, "not published since %s: %s\n  %s\n", show.Text(f.Since), show.Line(f.Error), show.Line(f.Hint))
+		}
 	}
 	if err != nil {
 		return err
@@ -113,7 +123,32 @@ func status(c *cli.Context) error {
 				"the CRL of %s has %s", show.Text(ca.Subject.String()), state)
 		}
 	}
+	switch {
+	case unasked != nil:
+		return unasked
+	case service == nil:
+		fmt.Fprintln(c.App.ErrWriter, "hanaper-repo: note: no 'hanaper-repo serve' of this configuration runs: nothing is signed anew, and no new CRL is taken up")
+	case len(d.Faults) > 0:
+		f := d.Faults[0]
+		return advice.New(advice.Failed, show.Line(f.Hint), "the running service cannot publish everything: since %s: %s", show.Text(f.Since), show.Line(f.Error))
+	}
 	return nil
+}
+
+// add says what the running service says of itself; nil for none that runs.
+func (d *statusDocument) add(service *running) {
+	d.Faults = []fault{}
+	if service == nil {
+		return
+	}
+	d.Serving, d.Faults = true, append(d.Faults, service.Faults...)
+	for _, f := range d.Faults {
+		for i := range d.CRLs {
+			if f.Number != "" && f.IssuerID == d.CRLs[i].IssuerID {
+				d.CRLs[i].State = "not the newest: number " + show.Text(f.Number) + " is not published; this one: " + d.CRLs[i].State
+			}
+		}
+	}
 }
 
 func describe(v *trust.View) statusDocument {

@@ -78,7 +78,7 @@ func TestPlacesForWaiters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, err := newSite(w.Dir, p)
+	site, err := newSite(w.Dir, p, func() string { return "ok" })
 	if err != nil {
 		t.Fatal(err)
 	}
