@@ -44,7 +44,7 @@ func TestBoard(t *testing.T) {
 		env  string
 		args []string
 	}{
-		{"CGO_ENABLED=1", []string{"go", "build", "-o", filepath.Join(dir, "hanaper-board"), "../../softhsm/boardtest"}},
+		{"CGO_ENABLED=1", []string{"go", "build", "-buildmode=pie", "-trimpath", "-tags", "netgo,osusergo", "-o", filepath.Join(dir, "hanaper-board"), "../../softhsm/boardtest"}},
 		{"CGO_ENABLED=0", []string{"go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "hanaper-board-guest"), "../../softhsm/boardtest"}},
 		{"KERNEL=", []string{"../../scripts/kernel", "../../bin/kernel"}},
 	} {

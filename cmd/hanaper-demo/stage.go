@@ -174,7 +174,7 @@ func (s *stage) serve(ctx context.Context, address, program string, args ...stri
 	srv := &server{name: program, cmd: cmd, log: logPath, done: make(chan error, 1)}
 	go func() { srv.done <- cmd.Wait() }()
 	s.servers = append(s.servers, srv)
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		conn, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			conn.Close()

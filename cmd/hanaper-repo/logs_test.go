@@ -131,7 +131,10 @@ func TestLogCheckpoints(t *testing.T) {
 			change(t, logs)
 			stop = serve()
 			d.write("drop/a.crl", d.world.MakeCRL(d.world.Issuing, 7, 55))
-			until("the CRL", func() bool { return strings.Contains(d.ok("status"), " 7 ") })
+			until("the CRL", func() bool {
+				out, errs, code := d.run("status")
+				return strings.Contains(out, " 7 ") && code == 1 && strings.Contains(errs, "issuance log "+logName)
+			})
 			said := stop()
 			if n := d.publishedLog(t); n != 300 {
 				t.Errorf("%d entries are published", n)
