@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,25 +13,14 @@ import (
 
 	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/internal/postgrestest"
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 // TestFullDiskOfDatabase: the disk under PostgreSQL, a small file system of its own, takes nothing more, twice. hanaperd says so in its health
 // and to the stations; nothing that was acknowledged is lost. With room again it goes on by itself.
 // The test runs itself once more in a mount namespace, where it may mount.
 func TestFullDiskOfDatabase(t *testing.T) {
-	const variable = "HANAPER_TEST_MOUNTS"
-	if os.Getenv(variable) == "" {
-		args := []string{"--mount", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
-		if os.Getuid() != 0 {
-			args = append([]string{"--user", "--map-root-user"}, args...)
-		}
-		cmd := exec.Command("unshare", args...)
-		cmd.Env = append(os.Environ(), variable+"=1")
-		out, err := cmd.CombinedOutput()
-		t.Log(string(out))
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Fatal(err)
-		}
+	if !programtest.OwnMounts(t) {
 		return
 	}
 	t.Run("data", func(t *testing.T) { fullDisk(t, true) })

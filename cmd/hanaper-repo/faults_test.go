@@ -7,11 +7,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 // told is what 'status' says of a desk, with its exit code.
@@ -119,18 +120,7 @@ func TestStatusTokenAway(t *testing.T) {
 // TestStatusFullDisk: the same where the disk of the published folder is full. The disk is a small file system of its own, in a mount namespace
 // where the test runs itself once more.
 func TestStatusFullDisk(t *testing.T) {
-	const variable = "HANAPER_TEST_MOUNTS"
-	if os.Getenv(variable) == "" {
-		args := []string{"--mount", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
-		if os.Getuid() != 0 {
-			args = append([]string{"--user", "--map-root-user"}, args...)
-		}
-		cmd := exec.Command("unshare", args...)
-		cmd.Env = append(os.Environ(), variable+"=1")
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !programtest.OwnMounts(t) {
 		return
 	}
 	d := newDesk(t)

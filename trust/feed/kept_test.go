@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/feed"
 	"github.com/hanaper/hanaper/trust/trusttest"
@@ -239,18 +239,7 @@ func TestLargeListAtRestart(t *testing.T) {
 // TestSmallDisk: a disk that becomes full while a list comes keeps nothing of it; the list is in force all the same, and is kept once there is room, also while the source is
 // away. The disk is a small file system of its own, in a mount namespace where the test runs itself once more.
 func TestSmallDisk(t *testing.T) {
-	const variable = "HANAPER_TEST_MOUNTS"
-	if os.Getenv(variable) == "" {
-		args := []string{"--mount", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
-		if os.Getuid() != 0 {
-			args = append([]string{"--user", "--map-root-user"}, args...)
-		}
-		cmd := exec.Command("unshare", args...)
-		cmd.Env = append(os.Environ(), variable+"=1")
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !programtest.OwnMounts(t) {
 		return
 	}
 	w := trusttest.New(t)
