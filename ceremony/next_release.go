@@ -16,7 +16,7 @@ func (d *draft) release() error {
 	}
 	m, err := release.Parse(show.Text(d.n.Manifest.File), d.n.Manifest.Data)
 	if err != nil {
-		return err
+		return advice.Wrap(advice.Usage, err, "give manifest.json as `make release` wrote it")
 	}
 	key, err := d.releaseKey()
 	if err != nil {
@@ -24,10 +24,11 @@ func (d *draft) release() error {
 	}
 	// A step that has the name of another version is refused, and a version can be signed twice: so no number is counted up.
 	name := m.Version
-	if !nameForm.MatchString(name) || d.used[name] {
+	if nameForm.MatchString(name) && !d.used[name] {
+		d.claim(name)
+	} else {
 		name = d.name("release")
 	}
-	d.claim(name)
 	d.step("sign-release", &SignRelease{Name: name, Key: key, Manifest: d.pin(NamedFile{Name: "manifest", File: d.n.Manifest.File, Data: d.n.Manifest.Data})},
 		"Release "+m.Version+" of commit "+m.Commit+". Compare what the form says of it with the paper of somebody who built it from the same commit.")
 	return nil
@@ -51,6 +52,6 @@ func (d *draft) releaseKey() (string, error) {
 			}
 		}
 	}
-	return "", advice.New(advice.Refused, "restore it first (restore), or write a generate-key step by hand: docs/upgrades.md; an environment for releases begins with 'hanaper ceremony new release' and no DIR",
+	return "", advice.New(advice.Refused, "restore it first (restore), or write a generate-key step by hand (docs/spec/script.md); an environment for releases begins with 'hanaper ceremony new release' and no DIR",
 		"no key that signed a release is in a token here")
 }

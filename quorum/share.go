@@ -112,7 +112,7 @@ func Split(c ShareConfig, r *Roster) (*Shares, *Secret, error) {
 		return nil, nil, usage("shares: %w", err)
 	}
 	if s.threshold < 1 || s.threshold > len(holders) {
-		return nil, nil, usage("shares: threshold %d, but %d officers get one", s.threshold, len(holders))
+		return nil, nil, usage("shares: %d must be put together, and %d officers of the roster get one: those who enrolled with a decryption key (`hanaper officer enroll --decryption-key`)", s.threshold, len(holders))
 	}
 	scalar := sharing.RandomNonZeroScalar(nil)
 	split := secretsharing.New(nil, uint(s.threshold-1), scalar)
