@@ -64,6 +64,9 @@ func unmarshal(name string, data []byte, v any, all bool) error {
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) || err == nil && empty(&doc) {
 		return usage(name, 0, "is empty")
 	} else if err != nil {
+		if line := tabbed(data); line > 0 { // the library says of it that a token cannot start so, and not always where
+			return usage(name, line, "begins with a tab: indent with blanks")
+		}
 		return fromYAML(name, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); err == nil {
@@ -82,6 +85,16 @@ func unmarshal(name string, data []byte, v any, all bool) error {
 		return fromYAML(name, err)
 	}
 	return nil
+}
+
+// tabbed gives the first line with a tab in its indentation, from 1; 0 for none.
+func tabbed(data []byte) int {
+	for i, l := range bytes.Split(data, []byte("\n")) {
+		if bytes.HasPrefix(bytes.TrimLeft(l, " "), []byte("\t")) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // empty is true for a document of comments alone.

@@ -27,6 +27,8 @@ func TestUnmarshal(t *testing.T) {
 		{"name: x\n---\nname: y\n", "more than one YAML document"},
 		{"n: many\n", "a.yaml:1: n: want a whole number such as 12, got many"},
 		{"name: [\n", "a.yaml:"},
+		{"\tname: x\n", "a.yaml:1: begins with a tab"},
+		{"n: 3\nsub:\n \ta: b\n", "a.yaml:3: begins with a tab"},
 		{"sub: {<<: {a: b}}\n", "merge keys"},
 		{strings.Repeat(" ", MaxSize+1), "larger than"},
 		{"name: " + strings.Repeat("[", 200) + strings.Repeat("]", 200), "nests deeper"},
