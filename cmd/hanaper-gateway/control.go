@@ -10,12 +10,12 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"syscall"
 
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/control"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/socket"
 )
 
 // serveControl serves the socket for operators until ctx ends; the channel receives how that ended.
@@ -64,32 +64,15 @@ func listenControl(c gateway.ControlConfig) (net.Listener, error) {
 		}
 		mode = 0o660
 	}
-	switch info, err := os.Lstat(c.Socket); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, failed(err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return nil, failed(errors.New("something else is there"))
-	default:
-		if conn, err := net.Dial("unix", c.Socket); err == nil {
-			conn.Close()
-			return nil, failed(errors.New("another gateway listens there"))
-		}
-		if err := os.Remove(c.Socket); err != nil {
-			return nil, failed(err)
-		}
+	l, err := socket.Listen(c.Socket, mode, gid)
+	switch {
+	case errors.Is(err, socket.ErrInUse):
+		err = errors.New("another gateway listens there")
+	case errors.Is(err, fs.ErrExist):
+		err = errors.New("something else is there")
 	}
-	// Nobody gets in between its making and its mode.
-	was := syscall.Umask(0o177)
-	l, err := net.Listen("unix", c.Socket)
-	syscall.Umask(was)
 	if err != nil {
 		return nil, failed(err)
-	}
-	if gid >= 0 {
-		if err := errors.Join(os.Chown(c.Socket, -1, gid), os.Chmod(c.Socket, mode)); err != nil {
-			return nil, errors.Join(failed(err), l.Close())
-		}
 	}
 	return l, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/socket"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -206,7 +206,9 @@ func (f *faults) answerStatus(ctx context.Context, c *config) {
 func (c *config) askRunning() (*running, error) {
 	at := c.statusSocket()
 	const hint = "run it as the service's user: runuser -u hanaper-repo -- hanaper-repo status"
-	conn, err := net.DialTimeout("unix", at, 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := socket.Dial(ctx, at)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, nil
 	}

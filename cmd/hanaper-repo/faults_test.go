@@ -171,3 +171,19 @@ func TestStatusServiceHangs(t *testing.T) {
 	}
 	l.Close()
 }
+
+// TestStatusFarDown: the service is asked where its folder's path is longer than a socket's address may be.
+func TestStatusFarDown(t *testing.T) {
+	d := newDesk(t)
+	far := strings.Repeat("far down/", 20)
+	if err := os.MkdirAll(d.path(far), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.config("high_water: \"" + far + "mark.json\"\nserve: {listen: \"127.0.0.1:0\", interval: 100ms}\n")
+	d.ok("init", d.path("officers"))
+	_, stop := d.serve()
+	defer stop()
+	if s, _, errs, code := d.told(); code != 0 || !s.Serving || errs != "" {
+		t.Errorf("exit %d: %+v: %s", code, s, errs)
+	}
+}

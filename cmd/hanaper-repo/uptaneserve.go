@@ -24,6 +24,7 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
+	"github.com/hanaper/hanaper/internal/socket"
 	"github.com/hanaper/hanaper/internal/supervisor"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/reposerver"
@@ -250,22 +251,14 @@ func listenAt(cfg *config, address string) (net.Listener, string, error) {
 		return l, "http://" + l.Addr().String(), nil
 	}
 	path = cfg.path(path)
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		if c, err := net.Dial("unix", path); err == nil {
-			c.Close()
-			return nil, "", advice.New(advice.Refused, "stop it first", "another process is serving at %s", show.Text(path))
-		}
-		if err := os.Remove(path); err != nil { // left by a process that was killed
-			return nil, "", err
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
+	l, err := socket.Listen(path, 0o660, -1)
+	switch {
+	case errors.Is(err, socket.ErrInUse):
+		return nil, "", advice.New(advice.Refused, "stop it first", "another process is serving at %s", show.Text(path))
+	case errors.Is(err, fs.ErrExist):
+		return nil, "", advice.New(advice.Refused, "name another file, or move that one away", "%s is there, and is no socket", show.Text(path))
+	case err != nil:
 		return nil, "", advice.Wrap(advice.Failed, err, "is its folder there, and may this user write to it?")
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, "", err
 	}
 	return l, "unix:" + path, nil
 }

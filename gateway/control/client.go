@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/socket"
 )
 
 // Client is gateway.Records by way of the socket. Who acts is told by the kernel: By.Who and By.At are not sent.
@@ -24,8 +25,13 @@ type Client struct{ http *http.Client }
 var _ gateway.Records = (*Client)(nil)
 
 // Dial gives a client where a gateway listens on the socket, and nil where none does. It fails where one may, and we may not ask it.
-func Dial(socket string) (*Client, error) {
-	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+func Dial(at string) (*Client, error) {
+	call := func(ctx context.Context) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return socket.Dial(ctx, at)
+	}
+	conn, err := call(context.Background())
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, nil
@@ -33,9 +39,7 @@ func Dial(socket string) (*Client, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	}
 	conn.Close()
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return call(ctx) }
 	return &Client{&http.Client{Transport: &http.Transport{Proxy: nil, DialContext: dial}, Timeout: 2 * callTime}}, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/socket"
 )
 
 // upstream is a server, its addresses and the connections to it. Of connections there are never more than places: each request holds a place, and
@@ -213,7 +215,7 @@ func (u *upstream) dial(ctx context.Context) (*conn, error) {
 func (u *upstream) connect(ctx context.Context, a *address, wait time.Duration) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, a.network, a.text)
+	raw, err := a.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +231,13 @@ func (u *upstream) connect(ctx context.Context, a *address, wait time.Duration) 
 		return nil, err
 	}
 	return newConn(secure, raw, a), nil
+}
+
+func (a *address) dial(ctx context.Context) (net.Conn, error) {
+	if a.network == "unix" {
+		return socket.Dial(ctx, a.text)
+	}
+	return new(net.Dialer).DialContext(ctx, a.network, a.text)
 }
 
 func (a *address) passedOver(now time.Time) bool {

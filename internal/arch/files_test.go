@@ -20,6 +20,7 @@ var openers = map[string]string{
 	"internal/durable/lock.go":         "opens a folder to lock it",
 	"internal/durable/rename_linux.go": "opens a file that was just put there, to sync it",
 	"packaging/sbomjudge/main.go":      "a module of its own, which judges SBOMs",
+	"internal/socket/socket.go":        "opens a folder to reach what is in it",
 	"internal/term/term.go":            "opens the terminal",
 }
 
