@@ -368,7 +368,7 @@ func TestReleaseAlone(t *testing.T) {
 		}
 		b.write("evil.mk", "override WORD := of a make file\n")
 		for name, value := range map[string]string{"HOME": b.at("home"), "XDG_CONFIG_HOME": b.at("home/.config"), "MAKEFILES": b.at("evil.mk"), "MAKEFLAGS": "e", "WORD": "of the environment", "TAR_OPTIONS": "--mtime=@1", "LD_RUN_PATH": "/evil",
-			"PERL5OPT": "-Mstrict", "GOWORK": "off", "GOEXPERIMENT": "", "GOFIPS140": "off", "GODEBUG": "x=1", "CPLUS_INCLUDE_PATH": "/evil", "GCC_EXEC_PREFIX": "", "COMPILER_PATH": "/evil", "DEB_BUILD_OPTIONS": "noopt", "XZ_OPT": "-9", "GZIP": "-1",
+			"PERL5OPT": "-Mstrict", "GOWORK": "off", "GOSUMDB": "off", "GONOSUMDB": "*", "GOINSECURE": "*", "GOFLAGS": "-mod=mod", "GOEXPERIMENT": "", "GOFIPS140": "off", "GODEBUG": "x=1", "CPLUS_INCLUDE_PATH": "/evil", "GCC_EXEC_PREFIX": "", "COMPILER_PATH": "/evil", "DEB_BUILD_OPTIONS": "noopt", "XZ_OPT": "-9", "GZIP": "-1",
 			"POSIXLY_CORRECT": "1", "HANAPER_IMAGE_ANEW": "1", "VERSION": "v9", "OUT": "/evil", "SOURCE_DATE_EPOCH": "1"} {
 			b.Setenv(name, value)
 		}
@@ -414,6 +414,47 @@ func TestReleaseAlone(t *testing.T) {
 			t.Errorf("%q", have)
 		}
 	})
+}
+
+// TestReleaseOfGoSum: modules that somebody changed in the cache, as one does to find a fault, are not in a release, nor is it made without them.
+func TestReleaseOfGoSum(t *testing.T) {
+	const module, version = "golang.org/x/sys", "v0.48.0"
+	b := bench{t, t.TempDir(), ""}
+	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Setenv("GOPROXY", "file://"+strings.TrimSpace(string(cache))+"/cache/download")
+	b.Setenv("GOMODCACHE", b.at("modules"))
+	b.Setenv("GOFLAGS", "-modcacherw")
+	b.ok("mkdir", "-p", b.at("packaging"))
+	b.ok("cp", "release", b.at("packaging/release"))
+	b.write("go.mod", "module a\n\ngo 1.26.0\n\ntoolchain "+runtime.Version()+"\n\nrequire "+module+" "+version+"\n")
+	sums, err := os.ReadFile("../go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("go.sum", string(sums))
+	b.write(".gitignore", "/bin/\n/modules/\n")
+	b.write("Makefile", "packages image:\n\t@:\n")
+	b.write("packaging/assemble", "#!/bin/sh\nmkdir \"$1\"\n")
+	b.ok("chmod", "755", b.at("packaging/assemble"))
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "a"}, {"tag", "v0.2.0"}} {
+		b.ok("git", append([]string{"-C", b.dir, "-c", "user.name=a", "-c", "user.email=a@example"}, args...)...)
+	}
+	b.ok("go", "-C", b.dir, "mod", "download", module)
+	b.write("modules/"+module+"@"+version+"/unix/constants.go", "package unix // changed\n")
+	out, err := exec.Command(b.at("packaging/release")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), module) || !strings.Contains(string(out), "go clean -modcache") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if left, err := filepath.Glob(b.at("bin/*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := os.RemoveAll(b.at("modules")); err != nil {
+		t.Fatal(err)
+	}
+	b.ok(b.at("packaging/release"))
 }
 
 // TestTagIsNoCommand: the name of a tag, which whoever may push one writes, is a version or nothing: the shell that builds runs none of it.
