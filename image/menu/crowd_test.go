@@ -269,11 +269,11 @@ func TestTwoTokenFolders(t *testing.T) {
 	put(t, two, map[string]string{"softhsm/x": ""})
 	m, out := sat(t, "\n2\n")
 	m.sticks.list = []Stick{{Device: "sda", Kind: "vfat", Label: "EVIL", At: one}, {Device: "sdb", Kind: "ext4", Label: "TOKEN", At: two}}
-	if paths, err := m.tokenPaths("Perform"); !errors.Is(err, errBack) || paths != nil || m.environment != nil {
-		t.Errorf("nobody chose: %v, %v, %v", paths, m.environment, err)
+	if dir, err := m.softTokens("Perform"); !errors.Is(err, errBack) || dir != "" || m.environment != nil {
+		t.Errorf("nobody chose: %v, %v, %v", dir, m.environment, err)
 	}
-	if paths, err := m.tokenPaths("Perform"); err != nil || len(paths) != 1 || paths[0] != filepath.Join(two, "softhsm") || len(m.environment) != 1 {
-		t.Errorf("%v, %v, %v", paths, m.environment, err)
+	if dir, err := m.softTokens("Perform"); err != nil || dir != filepath.Join(two, "softhsm") || len(m.environment) != 1 {
+		t.Errorf("%v, %v, %v", dir, m.environment, err)
 	}
 	onScreens(t, out.String(), "sda EVIL", "sdb TOKEN")
 }

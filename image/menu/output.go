@@ -45,15 +45,11 @@ func (m *menu) output(ctx context.Context) error {
 			return err
 		}
 		m.page(title, "A record of a folder that nobody vouches for says so on every page.", "")
-		args := []string{"ceremony", "record"}
-		digest, err := m.digest("The roster's SHA-256 from your paper (Enter without one):")
+		roster, err := m.digests([2]string{"--roster", "The roster's SHA-256 from your paper (Enter without one):"})
 		if err != nil {
 			return err
 		}
-		if digest != "" {
-			args = append(args, "--roster", digest)
-		}
-		return m.paper(ctx, title, "record-"+filepath.Base(dir), filepath.Dir(dir), args, dir)
+		return m.paper(ctx, title, "record-"+filepath.Base(dir), filepath.Dir(dir), append([]string{"ceremony", "record"}, roster...), dir)
 	}
 	dir, err := m.pick(title, "No folder of a ceremony was found.", of(found, Finished, Interrupted, Rehearsed))
 	if err != nil {
@@ -72,7 +68,7 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 		to, items = append(to, beside), append(items, "a file in "+m.relative(beside))
 	} else {
 		for _, s := range m.sticks.list {
-			if s.At != "" && s.Kind != "iso9660" && s.Label != StateLabel {
+			if s.takes() {
 				to, items = append(to, s.At), append(items, "a file on the stick "+s.named())
 			}
 		}
@@ -88,15 +84,18 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 	if !sticky {
 		into = os.TempDir()
 	}
-	path, err := freeFile(into, name, ".pdf")
+	path, err := free(into, func(n int) string {
+		if n > 1 {
+			return fmt.Sprintf("%s-%d.pdf", name, n-1)
+		}
+		return name + ".pdf"
+	})
 	if err != nil {
 		return err
 	}
-	back := func() error { return nil }
-	if m.sticks != nil {
-		if back, err = m.sticks.writable(path); err != nil {
-			return err
-		}
+	back, err := m.sticks.writable(path)
+	if err != nil {
+		return err
 	}
 	out, err := m.command(ctx, append(append(verb, "--out", path), what)...).CombinedOutput()
 	if err := back(); err != nil {
@@ -122,17 +121,17 @@ func (m *menu) paper(ctx context.Context, title, name, beside string, verb []str
 	return m.pages(title, text+"\n"+exitWords(err))
 }
 
-func freeFile(dir, name, ending string) (string, error) {
-	for n := 0; n < 1000; n++ {
-		path := filepath.Join(dir, name+ending)
-		if n > 0 {
-			path = filepath.Join(dir, fmt.Sprintf("%s-%d%s", name, n, ending))
-		}
+// free gives the path of the first of the names name(1), name(2) and so on that is not taken in a folder.
+func free(dir string, name func(n int) string) (string, error) {
+	for n := 1; n < 1000; n++ {
+		path := filepath.Join(dir, name(n))
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return path, nil
+		} else if err != nil {
+			return "", err
 		}
 	}
-	return "", fmt.Errorf("%s has too many files called %s", show.Text(dir), show.Text(name))
+	return "", fmt.Errorf("%s has no name left for %s", show.Text(dir), show.Text(name(1)))
 }
 
 // save copies a folder to another stick, and reads it back from the stick itself.
@@ -142,10 +141,9 @@ func (m *menu) save(title, dir string) error {
 	var items []string
 	for i := range m.sticks.list {
 		s := &m.sticks.list[i]
-		if s.At == "" || s.Kind == "iso9660" || s.Label == StateLabel || from != nil && s.Device == from.Device {
-			continue
+		if s.takes() && (from == nil || s.Device != from.Device) {
+			to, items = append(to, s), append(items, s.named())
 		}
-		to, items = append(to, s), append(items, s.named())
 	}
 	if len(items) == 0 {
 		return errors.New("there is no other stick to save it to: plug one in, and come back")
@@ -185,14 +183,13 @@ func copyTo(dir, into string, progress func(n, of int)) (out string, files int, 
 	if err := os.RemoveAll(half); err != nil {
 		return "", 0, fmt.Errorf("what an earlier copy left cannot be removed: %w", err)
 	}
-	out = filepath.Join(into, name)
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(out); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil || n == 1000 {
-			return "", 0, fmt.Errorf("%s has no name left for %s: %w", show.Text(into), show.Text(name), errors.Join(err, fs.ErrExist))
+	if out, err = free(into, func(n int) string {
+		if n > 1 {
+			return fmt.Sprintf("%s-%d", name, n)
 		}
-		out = filepath.Join(into, fmt.Sprintf("%s-%d", name, n))
+		return name
+	}); err != nil {
+		return "", 0, err
 	}
 	if files, err = copyFolder(dir, half, progress); err == nil {
 		err = durable.RenameNew(half, out)

@@ -29,9 +29,5 @@ func (m *menu) verifyRelease(ctx context.Context, dir string) error {
 		return advice.New(advice.Usage, "get the roster's SHA-256 from two people who have it on paper", "without a number from your paper nothing says whose release this is")
 	}
 	// What was verified is remembered, so that an older release is not taken for a new one later.
-	var memory []string
-	if s := m.state(); s != "" {
-		memory = []string{s}
-	}
-	return m.says(ctx, title, memory, append(append([]string{"release", "verify", "--not-installed"}, args...), dir)...)
+	return m.says(ctx, title, m.memoryPaths(), append(append([]string{"release", "verify", "--not-installed"}, args...), dir)...)
 }

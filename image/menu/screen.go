@@ -228,7 +228,21 @@ func (s *screen) asks(title, question string, body ...string) (string, error) {
 	}
 }
 
-// digest asks for a SHA-256 from paper; nil for an empty line.
+// digests asks for what people have on paper, a flag and a question each, and gives the flags with what was typed; none where they have nothing.
+func (s *screen) digests(asked ...[2]string) (flags []string, err error) {
+	for _, a := range asked {
+		text, err := s.digest(a[1])
+		if err != nil {
+			return nil, err
+		}
+		if text != "" {
+			flags = append(flags, a[0], text)
+		}
+	}
+	return flags, nil
+}
+
+// digest asks for a SHA-256 from paper, and gives its 64 lower-case digits; "" for an empty line.
 func (s *screen) digest(what string) (string, error) {
 	for {
 		text, err := s.ask(what + "\n  ")

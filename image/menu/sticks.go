@@ -68,6 +68,9 @@ func (s Stick) String() string {
 	return name
 }
 
+// takes says whether results may be written to it. The memory of a machine is not among them: it never travels with a ceremony's folder.
+func (s Stick) takes() bool { return s.At != "" && s.Kind != "iso9660" && s.Label != StateLabel }
+
 // sticks are those that are plugged in.
 type sticks struct {
 	// block is /sys/class/block and dev is /dev, root where they are mounted.
@@ -187,6 +190,12 @@ func (s *sticks) size(device string) int64 {
 		_, _ = fmt.Sscan(string(text), &sectors)
 	}
 	return sectors / 2048
+}
+
+// model is what the maker of a disk calls it: foreign text.
+func (s *sticks) model(device string) string {
+	name, _ := os.ReadFile(filepath.Join(s.block, device, "device", "model"))
+	return strings.TrimSpace(string(name))
 }
 
 // serial is the number that a stick's maker gave it: that of the USB device to which the disk belongs.
@@ -336,8 +345,11 @@ func (s *sticks) unfinishedState() *Stick {
 	return nil
 }
 
-// writable mounts the sticks on which these paths lie for writing; back makes them read-only again.
+// writable mounts the sticks on which these paths lie for writing; back makes them read-only again. Where there are no sticks (s is nil) both do nothing.
 func (s *sticks) writable(paths ...string) (back func() error, err error) {
+	if s == nil {
+		return func() error { return nil }, nil
+	}
 	var opened []*Stick
 	back = func() error {
 		unix.Sync()

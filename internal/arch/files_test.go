@@ -13,7 +13,8 @@ import (
 // openers are the files that may open a path without internal/input, with the reason.
 var openers = map[string]string{
 	"internal/input/input.go":          "the one way",
-	"image/menu/machine.go":            "adds to the machine's own notes, and reads the device of the image",
+	"image/menu/machine.go":            "adds to the machine's own notes",
+	"image/menu/imagecheck.go":         "reads the device of the image",
 	"image/menu/look.go":               "reads a folder of a mounted stick, and no more of it than is looked at",
 	"image/menu/sticks.go":             "opens devices of sticks, to see whether they are there, and what the kernel says of them",
 	"internal/durable/durable.go":      "opens a folder to sync it",
