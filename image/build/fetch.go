@@ -33,38 +33,46 @@ func fetchOrAnew(w io.Writer, image, lock, folder, anew string) error {
 	return fetch(w, anew, folder)
 }
 
-// fetch brings the packages of the lock into a folder. Those that are there are held to their SHA-256; the others are downloaded
-// by apt's own program, from the archives in apt's sources, and held to the same.
+// fetch brings the packages of the lock into a folder.
 func fetch(w io.Writer, lock, folder string) error {
 	list, err := readLock(lock)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	n, err := bring(folder, list)
+	if err != nil {
 		return err
 	}
+	_, err = fmt.Fprintf(w, "%d packages as in %s, %d of them fetched\n", len(list), show.Text(lock), n)
+	return err
+}
+
+// bring brings files of Debian's archive into a folder. Those that are there are held to their SHA-256, so that a call that was cut short goes on; the others are
+// downloaded by apt's own program, from the archives in apt's sources, and held to the same. It gives the number of these.
+func bring(folder string, list []locked) (fetched int, err error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return 0, err
+	}
 	var sites []string
-	n := 0
 	for _, l := range list {
 		err := held(folder, l)
 		if err == nil {
 			continue
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return fetched, err
 		}
 		if sites == nil {
 			if sites, err = archives(); err != nil {
-				return err
+				return fetched, err
 			}
 		}
 		if err := download(sites, folder, l); err != nil {
-			return err
+			return fetched, err
 		}
-		n++
+		fetched++
 	}
-	_, err = fmt.Fprintf(w, "%d packages as in %s, %d of them fetched\n", len(list), show.Text(lock), n)
-	return err
+	return fetched, nil
 }
 
 // held compares a package in the folder with the lock.

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -253,8 +251,7 @@ func sourceIndex() (ask func(args ...string) (string, error), end func(), err er
 	return ask, end, nil
 }
 
-// fetchSources brings the files of the sources into a folder, each once; what is there already is only looked at, so that a call that was cut short
-// goes on. only names some sources; none means all. The lock goes beside them.
+// fetchSources brings the files of the sources into a folder. only names some sources; none means all. The lock goes beside them.
 func fetchSources(w io.Writer, lock, file, folder string, only []string) error {
 	list, err := readLock(lock)
 	if err != nil {
@@ -269,32 +266,15 @@ func fetchSources(w io.Writer, lock, file, folder string, only []string) error {
 			return advice.New(advice.Usage, "sources have other names than packages: see "+show.Text(file), "no source is called %s", show.Text(name))
 		}
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	var sites []string
-	n, all := 0, 0
+	var wanted []locked
 	for _, f := range s.files {
-		if len(only) > 0 && !slices.Contains(only, f.name) {
-			continue
+		if len(only) == 0 || slices.Contains(only, f.name) {
+			wanted = append(wanted, f.locked)
 		}
-		all++
-		err := held(folder, f.locked)
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if sites == nil {
-			if sites, err = archives(); err != nil {
-				return err
-			}
-		}
-		if err := download(sites, folder, f.locked); err != nil {
-			return err
-		}
-		n++
+	}
+	n, err := bring(folder, wanted)
+	if err != nil {
+		return err
 	}
 	data, err := input.ReadFile(file)
 	if err != nil {
@@ -303,6 +283,6 @@ func fetchSources(w io.Writer, lock, file, folder string, only []string) error {
 	if err := os.WriteFile(filepath.Join(folder, path.Base(file)), data, 0o644); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%d files of sources as in %s, %d of them fetched\n", all, show.Text(file), n)
+	_, err = fmt.Fprintf(w, "%d files of sources as in %s, %d of them fetched\n", len(wanted), show.Text(file), n)
 	return err
 }
