@@ -3,12 +3,10 @@ package main
 import (
 	"bytes"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,7 +20,6 @@ import (
 	"github.com/yuin/goldmark/text"
 
 	"github.com/hanaper/hanaper/internal/input"
-	"github.com/hanaper/hanaper/internal/show"
 )
 
 //go:embed page.html
@@ -119,8 +116,6 @@ type site struct {
 	groups   []*group
 }
 
-type wanted struct{ source, target, id string }
-
 // sources are the files of the site, in order.
 func sources(root string) ([]string, error) {
 	list := []string{"README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENSE"}
@@ -134,18 +129,6 @@ func sources(root string) ([]string, error) {
 	})
 	slices.Sort(list[5:])
 	return list, err
-}
-
-func targetOf(source string) string {
-	switch {
-	case source == "README.md":
-		return "index.html"
-	case path.Base(source) == "README.md":
-		return path.Join(path.Dir(source), "index.html")
-	case strings.HasSuffix(source, ".md"):
-		return strings.TrimSuffix(source, ".md") + ".html"
-	}
-	return source
 }
 
 func (s *site) read(name string) ([]byte, error) {
@@ -274,146 +257,3 @@ func plain(n ast.Node, source []byte) string {
 	})
 	return strings.Join(strings.Fields(b.String()), " ")
 }
-
-// resolve gives where a link of a page leads in the site.
-func (s *site) resolve(from, link string) (string, error) {
-	u, err := url.Parse(link)
-	if err != nil || u.Scheme != "" || u.Host != "" {
-		return link, err
-	}
-	name := from
-	if u.Path != "" {
-		name = path.Join(path.Dir(from), u.Path)
-	}
-	target, ok := s.targets[name]
-	if !ok && slices.ContainsFunc(s.files, func(f string) bool { return strings.HasPrefix(f, name+"/") }) {
-		target, ok = name+"/index.html", true
-	}
-	if !ok {
-		// A file of the project that is no page of the site, as a folder of code.
-		if _, err := os.Stat(filepath.Join(s.root, filepath.FromSlash(name))); err != nil {
-			return "", fmt.Errorf("the link %s leads nowhere", link)
-		}
-		return "", fmt.Errorf("the link %s leads out of the site: name the file in words", link)
-	}
-	if u.Fragment != "" && strings.HasSuffix(name, ".md") {
-		s.wanted = append(s.wanted, wanted{from, name, u.Fragment})
-	}
-	to := relative(s.targets[from], target)
-	if u.Fragment != "" {
-		to += "#" + u.Fragment
-	}
-	return to, nil
-}
-
-func relative(from, to string) string {
-	return strings.Repeat("../", strings.Count(from, "/")) + to
-}
-
-func (s *site) checkFragments() (err error) {
-	for _, w := range s.wanted {
-		if !s.ids[w.target][w.id] {
-			err = errors.Join(err, fmt.Errorf("%s: %s has no heading #%s", w.source, show.Text(w.target), show.Text(w.id)))
-		}
-	}
-	return err
-}
-
-// checkGroups wants every page in the list, or nobody finds it.
-func (s *site) checkGroups() (err error) {
-	for _, d := range s.documents {
-		if !slices.ContainsFunc(s.groups, func(g *group) bool { return slices.Contains(g.pages, d.source) }) {
-			err = errors.Join(err, fmt.Errorf("%s does not list %s", contents, show.Text(d.source)))
-		}
-	}
-	return err
-}
-
-// finish writes the pages, the folders' lists and the search.
-func (s *site) finish() error {
-	index := []section{}
-	for _, d := range s.documents {
-		index = append(index, d.sections...)
-		if err := s.writePage(d); err != nil {
-			return err
-		}
-	}
-	for dir, list := range s.folders() {
-		var b strings.Builder
-		fmt.Fprintf(&b, "<h1>%s</h1>\n<ul>\n", template.HTMLEscapeString(dir))
-		for _, f := range list {
-			fmt.Fprintf(&b, "<li><a href=\"%s\">%s</a></li>\n", template.HTMLEscapeString(relative(dir+"/index.html", f)), template.HTMLEscapeString(path.Base(f)))
-		}
-		b.WriteString("</ul>\n")
-		if err := s.writePage(&document{target: dir + "/index.html", Title: dir, body: template.HTML(b.String())}); err != nil {
-			return err
-		}
-	}
-	data, err := json.Marshal(index)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.write("style.css", style), s.write("search.js", search), s.write("index.js", slices.Concat([]byte("const index = "), data, []byte(";\n"))))
-}
-
-// folders are those without a page of their own, with what is in them.
-func (s *site) folders() map[string][]string {
-	of := map[string][]string{}
-	for _, name := range s.files {
-		dir := path.Dir(name)
-		if dir == "." || slices.Contains(s.files, dir+"/README.md") {
-			continue
-		}
-		of[dir] = append(of[dir], s.targets[name])
-	}
-	return of
-}
-
-func (s *site) writePage(d *document) error {
-	var list []group
-	for _, g := range s.groups {
-		shown := group{Title: g.Title}
-		for _, source := range g.pages {
-			if at := slices.IndexFunc(s.documents, func(o *document) bool { return o.source == source }); at >= 0 {
-				other := s.documents[at]
-				shown.Entries = append(shown.Entries, entry{other.Title, relative(d.target, other.target), other == d})
-			}
-		}
-		list = append(list, shown)
-	}
-	pictures := []string{}
-	if d.source == "README.md" {
-		pictures = s.pictures
-	}
-	var b bytes.Buffer
-	err := page.Execute(&b, map[string]any{"Title": d.Title, "Up": strings.Repeat("../", strings.Count(d.target, "/")), "List": list, "Body": d.body, "Pictures": pictures})
-	if err != nil {
-		return err
-	}
-	return s.write(d.target, b.Bytes())
-}
-
-// ids makes headings' anchors as code hosts make them: lower case, spaces as hyphens, punctuation left out.
-type ids struct{ seen map[string]int }
-
-// Generate implements parser.IDs.
-func (i *ids) Generate(value []byte, _ ast.NodeKind) []byte {
-	var b strings.Builder
-	for _, c := range strings.ToLower(string(value)) {
-		switch {
-		case c == ' ':
-			b.WriteByte('-')
-		case c == '-' || c == '_' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c > 127:
-			b.WriteRune(c)
-		}
-	}
-	id := b.String()
-	n := i.seen[id]
-	if i.seen[id]++; n > 0 {
-		id = fmt.Sprintf("%s-%d", id, n)
-	}
-	return []byte(id)
-}
-
-// Put implements parser.IDs.
-func (i *ids) Put(value []byte) { i.seen[string(value)]++ }
