@@ -57,22 +57,26 @@ var programs = sync.OnceValues(func() (string, error) {
 	return bin, build(root, bin)
 })
 
-// build calls make, so that the flags stand in one place. Test processes take turns: a lock on the folder is held.
+// build calls make, so that the flags stand in one place.
 func build(root, bin string) error {
-	if err := os.MkdirAll(bin, 0o755); err != nil {
+	return alone(bin, exec.Command("make", "-s", "-C", root, "build"))
+}
+
+// alone runs a command that writes into a folder, which it makes if need be. Test processes take turns: a lock on the folder is held.
+func alone(dir string, cmd *exec.Cmd) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	lock, err := os.Open(bin)
+	lock, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("locking %s: %w", bin, err)
+		return fmt.Errorf("locking %s: %w", dir, err)
 	}
-	cmd := exec.Command("make", "-s", "-C", root, "build")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("make build: %w\n%s", err, out)
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
 	return nil
 }
