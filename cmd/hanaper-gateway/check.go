@@ -104,16 +104,3 @@ func checkTrust(c *cli.Context, e *gateway.EnvironmentSettings) (gateway.Assessm
 	}
 	return e.Assess(view, time.Now())
 }
-
-func configCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "config",
-		Usage:       "print a config file that explains every key",
-		Description: "Example:\n  hanaper-gateway config > gateway.yaml",
-		Before:      shell.NoArgs,
-		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(gateway.Example)
-			return err
-		},
-	}
-}

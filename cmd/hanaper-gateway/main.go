@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/internal/shell"
 )
 
@@ -16,7 +17,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:     "hanaper-gateway",
 		Usage:    "admits the devices of one environment and forwards their requests",
-		Commands: []*cli.Command{serveCommand(), checkCommand(), configCommand(), admitCommand(), devicesCommand(), registryCommand()},
+		Commands: []*cli.Command{serveCommand(), checkCommand(), shell.ConfigCommand("hanaper-gateway config > gateway.yaml", gateway.Example), admitCommand(), devicesCommand(), registryCommand()},
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/input"
-	"github.com/hanaper/hanaper/internal/shell"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/strict"
 	"github.com/hanaper/hanaper/trust"
@@ -23,17 +22,6 @@ var exampleConfig []byte
 
 var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "/etc/hanaper/hanaper-repo.yaml",
 	Usage: "configuration `FILE`; 'hanaper-repo config' prints one", TakesFile: true}
-
-func configCommand() *cli.Command {
-	return &cli.Command{
-		Name: "config", Usage: "print a commented configuration", Before: shell.NoArgs,
-		Description: "Example:\n  hanaper-repo config > hanaper-repo.yaml",
-		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(exampleConfig)
-			return err
-		},
-	}
-}
 
 // config is the file; hanaper-repo.yaml is its manual.
 type config struct {

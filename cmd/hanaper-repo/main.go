@@ -22,7 +22,7 @@ func run(args []string) int {
 		Name:  "hanaper-repo",
 		Usage: "publishes what gateways must believe, and serves Uptane repositories",
 		Commands: []*cli.Command{
-			configCommand(), keysCommand(), initCommand(), importCommand(), crlCommand(), statusCommand(), serveCommand(), restoreTrustCommand(),
+			shell.ConfigCommand("hanaper-repo config > hanaper-repo.yaml", exampleConfig), keysCommand(), initCommand(), importCommand(), crlCommand(), statusCommand(), serveCommand(), restoreTrustCommand(),
 			uptaneCommand(), directorCommand(),
 		},
 	}, args)

@@ -108,16 +108,3 @@ func override(c *station.Config, f *cli.Context) {
 func openToken(ctx context.Context, uri hsm.URI) (hsm.Token, error) {
 	return open.Token(ctx, open.Config{URI: uri, PIN: hsm.PINFromURI(uri, hsm.PINPrompt(term.TTY().Secret)), Sessions: 1})
 }
-
-func configCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "config",
-		Usage:       "print a complete, commented configuration",
-		Description: "Example:\n  hanaper-station config > station.yaml",
-		Before:      shell.NoArgs,
-		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(station.Example)
-			return err
-		},
-	}
-}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/factory/station"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/internal/shell"
 )
@@ -15,6 +16,6 @@ func main() {
 	os.Exit(shell.Run(&cli.App{
 		Name:     "hanaper-station",
 		Usage:    "gives a device its key, its certificate and its import folder",
-		Commands: []*cli.Command{enrollCommand(), boardsCommand(), scanCommand(), spoolCommand(), copyCommand(), checkCommand(), reportCommand(), csrCommand(), configCommand()},
+		Commands: []*cli.Command{enrollCommand(), boardsCommand(), scanCommand(), spoolCommand(), copyCommand(), checkCommand(), reportCommand(), csrCommand(), shell.ConfigCommand("hanaper-station config > station.yaml", station.Example)},
 	}, os.Args))
 }

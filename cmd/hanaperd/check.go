@@ -120,16 +120,3 @@ func evidenceAsked(p *parts) string {
 	}
 	return strings.Join(append([]string{a.Policy}, makers...), ", ")
 }
-
-func configCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "config",
-		Usage:       "print a complete, commented configuration",
-		Description: "Example:\n  hanaperd config > hanaperd.yaml",
-		Before:      shell.NoArgs,
-		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(factory.Example)
-			return err
-		},
-	}
-}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hanaper/hanaper/factory"
 	"github.com/hanaper/hanaper/hsm/pkcs11"
 	"github.com/hanaper/hanaper/hsm/pkcs11/apart"
 	"github.com/hanaper/hanaper/internal/shell"
@@ -18,7 +19,7 @@ func main() {
 		Name:  "hanaperd",
 		Usage: "the factory CA: enrols devices on the production line",
 		Commands: []*cli.Command{
-			serveCommand(), checkCommand(), configCommand(),
+			serveCommand(), checkCommand(), shell.ConfigCommand("hanaperd config > hanaperd.yaml", factory.Example),
 			csrCommand(), tlsCSRCommand(), operatorCSRCommand(),
 			revokeCommand(), deviceCommand(), crlCommand(), attestationCommand(),
 			lotCommand(), orderCommand(), sharedCommand(), storeCommand(), backupCommand(), restoreCommand(), logCommand(),

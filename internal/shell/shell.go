@@ -135,6 +135,20 @@ func NoArgs(c *cli.Context) error {
 	return nil
 }
 
+// ConfigCommand is a service's verb config, which prints example, a config file that explains every key. call is how people type it.
+func ConfigCommand(call string, example []byte) *cli.Command {
+	return &cli.Command{
+		Name:        "config",
+		Usage:       "print a config file that explains every key",
+		Description: "Example:\n  " + call,
+		Before:      NoArgs,
+		Action: func(c *cli.Context) error {
+			_, err := c.App.Writer.Write(example)
+			return err
+		},
+	}
+}
+
 // Args returns the positional arguments, which must be as many as names has, and names the one that is missing.
 func Args(c *cli.Context, names ...string) ([]string, error) {
 	got := c.Args().Slice()
