@@ -17,7 +17,6 @@ import (
 	"github.com/hanaper/hanaper/hsm/pkcs11/peertest"
 	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/internal/shell"
-	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -135,24 +134,7 @@ func TestTokenVerbs(t *testing.T) {
 	if code, _, errs := runToken(t, append(base, "--transcript", transcript)...); code == 0 || !strings.Contains(errs, "exists already") {
 		t.Errorf("again: exit %d, %q", code, errs)
 	}
-	log, err := journal.Open(transcript)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	var kinds []string
-	for i := range log.Size() {
-		data, err := log.Leaf(i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var l initLeaf
-		if err := json.Unmarshal(data, &l); err != nil || bytes.Contains(data, []byte("pin-1")) {
-			t.Errorf("%s: %v", data, err)
-		}
-		kinds = append(kinds, l.Kind)
-	}
-	if got := strings.Join(kinds, " "); got != "token-init-intent token-init token-init-intent token-init-failed" {
+	if got := leaves(t, transcript, "pin-1"); got != "token-init-intent token-init token-init-intent token-init-failed" {
 		t.Errorf("transcript: %s", got)
 	}
 
