@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -421,30 +422,40 @@ func TestCheckKept(t *testing.T) {
 	}
 }
 
+// actSinceBackup is a site whose registry has been backed up, and has had a device blocked since. Its gateway has stopped.
+func actSinceBackup(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	g := s.serve()
+	defer g.stop()
+	for _, args := range [][]string{{"registry", "backup", "--config", s.path("gateway.yaml"), s.path("backup.db")}, {"devices", "block", "--config", s.path("gateway.yaml"), "--why", "test", "vin-1"}} {
+		if code, out, errs := run(args...); code != 0 {
+			t.Fatalf("%s%s", out, errs)
+		}
+	}
+	return s
+}
+
+// restore restores the registry from its backup.
+func (s *site) restore(flags ...string) (code int, out, errs string) {
+	return run(slices.Concat([]string{"registry", "restore", "--config", s.path("gateway.yaml")}, flags, []string{s.path("backup.db")})...)
+}
+
 // TestStopKeepsActs: a device is blocked in the last moment before the gateway stops, and the registry is lost. A backup from before is not put in its
 // place without it being said that an act is lost.
 func TestStopKeepsActs(t *testing.T) {
-	s := newSite(t)
-	g := s.serve()
-	config := []string{"--config", s.path("gateway.yaml")}
-	if code, out, errs := run(append(append([]string{"registry", "backup"}, config...), s.path("backup.db"))...); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
-	if code, out, errs := run(append(append([]string{"devices", "block"}, config...), "--why", "test", "vin-1")...); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
-	g.stop()
+	s := actSinceBackup(t)
 	for _, name := range []string{"devices.db", "devices.db-wal", "devices.db-shm"} {
 		os.Remove(s.path(name))
 	}
-	code, out, errs := run(append(append([]string{"registry", "restore"}, config...), s.path("backup.db"))...)
+	code, out, errs := s.restore()
 	if code != 3 {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	if _, err := os.Stat(s.path("devices.db")); err == nil {
 		t.Error("the refused restore put a registry in place")
 	}
-	code, out, errs = run(append(append([]string{"registry", "restore", "--accept-loss"}, config...), s.path("backup.db"))...)
+	code, out, errs = s.restore("--accept-loss")
 	if code != 0 || !strings.Contains(out, "1 acts are lost") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
@@ -453,16 +464,7 @@ func TestStopKeepsActs(t *testing.T) {
 // TestOldCopyIsNoWitness: an older copy was put over the registry. It can be read, but does not know who was blocked since: a restore over it loses acts,
 // and stops until that is accepted.
 func TestOldCopyIsNoWitness(t *testing.T) {
-	s := newSite(t)
-	g := s.serve()
-	config := []string{"--config", s.path("gateway.yaml")}
-	if code, out, errs := run(append(append([]string{"registry", "backup"}, config...), s.path("backup.db"))...); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
-	if code, out, errs := run(append(append([]string{"devices", "block"}, config...), "--why", "test", "vin-1")...); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
-	g.stop()
+	s := actSinceBackup(t)
 	old, err := os.ReadFile(s.path("backup.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -473,15 +475,14 @@ func TestOldCopyIsNoWitness(t *testing.T) {
 	for _, name := range []string{"devices.db-wal", "devices.db-shm"} {
 		os.Remove(s.path(name))
 	}
-	restore := append(append([]string{"registry", "restore"}, config...), s.path("backup.db"))
-	code, out, errs := run(restore...)
+	code, out, errs := s.restore()
 	if code != 3 || out != "" || !strings.Contains(errs, "1 more") || !strings.Contains(errs, "--accept-loss") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	if aside, err := filepath.Glob(s.path("devices.db.before-*")); err != nil || len(aside) != 0 {
 		t.Errorf("the refused restore moved the registry aside: %v %v", aside, err)
 	}
-	if code, out, errs = run(append(restore[:len(restore)-1:len(restore)-1], "--accept-loss", s.path("backup.db"))...); code != 0 || !strings.Contains(out, "1 acts are lost") {
+	if code, out, errs = s.restore("--accept-loss"); code != 0 || !strings.Contains(out, "1 acts are lost") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 }

@@ -66,20 +66,4 @@ func (k tokenKeys) Destroy(ctx context.Context, keyid string) error {
 }
 
 // sealedFolder is a key store in a folder that, like a token, gives no key out.
-type sealedFolder struct{ keys *reposerver.FolderKeys }
-
-func (f sealedFolder) Generate(ctx context.Context, label string) (crypto.Signer, error) {
-	return f.keys.Generate(ctx, label)
-}
-
-func (f sealedFolder) Labelled(ctx context.Context, label string) (crypto.Signer, error) {
-	return f.keys.Labelled(ctx, label)
-}
-
-func (f sealedFolder) Find(ctx context.Context, keyid string) (crypto.Signer, error) {
-	return f.keys.Find(ctx, keyid)
-}
-
-func (f sealedFolder) Destroy(ctx context.Context, keyid string) error {
-	return f.keys.Destroy(ctx, keyid)
-}
+type sealedFolder struct{ reposerver.KeyStore }
