@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -92,36 +93,13 @@ func status(c *cli.Context) error {
 	if c.Bool("json") {
 		err = shell.JSON(c.App.Writer, d)
 	} else {
-		rows := [][]string{}
-		for _, l := range d.CRLs {
-			rows = append(rows, []string{l.Issuer, l.Number, strconv.Itoa(l.Entries), l.NextUpdate, l.State})
-		}
-		shell.Table(c.App.Writer, []string{"environment", "good until", "root", "targets", "crl", "snapshot", "timestamp"}, [][]string{{
-			d.Environment, d.Expires, strconv.Itoa(int(d.Versions.Root)), strconv.Itoa(int(d.Versions.Targets)), strconv.Itoa(int(d.Versions.CRL)),
-			strconv.Itoa(int(d.Versions.Snapshot)), strconv.Itoa(int(d.Versions.Timestamp))}})
-		shell.Table(c.App.Writer, []string{"crl of", "number", "revoked", "next update", "state"}, rows)
-		rows = nil
-		for _, l := range d.Logs {
-			rows = append(rows, []string{l.Origin, strconv.FormatInt(l.Size, 10), l.Root})
-		}
-		if len(rows) > 0 {
-			shell.Table(c.App.Writer, []string{"issuance log", "entries", "root"}, rows)
-		}
-		for _, f := range d.Faults {
-			fmt.Fprintf(c.App.Writer, "not published since %s: %s\n  %s\n", show.Text(f.Since), show.Line(f.Error), show.Line(f.Hint))
-		}
+		d.tell(c.App.Writer)
 	}
 	if err != nil {
 		return err
 	}
-	if err := v.Valid(now()); err != nil {
+	if err := published(v); err != nil {
 		return err
-	}
-	for _, ca := range slices.Concat(v.Anchors(), v.Intermediates()) {
-		if state, refused := listState(v, ca, now()); refused && state != noList {
-			return advice.New(advice.Unverified, "is its hanaperd running, and does its CRL reach this machine? The officers can grant a grace, or freeze the list of a CA whose key is gone",
-				"the CRL of %s has %s", show.Text(ca.Subject.String()), state)
-		}
 	}
 	switch {
 	case unasked != nil:
@@ -133,6 +111,42 @@ func status(c *cli.Context) error {
 		return advice.New(advice.Failed, show.Line(f.Hint), "the running service cannot publish everything: since %s: %s", show.Text(f.Since), show.Line(f.Error))
 	}
 	return nil
+}
+
+// published holds what is published to what gateways ask of it now: none has expired, and of each CA that has a list it is one that they take.
+func published(v *trust.View) error {
+	if err := v.Valid(now()); err != nil {
+		return err
+	}
+	for _, ca := range slices.Concat(v.Anchors(), v.Intermediates()) {
+		if state, refused := listState(v, ca, now()); refused && state != noList {
+			return advice.New(advice.Unverified, "is its hanaperd running, and does its CRL reach this machine? The officers can grant a grace, or freeze the list of a CA whose key is gone",
+				"the CRL of %s has %s", show.Text(ca.Subject.String()), state)
+		}
+	}
+	return nil
+}
+
+// tell shows it in tables.
+func (d *statusDocument) tell(w io.Writer) {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	shell.Table(w, []string{"environment", "good until", "root", "targets", "crl", "snapshot", "timestamp"}, [][]string{{
+		d.Environment, d.Expires, number(d.Versions.Root), number(d.Versions.Targets), number(d.Versions.CRL), number(d.Versions.Snapshot), number(d.Versions.Timestamp)}})
+	rows := [][]string{}
+	for _, l := range d.CRLs {
+		rows = append(rows, []string{l.Issuer, l.Number, strconv.Itoa(l.Entries), l.NextUpdate, l.State})
+	}
+	shell.Table(w, []string{"crl of", "number", "revoked", "next update", "state"}, rows)
+	rows = nil
+	for _, l := range d.Logs {
+		rows = append(rows, []string{l.Origin, number(l.Size), l.Root})
+	}
+	if len(rows) > 0 {
+		shell.Table(w, []string{"issuance log", "entries", "root"}, rows)
+	}
+	for _, f := range d.Faults {
+		fmt.Fprintf(w, "not published since %s: %s\n  %s\n", show.Text(f.Since), show.Line(f.Error), show.Line(f.Hint))
+	}
 }
 
 // add says what the running service says of itself; nil for none that runs.
