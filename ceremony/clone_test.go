@@ -93,8 +93,7 @@ func TestManualClone(t *testing.T) {
 			t.Errorf("people were not told %q: %s", want, told)
 		}
 	}
-	anchor := s.roster.Digest()
-	report, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor})
+	report, err := s.verify(result.Out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +243,7 @@ func TestManualCloneRehearsed(t *testing.T) {
 func TestBadManualClone(t *testing.T) {
 	s := newStage(t)
 	text := readFile(t, "testdata/clone.yaml")
-	for _, c := range []struct{ name, old, new, want string }{
+	s.slips(text, []slip{
 		{"no witness", "      witness: Officer 2\n", "", RuleField.ID},
 		{"witness nobody knows", "witness: Officer 2", "witness: Mallory", RuleWitness.ID},
 		{"no instructions", "instructions: Put both tokens into the vendor's reader, call its clone command, and read its answer aloud.", "instructions: ' '", RuleField.ID},
@@ -255,19 +254,5 @@ func TestBadManualClone(t *testing.T) {
 		{"the name is taken", "name: root-key-2", "name: root-key", RuleName.ID},
 		{"a label that is none", "label: The Root copied", "label: 'The/Root'", RuleField.ID},
 		{"a key with two certificates' purposes", "  - root-certificate:", "  - uptane-root: {repository: image, version: 1, expires: 2027-11-21T00:00:00Z, root: {keys: [root-key-2], threshold: 1}}\n  - root-certificate:", RuleAlgorithm.ID},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s.t = t
-			if !strings.Contains(text, c.old) {
-				t.Fatalf("the script has no %q", c.old)
-			}
-			script, err := s.script(strings.Replace(text, c.old, c.new, 1))
-			if err == nil {
-				_, err = script.Validate(context.Background())
-			}
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want %s", err, c.want)
-			}
-		})
-	}
+	})
 }

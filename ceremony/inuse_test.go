@@ -87,11 +87,7 @@ func TestPipes(t *testing.T) {
 func TestPathLengthNamed(t *testing.T) {
 	s := newStage(t)
 	full := strings.NewReplacer("profile: factory-ca", "profile: subordinate-ca", "      path_length: 0\n", "").Replace(s.full())
-	script, err := s.script(full)
-	if err == nil {
-		_, err = script.Validate(context.Background())
-	}
-	if err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(advice.Hint(err), "path_length") {
+	if err := s.check(full); err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(advice.Hint(err), "path_length") {
 		t.Errorf("%v, hint %q", err, advice.Hint(err))
 	}
 }

@@ -60,24 +60,7 @@ func TestNextOfficers(t *testing.T) {
 	}
 	status = held(s.dir+"/2", p)
 
-	next, err := quorum.NewRoster(quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: s.now, Previous: s.roster, Officers: s.roster.Officers()[:2]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := Next{Kind: "officers", From: from, Folder: s.dir + "/2"}
-	roster = joining(t, s.dir, "roster", "next", next.Data())
-	n.Officers = &roster
-	for i, k := range s.officers[:2] {
-		signer, _, err := s.roster.Signer(k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		env, err := quorum.ApproveRoster(next, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.Approvals = append(n.Approvals, joining(t, s.dir, "approval", string(rune('a'+i)), env))
-	}
+	n, next := s.officerGoes(from, s.now, s.dir+"/2")
 	text, _, err = drafted(t, s.dir, status, n)
 	if err != nil || !strings.Contains(text, dead) || !strings.Contains(text, "--without") {
 		t.Fatalf("no folder knows that the token is dead: %v\n%s", err, text)

@@ -80,30 +80,12 @@ func (p *closingPlant) next(n Next) string {
 func (p *closingPlant) draft(n Next) (string, *Plan) {
 	p.t.Helper()
 	n.From, n.Folder = p.day(), p.folder(p.held)
-	text, _, err := drafted(p.t.(*testing.T), p.dir, p.status(), n)
+	text, _, err := drafted(p.t, p.dir, p.status(), n)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	// A stage's tokens have names that are not made of their labels.
-	p.put("script.yaml", []byte(stageToken.ReplaceAllString(text, "$1")))
-	script, err := LoadScript(filepath.Join(p.dir, "script.yaml"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	plan, err := script.Validate(context.Background())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return text, plan
-}
-
-func (p *closingPlant) status() *Status {
-	p.t.Helper()
-	s, err := ReadStatus(context.Background(), os.DirFS(p.folder(p.held)), p.folder(p.held), Anchors{Roster: &p.anchor})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return s
+	return text, p.plan(stageToken.ReplaceAllString(text, "$1"))
 }
 
 var stageToken = regexp.MustCompile(`\b(roots|online)-[0-9]+\b`)
@@ -151,11 +133,7 @@ func TestNextFreezes(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.put("script-older.yaml", text)
-		script, err := LoadScript(n.Script)
-		if err == nil {
-			_, err = script.Validate(context.Background())
-		}
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := checked(n.Script); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.what, err, c.want)
 		}
 	}

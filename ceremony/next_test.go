@@ -22,7 +22,7 @@ import (
 )
 
 // drafted writes a script beside the folder and has check look at it.
-func drafted(t *testing.T, dir string, s *Status, n Next) (string, *Plan, error) {
+func drafted(t testing.TB, dir string, s *Status, n Next) (string, *Plan, error) {
 	t.Helper()
 	n.Script = filepath.Join(dir, "script-"+n.Kind+".yaml")
 	if n.Days == 0 {
@@ -47,7 +47,7 @@ func drafted(t *testing.T, dir string, s *Status, n Next) (string, *Plan, error)
 }
 
 // joining is a file that joins.
-func joining(t *testing.T, dir, use, name string, data []byte) NamedFile {
+func joining(t testing.TB, dir, use, name string, data []byte) NamedFile {
 	t.Helper()
 	file := filepath.Join(dir, name+"."+use)
 	if err := os.WriteFile(file, data, 0o644); err != nil {
@@ -56,7 +56,22 @@ func joining(t *testing.T, dir, use, name string, data []byte) NamedFile {
 	return NamedFile{Name: name, File: file, Data: data, Use: use}
 }
 
-func aRequest(t *testing.T, cn string) []byte {
+// officerGoes is the next script's beginning where officer 3 goes, and the roster without that one, which the others approved.
+func (s *stage) officerGoes(from, issued time.Time, folder string) (Next, *quorum.Roster) {
+	s.t.Helper()
+	next, err := quorum.NewRoster(quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: issued, Previous: s.roster, Officers: s.roster.Officers()[:2]})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	roster := joining(s.t, s.dir, "roster", "next", next.Data())
+	n := Next{Kind: "officers", From: from, Folder: folder, Officers: &roster}
+	for i, k := range s.officers[:2] {
+		n.Approvals = append(n.Approvals, joining(s.t, s.dir, "approval", string(rune('a'+i)), approvedRoster(s.t, next, s.roster, k)))
+	}
+	return n, next
+}
+
+func aRequest(t testing.TB, cn string) []byte {
 	t.Helper()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	der, err := csr.Create(rand.Reader, key, csr.Template{Subject: pkix.Name{CommonName: cn}})
@@ -130,11 +145,7 @@ func TestNext(t *testing.T) {
 		if err := os.WriteFile(file, []byte(strings.Replace(keys, "      also_signed_by: [trust-root-key]\n", also, 1)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		script, err := LoadScript(file)
-		if err == nil {
-			_, err = script.Validate(context.Background())
-		}
-		if err == nil || !strings.Contains(err.Error(), RuleThreshold.ID) && !strings.Contains(err.Error(), RulePurpose.ID) {
+		if err := checked(file); err == nil || !strings.Contains(err.Error(), RuleThreshold.ID) && !strings.Contains(err.Error(), RulePurpose.ID) {
 			t.Errorf("%q: %v", also, err)
 		}
 	}
@@ -180,26 +191,8 @@ func TestNextCustody(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := asserted.AddDate(0, 6, 0).Truncate(24 * time.Hour)
-	// Officer 3 goes.
-	next, err := quorum.NewRoster(quorum.RosterConfig{Environment: "demo", Threshold: 2, Issued: from, Previous: s.roster, Officers: s.roster.Officers()[:2]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := Next{Kind: "officers", From: from, Folder: result.Out}
-	roster := joining(t, s.dir, "roster", "next", next.Data())
-	n.Officers = &roster
-	for i, k := range s.officers[:2] {
-		signer, _, err := s.roster.Signer(k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		env, err := quorum.ApproveRoster(next, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.Approvals = append(n.Approvals, joining(t, s.dir, "approval", string(rune('a'+i)), env))
-	}
-	if _, err := WriteNext(status, Next{Kind: "officers", From: from, Days: 1, Folder: result.Out, Officers: &roster, Approvals: n.Approvals[:1]}); err == nil {
+	n, _ := s.officerGoes(from, from, result.Out)
+	if _, err := WriteNext(status, Next{Kind: "officers", From: from, Days: 1, Folder: result.Out, Officers: n.Officers, Approvals: n.Approvals[:1]}); err == nil {
 		t.Error("one approval of two: written")
 	}
 	// No token with keys has PINs that officers hold: the restored key is in a token of somebody.

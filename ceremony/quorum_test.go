@@ -134,8 +134,7 @@ func TestRemarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	anchor := s.roster.Digest()
-	if _, err := Verify(context.Background(), os.DirFS(result.Out), Anchors{Roster: &anchor}); err != nil {
+	if _, err := s.verify(result.Out); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(result.Out, transcriptFile))

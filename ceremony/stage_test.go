@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"text/template"
@@ -169,6 +170,61 @@ func (s *stage) plan(text string) *Plan {
 		s.t.Fatal(err)
 	}
 	return p
+}
+
+// check is what is said against a script before a token is touched; nil where nothing is.
+func (s *stage) check(text string) error {
+	s.t.Helper()
+	s.put("script.yaml", s.fill(text))
+	return checked(filepath.Join(s.dir, "script.yaml"))
+}
+
+func checked(file string) error {
+	script, err := LoadScript(file)
+	if err == nil {
+		_, err = script.Validate(context.Background())
+	}
+	return err
+}
+
+// slip is a change of a script, and what must be said against the script that has it.
+type slip struct{ name, old, new, want string }
+
+// slips has each of them refused before a token is touched.
+func (s *stage) slips(text string, list []slip) {
+	t := s.t.(*testing.T)
+	for _, c := range list {
+		t.Run(c.name, func(t *testing.T) {
+			s.t = t
+			if !strings.Contains(text, c.old) {
+				t.Fatalf("the script has no %q", c.old)
+			}
+			if err := s.check(strings.Replace(text, c.old, c.new, 1)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+	s.t = t
+}
+
+// verify verifies the folder of a ceremony under the roster's digest.
+func (s *stage) verify(out string) (*Report, error) {
+	anchor := s.roster.Digest()
+	return Verify(context.Background(), os.DirFS(out), Anchors{Roster: &anchor})
+}
+
+// approvedRoster is the approval of the roster next by the officer of another one who holds a key.
+func approvedRoster(t testing.TB, next, officers *quorum.Roster, key crypto.Signer) []byte {
+	t.Helper()
+	signer, _, err := officers.Signer(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := quorum.ApproveRoster(next, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
 }
 
 func (s *stage) open(ctx context.Context, name string, uri hsm.URI, _ hsm.PINSource) (hsm.Token, error) {

@@ -285,16 +285,8 @@ func (y *years) turnover() {
 	y.put(file, next.Data())
 	var approvals []string
 	for i, k := range y.officers[:2] {
-		signer, _, err := old.Signer(k)
-		if err != nil {
-			y.t.Fatal(err)
-		}
-		env, err := quorum.ApproveRoster(next, signer)
-		if err != nil {
-			y.t.Fatal(err)
-		}
 		approval := fmt.Sprintf("approval-%d-%d.json", n, i)
-		y.put(approval, env)
+		y.put(approval, approvedRoster(y.t, next, old, k))
 		approvals = append(approvals, `{{file "`+approval+`"}}`)
 	}
 	// The line stands for this one ceremony; the next one has the roster itself.
