@@ -95,7 +95,7 @@ func (n *numbers) trust(v *verified) error {
 	if !made || v.state().trust == nil {
 		return nil
 	}
-	rep := v.state().trust.repository
+	rep := v.state().trust
 	if err := n.use(v, "trust targets", "targets of the trust repository", big.NewInt(rep.TargetsVersion()), true); err != nil {
 		return err
 	}

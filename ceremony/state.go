@@ -16,6 +16,7 @@ import (
 	"github.com/hanaper/hanaper/ca"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/quorum"
+	"github.com/hanaper/hanaper/trust"
 )
 
 // state is what a ceremony has made so far, or carries on from an earlier one.
@@ -37,7 +38,7 @@ type state struct {
 	artefacts map[string][]byte
 	order     []string
 	uptane    map[string]*uptaneState
-	trust     *trustState
+	trust     *trust.Repository
 	// trustUsed is the highest version of the trust repository's targets that an aborted ceremony signed, or may have.
 	trustUsed int64
 	// trustUnsigned is true after a version that is not signed, for keys of earlier ceremonies would sign it.
