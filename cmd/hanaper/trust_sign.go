@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"fmt"
 	"io"
 	"os"
@@ -95,17 +96,9 @@ func signTrust(c *cli.Context) error {
 		return err
 	}
 	defer closer()
-	leaf := trustLeaf{Kind: "trust-sign-intent", Environment: w.draft.Previous().Environment(), Root: w.pin.String(), Previous: w.draft.Previous().TargetsVersion(), Version: w.draft.Version(),
-		Digest: hexDigest(w.draft.Digest()), Changes: trust.Changes(w.draft.Previous(), w.draft.Next()), Findings: findings, Scripted: scripted}
-	for _, k := range keys {
-		if err := w.draft.MaySign(k.Public()); err != nil {
-			return err
-		}
-		id, err := trust.KeyID(k.Public())
-		if err != nil {
-			return err
-		}
-		leaf.Keys = append(leaf.Keys, id)
+	leaf, err := w.intent(keys, findings, scripted)
+	if err != nil {
+		return err
 	}
 	opened, err := openKeyLog(c, c.String("transcript"), "hanaper.invalid/trust")
 	if err != nil {
@@ -116,21 +109,42 @@ func signTrust(c *cli.Context) error {
 	if err := log.write(leaf); err != nil {
 		return err
 	}
-	// Remembered before anything is signed: a signature that got away must not be forgotten.
-	memory = trustMemory{1, leaf.Environment, w.pin.String(), markOf(w.draft.Previous()), markOf(w.draft.Next())}
-	if err := memory.keep(state); err != nil {
-		return log.outcome(leaf, err)
-	}
-	err = w.draft.Sign(keys...)
-	if err == nil {
-		err = w.keepDraft()
-	}
-	if err := log.outcome(leaf, err); err != nil {
+	if err := log.outcome(leaf, w.sign(state, keys)); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "signed version %d with %d key(s); log %s, which nobody signs and which proves nothing\n", w.draft.Version(), len(keys), show.Text(c.String("transcript")))
 	tellSignatures(c.App.Writer, w, now)
 	return nil
+}
+
+// intent is what the log says before the draft is signed. Keys that may not sign it are refused.
+func (w *work) intent(keys []crypto.Signer, findings []string, scripted bool) (trustLeaf, error) {
+	before, next := w.draft.Previous(), w.draft.Next()
+	leaf := trustLeaf{Kind: "trust-sign-intent", Environment: before.Environment(), Root: w.pin.String(), Previous: before.TargetsVersion(), Version: w.draft.Version(),
+		Digest: hexDigest(w.draft.Digest()), Changes: trust.Changes(before, next), Findings: findings, Scripted: scripted}
+	for _, k := range keys {
+		if err := w.draft.MaySign(k.Public()); err != nil {
+			return leaf, err
+		}
+		id, err := trust.KeyID(k.Public())
+		if err != nil {
+			return leaf, err
+		}
+		leaf.Keys = append(leaf.Keys, id)
+	}
+	return leaf, nil
+}
+
+// sign signs the draft, and keeps it. It is remembered before anything is signed: a signature that got away must not be forgotten.
+func (w *work) sign(state string, keys []crypto.Signer) error {
+	before := w.draft.Previous()
+	if err := (trustMemory{1, before.Environment(), w.pin.String(), markOf(before), markOf(w.draft.Next())}).keep(state); err != nil {
+		return err
+	}
+	if err := w.draft.Sign(keys...); err != nil {
+		return err
+	}
+	return w.keepDraft()
 }
 
 // confirmDraft asks for a word. Where the machine remembers otherwise it is another than the usual one, so that a habit does not sign it.
