@@ -337,6 +337,9 @@ func (h *hold) byState() error {
 	if h.record.Size() == 0 {
 		return nothingBegan(h.out)
 	}
+	if err := h.anchor.State.MayGoOn(h.memory); err != nil {
+		return advice.Wrap(advice.KindOf(err), fmt.Errorf("%s: %w", h.out, err), advice.Hint(err))
+	}
 	return nil
 }
 

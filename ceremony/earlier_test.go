@@ -8,11 +8,14 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanaper/hanaper/ceremony/machine"
 	"github.com/hanaper/hanaper/csr"
@@ -253,6 +256,58 @@ func TestFork(t *testing.T) {
 	if _, err := os.Stat(c.Out); err == nil || s.objects() != before {
 		t.Error("the refused run left a folder or a key")
 	}
+}
+
+// TestForkAfterCrash: a run whose machine failed when its first entry was on the disk, and not yet remembered, is not taken up again once another one has carried on
+// from the same ceremony: both would give out the same numbers.
+func TestForkAfterCrash(t *testing.T) {
+	s := second(t)
+	list, _, _ := strings.Cut(s.secondScript(), "  - import-artefact: {key: image-root-key,") // a list, and no new key
+	crashed := s.config(s.plan(list))
+	crashed.Out += "-2"
+	func() {
+		defer func() { _, appended = recover(), nil }()
+		appended = func(int64) { panic("the power fails") }
+		_, err := Run(context.Background(), crashed)
+		t.Errorf("it did not fail: %v", err)
+	}()
+	other := s.config(s.plan(strings.Replace(s.secondScript(), "reason: superseded", "reason: keyCompromise", 1)))
+	other.Out += "-3"
+	if _, err := Run(context.Background(), other); err != nil {
+		t.Fatal(err)
+	}
+	before, keys := treeOf(t, crashed.Out), s.objects()
+	err := unfinished(&crashed)
+	if err == nil {
+		crashed.Asserted = crashed.Asserted.Add(time.Hour)
+		_, err = Resume(context.Background(), crashed)
+	}
+	if err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(err.Error(), "carried on from checkpoint") {
+		t.Errorf("both carry on: %v", err)
+	}
+	if _, err := Abandoned(crashed.Out, crashed.Anchor); err == nil || !strings.Contains(advice.Hint(err), "did nothing") {
+		t.Errorf("it is aborted, and could be carried on from: %v", err)
+	}
+	if after := treeOf(t, crashed.Out); !maps.Equal(before, after) || s.objects() != keys {
+		t.Error("what was refused wrote to the folder, or made a key")
+	}
+}
+
+// treeOf is all files below a folder, with their content.
+func treeOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		all[path] = string(data)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // TestAfterAbort: what an aborted ceremony signed counts as used, and a root that it can never release does not.

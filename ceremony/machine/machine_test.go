@@ -274,6 +274,66 @@ func TestLineage(t *testing.T) {
 	}
 }
 
+// TestLineageAtOnce: of two runs that begin at once from one ceremony the second is refused before either has acted; and one that a crash stopped before it
+// had acted is not gone on with once another has carried on from the same ceremony.
+func TestLineageAtOnce(t *testing.T) {
+	s := At(t.TempDir())
+	from := func(nonce string) Begun {
+		b := begun(nonce)
+		b.Earlier = strings.Repeat("3c", 32)
+		return b
+	}
+	first, err := s.Begin(from(nonces[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(filepath.Join(s.Dir(), "runs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Begin(from(nonces[1])); err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(err.Error(), `ceremony "first" is beginning`) {
+		t.Errorf("a second one begins meanwhile: %v", err)
+	}
+	if after, err := os.ReadDir(filepath.Join(s.Dir(), "runs")); err != nil || len(after) != len(before) {
+		t.Errorf("the refused run is remembered: %v, %v", after, err)
+	}
+	// The crash comes when the first entry is on the disk, and before that is remembered.
+	x := newTranscript(t)
+	if err := first.Prepare(x.log.After([]byte("entry 0"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.log.Append([]byte("entry 0")); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	goOn := func() error {
+		m, err := s.Recall(nonces[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if err := m.Check(x.log.Size(), x.log.Root()); err != nil {
+			t.Fatal(err)
+		}
+		return s.MayGoOn(m)
+	}
+	if err := goOn(); err != nil {
+		t.Errorf("nobody else carried on: %v", err)
+	}
+	second, err := s.Begin(from(nonces[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := goOn(); err == nil || !strings.Contains(err.Error(), "is beginning") {
+		t.Errorf("the second one begins meanwhile: %v", err)
+	}
+	newTranscript(t).add(second)
+	second.Close()
+	if err := goOn(); err == nil || advice.KindOf(err) != advice.Refused || !strings.Contains(err.Error(), `ceremony "first" carried on from checkpoint `) {
+		t.Errorf("both carry on: %v", err)
+	}
+}
+
 // TestTakenUp: a folder that came from elsewhere is remembered from where it stands.
 func TestTakenUp(t *testing.T) {
 	s, x := At(t.TempDir()), newTranscript(t)

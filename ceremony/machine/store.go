@@ -180,6 +180,23 @@ func (s Store) Empty() (bool, error) {
 // CanFollow refuses a run that would be the second one to carry on from its earlier ceremony. Nothing is written.
 func (s Store) CanFollow(b Begun) error { return s.follow(b) }
 
+// MayGoOn refuses to go on with a run that did not act before a crash, where another one has carried on from its earlier ceremony since, or is about to. Who
+// calls it has the memory open and keeps it so: no other run begins meanwhile.
+func (s Store) MayGoOn(m *Memory) error {
+	if m.acted() || m.begun.Earlier == "" {
+		return nil
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := s.follow(m.begun); err != nil {
+		return advice.Wrap(advice.KindOf(err), err, "it did nothing to a token: remove its folder. "+advice.Hint(err))
+	}
+	return nil
+}
+
 func (s Store) follow(b Begun) error {
 	if b.Earlier == "" {
 		return nil
@@ -196,9 +213,18 @@ func (s Store) follow(b Begun) error {
 		}
 	}
 	for _, m := range all {
-		if m.begun.Nonce != b.Nonce && m.begun.Earlier == b.Earlier && m.acted() {
+		if m.begun.Nonce == b.Nonce || m.begun.Earlier != b.Earlier {
+			continue
+		}
+		if m.acted() {
 			return advice.New(advice.Refused, "carry on from that one, finished or aborted; if its folder is lost and you are sure that it signed nothing, remove "+m.path,
 				"on this machine ceremony %q carried on from checkpoint %s", m.begun.Ceremony, show.Text(b.Earlier))
+		}
+		// Its process may write the first entry at any moment.
+		if live, err := durable.Locked(m.path); err != nil {
+			return s.failed(err)
+		} else if live {
+			return advice.New(advice.Refused, "end the other hanaper, or carry on from what it does", "on this machine ceremony %q is beginning, from the same checkpoint %s", m.begun.Ceremony, show.Text(b.Earlier))
 		}
 	}
 	name := filepath.Join(s.dir, "nonces", "followed-"+b.Earlier)

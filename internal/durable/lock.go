@@ -31,6 +31,20 @@ func Lock(path string) (io.Closer, error) {
 	return f, nil
 }
 
+// Locked says whether somebody, of this process or another, holds the lock on the file at path. Nothing is written.
+func Locked(path string) (bool, error) {
+	f, err := input.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
 // LockFolder takes a lock on a folder itself, which must be there and need not be writable, until the result is closed or the process ends: a
 // shared one for who reads, an exclusive one for who puts another file or folder into the place of one in it. It waits: hold it for moments.
 func LockFolder(path string, exclusive bool) (io.Closer, error) {
