@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,7 +23,9 @@ type Published struct {
 	PCRs map[int]string
 }
 
-// firmwarePCR holds what firmware adds of its own, too: where it differs that is told. All others that are published must hold.
+// firmwarePCR is the register of what firmware starts, to which some firmware adds events of its own. All others that are published must hold; but they say
+// something only where this one holds, too: whatever is started in the place of the image, or before it, is in this register before it runs, and can write into
+// the others what the image would, for that is published.
 const firmwarePCR = 4
 
 // ErrImage: the machine says of itself, or its TPM measured, something else than the release published.
@@ -64,17 +67,25 @@ func (p Published) hold(is *PlatformReport) (string, error) {
 		medium = "; the medium was " + show.Text(name)
 	}
 	if is.Measured == nil {
-		return fmt.Sprintf("image %s as published, which is the machine's own word: no TPM measured it (%s)%s", show.Text(p.Version), show.Line(is.Unmeasured), medium), nil
+		return ownWord(p.Version, fmt.Sprintf("no TPM measured it (%s)", show.Line(is.Unmeasured)), medium), nil
 	}
-	differ, told := p.differ(is.Measured)
+	if what := is.shellTakenBack(); what != "" {
+		return "", fmt.Errorf("%w: %s", ErrImage, what)
+	}
+	differ, firmware := p.differ(is.Measured)
 	if len(differ) > 0 {
 		return "", fmt.Errorf("%w: the TPM measured something else than image %s: %s", ErrImage, show.Text(p.Version), show.Line(strings.Join(differ, "; ")))
 	}
-	line := fmt.Sprintf("image %s, as the TPM with the attestation key %s measured it%s", show.Text(p.Version), is.Key, medium)
-	if told != "" {
-		line += "; what other firmware may do, too: " + told
+	if firmware != "" {
+		return ownWord(p.Version, fmt.Sprintf("%s, so that something else was started, too, which can have written into the other registers what is published. Some makers' firmware starts something of its own: "+
+			"then register 4 is the same at each start from a medium that was compared. The TPM's attestation key is %s", firmware, is.Key), medium), nil
 	}
-	return line, nil
+	return fmt.Sprintf("image %s, as the TPM with the attestation key %s measured it%s", show.Text(p.Version), is.Key, medium), nil
+}
+
+// ownWord says that nothing but the machine itself says which image it was started from, and why.
+func ownWord(version, why, medium string) string {
+	return fmt.Sprintf("image %s as published, which is the machine's own word: %s%s", show.Text(version), why, medium)
 }
 
 // fileOf is the published file with a digest; empty if there is none.
@@ -87,22 +98,20 @@ func (p Published) fileOf(digest string) string {
 	return ""
 }
 
-// differ names the published registers that hold something else, and tells of the one that may.
-func (p Published) differ(is *Measured) (list []string, told string) {
+// differ names the published registers that hold something else, and apart from them the one to which firmware may add; also where nothing is published of that.
+func (p Published) differ(is *Measured) (list []string, firmware string) {
 	for _, n := range slices.Sorted(maps.Keys(p.PCRs)) {
-		if n >= 0 && n < len(is.PCRs) && is.PCRs[n] == p.PCRs[n] {
+		if n == firmwarePCR || n >= 0 && n < len(is.PCRs) && is.PCRs[n] == p.PCRs[n] {
 			continue
 		}
 		value := "not in the transcript"
 		if n >= 0 && n < len(is.PCRs) {
 			value = is.PCRs[n]
 		}
-		text := fmt.Sprintf("register %d is %s, published is %s", n, value, show.Text(p.PCRs[n]))
-		if n == firmwarePCR {
-			told = text
-		} else {
-			list = append(list, text)
-		}
+		list = append(list, fmt.Sprintf("register %d is %s, published is %s", n, value, show.Text(p.PCRs[n])))
 	}
-	return list, told
+	if want := p.PCRs[firmwarePCR]; is.PCRs[firmwarePCR] != want {
+		firmware = fmt.Sprintf("register %d is %s, published is %s", firmwarePCR, is.PCRs[firmwarePCR], show.Text(cmp.Or(want, "none")))
+	}
+	return list, firmware
 }

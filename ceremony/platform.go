@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,9 @@ type Measured struct {
 	// Endorsement is the certificate of the TPM's endorsement key, DER; it says which TPM the machine claims to have.
 	Endorsement []byte `json:"endorsement,omitempty"`
 }
+
+// ShellRegister is the register that tells of shells: an image extends it before it opens one, and with nothing else.
+const ShellRegister = 15
 
 // platformFormat is the format that added platforms.
 var platformFormat = format.Must("1.3")
@@ -178,6 +182,15 @@ func (p *Platform) checkForm() error {
 	return nil
 }
 
+// shellTakenBack says that the TPM of a machine tells of a shell, and the machine does not: in a shell the note of it can be removed. It is empty for a machine that
+// was not started from an image, where others may use the register.
+func (p *Platform) shellTakenBack() string {
+	if p.Image == nil || p.Measured == nil || p.Measured.PCRs[ShellRegister] == strings.Repeat("0", 64) || slices.ContainsFunc(p.Acts, func(a PlatformAct) bool { return a.What == ActShell }) {
+		return ""
+	}
+	return fmt.Sprintf("register %d of its TPM tells of a SHELL of which the machine says nothing", ShellRegister)
+}
+
 // words say for people what a platform is, a sentence each.
 func (p *Platform) words(key string) []string {
 	if p == nil {
@@ -199,6 +212,9 @@ func (p *Platform) words(key string) []string {
 		case ActClock:
 			list = append(list, "the machine's clock was set by hand, from "+a.Before+" to "+a.At)
 		}
+	}
+	if what := p.shellTakenBack(); what != "" {
+		list = append(list, what)
 	}
 	if p.Measured == nil {
 		return append(list, "not measured, the machine's own word: "+show.Line(p.Unmeasured))

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/hanaper/hanaper/ceremony"
 	"github.com/hanaper/hanaper/hsm/tpm"
 	"github.com/hanaper/hanaper/image/menu"
 	"github.com/hanaper/hanaper/internal/advice"
@@ -65,12 +66,9 @@ func menuConfig(c *cli.Context) (menu.Config, error) {
 	return menu.Config{In: os.Stdin, Out: os.Stdout, Terminal: os.Getenv("TERM"), Program: program, Version: shell.Running(), SHA256: tool.SHA256,
 		Words: func(d [32]byte) string { return aloud(quorum.Digest(d)) }, Folder: folder, Machine: c.String("machine"),
 		Extend: func(ctx context.Context, d [32]byte) error {
-			return tpm.Extend(ctx, tpm.DefaultDevice, shellRegister, d)
+			return tpm.Extend(ctx, tpm.DefaultDevice, ceremony.ShellRegister, d)
 		}}, nil
 }
-
-// shellRegister is the TPM's register that tells of shells; nothing else on the image extends it.
-const shellRegister = 15
 
 // leave ends with the exit code that the menu asks for.
 func leave(err error) error {

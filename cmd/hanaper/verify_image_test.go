@@ -20,7 +20,7 @@ func TestVerifyImage(t *testing.T) {
 	}
 	none := strings.Repeat("0", 64) // nothing was measured into these registers
 	write := func(name string, change func(*published.Image)) string {
-		p := published.Image{Format: published.Format, Version: "v2.0.0", Created: time.Unix(1, 0).UTC(), PCRs: map[string]string{"4": strings.Repeat("4", 64), "11": none, "12": none, "13": none},
+		p := published.Image{Format: published.Format, Version: "v2.0.0", Created: time.Unix(1, 0).UTC(), PCRs: map[string]string{"4": none, "11": none, "12": none, "13": none},
 			Files: map[string]published.File{"hanaper.iso": sum("medium"), "hanaper.efi": sum("efi"), "manifest": sum("manifest")}}
 		change(&p)
 		data, err := p.Marshal()
@@ -33,8 +33,15 @@ func TestVerifyImage(t *testing.T) {
 		return []string{"ceremony", "verify", "--roster", goldenRoster(t, "measured"), "--image", image, filepath.Join(goldenFolder, "measured")}
 	}
 	out := d.ok(verify(write("good.json", func(*published.Image) {}))...)
-	for _, want := range []string{"machine, at resumed: a SHELL WAS OPENED", "image, at begin: image v2.0.0, as the TPM with the attestation key", "register 4 is " + none + ", published is 4444", "verified: script"} {
+	for _, want := range []string{"machine, at resumed: a SHELL WAS OPENED", "image, at begin: image v2.0.0, as the TPM with the attestation key", "verified: script"} {
 		if !strings.Contains(out, want) {
+			t.Errorf("no %q in %s", want, out)
+		}
+	}
+	// A medium in the place of the image's is in register 4, and can give the other registers the values of any image.
+	out = d.ok(verify(write("swapped.json", func(p *published.Image) { p.PCRs["4"] = strings.Repeat("4", 64) }))...)
+	for _, want := range []string{"which is the machine's own word: register 4 is " + none + ", published is 4444", "verified: script"} {
+		if !strings.Contains(out, want) || strings.Contains(out, "measured it") {
 			t.Errorf("no %q in %s", want, out)
 		}
 	}
