@@ -160,9 +160,12 @@ func crlIssuer(list *x509.RevocationList, by *signedPart, cas []*x509.Certificat
 	return nil, errors.New("is by a CA that the officers do not name")
 }
 
-// checkDates refuses a CRL that nobody may use at now. Clocks may differ by five minutes.
+// maxClockSkew is by how much clocks may differ.
+const maxClockSkew = 5 * time.Minute
+
+// checkDates refuses a CRL that nobody may use at now.
 func (c *crl) checkDates(now time.Time, p Policy) error {
-	if c.info.ThisUpdate.After(now.Add(5 * time.Minute)) {
+	if c.info.ThisUpdate.After(now.Add(maxClockSkew)) {
 		return errors.New("is dated in the future")
 	}
 	if !now.Before(p.CRLUntil(c.info)) {

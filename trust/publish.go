@@ -96,8 +96,11 @@ func keySet(ids []string) map[string]bool {
 	return set
 }
 
-// stale says whether something that expires at t must be signed anew.
-func stale(t time.Time, life time.Duration, now time.Time) bool { return !now.Before(t.Add(-life / 2)) }
+// stale says whether something that expires at t must be signed anew: half of its life has passed, or more of it is to come than it was given. A clock that was
+// ahead dated that; gateways from which all later news is withheld would go on with it until then.
+func stale(t time.Time, life time.Duration, now time.Time) bool {
+	return !now.Before(t.Add(-life/2)) || t.After(now.Add(life+maxClockSkew))
+}
 
 func (p *Publisher) signCRLRole(pub *publication, now time.Time) (*targetsMetadata, []byte, error) {
 	d := pub.officers.targets.Signed.Delegations.Roles[0]

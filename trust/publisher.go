@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/big"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -286,19 +285,9 @@ var errNothing = advice.New(advice.Refused, "run `hanaper-repo init` first", "no
 
 func (p *Publisher) refresh(now time.Time) error {
 	logs := len(p.newLogs(p.view.officers.policy)) > 0 && !now.Before(p.logged.Add(p.config.LogEvery))
-	if now.Before(p.due()) && !logs {
+	ends := p.view.onlineExpiry
+	if !logs && !stale(ends.timestamp, p.config.TimestampLife, now) && !stale(ends.snapshot, p.config.SnapshotLife, now) && !stale(ends.crl, p.config.CRLLife, now) {
 		return nil
 	}
 	return p.publish(&publication{officers: p.view.officers, files: Files{}}, now)
-}
-
-func (p *Publisher) due() time.Time {
-	if p.view == nil {
-		return time.Time{}
-	}
-	return slices.MinFunc([]time.Time{
-		p.view.onlineExpiry.timestamp.Add(-p.config.TimestampLife / 2),
-		p.view.onlineExpiry.snapshot.Add(-p.config.SnapshotLife / 2),
-		p.view.onlineExpiry.crl.Add(-p.config.CRLLife / 2),
-	}, time.Time.Compare)
 }

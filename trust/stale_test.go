@@ -1,8 +1,12 @@
 package trust_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"strings"
@@ -48,6 +52,45 @@ func TestOneStaleCRL(t *testing.T) {
 	}
 	if !usable(v, other.Cert, w.Now) {
 		t.Error("a CRL that is current is not used")
+	}
+}
+
+// TestClockAhead: what was signed while the clock was ahead is signed anew once it is right, and does not stay good for longer than it was given: who withholds
+// what comes later would keep gateways with it for as long.
+func TestClockAhead(t *testing.T) {
+	w := trusttest.New(t)
+	w.Import()
+	right := w.Now
+	w.Now = right.AddDate(0, 2, 0)
+	if err := w.Publish((*trust.Publisher).Refresh); err != nil {
+		t.Fatal(err)
+	}
+	ahead := w.View()
+	w.Now = right.Add(time.Hour)
+	if err := w.Publish((*trust.Publisher).Refresh); err != nil {
+		t.Fatal(err)
+	}
+	v, err := trust.OpenAfter(os.DirFS(w.Dir), ahead, w.Pin, w.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := trusttest.Snap(t, w.Dir)
+	for name, days := range map[string]int{"timestamp.json": 1, fmt.Sprintf("%d.snapshot.json", v.Versions().Snapshot): 7, fmt.Sprintf("%d.crl.json", v.Versions().CRL): 7} {
+		var doc struct{ Signed struct{ Expires time.Time } }
+		if err := json.Unmarshal(before["metadata/"+name], &doc); err != nil {
+			t.Fatal(name, err)
+		}
+		if doc.Signed.Expires.After(w.Now.AddDate(0, 0, days)) {
+			t.Errorf("%s is good until %s, and was given %d days", name, doc.Signed.Expires, days)
+		}
+	}
+	// Once.
+	w.Now = w.Now.Add(-time.Minute)
+	if err := w.Publish((*trust.Publisher).Refresh); err != nil {
+		t.Fatal(err)
+	}
+	if after := trusttest.Snap(t, w.Dir); !maps.EqualFunc(before, after, bytes.Equal) {
+		t.Error("a clock that is a minute behind has it signed anew")
 	}
 }
 

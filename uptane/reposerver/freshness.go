@@ -56,13 +56,13 @@ func (d *Director) refreshed(ctx context.Context, id string) (*Device, error) {
 	return d.edit(ctx, id, func(*Device) (bool, error) { return false, nil })
 }
 
-// fresh says whether half of the metadata's life is still to come.
+// fresh says whether the metadata need not be signed anew.
 func (d *Director) fresh(dev *Device) (bool, error) {
 	if dev.Versions.Targets <= d.mark.floor() {
 		return false, nil // signed before a backup was put back
 	}
 	if expires, err := time.Parse(time.RFC3339, dev.Expires); err == nil {
-		return expires.Sub(d.now()) >= d.lives.Director/2, nil
+		return lasting(expires, d.lives.Director, d.now()), nil
 	}
 	f, err := dev.files()
 	if err != nil {

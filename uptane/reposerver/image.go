@@ -122,12 +122,19 @@ func (r *Repository) stamp(ctx context.Context, t *change, root *uptane.Root, sn
 	return nil
 }
 
-// due says that a document should be signed anew: half its life has passed.
-func due(doc uptane.Document, life time.Duration, now time.Time) bool {
-	return doc.Expires().Sub(now) < life/2
+// lasting says that what expires then need not be signed anew: half of its life is still to come, and no more than the whole of it. What has more was dated by a clock
+// that was ahead; a device from which all later news is withheld would go on with it until then.
+func lasting(expires time.Time, life time.Duration, now time.Time) bool {
+	left := expires.Sub(now)
+	return left >= life/2 && left <= life+maxClockSkew
 }
 
-// Refresh signs snapshot and timestamp anew when half of their life has passed.
+// due says that a document should be signed anew.
+func due(doc uptane.Document, life time.Duration, now time.Time) bool {
+	return !lasting(doc.Expires(), life, now)
+}
+
+// Refresh signs snapshot and timestamp anew when half of their life has passed, or too much of it is to come.
 func (i *Image) Refresh(ctx context.Context) error {
 	ok, err := i.fresh()
 	if err != nil || ok {
@@ -181,7 +188,7 @@ func (i *Image) ends() (snapshot, stamp time.Time, err error) {
 func (i *Image) fresh() (bool, error) {
 	snapshot, stamp, err := i.ends()
 	now := i.now()
-	return snapshot.Sub(now) >= i.lives.Snapshot/2 && stamp.Sub(now) >= i.lives.Timestamp/2, err
+	return lasting(snapshot, i.lives.Snapshot, now) && lasting(stamp, i.lives.Timestamp, now), err
 }
 
 // Snapshot returns snapshot.json. Call Refresh first.

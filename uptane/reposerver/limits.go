@@ -29,6 +29,8 @@ const (
 	maxVersion = uptane.LastRoom
 	// replacementLife bounds for how long a replacement may be allowed.
 	replacementLife = 30 * 24 * time.Hour
+	// maxClockSkew is by how much clocks may differ.
+	maxClockSkew = 5 * time.Minute
 	// maxForm bounds small requests in bytes.
 	maxForm = 64 << 10
 	// maxBearers bounds the tokens that are good at one time.

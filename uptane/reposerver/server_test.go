@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -583,5 +584,39 @@ func TestOnlineKeys(t *testing.T) {
 	}
 	if bytes.Equal(was, o.file("device-1", "/director/targets.json")) {
 		t.Error("the device's targets are still the old key's")
+	}
+}
+
+// TestClockAhead: what was signed while the server's clock was ahead is signed anew once it is right, and does not stay good for longer than it was given.
+func TestClockAhead(t *testing.T) {
+	o := newOffice(t, newToken(t))
+	if status, body := o.register("device-1", registration(t, newSigner(t))); status != http.StatusCreated {
+		t.Fatalf("%d %s", status, body)
+	}
+	lives := map[string]int{"/repo/timestamp.json": 1, "/repo/snapshot.json": 7, "/director/targets.json": 7}
+	served := func() map[string]string {
+		all := map[string]string{}
+		for path := range lives {
+			all[path] = string(o.file("device-1", path))
+		}
+		return all
+	}
+	o.clock.add(20 * 24 * time.Hour)
+	served()
+	o.clock.add(-20*24*time.Hour + time.Hour)
+	right := served()
+	for path, days := range lives {
+		var doc struct{ Signed struct{ Expires time.Time } }
+		if err := json.Unmarshal([]byte(right[path]), &doc); err != nil {
+			t.Fatal(path, err)
+		}
+		if doc.Signed.Expires.After(o.clock.now().AddDate(0, 0, days)) {
+			t.Errorf("%s is good until %s, and was given %d days", path, doc.Signed.Expires, days)
+		}
+	}
+	// Once.
+	o.clock.add(-time.Minute)
+	if !maps.Equal(served(), right) {
+		t.Error("a clock that is a minute behind has it signed anew")
 	}
 }
