@@ -62,13 +62,24 @@ func recallTrust(state, environment string) (m trustMemory, known bool, err erro
 	return m, true, nil
 }
 
-func (m trustMemory) keep(state string) error {
+// keep puts m into the place of what was recalled and weighed before people were asked; where another process has remembered something since, it changes nothing.
+func (m trustMemory) keep(state string, was trustMemory) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
 	if err := durable.Mkdir(state, 0o700); err != nil {
 		return err
+	}
+	lock, err := durable.LockFolder(state, true)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if now, _, err := recallTrust(state, m.Environment); err != nil {
+		return err
+	} else if now != was {
+		return advice.New(advice.Refused, "sign again: the draft is weighed anew", "this machine remembers something else of environment %s since you were shown the draft", show.Text(m.Environment))
 	}
 	return durable.WriteFile(memoryPath(state, m.Environment), append(data, '\n'), 0o600)
 }

@@ -109,7 +109,7 @@ func signTrust(c *cli.Context) error {
 	if err := log.write(leaf); err != nil {
 		return err
 	}
-	if err := log.outcome(leaf, w.sign(state, keys)); err != nil {
+	if err := log.outcome(leaf, w.sign(state, memory, keys)); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "signed version %d with %d key(s); log %s, which nobody signs and which proves nothing\n", w.draft.Version(), len(keys), show.Text(c.String("transcript")))
@@ -135,10 +135,11 @@ func (w *work) intent(keys []crypto.Signer, findings []string, scripted bool) (t
 	return leaf, nil
 }
 
-// sign signs the draft, and keeps it. It is remembered before anything is signed: a signature that got away must not be forgotten.
-func (w *work) sign(state string, keys []crypto.Signer) error {
+// sign signs the draft, and keeps it. It is remembered before anything is signed, in the place of what it was weighed against: a signature that got away must not be
+// forgotten.
+func (w *work) sign(state string, weighed trustMemory, keys []crypto.Signer) error {
 	before := w.draft.Previous()
-	if err := (trustMemory{1, before.Environment(), w.pin.String(), markOf(before), markOf(w.draft.Next())}).keep(state); err != nil {
+	if err := (trustMemory{1, before.Environment(), w.pin.String(), markOf(before), markOf(w.draft.Next())}).keep(state, weighed); err != nil {
 		return err
 	}
 	if err := w.draft.Sign(keys...); err != nil {

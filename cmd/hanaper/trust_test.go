@@ -7,12 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hanaper/hanaper/internal/input"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/journal"
 	"github.com/hanaper/hanaper/trust"
 	"github.com/hanaper/hanaper/trust/trusttest"
@@ -147,6 +149,31 @@ func TestTrustMemory(t *testing.T) {
 	d.refused(3, "this machine remembers root", d.sign(0, "Yes", "@another")...)
 }
 
+// TestTrustMemoryAtOnce: of two drafts that are shown at once one is signed: what the officer saw of the second does not hold any more.
+func TestTrustMemoryAtOnce(t *testing.T) {
+	d := newTrustDesk(t, 3)
+	var desks []*sitting
+	for _, work := range []string{"@a", "@b"} {
+		d.ok("add", "--from", "@inforce", "--root", "@pin.json", "--gateway-name", work[1:]+".example", work)
+		s := sit(t, exec.Command(programtest.Path(t, "hanaper"), d.args([]string{"trust", "sign", "--root", "@pin.json", "--key", d.uris[0], "--transcript", "@log-" + work[1:], "--state", d.dirs[0], work})...))
+		s.sees("Type Unremembered to sign: ")
+		desks = append(desks, s)
+	}
+	_, _ = desks[0].keys.WriteString("Unremembered\n")
+	desks[0].leaves(0)
+	memory := string(d.read(memoryPath(d.dirs[0], "test")))
+	_, _ = desks[1].keys.WriteString("Unremembered\n")
+	if said := desks[1].leaves(3); !strings.Contains(strings.Join(strings.Fields(said), " "), "since you were shown the draft") {
+		t.Errorf("the second: %s", said)
+	}
+	if after := string(d.read(memoryPath(d.dirs[0], "test"))); after != memory {
+		t.Errorf("remembered: %s, before: %s", after, memory)
+	}
+	if out := d.ok("status", "@b"); !strings.Contains(out, "0 of 2 signatures") {
+		t.Errorf("the second was signed: %s", out)
+	}
+}
+
 // TestTrustRefusals: nothing is signed, and nothing is written.
 func TestTrustRefusals(t *testing.T) {
 	d := newTrustDesk(t, 2)
@@ -244,7 +271,7 @@ func TestTrustGolden(t *testing.T) {
 		if err := (&work{dir: dir + "/work", pin: w.Pin, previous: w.Offline, draft: draft}).begin(); err != nil {
 			t.Fatal(err)
 		}
-		if err := (trustMemory{1, "test", w.Pin.String(), markOf(prev), markOf(draft.Next())}).keep(dir); err != nil {
+		if err := (trustMemory{1, "test", w.Pin.String(), markOf(prev), markOf(draft.Next())}).keep(dir, trustMemory{}); err != nil {
 			t.Fatal(err)
 		}
 	}
