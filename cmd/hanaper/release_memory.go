@@ -153,5 +153,9 @@ func (r *releaseReport) remember(state string, older bool) (notes []string, err 
 		*lines = map[string]knownRelease{}
 	}
 	(*lines)[at] = knownRelease{r.Version, r.Manifest, r.Key}
+	// What officers released with a key is the least that is taken by the key alone.
+	if k, ok := m.Keys[r.Key]; ok && release.Older(k.Version, r.Version) {
+		m.Keys[r.Key] = (*lines)[at]
+	}
 	return notes, m.keep(state)
 }

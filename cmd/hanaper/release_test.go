@@ -131,6 +131,26 @@ func TestReleaseLines(t *testing.T) {
 	}
 }
 
+// TestReleaseKeyNotBehind: what officers released with a key is the least that is taken by the key alone from then on, also where something was verified by the
+// key alone before.
+func TestReleaseKeyNotBehind(t *testing.T) {
+	d := newReleases(t, "release behind")
+	d.make("rel-3", "v0.3.0", "")
+	d.sign("rel-3", "release-3", "14:00:00", "rel-2/ceremony", "import-artefact: {key: release-key, token: roots}")
+	var r releaseReport
+	roster := d.digest("roster.json")
+	if err := json.Unmarshal([]byte(d.ok("release", "verify", "--state", d.path("scratch"), "--json", "--roster", roster, d.path("rel-1"))), &r); err != nil {
+		t.Fatal(err)
+	}
+	d.ok(append(d.verify("--key", r.Key), d.path("rel-1"))...)
+	d.ok(append(d.verify("--roster", roster), d.path("rel-3"))...)
+	d.refuses("an old release by the key alone", 3, "release v0.3.0 was verified by this account", "rel-2", "--key", r.Key)
+	// Who goes back on purpose is not held to it.
+	d.ok(append(d.verify("--key", r.Key, "--older"), d.path("rel-2"))...)
+	d.ok(append(d.verify("--key", r.Key), d.path("rel-2"))...)
+	d.refuses("an old release by the officers", 3, "release v0.3.0 was verified by this account", "rel-2", "--roster", roster)
+}
+
 // TestReleaseAtOnce: of releases that are verified at once the newest is remembered.
 func TestReleaseAtOnce(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
