@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -228,11 +229,11 @@ func TestTwoMemories(t *testing.T) {
 	if m.state() != "" || !strings.Contains(strings.Join(m.headLines(), "\n"), "2 STICKS") {
 		t.Errorf("one was taken: %q, %v", m.state(), m.headLines())
 	}
-	if err := m.remind("Perform"); !errors.Is(err, errBack) || m.state() != "" {
+	if err := m.remind("Perform", "/media/sda/script.yaml"); !errors.Is(err, errBack) || m.state() != "" {
 		t.Errorf("nobody chose: %v, %q", err, m.state())
 	}
 	onScreens(t, out.String(), "1111111111aa", "2222222222bb", "S1", "S2")
-	if err := m.remind("Perform"); err != nil || m.state() != "/media/sdc/hanaper" || !strings.Contains(cut(m.headLines()[1]), "sdc, UUID 22222222-2222-4222-8222-2222222222bb") {
+	if err := m.remind("Perform", "/media/sda/script.yaml"); err != nil || m.state() != "/media/sdc/hanaper" || !strings.Contains(cut(m.headLines()[1]), "sdc, UUID 22222222-2222-4222-8222-2222222222bb") {
 		t.Errorf("%v, %q, %v", err, m.state(), m.headLines())
 	}
 	m.sticks.list = pair[:1]
@@ -250,11 +251,74 @@ func TestTwoMemories(t *testing.T) {
 	onScreens(t, out.String(), "1111111111aa", "2222222222bb")
 }
 
+// TestTwoMemoriesOfReleases: a release is not held to no memory where two sticks of memory are plugged in, or one that was cut off: people are asked before the verb runs.
+func TestTwoMemoriesOfReleases(t *testing.T) {
+	real, evil := Stick{Device: "sdb", Kind: "ext4", Label: StateLabel, At: t.TempDir(), Serial: "S1"}, Stick{Device: "sdc", Kind: "ext4", Label: StateLabel, At: t.TempDir(), Serial: "S2"}
+	for name, list := range map[string][]Stick{"two": {real, evil}, "one that was cut off": {{Device: "sdb", Kind: "ext4", Label: StateLabel, Why: "x", Unfinished: true}}} {
+		m, out := sat(t, "\n\n\n")
+		ran := filepath.Join(t.TempDir(), "ran")
+		m.Program = filepath.Join(t.TempDir(), "hanaper")
+		if err := os.WriteFile(m.Program, []byte("#!/bin/sh\n: > "+ran+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m.sticks.list = list
+		if err := m.verifyRelease(context.Background(), "/media/sda1/hanaper-v0.2.0"); !errors.Is(err, errBack) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		if _, err := os.Stat(ran); err == nil {
+			t.Errorf("%s: the verb ran without a memory, and nobody was asked", name)
+		}
+		onScreens(t, out.String(), "sdb "+StateLabel)
+	}
+}
+
+// TestMemoryThatTravels: a stick of memory that brings what is to be held against it, on the same disk, is no memory unasked: who wrote the one wrote the other.
+func TestMemoryThatTravels(t *testing.T) {
+	for name, travels := range map[string][]Stick{
+		"one file system": {{Device: "sdb", Kind: "ext4", Label: StateLabel}},
+		"one disk":        {{Device: "sdb1", Kind: "vfat"}, {Device: "sdb2", Kind: "ext4", Label: StateLabel}},
+	} {
+		for what, act := range map[string]func(m *menu, at string) error{
+			"resume":  func(m *menu, at string) error { return m.resume(context.Background()) },
+			"perform": func(m *menu, at string) error { return m.remind("Perform", filepath.Join(at, "script.yaml")) },
+			"release": func(m *menu, at string) error {
+				return m.verifyRelease(context.Background(), filepath.Join(at, "hanaper-v1"))
+			},
+		} {
+			answers := map[string]string{"resume": "1\n\n", "perform": "\n", "release": "\n"}[what]
+			m, out := sat(t, answers)
+			m.Program = "/nonexistent"
+			m.sticks.list = slices.Clone(travels)
+			for i := range m.sticks.list {
+				m.sticks.list[i].At = t.TempDir()
+			}
+			at := m.sticks.list[0].At
+			put(t, at, map[string]string{"c/transcript.log": "", "c/INCOMPLETE": ""})
+			if err := act(m, at); !errors.Is(err, errBack) {
+				t.Errorf("%s, %s: %v\n%s", name, what, err, out)
+			}
+			onScreens(t, out.String(), "who wrote the one", "Type it is ours")
+		}
+	}
+	// Another disk is another matter.
+	m, out := sat(t, "")
+	m.sticks.list = []Stick{{Device: "sda1", Kind: "vfat", At: t.TempDir()}, {Device: "sdaa1", Kind: "ext4", Label: StateLabel, At: t.TempDir()}}
+	if err := m.memory("Perform", filepath.Join(m.sticks.list[0].At, "script.yaml")); err != nil || strings.Contains(out.String(), "who wrote the one") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// Whose it is says so.
+	m, _ = sat(t, "it is ours\n")
+	m.sticks.list = []Stick{{Device: "sda", Kind: "ext4", Label: StateLabel, At: t.TempDir()}}
+	if err := m.memory("Perform", filepath.Join(m.sticks.list[0].At, "script.yaml")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestUnfinishedMemory: a stick of memory that was cut off while it was written is no lack of memory.
 func TestUnfinishedMemory(t *testing.T) {
 	m, out := sat(t, "without\n")
 	m.sticks.list = []Stick{{Device: "sdb", Kind: "ext4", Label: StateLabel, Why: "x", Unfinished: true}}
-	if err := m.remind("Perform"); !errors.Is(err, errBack) || strings.Contains(out.String(), "No stick") || !strings.Contains(out.String(), "finish") {
+	if err := m.remind("Perform", "/media/sda/script.yaml"); !errors.Is(err, errBack) || strings.Contains(out.String(), "No stick") || !strings.Contains(out.String(), "finish") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 	if w := m.memoryWords(); !strings.Contains(w, "sdb") || !strings.Contains(w, "CUT OFF") {

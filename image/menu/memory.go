@@ -59,19 +59,35 @@ func (m *menu) memoryPaths() []string {
 	return nil
 }
 
-// memory sees to it that the stick of memory is known where one is plugged in; without one it does nothing.
-func (m *menu) memory(title string) error {
-	if m.sticks == nil || m.sticks.state() != nil {
+// memory sees to it that the stick of memory is known where one is plugged in, and that it is not the disk which brings what is to be held against it, at path,
+// unless people say that it is theirs; without a stick of memory it does nothing.
+func (m *menu) memory(title, path string) error {
+	if m.sticks == nil {
 		return nil
 	}
-	if s := m.sticks.unfinishedState(); s != nil {
+	if s := m.sticks.unfinishedState(); s != nil && m.sticks.state() == nil {
 		m.page(title, "The stick of this machine's memory was CUT OFF while it was written: "+s.named()+".", "", "Page 3 (sticks), 4 finishes what was being written: do that first, and come back.")
 		return errors.Join(m.wait(), errBack)
 	}
-	if len(m.sticks.memories()) == 0 {
+	if m.sticks.state() == nil && len(m.sticks.memories()) > 0 {
+		if err := m.chooseMemory(title); err != nil {
+			return err
+		}
+	}
+	used, brings := m.sticks.state(), m.sticks.on(path)
+	if used == nil || brings == nil || disk(used.Device) != disk(brings.Device) {
 		return nil
 	}
-	return m.chooseMemory(title)
+	answer, err := m.asks(title, "Type it is ours to go on; Enter alone goes back: ", "What is to be done lies on the same disk as this machine's memory: "+used.named()+".", "",
+		"The memory stays in the bag of the token, and never travels. Of a disk that came with the rest, who wrote the one wrote the other: it can make any folder look like one that this machine "+
+			"wrote, used approvals like new ones, and an old release like the newest.", "", "Go back, and take it out, or plug in the one from the bag; without any, M officers give the digests from their paper.")
+	if err != nil {
+		return err
+	}
+	if answer != "it is ours" {
+		return errBack
+	}
+	return nil
 }
 
 // chooseMemory has people choose the stick of memory.
@@ -95,8 +111,8 @@ func (m *menu) chooseMemory(title string) error {
 }
 
 // remind says what the ceremony could be held against, before it begins, where that is not much.
-func (m *menu) remind(title string) error {
-	if err := m.memory(title); err != nil || m.sticks == nil || m.sticks.state() != nil {
+func (m *menu) remind(title, path string) error {
+	if err := m.memory(title, path); err != nil || m.sticks == nil || m.sticks.state() != nil {
 		return err
 	}
 	answer, err := m.asks(title, "Type without to go on without it; Enter alone goes back: ", "No stick is plugged in on which this machine remembers what it does.", "",

@@ -185,7 +185,7 @@ func TestRefusals(t *testing.T) {
 		"off":   {"Off\n", func(m *menu) error { return m.powerOff(context.Background()) }},
 		"clock": {"2026-11-21T09:00:00Z\nyes\n\n", func(m *menu) error { return m.setTime(context.Background()) }},
 		"go":    {"y\n", func(m *menu) error { return m.talks(context.Background(), "t", nil, "ceremony", "run") }},
-		"word":  {"without out\n", func(m *menu) error { return m.remind("t") }},
+		"word":  {"without out\n", func(m *menu) error { return m.remind("t", "") }},
 	} {
 		m, _ := sat(t, c.typed)
 		if err := c.do(m); !errors.Is(err, errBack) {

@@ -21,6 +21,10 @@ func releaseOf(ceremony string) string {
 // another than the one on the stick: so it is left out.
 func (m *menu) verifyRelease(ctx context.Context, dir string) error {
 	const title = "Verify a release"
+	// What was verified is remembered, so that an older release is not taken for a new one later.
+	if err := m.memory(title, dir); err != nil {
+		return err
+	}
 	args, err := m.numbers(title, dir)
 	if err != nil {
 		return err
@@ -28,6 +32,5 @@ func (m *menu) verifyRelease(ctx context.Context, dir string) error {
 	if args == nil {
 		return advice.New(advice.Usage, "get the roster's SHA-256 from two people who have it on paper", "without a number from your paper nothing says whose release this is")
 	}
-	// What was verified is remembered, so that an older release is not taken for a new one later.
 	return m.says(ctx, title, m.memoryPaths(), append(append([]string{"release", "verify", "--not-installed"}, args...), dir)...)
 }

@@ -125,6 +125,14 @@ func partOf(device, disk string) bool {
 	return ok && number != "" && strings.Trim(number, "0123456789") == ""
 }
 
+// disk is the disk of a device that may be a partition: sda of sda1.
+func disk(device string) string {
+	if strings.HasPrefix(device, "sd") {
+		return strings.TrimRight(device, "0123456789")
+	}
+	return device
+}
+
 // same says whether a stick that is mounted is still the one that it was: one that was taken out does not answer.
 func (s *sticks) same(was Stick) bool {
 	var st unix.Statfs_t

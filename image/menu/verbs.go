@@ -99,7 +99,7 @@ func (m *menu) perform(ctx context.Context) error {
 		return err
 	}
 	approvals := beside(found, Approval, script)
-	if err := m.remind(title); err != nil {
+	if err := m.remind(title, script); err != nil {
 		return err
 	}
 	out, err := free(filepath.Dir(script), func(n int) string { return fmt.Sprintf("ceremony-%d", n) })
@@ -143,7 +143,7 @@ func (m *menu) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.memory(title); err != nil {
+	if err := m.memory(title, dir); err != nil {
 		return err
 	}
 	n, err := m.choose(title+": "+short(m.relative(dir)), []string{"Go on where its journal ends (resume)", "End it without a result: remove the keys that it made (abort)"},
