@@ -38,7 +38,7 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 func write(path string, data []byte, perm fs.FileMode, place func(from, to string) error) error {
 	p, err := Begin(filepath.Dir(path))
 	if err != nil {
-		return err
+		return Unwritten(path, err)
 	}
 	if _, err = p.Write(data); err == nil {
 		err = p.place(path, perm, place)
@@ -46,7 +46,7 @@ func write(path string, data []byte, perm fs.FileMode, place func(from, to strin
 	if err != nil {
 		p.Discard()
 	}
-	return err
+	return Unwritten(path, err)
 }
 
 // Partial is a file that is written in pieces. Nobody looks for it before Place, and Discard, or Sweep after a crash, removes it.

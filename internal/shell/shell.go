@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/internal/term"
 )
@@ -107,7 +108,14 @@ func path(c *cli.Context) string {
 
 func report(app *cli.App, err error, code func(error) int) int {
 	if err == nil {
-		return 0
+		// A list that was cut short by a full disk must not pass for a whole one.
+		if err = show.Failed(app.Writer); err == nil {
+			return 0
+		}
+		err = advice.New(advice.Failed, "what was to be written there is not whole; all else is done", "standard output: %w", err)
+	}
+	if durable.Full(err) && advice.Hint(err) == "" {
+		err = advice.Wrap(advice.KindOf(err), err, "a disk is full: make room on it, and give the command again")
 	}
 	// The library's error for a required flag has no type that can be named here.
 	if strings.HasPrefix(err.Error(), "Required flag") {
@@ -125,6 +133,13 @@ func report(app *cli.App, err error, code func(error) int) int {
 		fmt.Fprintf(app.ErrWriter, "%s: hint: %s\n", app.Name, show.Line(hint))
 	}
 	return code(err)
+}
+
+// Wrote says which file a verb wrote, in the words that all verbs have for it; not where it prints JSON.
+func Wrote(c *cli.Context, what, path string) {
+	if !c.Bool("json") {
+		fmt.Fprintf(c.App.Writer, "%s written to %s\n", what, show.Text(path))
+	}
 }
 
 // NoArgs refuses positional arguments; a verb without any sets it as Before.

@@ -2,12 +2,15 @@ package shell
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 )
 
 func TestRun(t *testing.T) {
@@ -53,6 +56,48 @@ func TestRun(t *testing.T) {
 		}
 		if code == 0 && c.args != "prog group ok" && out.Len() == 0 {
 			t.Errorf("%s: printed nothing", c.args)
+		}
+	}
+}
+
+// short is an output that takes so many bytes.
+type short int
+
+func (s *short) Write(p []byte) (int, error) {
+	if len(p) > int(*s) {
+		return 0, syscall.ENOSPC
+	}
+	*s -= short(len(p))
+	return len(p), nil
+}
+
+// TestCutShort: a verb whose output was cut short by a full disk does not end with 0, whether it looked or not; and a full disk without any other advice has one.
+func TestCutShort(t *testing.T) {
+	for _, c := range []struct {
+		room   short
+		verb   func(*cli.Context) error
+		code   int
+		stderr string
+	}{
+		{8, func(c *cli.Context) error { fmt.Fprint(c.App.Writer, "one\n"); return nil }, 0, ""},
+		{5, func(c *cli.Context) error {
+			fmt.Fprint(c.App.Writer, "one\n")
+			fmt.Fprint(c.App.Writer, "two\n")
+			return nil
+		}, 1, "prog: standard output: no space left on device\nprog: hint: what was to be written there is not whole; all else is done\n"},
+		{5, func(c *cli.Context) error { _, _ = show.Raw(c.App.Writer, []byte("signed bytes")); return nil }, 1,
+			"prog: standard output: no space left on device\nprog: hint: what was to be written there is not whole; all else is done\n"},
+		{0, func(*cli.Context) error { return advice.New(advice.Refused, "", "backup: %w", syscall.ENOSPC) }, 3,
+			"prog: backup: no space left on device\nprog: hint: a disk is full: make room on it, and give the command again\n"},
+		{0, func(*cli.Context) error {
+			return advice.New(advice.Failed, "nothing was done", "act: %w", syscall.ENOSPC)
+		}, 1,
+			"prog: act: no space left on device\nprog: hint: nothing was done\n"},
+	} {
+		var errs strings.Builder
+		code := Run(&cli.App{Name: "prog", Writer: &c.room, ErrWriter: &errs, Commands: []*cli.Command{{Name: "verb", Action: c.verb}}}, []string{"prog", "verb"})
+		if code != c.code || errs.String() != c.stderr {
+			t.Errorf("exit %d, %q; want %d, %q", code, errs.String(), c.code, c.stderr)
 		}
 	}
 }

@@ -10,15 +10,33 @@ import (
 // Writer gives a writer that passes on what is written, escaped by Lines. It is the last net under a program's output: a
 // value that was printed without Text can still not steer the terminal. Each call is taken for itself, as package fmt makes
 // one call for one text.
-func Writer(w io.Writer) io.Writer { return &writer{w} }
+func Writer(w io.Writer) io.Writer { return &writer{w: w} }
 
-type writer struct{ w io.Writer }
+type writer struct {
+	w      io.Writer
+	failed error
+}
 
 func (w *writer) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(w.w, Lines(string(p))); err != nil {
-		return 0, err
+		return 0, w.fail(err)
 	}
 	return len(p), nil
+}
+
+func (w *writer) fail(err error) error {
+	if w.failed == nil { // a nil err leaves it nil
+		w.failed = err
+	}
+	return err
+}
+
+// Failed is the first error of a writer that Writer gave: package fmt's callers do not look at each.
+func Failed(w io.Writer) error {
+	if own, ok := w.(*writer); ok {
+		return own.failed
+	}
+	return nil
 }
 
 // Raw writes bytes that must come out exactly, such as metadata that was signed, to a writer that Writer gave. On a
@@ -26,7 +44,8 @@ func (w *writer) Write(p []byte) (int, error) {
 func Raw(w io.Writer, p []byte) (int, error) {
 	if own, ok := w.(*writer); ok {
 		if f, ok := own.w.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-			return own.w.Write(p)
+			n, err := own.w.Write(p)
+			return n, own.fail(err)
 		}
 	}
 	return w.Write(p)
