@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/advice"
 )
 
 // State is how a device stands in the registry.
@@ -37,6 +39,9 @@ var (
 	ErrNoDevice = errors.New("no such device")
 	// ErrState: the device's state does not allow the act, or it is in that state already.
 	ErrState = errors.New("the state of the device does not allow this")
+	// ErrFull: an act, or a list that was to be imported, was not done, nor any part of it.
+	ErrFull = advice.New(advice.Failed, "nothing was done: who was let in is let in, who was kept out is kept out. Make room on the disk of the registry, and do it again",
+		"the registry's disk is full")
 )
 
 // RegistryReason is the reason of a refusal by the registry; "" where err is none.

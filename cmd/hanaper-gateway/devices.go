@@ -138,7 +138,7 @@ func (r *records) open(c *cli.Context) (io.Closer, error) {
 	}
 	open, err := openExisting(c.Context, settings)
 	if err != nil {
-		return nil, advice.Wrap(advice.Usage, err, "the gateway makes it when it is started first")
+		return nil, err
 	}
 	r.Records = open
 	return open, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/hanaper/hanaper/gateway"
 	"github.com/hanaper/hanaper/gateway/registry/sqlite"
 	"github.com/hanaper/hanaper/internal/postgrestest"
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/trust/trusttest"
 )
 
@@ -288,6 +289,61 @@ func TestTwoGateways(t *testing.T) {
 	two.stop()
 	if _, err := os.Stat(filepath.Join(s.dir, "devices.db")); err == nil || first == "" {
 		t.Error("a file was made beside the database")
+	}
+}
+
+// TestDevicesFullDisk: an act or a list on a full disk says that nothing was done and what to do, by the socket and without it, and nothing was; so does a backup.
+func TestDevicesFullDisk(t *testing.T) {
+	if !programtest.OwnMounts(t) {
+		return
+	}
+	s := newSite(t)
+	fill, empty := programtest.SmallDisk(t, s.path("small"), "2m")
+	t.Cleanup(func() { _ = syscall.Unmount(s.path("small"), syscall.MNT_DETACH) })
+	s.write("gateway.yaml", []byte(strings.Replace(s.config(), "path: devices.db", "path: small/devices.db", 1)+"control: {socket: control.sock}\n"))
+	var list strings.Builder
+	list.WriteString("device_id\n")
+	for i := range 20000 {
+		fmt.Fprintf(&list, "new-%05d\n", i)
+	}
+	s.write("new.csv", []byte(list.String()))
+	r := s.serve()
+	a := s.world.Device("device-a", 101)
+	r.served(a)
+	for _, running := range []bool{true, false} {
+		if !running {
+			r.stop()
+		}
+		fill()
+		for _, args := range [][]string{{"import", s.path("new.csv")}, {"block", "--why", strings.Repeat("stolen ", 100), "device-a"}} {
+			// Some acts find room in pages that the write-ahead log has already.
+			code, out, errs := 0, "", ""
+			for n := 0; code == 0 && n < 200; n++ {
+				code, out, errs = run(append([]string{"devices", args[0], "--config", s.path("gateway.yaml")}, args[1:]...)...)
+				if code == 0 {
+					s.devices("unblock", "device-a")
+				}
+			}
+			if code != 1 || !strings.Contains(errs, "hint: nothing was ") || !strings.Contains(errs, "ake room on") {
+				t.Errorf("running %v: %s: exit %d: %s%s", running, args[0], code, out, errs)
+			}
+		}
+		if running {
+			r.served(a)
+		}
+		if code, out, errs := run("registry", "backup", "--config", s.path("gateway.yaml"), s.path("small/backup.db")); code != 1 || running && !strings.Contains(errs, "small/backup.db cannot be written: ") || !strings.Contains(errs, "make room") {
+			t.Errorf("backup: exit %d: %s%s", code, out, errs)
+		}
+		empty()
+		if out := s.devices("list"); strings.Contains(out, "blocked") || strings.Contains(out, "new-") {
+			t.Errorf("running %v: %s", running, out)
+		}
+		if found, err := filepath.Glob(s.path("small/.backup*")); err != nil || len(found) > 0 {
+			t.Errorf("left behind: %v %v", found, err)
+		}
+	}
+	if code, out, errs := run("registry", "backup", "--config", s.path("gateway.yaml"), s.path("small/backup.db")); code != 0 || !strings.HasPrefix(out, "backup written to "+s.path("small/backup.db")+"\n") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 }
 

@@ -54,7 +54,7 @@ func asHeld[T held](r T, err error) (held, error) {
 func openExisting(ctx context.Context, settings *gateway.Settings) (held, error) {
 	if path := settings.Registry().Path; path != "" {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("registry: %w", err)
+			return nil, advice.New(advice.Usage, "the gateway makes it when it is started first", "registry: %w", err)
 		}
 	}
 	return openRegistry(ctx, settings)

@@ -65,6 +65,7 @@ func backupRegistry(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	shell.Wrote(c, "backup", args[0])
 	return tellInfo(c, info)
 }
 

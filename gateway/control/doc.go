@@ -76,6 +76,7 @@ var codes = []struct {
 }{
 	{gateway.ErrNoDevice, "no-device", http.StatusNotFound},
 	{gateway.ErrState, "state", http.StatusConflict},
+	{gateway.ErrFull, "full", http.StatusInsufficientStorage},
 }
 
 // answered is an error that was sent, and is what it was again.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/page"
 )
 
@@ -86,7 +87,7 @@ func (p *pages) page(do func(*http.Request) (*view, error)) http.HandlerFunc {
 			if status, _ = failureOf(err); errors.As(err, &wrong) {
 				status = http.StatusBadRequest
 			}
-			v = &view{template: "refused.html", title: "Not shown", data: err.Error()}
+			v = &view{template: "refused.html", title: "Not shown", data: [2]string{err.Error(), advice.Hint(err)}}
 			if r.Method == http.MethodPost {
 				v.title = "Not done"
 			}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/hanaper/hanaper/gateway"
+	"github.com/hanaper/hanaper/internal/durable"
 )
 
 // Do implements gateway.Records.
@@ -32,6 +33,9 @@ func (r *Registry) acted(ctx context.Context, err error) error {
 	if err != nil {
 		if !isAnswer(err) {
 			r.noteWrite(err)
+		}
+		if durable.Full(err) {
+			return fmt.Errorf("%w: %w", gateway.ErrFull, err)
 		}
 		return err
 	}

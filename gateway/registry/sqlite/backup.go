@@ -36,16 +36,16 @@ func (r *Registry) Backup(ctx context.Context, path string) (info Info, err erro
 	if _, err := os.Lstat(path); err == nil {
 		return info, advice.New(advice.Usage, "name another file", "backup %s: is there already", show.Text(path))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return info, advice.Wrap(advice.Usage, err, "name a place where this user may write")
+		return info, advice.Wrap(advice.Usage, durable.Unwritten(path, err), "")
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".backup-")
 	if err != nil {
-		return info, err
+		return info, durable.Unwritten(path, err)
 	}
 	defer os.RemoveAll(dir)
 	temporary := filepath.Join(dir, "registry")
 	if _, err := r.store.read.ExecContext(ctx, "VACUUM INTO ?", temporary); err != nil {
-		return info, fmt.Errorf("backup: %w", err)
+		return info, durable.Unwritten(path, fmt.Errorf("backup: %w", err))
 	}
 	if err := os.Chmod(temporary, 0o600); err != nil {
 		return info, err

@@ -76,6 +76,9 @@ var _ registry.Store = (*Store)(nil)
 
 func failed(path string, err error) error {
 	hint := advice.Hint(err)
+	if hint == "" && durable.Full(err) {
+		hint = "nothing was changed: make room on its disk, and do it again"
+	}
 	if hint == "" {
 		hint = "is it a registry of hanaper-gateway, and is there room on the disk?"
 	}
