@@ -12,7 +12,7 @@ import (
 // beginFirst reads the roster of an environment that begins.
 func (d *draft) beginFirst() error {
 	if d.n.Officers == nil {
-		return advice.New(advice.Usage, "name it with --officers", "the first ceremony needs its roster")
+		return advice.New(advice.Usage, "name it with --officers; where it is not the first, name the folder of the last one behind the kind", "the first ceremony needs its roster")
 	}
 	r, err := quorum.ParseRoster(d.n.Officers.Data)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hanaper/hanaper/factory/record"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 )
 
 // Code says what went wrong, in a word that programs can match; it travels in the JSON of a refusal.
@@ -135,6 +136,10 @@ func fault(code Code, hint, format string, args ...any) *Fault {
 
 // away is the fault for a token or store that does not answer now. The cause is logged, not sent.
 func away(what string, cause error) *Fault {
+	if durable.Full(cause) {
+		return &Fault{Code: CodeUnavailable, Text: what + " takes nothing more: its disk is full", Hint: "make room on that disk, then try again: until then do not count it as done; a device's retry gets the same certificate",
+			RetryAfter: retryAfter, cause: cause}
+	}
 	return &Fault{Code: CodeUnavailable, Text: what + " does not answer", Hint: "try again: do not count it as done; a device's retry gets the same certificate. hanaperd's log says why (a full disk, a database or token that is away)",
 		RetryAfter: retryAfter, cause: cause}
 }

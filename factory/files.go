@@ -24,7 +24,7 @@ func readFile(path string) ([]byte, error) {
 func LoadCertificates(path string) ([]*x509.Certificate, error) {
 	b, err := readFile(path)
 	if err != nil {
-		return nil, err
+		return nil, advice.Wrap(advice.Usage, err, "is the path right, and may this user read it? The ceremony's folder has certificates in artefacts/")
 	}
 	certs, err := ParseCertificates(b)
 	if err != nil {
@@ -96,7 +96,7 @@ func LoadIdentity(certificate, key string) (tls.Certificate, error) {
 	}
 	c, err := readFile(certificate)
 	if err != nil {
-		return tls.Certificate{}, err
+		return tls.Certificate{}, advice.Wrap(advice.Usage, err, "is the path right, and may this user read it? The ceremony's folder has certificates in artefacts/")
 	}
 	k, err := readFile(key)
 	if err != nil {
@@ -105,7 +105,7 @@ func LoadIdentity(certificate, key string) (tls.Certificate, error) {
 	defer clear(k)
 	pair, err := tls.X509KeyPair(c, k)
 	if err != nil {
-		return tls.Certificate{}, advice.New(advice.Usage, "", "%s with key %s: %w", show.Text(certificate), show.Text(key), err)
+		return tls.Certificate{}, advice.New(advice.Usage, "the certificate comes first in its file, and the key must be its own", "%s with key %s: %w", show.Text(certificate), show.Text(key), err)
 	}
 	return pair, nil
 }

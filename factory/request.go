@@ -20,13 +20,18 @@ import (
 
 // FileKey reads a PKCS#8 key from a file that nobody else may read, or makes one (P-256) there.
 func FileKey(path string) (key crypto.Signer, made bool, err error) {
+	if key, made, err = fileKey(path); made {
+		err = WriteKey(path, key)
+	}
+	return key, made, err
+}
+
+// fileKey is FileKey, and does not write the key that it makes.
+func fileKey(path string) (key crypto.Signer, made bool, err error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, false, err
-		}
-		return key, true, WriteKey(path, key)
+		return key, err == nil, err
 	}
 	if err != nil {
 		return nil, false, err
@@ -67,29 +72,41 @@ func WriteKey(path string, key crypto.Signer) error {
 	return durable.Create(path, b, 0o600)
 }
 
-// WriteRequest makes a certification request with the key in a file, made if it is not there, and puts it in a new file.
-func WriteRequest(keyPath, outPath string, t csr.Template, p *csr.Policy) error {
-	key, _, err := FileKey(keyPath)
+// WriteRequest makes a certification request with the key in a file, made if it is not there, and puts it in a new file. It says whether the key was made.
+// Where it fails it leaves neither.
+func WriteRequest(keyPath, outPath string, t csr.Template, p *csr.Policy) (made bool, err error) {
+	key, made, err := fileKey(keyPath)
 	if err != nil {
-		return err
+		return false, err
 	}
 	der, err := csr.Create(rand.Reader, key, t)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err := csr.Parse(der, p); err != nil {
-		return advice.Wrap(advice.Usage, err, "")
+		return false, advice.Wrap(advice.Usage, err, "")
 	}
-	return durable.Create(outPath, csr.PEM(der), 0o644)
+	if made {
+		if err := WriteKey(keyPath, key); err != nil {
+			return false, err
+		}
+	}
+	if err := durable.Create(outPath, csr.PEM(der), 0o644); err != nil {
+		if made {
+			_ = durable.Remove(keyPath)
+		}
+		return false, err
+	}
+	return made, nil
 }
 
 var callerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // WriteCallerRequest is WriteRequest for a station or an operator: the name as CN and nothing else. The role is not the
 // caller's to ask for: the ceremony's script gives it.
-func WriteCallerRequest(name, keyPath, outPath string) error {
+func WriteCallerRequest(name, keyPath, outPath string) (made bool, err error) {
 	if !callerName.MatchString(name) {
-		return advice.New(advice.Usage, "use letters, digits, dots, dashes", "the name %.80q", name)
+		return false, advice.New(advice.Usage, "use letters, digits, dots, dashes", "the name %.80q", name)
 	}
 	var t csr.Template
 	t.Subject.CommonName = name

@@ -402,6 +402,9 @@ func checkRequests(t *testing.T, bin, dir string, p *plant) {
 		if exit != 0 {
 			t.Fatalf("%s: exit %d: %s", c.out, exit, stderr)
 		}
+		if key := strings.TrimSuffix(file(c.out), ".csr") + ".key"; !strings.HasPrefix(c.out, "ca") && out != "new key written to "+key+"\nrequest written to "+file(c.out)+"\n" {
+			t.Errorf("%s: it says %q", c.out, out)
+		}
 		if c.out == "ca.csr" && (!strings.Contains(out, `"never_extractable": true`) || !strings.Contains(out, `"found": false`)) {
 			t.Errorf("attributes: %s", out)
 		}

@@ -46,6 +46,14 @@ func TestRosterRoundTrip(t *testing.T) {
 	}
 }
 
+// TestRosterIsNoEnrolment: who names an officer's enrolment in the place of the roster is told so.
+func TestRosterIsNoEnrolment(t *testing.T) {
+	_, err := ParseRoster([]byte(`{"payloadType":"application/vnd.hanaper.officer+json","payload":"e30=","signatures":[]}`))
+	if err == nil || !strings.Contains(err.Error(), "an envelope of type") || !strings.Contains(advice.Hint(err), "name the roster itself") || advice.KindOf(err) != advice.Usage {
+		t.Errorf("%v, hint %q", err, advice.Hint(err))
+	}
+}
+
 func TestRosterRefusals(t *testing.T) {
 	list := people(t)
 	base := func() []Officer { return officersOf(list) }

@@ -269,6 +269,10 @@ func decode(name string, data []byte, want string, v any, got func() string) err
 		return usage("%s: larger than %d bytes", name, MaxDocument)
 	}
 	if err := strict.JSON(name, data, v); err != nil {
+		var e struct{ PayloadType string }
+		if json.Unmarshal(data, &e) == nil && e.PayloadType != "" {
+			return advice.New(advice.Usage, "name the "+name+" itself: this is what an officer signed, such as an enrolment or an approval", "%s: an envelope of type %.80q was given", name, e.PayloadType)
+		}
 		return err
 	}
 	if got() != want {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/hanaper/hanaper/internal/programtest"
+	"github.com/hanaper/hanaper/softhsm"
 )
 
 // told is what 'status' says of a desk, with its exit code.
@@ -147,6 +148,31 @@ func TestStatusFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.published()
+}
+
+// TestKeysFullDisk: keys that a token made, and no disk took the public halves of, are said to be there, with the verb that writes them.
+func TestKeysFullDisk(t *testing.T) {
+	if !programtest.OwnMounts(t) {
+		return
+	}
+	d := newDesk(t)
+	var err error
+	if d.board, err = softhsm.ForTest(t).Create("repo-full"); err != nil {
+		t.Fatal(err)
+	}
+	d.config("")
+	small := d.path("small")
+	fill, empty := programtest.SmallDisk(t, small, "64k")
+	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
+	fill()
+	d.refused(1, "'hanaper-repo keys export'", "keys", "generate", "--out", small)
+	if list, err := os.ReadDir(small); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v %v", list, err)
+	}
+	empty()
+	if out := d.ok("keys", "export", "--out", small); !strings.HasPrefix(out, "public key written to "+small) || strings.Count(out, "\n") != 3 {
+		t.Error(out)
+	}
 }
 
 // TestStatusServiceHangs: a service that takes the question and does not answer is not taken for one that has published all.

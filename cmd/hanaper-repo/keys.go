@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,8 +86,14 @@ func exportKeys(c *cli.Context, generate bool) error {
 		}
 		publics = append(publics, key.Public())
 	}
-	if err := durable.Mkdir(dir, 0o755); err != nil {
+	made := func(err error) error {
+		if generate && err != nil {
+			return advice.Wrap(advice.KindOf(err), err, "the keys are made, and stay in the token: mend that (is the disk full?), then 'hanaper-repo keys export' into an empty folder")
+		}
 		return err
+	}
+	if err := durable.Mkdir(dir, 0o755); err != nil {
+		return made(err)
 	}
 	for i, l := range labels {
 		der, err := x509.MarshalPKIXPublicKey(publics[i])
@@ -97,9 +102,9 @@ func exportKeys(c *cli.Context, generate bool) error {
 		}
 		at := filepath.Join(dir, l+".pem")
 		if err := durable.Create(at, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644); err != nil {
-			return err
+			return made(err)
 		}
-		fmt.Fprintln(c.App.Writer, show.Text(at))
+		shell.Wrote(c, "public key", at)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func newClient(c *config, s crlConfig) (*http.Client, error) {
 	if s.Certificate != "" {
 		identity, err := tls.LoadX509KeyPair(c.path(s.Certificate), c.path(s.Key))
 		if err != nil {
-			return nil, advice.New(advice.Usage, "", "crls: certificate and key: %w", err)
+			return nil, advice.New(advice.Usage, "are both there, may this user read them, and is the key the certificate's own?", "crls: certificate and key: %w", err)
 		}
 		client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{identity}
 	}

@@ -278,7 +278,7 @@ func uptaneKeysOut(c *cli.Context) error {
 			if err := durable.WriteFile(at, data, 0o644); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, at)
+			shell.Wrote(c, "public key", at)
 		}
 	}
 	return nil

@@ -80,7 +80,7 @@ func credentials(c *cli.Context) error {
 	if err := durable.Create(c.String("out"), b.Bytes(), 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "%s: %s\n", show.Text(c.String("out")), show.Line(url))
+	shell.Wrote(c, "credentials for "+show.Line(url), c.String("out"))
 	return nil
 }
 

@@ -25,7 +25,15 @@ func csrCommand() *cli.Command {
 			if _, err := os.Lstat(c.String("out")); err == nil {
 				return advice.New(advice.Usage, "move it away, or choose another name", "%s exists already", c.String("out"))
 			}
-			return factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
+			made, err := factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
+			if err != nil {
+				return err
+			}
+			if made {
+				shell.Wrote(c, "new key", c.String("key"))
+			}
+			shell.Wrote(c, "request", c.String("out"))
+			return nil
 		},
 	}
 }

@@ -115,6 +115,7 @@ func showCalendar(c *cli.Context) error {
 		if err := durable.WriteFile(out, b.Bytes(), 0o644); err != nil {
 			return err
 		}
+		shell.Wrote(c, "calendar", out)
 	}
 	return tellCalendar(c, r, now)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"time"
 
@@ -68,8 +70,10 @@ func newRoster(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.Create(c.String("out"), r.Data(), 0o644); err != nil {
+	if err := durable.Create(c.String("out"), r.Data(), 0o644); errors.Is(err, fs.ErrExist) {
 		return advice.Wrap(advice.Failed, err, "name another file with --out")
+	} else if err != nil {
+		return err
 	}
 	showRoster(c.App.Writer, r)
 	fmt.Fprintf(c.App.Writer, "\nwritten to %s\n", c.String("out"))

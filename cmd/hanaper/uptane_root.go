@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -180,7 +182,11 @@ func removeKeys(rk *uptane.RoleKeys, ids []string) error {
 
 // createFile writes a new file and never replaces one.
 func createFile(path string, data []byte) error {
-	return advice.Wrap(advice.Refused, durable.Create(path, data, 0o644), "name a file that does not exist")
+	err := durable.Create(path, data, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return advice.Wrap(advice.Refused, err, "name a file that does not exist")
+	}
+	return err
 }
 
 func indent(data []byte) []byte {

@@ -148,7 +148,11 @@ func uptaneDelegationCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					return createFile(c.String("out"), draft)
+					if err := createFile(c.String("out"), draft); err != nil {
+						return err
+					}
+					shell.Wrote(c, "draft", c.String("out"))
+					return nil
 				},
 			},
 			{

@@ -51,7 +51,11 @@ func attestationFetchCommand() *cli.Command {
 			if _, err := factory.ParseEvidence("the answer", kept); err != nil {
 				return err
 			}
-			return durable.Create(c.String("out"), kept, 0o644)
+			if err := durable.Create(c.String("out"), kept, 0o644); err != nil {
+				return err
+			}
+			shell.Wrote(c, "evidence", c.String("out"))
+			return nil
 		},
 	}
 }

@@ -40,6 +40,7 @@ func lotShow(c *cli.Context) error {
 		if err := durable.Create(path, env, 0o644); err != nil {
 			return err
 		}
+		shell.Wrote(c, "signed order", path)
 	}
 	return printLot(c, a)
 }

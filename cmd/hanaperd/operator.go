@@ -104,7 +104,11 @@ func crlCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return durable.WriteFile(c.String("out"), der, 0o644)
+			if err := durable.WriteFile(c.String("out"), der, 0o644); err != nil {
+				return err
+			}
+			shell.Wrote(c, "list", c.String("out"))
+			return nil
 		},
 	}
 }

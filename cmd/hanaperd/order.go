@@ -152,6 +152,7 @@ func orderNew(c *cli.Context) error {
 	if err := durable.Create(c.String("out"), data, 0o644); err != nil {
 		return err
 	}
+	shell.Wrote(c, "order", c.String("out"))
 	return printOrder(c, o, order.Digest(data), nil)
 }
 
@@ -189,6 +190,7 @@ func orderSign(c *cli.Context) error {
 	if err := durable.Create(c.String("out"), signed, 0o644); err != nil {
 		return err
 	}
+	shell.Wrote(c, "signed order", c.String("out"))
 	s, err := order.Unverified(signed)
 	if err != nil {
 		return err

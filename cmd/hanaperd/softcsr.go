@@ -48,7 +48,8 @@ func tlsCSRCommand() *cli.Command {
 			if err := errors.Join(durable.Own(c.String("key")), mustNotExist(c.String("out"))); err != nil {
 				return err
 			}
-			return factory.WriteRequest(c.String("key"), c.String("out"), t, csr.ServerPolicy())
+			made, err := factory.WriteRequest(c.String("key"), c.String("out"), t, csr.ServerPolicy())
+			return told(c, made, err)
 		},
 	}
 }
@@ -64,9 +65,22 @@ func operatorCSRCommand() *cli.Command {
 			if err := mustNotExist(c.String("out")); err != nil {
 				return err
 			}
-			return factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
+			made, err := factory.WriteCallerRequest(c.String("name"), c.String("key"), c.String("out"))
+			return told(c, made, err)
 		},
 	}
+}
+
+// told says what was written.
+func told(c *cli.Context, made bool, err error) error {
+	if err != nil {
+		return err
+	}
+	if made {
+		shell.Wrote(c, "new key", c.String("key"))
+	}
+	shell.Wrote(c, "request", c.String("out"))
+	return nil
 }
 
 func mustNotExist(path string) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -85,7 +86,12 @@ func backupCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			shell.Table(c.App.Writer, []string{"backup", "devices", "events", "last"}, [][]string{{out, fmt.Sprint(info.Devices), fmt.Sprint(info.Sequence), info.At.Format("2006-01-02T15:04:05Z")}})
+			last := "none yet"
+			if !info.At.IsZero() {
+				last = info.At.Format(time.RFC3339)
+			}
+			shell.Wrote(c, "backup", out)
+			shell.Table(c.App.Writer, []string{"backup", "devices", "events", "last"}, [][]string{{out, fmt.Sprint(info.Devices), fmt.Sprint(info.Sequence), last}})
 			return nil
 		},
 	}

@@ -28,7 +28,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 		}
 		defer db.Close()
 		_, err = db.ExecContext(ctx, "VACUUM INTO ?", temporary)
-		return err
+		return durable.Unwritten(path, err)
 	})
 }
 
@@ -37,11 +37,11 @@ func create(ctx context.Context, path string, fill func(temporary string) error)
 	if _, err := os.Lstat(path); err == nil {
 		return advice.New(advice.Usage, "name another file", "backup %s: is there already", show.Text(path))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return advice.Wrap(advice.Usage, err, "name a place where this user may write")
+		return advice.Wrap(advice.Usage, durable.Unwritten(path, err), "")
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".backup-")
 	if err != nil {
-		return err
+		return durable.Unwritten(path, err)
 	}
 	defer os.RemoveAll(dir)
 	temporary := filepath.Join(dir, "store")
@@ -129,7 +129,9 @@ func Inspect(ctx context.Context, path string) (Info, error) {
 	if info.Sequence, err = s.Sequence(ctx); err == nil {
 		err = s.DB.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM device), coalesce((SELECT at FROM event ORDER BY sequence DESC LIMIT 1), 0)").Scan(&info.Devices, &at)
 	}
-	info.At = time.Unix(at, 0).UTC()
+	if at != 0 {
+		info.At = time.Unix(at, 0).UTC()
+	}
 	return info, err
 }
 

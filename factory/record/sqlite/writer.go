@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanaper/hanaper/factory/record/tables"
 	batching "github.com/hanaper/hanaper/internal/batch"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/internal/show"
 )
 
@@ -72,6 +73,9 @@ func (w *writer) commit(todo []op) (err error) {
 		if err != nil {
 			if _, back := b.Exec("ROLLBACK"); back != nil {
 				w.stuck = true
+				if durable.Full(err) { // the engine rolled back by itself
+					return
+				}
 				err = fmt.Errorf("%w (and the rollback: %w)", err, back)
 			}
 		}
