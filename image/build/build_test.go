@@ -13,7 +13,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hanaper/hanaper/image/published"
 	"github.com/hanaper/hanaper/internal/advice"
 )
 
@@ -301,4 +303,39 @@ func TestCompare(t *testing.T) {
 	if strings.Contains(said.String(), "/a") {
 		t.Errorf("what is the same is named:\n%s", said.String())
 	}
+	// Images of other sources say so first.
+	madeOf := func(version, gcc, pkg string) string {
+		dir := image("0644 1 aa libc6 /a\n")
+		p := published.Image{Format: published.Format, Version: version, Created: time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC), Files: map[string]published.File{}, PCRs: map[string]string{},
+			Packages: []string{"busybox 1 " + digest, pkg + " 1 " + digest}, Tools: map[string]string{"go": "go1.26.8", "gcc": gcc}}
+		for _, name := range []string{"hanaper.iso", "hanaper.efi", "manifest"} {
+			p.Files[name] = published.File{SHA256: digest, Size: 1}
+		}
+		for _, n := range []string{"11", "12", "13"} {
+			p.PCRs[n] = digest
+		}
+		data, err := p.Marshal()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "image.json"), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	said.Reset()
+	if err := compare(&said, madeOf("v1", "gcc 1", "libc6"), madeOf("v1-dirty", "gcc 2", "musl")); advice.KindOf(err) != advice.Unverified {
+		t.Error(err)
+	}
+	for _, want := range []string{"the source: the first is v1 of 2026-11-27T00:00:00Z, the second v1-dirty of 2026-11-27T00:00:00Z\n", "the compiler gcc: gcc 1 made the first, gcc 2 the second\n",
+		"the package libc6 1 " + digest + " is in the first alone\n", "the package musl 1 " + digest + " is in the second alone\n"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("not said: %q in\n%s", want, said.String())
+		}
+	}
+	if strings.Contains(said.String(), "busybox") || strings.Contains(said.String(), "go1.26.8") {
+		t.Errorf("what is the same is named:\n%s", said.String())
+	}
 }
+
+var digest = strings.Repeat("ab", 32)

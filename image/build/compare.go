@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/hanaper/hanaper/image/published"
 	"github.com/hanaper/hanaper/internal/advice"
 	"github.com/hanaper/hanaper/internal/input"
 	"github.com/hanaper/hanaper/internal/show"
@@ -23,6 +25,7 @@ func compare(w io.Writer, a, b string) error {
 		differ++
 		fmt.Fprintf(w, format+"\n", args...)
 	}
+	sayMadeOf(say, filepath.Join(a, "image.json"), filepath.Join(b, "image.json"))
 	for _, name := range []string{"hanaper.iso", "hanaper.efi", "vmlinuz", "initrd", "cmdline", "manifest", "image.json", "SHA256SUMS"} {
 		one, err := input.Read(filepath.Join(a, name), maxMedium)
 		if err != nil {
@@ -44,6 +47,36 @@ func compare(w io.Writer, a, b string) error {
 	}
 	_, err := fmt.Fprintln(w, "the same, byte for byte")
 	return err
+}
+
+// sayMadeOf says in which of their sources two images differ, as their image.json have it: other ones give other bytes.
+func sayMadeOf(say func(string, ...any), a, b string) {
+	one, err := published.Read(a)
+	if err != nil {
+		return // the bytes are compared all the same
+	}
+	other, err := published.Read(b)
+	if err != nil {
+		return
+	}
+	if one.Version != other.Version || !one.Created.Equal(other.Created) {
+		say("the source: the first is %s of %s, the second %s of %s", show.Text(one.Version), one.Created.Format(time.RFC3339), show.Text(other.Version), other.Created.Format(time.RFC3339))
+	}
+	for _, name := range slices.Sorted(maps.Keys(one.Tools)) {
+		if one.Tools[name] != other.Tools[name] {
+			say("the compiler %s: %s made the first, %s the second", show.Text(name), show.Text(one.Tools[name]), show.Text(other.Tools[name]))
+		}
+	}
+	for _, p := range one.Packages {
+		if !slices.Contains(other.Packages, p) {
+			say("the package %s is in the first alone", show.Text(p))
+		}
+	}
+	for _, p := range other.Packages {
+		if !slices.Contains(one.Packages, p) {
+			say("the package %s is in the second alone", show.Text(p))
+		}
+	}
 }
 
 // difference is where two files begin to differ; -1 for the same.

@@ -232,3 +232,13 @@ func TestPages(t *testing.T) {
 		t.Errorf("%d pages: %q", len(pages), pages[len(pages)-1])
 	}
 }
+
+// TestPageEnd: a page does not end between a number and the line that names it.
+func TestPageEnd(t *testing.T) {
+	lines := []string{"a", "b", "SHA-256", "  11", "  22", "c", "  1", "  2", "  3", "  4", "  5"}
+	for _, c := range []struct{ at, room, want int }{{0, 3, 2}, {0, 4, 2}, {0, 5, 5}, {2, 3, 5}, {5, 5, 10}, {5, 2, 7}, {0, 11, 11}, {0, 20, 11}, {0, 1, 1}} {
+		if got := pageEnd(lines, c.at, c.room); got != c.want {
+			t.Errorf("from %d, %d lines: %d, want %d", c.at, c.room, got, c.want)
+		}
+	}
+}

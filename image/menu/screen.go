@@ -197,7 +197,7 @@ func (s *screen) asks(title, question string, body ...string) (string, error) {
 		room = s.room(title+" (lines 9999 to 9999 of 9999)", "Enter shows the next page, b the one before, q leaves: ", question)
 	}
 	for at := 0; ; {
-		end := min(at+room, len(lines))
+		end := pageEnd(lines, at, room)
 		t, last := title, end == len(lines)
 		if len(lines) > room {
 			t = fmt.Sprintf("%s (lines %d to %d of %d)", title, at+1, end, len(lines))
@@ -226,6 +226,18 @@ func (s *screen) asks(title, question string, body ...string) (string, error) {
 			at = end
 		}
 	}
+}
+
+// pageEnd is where the page that begins at this line ends: a line that is indented, such as a number, is not parted from the one above that names it, where
+// that costs a few lines.
+func pageEnd(lines []string, at, room int) int {
+	end := min(at+room, len(lines))
+	for cut := end; cut < len(lines) && cut > at && cut > end-4; cut-- {
+		if !strings.HasPrefix(lines[cut], "  ") {
+			return cut
+		}
+	}
+	return end
 }
 
 // digests asks for what people have on paper, a flag and a question each, and gives the flags with what was typed; none where they have nothing.
