@@ -43,6 +43,9 @@ func attest(c *cli.Context, dir string) error {
 	if err := keysThere(refs); err != nil {
 		return err
 	}
+	if err := notARelease(dir); err != nil {
+		return err
+	}
 	ask, _, done, err := prompter(c)
 	if err != nil {
 		return err

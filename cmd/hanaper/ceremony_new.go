@@ -100,6 +100,9 @@ func newScript(c *cli.Context, args []string) error {
 		if _, err := os.Stat(n.Folder); err != nil {
 			return advice.Wrap(advice.Usage, err, "name the folder of the last ceremony")
 		}
+		if err := notARelease(n.Folder); err != nil {
+			return err
+		}
 		if s, err = ceremony.ReadStatus(c.Context, input.Dir(n.Folder), n.Folder, held); err != nil {
 			return err
 		}

@@ -96,6 +96,9 @@ func record(c *cli.Context, dir string) error {
 	} else if !st.IsDir() {
 		return advice.New(advice.Usage, "name the folder of a ceremony", "%s is no folder", dir)
 	}
+	if err := notARelease(dir); err != nil {
+		return err
+	}
 	d, err := ceremony.Record(c.Context, input.Dir(dir), held)
 	if d == nil {
 		return err

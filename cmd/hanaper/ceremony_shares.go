@@ -53,6 +53,9 @@ func writeShares(c *cli.Context, dir string) error {
 	if inside(dir, out) {
 		return advice.New(advice.Usage, "name another folder with --out", "%s is in the folder of the ceremony, which must stay as it is", show.Text(out))
 	}
+	if err := notARelease(dir); err != nil {
+		return err
+	}
 	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, held)
 	if err != nil {
 		return err

@@ -54,6 +54,9 @@ func status(c *cli.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return advice.Wrap(advice.Usage, err, "name the folder of a ceremony")
 	}
+	if err := notARelease(dir); err != nil {
+		return err
+	}
 	s, err := ceremony.ReadStatus(c.Context, input.Dir(dir), dir, held)
 	if s == nil {
 		return err

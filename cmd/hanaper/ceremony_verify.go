@@ -79,6 +79,9 @@ func verify(c *cli.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
+	if err := notARelease(dir); err != nil {
+		return err
+	}
 	r, err := ceremony.Verify(c.Context, input.Dir(dir), held)
 	if r == nil {
 		return err

@@ -290,3 +290,14 @@ func (r *releaseReport) tell(w io.Writer) {
 	}
 	fmt.Fprintf(w, "verified: %d files are what was signed, held to your --%s, %s\n", r.Files, show.Line(strings.Join(r.HeldTo, ", --")), what)
 }
+
+// notARelease tells who names the folder of a release where that of a ceremony is meant.
+func notARelease(dir string) error {
+	inner := filepath.Join(dir, release.CeremonyDir)
+	for _, path := range []string{filepath.Join(dir, release.ManifestFile), inner} {
+		if _, err := os.Stat(path); err != nil {
+			return nil
+		}
+	}
+	return advice.New(advice.Usage, "name that of its ceremony: "+show.Text(inner), "%s is the folder of a release", show.Text(dir))
+}

@@ -430,3 +430,25 @@ func TestApproveRelease(t *testing.T) {
 	}
 	d.ok(d.approve("berta", "approval-2", "--state", d.path("memory"), "--with", d.path("approval"), "--release", d.path("rel-3"), "--release-roster", roster)...)
 }
+
+// TestNotARelease: who names the folder of a release in the place of its ceremony's is told so by each verb, and nothing is written.
+func TestNotARelease(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{os.MkdirAll(at("v0.2.0/ceremony"), 0o755), os.WriteFile(at("v0.2.0/manifest.json"), []byte("{}"), 0o600), os.WriteFile(at("key"), []byte("x"), 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	digest := strings.Repeat("a", 64)
+	for _, args := range [][]string{
+		{"ceremony", "verify", "--roster", digest}, {"ceremony", "status", "--roster", digest}, {"ceremony", "record", "--roster", digest, "--out", at("record.pdf")},
+		{"ceremony", "attest", "--roster", digest, "--officer", at("key")}, {"ceremony", "shares", "--roster", digest, "--out", at("shares")},
+		{"ceremony", "new", "--roster", digest, "--manifest", at("v0.2.0/manifest.json"), "--out", at("script.yaml"), "release"},
+	} {
+		code, out, errs := hanaper(t, append(args, at("v0.2.0"))...)
+		if list, err := os.ReadDir(dir); code != 2 || !strings.Contains(errs, "v0.2.0 is the folder of a release") || !strings.Contains(errs, at("v0.2.0/ceremony")) || err != nil || len(list) != 2 {
+			t.Errorf("%v: exit %d, %v: %s%s", args[:2], code, list, out, errs)
+		}
+	}
+}
