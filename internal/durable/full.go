@@ -25,7 +25,7 @@ func Unwritten(path string, err error) error {
 	switch {
 	case Full(err):
 		hint = "nothing was changed there: make room on its disk, and try again"
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		hint = "make its folder first, or name another place"
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
 		hint = "name a place where this user may write, or run it as the user who may write there"
