@@ -124,9 +124,9 @@ func (t *Token) start(ctx context.Context) (*child, error) {
 			t.mu.Unlock()
 		}
 		if t.c.Program != "" {
-			return nil, t.fail(err, "open it apart with the program %s", show.Text(t.c.Program))
+			return nil, t.fail(err, "open it with the program %s", show.Text(t.c.Program))
 		}
-		return nil, t.fail(err, "open it apart with the library %s", show.Text(t.c.Module))
+		return nil, t.fail(err, "open it with the library %s", show.Text(t.c.Module))
 	}
 	c.opened = opened{info: o.Info, sessions: o.Sessions, unlocked: o.Unlocked}
 	c.mu.Lock()
