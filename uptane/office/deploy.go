@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/show"
 	"github.com/hanaper/hanaper/uptane"
 	"github.com/hanaper/hanaper/uptane/repo"
 )
@@ -53,6 +54,8 @@ func (c DeployConfig) Check() error {
 
 // DraftFrom adds one target of another environment to the unsigned targets here. The source's metadata must verify under
 // the root of the source's repository, and must not have expired; the server here must have the image, or get it (Carry).
+// The caller named a hash: an attacker who signs at the source chooses what else stands in the target, but not the bytes,
+// and takes no name here that other bytes have already.
 func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*Draft, error) {
 	commit, err := c.check()
 	if err != nil {
@@ -66,9 +69,14 @@ func (o *Office) DraftFrom(ctx context.Context, from *Office, c DeployConfig) (*
 	if err != nil {
 		return nil, err
 	}
+	o.say("%s goes from %s to %s", show.Text(there), show.Text(from.r.Config().Reposerver), show.Text(o.r.Config().Reposerver))
 	old, err := o.FetchTargets(ctx)
 	if err != nil {
 		return nil, advice.New(advice.KindOf(err), advice.Hint(err), "destination: %w", err)
+	}
+	if have, ok := old.Target(name); ok && have.SHA256 != target.SHA256 {
+		return nil, advice.New(advice.Refused, "give the image another name or version; if it is to take the old one's place, have that taken away first, with targets delete",
+			"destination: the targets have other bytes under the name %s, SHA-256 %s", show.Text(name), show.Text(have.SHA256))
 	}
 	if err := o.remarkSharedKeys(from); err != nil {
 		return nil, err
@@ -158,7 +166,8 @@ func (o *Office) find(ctx context.Context, commit, image string) (string, uptane
 	return "", uptane.Target{}, advice.New(advice.Usage, "name one with --name", "several targets have the hash %s: %s", commit, strings.Join(same, ", "))
 }
 
-// adapt gives the target the name and the hardware ids that it has here.
+// adapt gives the target the name and the hardware ids that it has here. A SHA-512 stays behind: nobody here named it, or
+// holds the image against it, and a device that looks at it alone would install what it, and not the caller, says.
 func (o *Office) adapt(name string, target uptane.Target, c DeployConfig) (string, uptane.Target, error) {
 	custom, err := target.ImageCustom()
 	if err != nil {
@@ -169,9 +178,13 @@ func (o *Office) adapt(name string, target uptane.Target, c DeployConfig) (strin
 	if custom.CreatedAt.IsZero() {
 		custom.CreatedAt = now
 	}
-	if c.Name != "" && c.Name != custom.Name {
+	if c.Name != "" {
 		custom.Name = c.Name
 		name = c.Name + "-" + custom.Version
+	}
+	if target.SHA512 != "" {
+		target.SHA512 = ""
+		o.warn("the source's SHA-512 of %s is left out: the image is held against the hash that was named, and no other", show.Text(name))
 	}
 	if len(c.HardwareIDs) > 0 {
 		custom.HardwareIDs = c.HardwareIDs

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -63,6 +64,7 @@ func hostile(t *testing.T, local []byte, files map[string][]byte) (o *Office, sa
 			http.NotFound(w, r)
 			return
 		}
+		w.Header().Set(reposerver.ChecksumHeader, fmt.Sprintf("%x", sha256.Sum256(data)))
 		_, _ = w.Write(data)
 	}))
 	t.Cleanup(server.Close)

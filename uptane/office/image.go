@@ -27,6 +27,8 @@ func (o *Office) imageFor(ctx context.Context, name string, t uptane.Target, car
 		return "", err
 	}
 	switch {
+	case custom.URI != "" && carry:
+		return "", advice.New(advice.Refused, "without --carry it is signed with that address; or have the source sign it without one", "devices would download %s from %q, which the source's signers chose, and nothing would be copied here", name, custom.URI)
 	case custom.URI != "":
 		o.warn("devices will download %s from the address that the source gave: %q", name, custom.URI)
 		return "", nil

@@ -30,7 +30,7 @@ func target(t *testing.T, content string, edit func(*uptane.ImageCustom)) uptane
 func TestImageFor(t *testing.T) {
 	root := signedRoot(t, 1, noon.AddDate(1, 0, 0), seeded(1))
 	ostree := func(c *uptane.ImageCustom) { c.Format = uptane.OSTree }
-	commit := target(t, "", ostree)
+	commit, elsewhere := target(t, "", ostree), target(t, "image", func(c *uptane.ImageCustom) { c.URI = "https://example.com/app" })
 	for _, x := range []struct {
 		name    string
 		target  uptane.Target
@@ -46,7 +46,10 @@ func TestImageFor(t *testing.T) {
 		{name: "to be carried", target: target(t, "image", nil), carry: true, carried: "app-1"},
 		{name: "other content of the same length", target: target(t, "image", nil), file: "imagE", carry: true, says: "other content under the name app-1"},
 		{name: "longer", target: target(t, "image", nil), file: "image and more", says: "other content"},
-		{name: "elsewhere", target: target(t, "image", func(c *uptane.ImageCustom) { c.URI = "https://example.com/app" })},
+		{name: "elsewhere", target: elsewhere},
+		// Whoever asks for a copy here does not want devices to be sent to an address that the source's signers chose.
+		{name: "elsewhere, and to be carried", target: elsewhere, carry: true, says: `would download app-1 from "https://example.com/app"`},
+		{name: "elsewhere, to be carried, and here", target: elsewhere, file: "image", carry: true, says: "would download app-1"},
 		{name: "a commit", target: commit, commit: true},
 		{name: "a commit that is not there", target: commit, carry: true, says: "does not have commit"},
 	} {
