@@ -102,6 +102,11 @@ func fullDisk(t *testing.T, all bool) {
 		}
 		c.work()
 	}
+	// Its first list may have met the full disk, and be signed when it is tried again.
+	eventually(t, "its list is there", func() bool {
+		_, err := os.Stat(filepath.Join(c.dir, "factory-ca.crl"))
+		return err == nil
+	})
 	stop()
 	stations.Wait()
 	said := c.daemons[0].log.String()

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,7 +61,9 @@ func approve(c *cli.Context, path string) error {
 	nonce := ""
 	_, expires := s.Window()
 	expires = expires.Add(time.Second)
-	if with := c.String("with"); with != "" {
+	var joined []string // keys that signed the approval that this one joins, by its own word
+	with := c.String("with")
+	if with != "" {
 		data, err := readFile(with)
 		if err != nil {
 			return err
@@ -72,6 +75,9 @@ func approve(c *cli.Context, path string) error {
 		if got := other.ToolDigest.String(); got != digest {
 			return advice.New(advice.Refused, "find out which program will run. If it is that one, say so with --tool "+got,
 				"the approval in %s is for the program with SHA-256 %s, not for %s", with, got, show.Text(digest))
+		}
+		if joined, err = quorum.UnverifiedKeyIDs(data, quorum.ApprovalPayload); err != nil {
+			return err
 		}
 		nonce, expires = other.Nonce, other.Expires
 	} else if nonce, err = quorum.NewNonce(rand.Reader); err != nil {
@@ -106,6 +112,9 @@ func approve(c *cli.Context, path string) error {
 	signer, officer, err := plan.Roster().Signer(key[0])
 	if err != nil {
 		return err
+	}
+	if slices.Contains(joined, officer.KeyID) {
+		return advice.New(advice.Refused, "another officer joins it", "the approval in %s is by %s already, who counts once", show.Text(with), show.Text(officer.Name))
 	}
 	env, err := quorum.Approve(st, signer)
 	if err != nil {

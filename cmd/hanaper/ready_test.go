@@ -16,6 +16,7 @@ func TestReady(t *testing.T) {
 	d.write("silence", "")
 	d.ok(d.approve("ada", "ada.json")...)
 	d.refused(3, "is for the program with SHA-256", "berta.json", d.approve("berta", "berta.json", "--with", d.path("ada.json"), "--tool", strings.Repeat("0", 64))...)
+	d.refused(3, "counts once", "ada-again.json", d.approve("ada", "ada-again.json", "--with", d.path("ada.json"))...)
 	d.ok(d.approve("berta", "berta.json", "--with", d.path("ada.json"))...)
 	silent := func(change func([]string) []string, approvals ...string) []string {
 		args := d.run("out", approvals...)
