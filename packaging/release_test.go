@@ -455,7 +455,7 @@ func TestReleaseOfGoSum(t *testing.T) {
 	b.write("Makefile", "packages image:\n\t@:\n")
 	b.write("packaging/assemble", "#!/bin/sh\nmkdir \"$1\"\n")
 	b.ok("chmod", "755", b.at("packaging/assemble"))
-	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "a"}, {"tag", "v0.2.0"}} {
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "a"}, {"tag", "v0.2.0-rc.1"}} {
 		b.ok("git", append([]string{"-C", b.dir, "-c", "user.name=a", "-c", "user.email=a@example"}, args...)...)
 	}
 	b.ok("go", "-C", b.dir, "mod", "download", module)
