@@ -1,6 +1,7 @@
 package pkcs11_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -76,4 +77,44 @@ func TestInitAtOnce(t *testing.T) {
 			t.Errorf("token %s is %q, and was made as %q", serial, there[serial], label)
 		}
 	}
+}
+
+// TestStartedAnewWhileOpening: another token's user has the library started anew while somebody types the PIN. SoftHSM gives a token that was made
+// since another slot then; it is found again, and logged in to.
+func TestStartedAnewWhileOpening(t *testing.T) {
+	other := open(t, board(t))
+	b := board(t)
+	before := pkcs11.SlotOf(open(t, b))
+	u := uri(t, board(t).URI)
+	pins := 0
+	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u, PIN: func(ctx context.Context, info hsm.TokenInfo) ([]byte, error) {
+		pins++
+		pkcs11.RestartLibrary(other)
+		return hsm.PINFromURI(u, nil)(ctx, info)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	if pins != 1 {
+		t.Errorf("the PIN was asked for %d times", pins)
+	}
+	mustSign(t, generate(t, token, "k", hsm.P256))
+	again := open(t, b)
+	if pkcs11.SlotOf(again) == before {
+		t.Error("the slot is the same: nothing was shown")
+	}
+}
+
+// TestOfficerAfterRestart: the security officer's work begins although another user had the library started anew, whose sessions are all over.
+func TestOfficerAfterRestart(t *testing.T) {
+	other := open(t, board(t))
+	b := board(t)
+	token := open(t, b)
+	pkcs11.RestartLibrary(other)
+	runs := 0
+	if err := token.AsSecurityOfficer(t.Context(), b.SOPIN, func(hsm.SecurityOfficer) error { runs++; return nil }); err != nil || runs != 1 {
+		t.Errorf("run %d times: %v", runs, err)
+	}
+	mustSign(t, generate(t, token, "k", hsm.P256))
 }

@@ -24,7 +24,7 @@ var _ hsm.SecurityOfficer = (*securityOfficer)(nil)
 // AsSecurityOfficer logs the user out, the security officer in with one try, runs f, and logs the user in again. Other
 // calls to the token wait meanwhile. It is refused while another Token of this process has the same token open, whose
 // login would end unasked. f must use nothing of the token but what it is given.
-func (t *Token) AsSecurityOfficer(ctx context.Context, soPIN []byte, f func(hsm.SecurityOfficer) error) (err error) {
+func (t *Token) AsSecurityOfficer(ctx context.Context, soPIN []byte, f func(hsm.SecurityOfficer) error) error {
 	if err := hsm.CheckPIN(soPIN); err != nil {
 		return advice.New(advice.Usage, "type the SO PIN again", "%s: %w", t.Info().Name(), err)
 	}
@@ -38,14 +38,21 @@ func (t *Token) AsSecurityOfficer(ctx context.Context, soPIN []byte, f func(hsm.
 		return t.fail(err, "wait for the calls in progress")
 	}
 	defer restore()
-	begun, err := t.officer(ctx, soPIN, f)
-	if begun {
-		// The user's login ended, and with it every handle of a private object: open anew.
-		if e := t.signUserIn(); e != nil {
-			err = errors.Join(err, t.fail(e, "log the user in again"))
+	for {
+		begun, err := t.officer(ctx, soPIN, f)
+		var lost error
+		if begun {
+			// The user's login ended, and with it every handle of a private object: open anew.
+			if lost = t.signUserIn(); lost != nil {
+				err = errors.Join(err, t.fail(lost, "log the user in again"))
+			}
 		}
+		// Another user had the library started anew before anything was done here.
+		if errors.Is(err, errStale) && lost == nil && ctx.Err() == nil {
+			continue
+		}
+		return t.fail(err, "as security officer")
 	}
-	return t.fail(err, "as security officer")
 }
 
 // sharers is how many Tokens of this process share the login.

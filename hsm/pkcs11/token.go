@@ -144,7 +144,7 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 	if broken(err) {
 		// Another user of the library may have seen the token go: start it again, as a recovery would.
 		if t.m.restart(ctx, generation) == nil {
-			at, _, err = t.locate(ctx)
+			at, generation, err = t.locate(ctx)
 		}
 	}
 	if err != nil {
@@ -172,6 +172,12 @@ func (t *Token) open(ctx context.Context, sessions int) error {
 		return err
 	}
 	defer t.m.leave()
+	if t.m.generation != generation {
+		// Another user had the library started anew meanwhile (Renew does), and the token may have another slot since.
+		if at, err = t.m.find(t.uri); err != nil {
+			return t.fail(err, "look for it again")
+		}
+	}
 	if t.anchor, err = t.logIn(at, pin); err != nil {
 		return t.fail(err, "log in")
 	}
