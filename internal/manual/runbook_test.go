@@ -2,6 +2,7 @@ package manual
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -208,18 +209,20 @@ func runbook(t *testing.T, who string) string {
 
 var loopback = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 
-// freePorts puts free ports in the place of those that the pages name.
+// freePorts puts free ports in the place of those that the pages name. What they name is listened at a minute later, so they are none that the kernel gives
+// to whoever asks for any (net.ipv4.ip_local_port_range, from 32768), and no two are one.
 func freePorts(t *testing.T, script string) string {
 	t.Helper()
-	ports := map[string]string{}
+	ports, taken := map[string]string{}, map[int]bool{}
 	return loopback.ReplaceAllStringFunc(script, func(address string) string {
-		if ports[address] == "" {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
+		for ports[address] == "" {
+			port := 10000 + rand.IntN(22000)
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil || taken[port] {
+				continue
 			}
-			defer l.Close()
-			ports[address] = l.Addr().String()
+			l.Close()
+			taken[port], ports[address] = true, l.Addr().String()
 		}
 		return ports[address]
 	})
