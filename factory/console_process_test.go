@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -23,12 +22,7 @@ func TestConsoleServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := l.Addr().String()
-	l.Close()
+	own := programtest.FreeAddress(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(p.operations.cert)
 	olga := p.operator(t, "olga").tls()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -45,12 +45,7 @@ func (p *plant) writeConfigFor(t testing.TB, dir string, n int, database string)
 	if n > 0 {
 		suffix = fmt.Sprint("-", n+1)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = l.Addr().String()
-	l.Close()
+	address = programtest.FreeAddress(t)
 	writePEM(t, filepath.Join(dir, "fleet-root.pem"), "CERTIFICATE", p.fleet.cert.Raw)
 	writePEM(t, filepath.Join(dir, "operations-root.pem"), "CERTIFICATE", p.operations.cert.Raw)
 	writePEM(t, filepath.Join(dir, "factory-ca.pem"), "CERTIFICATE", p.issuing.Raw)

@@ -12,17 +12,13 @@ import (
 	"time"
 
 	"github.com/hanaper/hanaper/factory"
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 // tinyproxy starts one on loopback, with these lines more in its configuration, and gives its address.
 func tinyproxy(t *testing.T, lines string) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
+	_, port, _ := net.SplitHostPort(programtest.FreeAddress(t))
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
 	if err := os.WriteFile(conf, []byte("Port "+port+"\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\n"+lines), 0o600); err != nil {
 		t.Fatal(err)

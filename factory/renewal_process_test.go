@@ -79,11 +79,7 @@ func newField(t testing.TB, renewal, database string) *field {
 	f.plant.gateway(t, "gw-1").write(t, f.dir, "gateway-client")
 	f.root = writePEM(t, filepath.Join(f.dir, "gateway-root.pem"), "CERTIFICATE", f.edge.cert.Raw)
 	// A port that is free now, and the same after a restart.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
+	own := programtest.FreeAddress(t)
 	f.append(filepath.Join(f.dir, "gateway.yaml"), fmt.Sprintf(`listen: %s
 environment: test
 tls: {certificate: edge.pem, key: edge.key}
@@ -91,7 +87,7 @@ trust: {source: %q, root: 1.root.json, state: trust-state, interval: 100ms}
 registry: {path: devices.db}
 upstream: {url: %q}
 renewal: {url: "https://%s", ca: operations-root.pem, certificate: gateway-client.pem, key: gateway-client.key, timeout: 10s}
-`, l.Addr(), f.world.Dir, upstream.URL, f.address))
+`, own, f.world.Dir, upstream.URL, f.address))
 	f.startGateway()
 	t.Cleanup(func() { f.killGateway() })
 	return f

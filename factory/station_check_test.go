@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hanaper/hanaper/internal/programtest"
 )
 
 // TestStationCheck: what is well and what is not is told apart, nothing is enrolled or left behind, and hanaperd away is named.
@@ -154,12 +156,7 @@ func sshServer(t *testing.T) (port, identity, known, strange string) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ = net.SplitHostPort(free.Addr().String())
-	free.Close()
+	_, port, _ = net.SplitHostPort(programtest.FreeAddress(t))
 	if os.Geteuid() == 0 {
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)

@@ -2,8 +2,6 @@ package manual
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanaper/hanaper/internal/programtest"
 	"github.com/hanaper/hanaper/softhsm"
 )
 
@@ -209,20 +208,13 @@ func runbook(t *testing.T, who string) string {
 
 var loopback = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 
-// freePorts puts free ports in the place of those that the pages name. What they name is listened at a minute later, so they are none that the kernel gives
-// to whoever asks for any (net.ipv4.ip_local_port_range, from 32768), and no two are one.
+// freePorts puts free ports in the place of those that the pages name.
 func freePorts(t *testing.T, script string) string {
 	t.Helper()
-	ports, taken := map[string]string{}, map[int]bool{}
+	ports := map[string]string{}
 	return loopback.ReplaceAllStringFunc(script, func(address string) string {
-		for ports[address] == "" {
-			port := 10000 + rand.IntN(22000)
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil || taken[port] {
-				continue
-			}
-			l.Close()
-			taken[port], ports[address] = true, l.Addr().String()
+		if ports[address] == "" {
+			ports[address] = programtest.FreeAddress(t)
 		}
 		return ports[address]
 	})
