@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanaper/hanaper/hsm"
 	"github.com/hanaper/hanaper/internal/advice"
+	"github.com/hanaper/hanaper/internal/durable"
 	"github.com/hanaper/hanaper/trust"
 )
 
@@ -144,7 +145,7 @@ func (f *faults) health() string {
 func hintFor(err error) string {
 	const again = ". Until then gateways go on with what was published before: whom it does not revoke is admitted. 'serve' tries again by itself"
 	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
+	case durable.Full(err):
 		return "the disk is full: make room on the disks of publish and high_water" + again
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission):
 		return "may this service read and write there, and is the disk mounted for writing?" + again

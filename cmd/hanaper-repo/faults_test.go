@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -127,26 +126,16 @@ func TestStatusFullDisk(t *testing.T) {
 	d := newDesk(t)
 	w := d.world
 	d.config("crls: [{file: factory.crl}]\nserve: {listen: \"127.0.0.1:0\", interval: 100ms}\n")
-	if err := os.Mkdir(d.path("published"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", d.path("published"), "tmpfs", 0, "size=1m,mode=0755"); err != nil {
-		t.Fatal(err)
-	}
+	fill, empty := programtest.SmallDisk(t, d.path("published"), "1m")
 	t.Cleanup(func() { _ = syscall.Unmount(d.path("published"), syscall.MNT_DETACH) })
 	d.write("factory.crl", w.MakeCRL(w.Issuing, 1))
 	d.ok("init", d.path("officers"))
 	url, stop := d.serve()
 	defer stop()
-	filler := d.path("published/filler")
-	if err := os.WriteFile(filler, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("the disk is not full: %v", err)
-	}
+	fill()
 	d.write("factory.crl", w.MakeCRL(w.Issuing, 2, 5))
 	d.unpublished(url, "no space left", "make room")
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	d.published()
 }
 

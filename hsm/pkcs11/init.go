@@ -23,8 +23,7 @@ func Init(ctx context.Context, library, which, label string, soPIN, userPIN []by
 		return hsm.TokenInfo{}, err
 	}
 	defer m.release()
-	// It runs alone: two at once would choose the same blank token, and SoftHSM (2.6.1) keeps its slots in a map without a lock, so that who
-	// looks one up while a new token brings another gets CKR_SLOT_ID_INVALID.
+	// It runs alone: two at once would choose the same blank token.
 	if err := m.guard.lock(ctx); err != nil {
 		return hsm.TokenInfo{}, err
 	}
